@@ -1,0 +1,1 @@
+"""adapterhub_lite."""

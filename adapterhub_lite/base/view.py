@@ -1,0 +1,257 @@
+"""`ModelView`: the only hands a strategy has on a model. Everything done through it is logged and can be undone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from adapterhub_lite.api import ModelMap
+from adapterhub_lite.base.attention import AttentionCall, AttentionSite, Extension
+from adapterhub_lite.base.modelmap import example_inputs
+from adapterhub_lite.base.quantization import dequantized, is_quantized
+from adapterhub_lite.base.swaps import (
+    AttentionSwap,
+    ChildSwap,
+    DataSwap,
+    HookSwap,
+    ImplementationSwap,
+    Swap,
+    module_tree,
+)
+from adapterhub_lite.errors import NotSupportedError
+
+__all__ = ["AttentionCall", "AttentionSite", "ModelView"]
+
+
+class ModelView:
+    """A model as one adapter sees and changes it.
+
+    Attributes:
+        model: The bare model. Look, but change it only through the methods here.
+        map: Where its layers, weight matrices and output are.
+        task: Name of the task the adapter is for.
+        tokenizer: The base's tokenizer, or None for images and series.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        model_map: ModelMap,
+        task: str,
+        tokenizer: Any = None,
+        original_weight: Callable[[str], Tensor] | None = None,
+    ):
+        self.model = model
+        self.map = model_map
+        self.task = task
+        self.tokenizer = tokenizer
+        self._original_weight = original_weight
+        self._log: list[Swap] = []
+        self._mounted = True
+
+    # Looking
+
+    @property
+    def device(self) -> torch.device:
+        """The device of the base's weights."""
+        return next(iter(self.model.parameters())).device
+
+    def module(self, path: str) -> nn.Module:
+        """The submodule at a dotted path."""
+        found: nn.Module = self.model.get_submodule(path)
+        return found
+
+    def weight(self, path: str) -> Tensor:
+        """The weight of a layer as floating-point numbers, dequantized where needed."""
+        module = self.module(path)
+        return dequantized(module) if is_quantized(module) else module.get_parameter("weight").data
+
+    def original_weight(self, path: str) -> Tensor:
+        """The weight of a layer as it was before quantization, read from the base's files (fp32).
+
+        Raises:
+            NotSupportedError: when the files of the unquantized base are not at hand.
+        """
+        if self._original_weight is None:
+            raise NotSupportedError("the unquantized weights of this base are not at hand")
+        return self._original_weight(path)
+
+    @cached_property
+    def attention(self) -> tuple[AttentionSite, ...]:
+        """Every place where attention is computed, found by running the smallest input through the model.
+
+        Empty for a model without attention, or one that does not compute it through transformers' AttentionInterface.
+        """
+        return tuple(
+            AttentionSite(
+                path=path,
+                heads=call.query.shape[1],
+                kv_heads=call.key.shape[1],
+                head_dim=call.key.shape[3],
+                value_dim=call.value.shape[3],
+                causal=call.causal,
+            )
+            for path, call in self.capture_attention(example_inputs(self.model)).items()
+        )
+
+    def capture_attention(self, inputs: Mapping[str, Tensor]) -> dict[str, AttentionCall]:
+        """Run the base on `inputs` and return the arguments of every attention call, by module path, in order."""
+        calls: dict[str, AttentionCall] = {}
+        before: str = self.model.config._attn_implementation
+        if before != "sdpa":
+            return {}  # extensions build on sdpa; a model without it has no site to offer
+        modules = dict(self.model.named_modules())
+
+        def recorder(path: str) -> Extension:
+            return lambda call: calls.update({path: AttentionCall(**vars(call))})
+
+        swaps: list[Swap] = [ImplementationSwap(self.model, before)]
+        swaps += [AttentionSwap(module, recorder(path)) for path, module in modules.items() if path]
+        training = self.model.training
+        self.model.eval()
+        for swap in swaps:
+            swap.mount()
+        try:
+            with torch.no_grad():
+                self.model(**inputs)
+        finally:
+            for swap in reversed(swaps):
+                swap.unmount()
+            self.model.train(training)
+        return calls
+
+    # Changing
+
+    def replace(self, path: str, module: nn.Module) -> None:
+        """Put another module at a path; the new one may hold the old one."""
+        parent_path, _, name = path.rpartition(".")
+        parent = self.module(parent_path)
+        self._do(ChildSwap(parent, "_modules", name, parent._modules[name], module))
+
+    def before(self, path: str, function: Callable[[Tensor], Tensor]) -> None:
+        """Change the first input of a module."""
+        target = self.module(path)
+
+        def hook(_: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
+            return (function(args[0]), *args[1:])
+
+        self._do(HookSwap(lambda: target.register_forward_pre_hook(hook)))
+
+    def after(self, path: str, function: Callable[[Tensor], Tensor]) -> None:
+        """Change the output of a module, or the first of its outputs."""
+        target = self.module(path)
+
+        def hook(_: nn.Module, __: Any, output: Any) -> Any:
+            return (function(output[0]), *output[1:]) if isinstance(output, tuple) else function(output)
+
+        self._do(HookSwap(lambda: target.register_forward_hook(hook)))
+
+    def extend_attention(self, path: str, extension: Extension) -> None:
+        """Let a function change the arguments of one attention site before attention is computed.
+
+        Raises:
+            NotSupportedError: when there is no such site.
+        """
+        if path not in {site.path for site in self.attention}:
+            raise NotSupportedError(f"{type(self.model).__name__} has no attention at '{path}' that can be extended")
+        if not any(isinstance(swap, ImplementationSwap) for swap in self._log):
+            self._do(ImplementationSwap(self.model, self.model.config._attn_implementation))
+        self._do(AttentionSwap(self.module(path), extension))
+
+    def train_base(self, names: Sequence[str]) -> dict[str, nn.Parameter]:
+        """Make parameters of the base trainable, in fp32, on copies: the base's own storage is never written.
+
+        The whole model computes in fp32 (or autocast) while this adapter is active, because layers that mix two dtypes
+        do not. A tied weight is one parameter.
+
+        Raises:
+            NotSupportedError: on a quantized base, whose weights have no gradient.
+        """
+        if any(is_quantized(module) for module in self.model.modules()):
+            raise NotSupportedError(
+                "the weights of a quantized base cannot be trained; load it with quantization 'none', or use lora"
+            )
+        wanted = set(names)
+        chosen: dict[str, nn.Parameter] = {}
+        for name, parameter in self.model.named_parameters():
+            train = name in wanted
+            if train or parameter.dtype != torch.float32:
+                copy = parameter.data.to(torch.float32, copy=True)
+                self._do(DataSwap(parameter, parameter.data, copy, trainable=train))
+            if train:
+                chosen[name] = parameter
+        for module in self.model.modules():
+            for name, buffer in module._buffers.items():
+                if buffer is not None and buffer.is_floating_point() and buffer.dtype != torch.float32:
+                    self._do(_BufferSwap(module, name, buffer, buffer.float()))
+        return chosen
+
+    @contextmanager
+    def recording(self) -> Iterator[None]:
+        """Log what a function that changes the model by itself does, such as PEFT's `inject_adapter_in_model`.
+
+        References to modules and parameters, and parameters whose `.data` is set anew, are undone exactly. Writing into
+        the base's own storage is not seen here, and never allowed.
+        """
+        before = module_tree(self.model)
+        modules_before = {id(module) for module in self.model.modules()}
+        attributes_before = set(vars(self.model))
+        storages = {id(p): (p, p.data) for p in self.model.parameters()}
+        frozen = [p for p in self.model.parameters() if not p.requires_grad]
+        yield
+        after = module_tree(self.model)
+        for key in [*before, *(key for key in after if key not in before)]:
+            parent, old = before.get(key, (None, None))
+            new_parent, new = after.get(key, (None, None))
+            # A module that is new itself hangs on a reference that is logged; its insides need no log.
+            if new is not old and key[0] in modules_before:
+                self._log.append(ChildSwap(parent or new_parent, key[1], key[2], old, new))
+        for name in set(vars(self.model)) - attributes_before:
+            delattr(self.model, name)  # bookkeeping of the other library, which would trip over it next time
+        for parameter, data in storages.values():
+            if parameter.data.data_ptr() != data.data_ptr():
+                self._log.append(DataSwap(parameter, data, parameter.data))
+        for parameter in frozen:
+            parameter.requires_grad_(False)
+
+    # What the engine does with the log
+
+    def mount(self) -> None:
+        """Put all changes in place, in the order in which they were made."""
+        if not self._mounted:
+            for swap in self._log:
+                swap.mount()
+            self._mounted = True
+
+    def unmount(self) -> None:
+        """Take all changes back, last first; the model is bit for bit the bare base."""
+        if self._mounted:
+            for swap in reversed(self._log):
+                swap.unmount()
+            self._mounted = False
+
+    def forget(self) -> None:
+        """Drop the log, after the changes were taken back or, by a merge, made part of the base."""
+        self._log.clear()
+
+    def _do(self, swap: Swap) -> None:
+        swap.mount()
+        self._log.append(swap)
+
+
+class _BufferSwap:
+    """A buffer in another dtype."""
+
+    def __init__(self, module: nn.Module, name: str, old: Tensor, new: Tensor):
+        self.module, self.name, self.old, self.new = module, name, old, new
+
+    def mount(self) -> None:
+        self.module._buffers[self.name] = self.new
+
+    def unmount(self) -> None:
+        self.module._buffers[self.name] = self.old

@@ -1,0 +1,62 @@
+"""Which column plays which role: as the user said, or guessed from the names."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
+
+from adapterhub_lite.data.table import Table
+from adapterhub_lite.errors import ConfigError, DataError
+
+SHOWN = 12  # names listed in a message before it says how many more there are
+
+
+def check_roles(columns: Mapping[str, str], roles: Sequence[str], task: str) -> None:
+    """Refuse a role the task does not have, and one column in two roles."""
+    for role in columns:
+        if role not in roles:
+            raise ConfigError(
+                f"columns: {task} has no {role!r} column{suggestion(role, roles)}; it has {', '.join(roles)}"
+            )
+    for role, name in columns.items():
+        other = next((each for each, its in columns.items() if each != role and its == name), None)
+        if other is not None:
+            raise ConfigError(f"columns: {name!r} is given both as {role!r} and as {other!r}; give each its own column")
+
+
+def find(table: Table, name: str, role: str) -> str:
+    """The column `name`, or an error that lists the columns there are."""
+    if name in table.columns:
+        return name
+    raise DataError(
+        f"{table.source}: has no column {name!r} (for {role!r}){suggestion(name, table.columns)}; "
+        f"it has {shortened(table.columns)}"
+    )
+
+
+def guess(table: Table, names: Sequence[str], taken: Sequence[str] = ()) -> str | None:
+    """The first of `names` that the table has, upper and lower case alike."""
+    there = {column.strip().casefold(): column for column in reversed(table.columns) if column not in taken}
+    return next((there[name] for name in names if name in there), None)
+
+
+def suggestion(name: str, names: Sequence[str]) -> str:
+    """Text to append to a message: the nearest of the names, if one is near."""
+    near = get_close_matches(name, names, n=1)
+    return f" (did you mean {near[0]!r}?)" if near else ""
+
+
+def shortened(names: Sequence[str]) -> str:
+    """Names for a message, the first dozen where there are many."""
+    more = f", ... ({len(names)} in all)" if len(names) > SHOWN else ""
+    return ", ".join(map(str, names[:SHOWN])) + more
+
+
+def counted(number: int, noun: str, plural: str | None = None) -> str:
+    """A number with its noun, as in "1 row" and "2 rows"."""
+    return f"{number} {noun if number == 1 else plural or noun + 's'}"
+
+
+def missing(value: object) -> bool:
+    """Whether a value is absent: None, or the NaN that pandas writes for it."""
+    return value is None or value != value  # NaN alone differs from itself

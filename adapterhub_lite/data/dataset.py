@@ -1,0 +1,40 @@
+"""Checked examples for one task: what every later stage is given."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from adapterhub_lite.data.table import Table
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """Validated inputs and, where there are labels, their class indices.
+
+    `inputs[i]`, `targets[i]` and row `i` of `table` belong together. `labels[targets[i]]` is the class name. `sha256`
+    is that of the source, and stays the same in a selection. `notes` tells what was repaired or looks odd.
+    """
+
+    task: str
+    inputs: Sequence[Any]
+    targets: tuple[int, ...] | None
+    labels: tuple[str, ...]
+    columns: Mapping[str, str]
+    source: str
+    sha256: str
+    table: Table | None
+    notes: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.inputs)
+
+    def select(self, indices: Sequence[int]) -> Dataset:
+        """The examples at `indices`, in that order, with the labels of the whole."""
+        return replace(
+            self,
+            inputs=tuple(self.inputs[i] for i in indices),
+            targets=None if self.targets is None else tuple(self.targets[i] for i in indices),
+            table=None if self.table is None else self.table.take(indices),
+        )

@@ -1,0 +1,103 @@
+"""Images with one label each: a folder of class folders, a table of paths, or an .npz of arrays."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from adapterhub_lite.data.columns import check_roles, counted, find, guess, missing, shortened
+from adapterhub_lite.data.dataset import Dataset
+from adapterhub_lite.data.image_arrays import parse_reference, read_arrays
+from adapterhub_lite.data.image_folder import read_image_folder
+from adapterhub_lite.data.images import open_image
+from adapterhub_lite.data.labels import Labels, read_labels
+from adapterhub_lite.data.readers import existing, read_table
+from adapterhub_lite.data.table import Table
+from adapterhub_lite.errors import DataError
+
+__all__ = ["TASK", "open_image", "read"]
+
+TASK = "image-classification"
+IMAGE_NAMES = ("image", "image_path", "path", "file", "filename", "file_name", "filepath", "file_path", "img", "images")
+LABEL_NAMES = ("label", "category", "class", "target", "labels", "diagnosis", "class_label", "y")
+
+
+def read(
+    source: Any,
+    *,
+    columns: Mapping[str, str] | None = None,
+    labels: Sequence[str] | None = None,
+    require_labels: bool = True,
+) -> Dataset:
+    """Read labelled images and check that each file is there; see `load_data`. Pixels are read by `open_image`."""
+    given = columns or {}
+    check_roles(given, ("image", "label"), TASK)
+    declared: tuple[str, ...] | None = None
+    inputs: Sequence[Any]
+    if isinstance(source, (str, os.PathLike)) and parse_reference(os.fspath(source))[0].lower().endswith(".npz"):
+        table, inputs, used, declared = read_arrays(os.fspath(source), given, require_labels)
+    elif isinstance(source, (str, os.PathLike)) and _is_image_folder(os.fspath(source)):
+        table, inputs, used = read_image_folder(os.fspath(source), require_labels)
+    else:
+        table = read_table(source)
+        used = _choose_columns(table, given, require_labels)
+        inputs = _images(table, used["image"])
+    if "label" in used:
+        found = read_labels(table, used["label"], known=labels, required=require_labels, declared=declared)
+    else:
+        found = Labels(None, tuple(labels or ()), ())
+    notes = table.notes + found.notes
+    return Dataset(TASK, inputs, found.targets, found.names, used, table.source, table.sha256, table, notes)
+
+
+def _is_image_folder(name: str) -> bool:
+    path = existing(name)
+    return path.is_dir() and not (path / "state.json").is_file() and not (path / "dataset_dict.json").is_file()
+
+
+def _choose_columns(table: Table, given: Mapping[str, str], require_labels: bool) -> dict[str, str]:
+    used = {role: find(table, name, role) for role, name in given.items()}
+    for role, names in (("image", IMAGE_NAMES), ("label", LABEL_NAMES)):
+        name = used.get(role) or guess(table, names, tuple(used.values()))
+        if name is not None:
+            used[role] = name
+        elif role == "image" or require_labels:
+            raise DataError(
+                f"{table.source}: cannot tell which column is the {role}; "
+                f"set columns={{{role!r}: NAME}} to one of: {shortened(table.columns)}"
+            )
+    return used
+
+
+def _images(table: Table, column: str) -> list[Any]:
+    """Each row's image: a path beside the table, or the encoded bytes that `datasets` keeps in a column."""
+    folder = Path() if table.source.startswith("<") else Path(table.source).expanduser().parent
+    images: list[Any] = []
+    wrong: list[str] = []
+    for row, value in enumerate(table.column(column)):
+        item, reason = _image(value, folder)
+        images.append(item)
+        if reason is not None:
+            wrong.append(f"{table.where(row, column)}: {reason}")
+    if wrong:
+        raise DataError(wrong[0] + (f" (and {counted(len(wrong) - 1, 'more row')} like it)" if len(wrong) > 1 else ""))
+    return images
+
+
+def _image(value: Any, folder: Path) -> tuple[Any, str | None]:
+    if isinstance(value, dict):
+        value = value.get("bytes") or value.get("path")
+    if isinstance(value, bytes) and value:
+        return value, None
+    if missing(value) or not value:
+        return None, "image is missing; fill it in or remove the row"
+    if not isinstance(value, str) or "\0" in value:
+        return None, f"image is of type {type(value).__name__}, not a path; choose a column of paths"
+    path = folder / value
+    if not path.is_file():
+        return None, f"no such image {str(path)!r}; paths are relative to the table's folder"
+    if path.stat().st_size == 0:
+        return None, f"image {str(path)!r} is an empty file; replace it or remove the row"
+    return path, None

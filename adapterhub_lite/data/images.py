@@ -1,0 +1,69 @@
+"""One image, from a file, bytes or an array, as 8-bit RGB."""
+
+from __future__ import annotations
+
+import io
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from adapterhub_lite.errors import DataError
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff")
+
+
+def open_image(item: Any) -> Image.Image:
+    """Open a path, encoded bytes, a uint8 array (h, w[, 1, 3 or 4]) or a PIL image as RGB.
+
+    The rotation that a camera recorded is applied, transparency is put on white, integers beyond 8 bits are taken as
+    16-bit, floats as 0..1 (or 0..255 where they go beyond 1), and of an animation the first frame. Raises DataError,
+    naming the path, for anything unreadable.
+    """
+    from PIL import Image, ImageOps
+
+    name = str(item) if isinstance(item, (str, os.PathLike)) else f"<image {type(item).__name__}>"
+    try:
+        if isinstance(item, np.ndarray):
+            image = _from_array(item)
+        elif isinstance(item, Image.Image):
+            image = item
+        else:
+            image = Image.open(io.BytesIO(item) if isinstance(item, bytes) else Path(item))
+            image.load()
+        return _rgb(ImageOps.exif_transpose(image))
+    except (OSError, ValueError, SyntaxError, TypeError, EOFError, Image.DecompressionBombError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise DataError(f"{name}: not a readable image ({reason}); replace or remove it") from error
+
+
+def _from_array(array: np.ndarray[Any, Any]) -> Image.Image:
+    from PIL import Image
+
+    if array.dtype != np.uint8 or array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (1, 3, 4)):
+        raise ValueError(f"array is {array.dtype} {array.shape}, not uint8 (h, w), (h, w, 1), (h, w, 3) or (h, w, 4)")
+    return Image.fromarray(array[:, :, 0] if array.ndim == 3 and array.shape[2] == 1 else array)
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    from PIL import Image
+
+    # Never by the brightest pixel of integers: two images of one camera must be scaled alike.
+    if image.mode.startswith("I"):
+        image = Image.fromarray(_to_8_bits(np.asarray(image), 65535.0))
+    elif image.mode == "F":
+        values = np.nan_to_num(np.asarray(image))
+        image = Image.fromarray(_to_8_bits(values, 1.0 if values.max(initial=0.0) <= 1 else 255.0))
+    if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
+        image = image.convert("RGBA")
+        white = Image.new("RGBA", image.size, (255, 255, 255, 255))
+        image = Image.alpha_composite(white, image)
+    return image.convert("RGB")
+
+
+def _to_8_bits(values: np.ndarray[Any, Any], top: float) -> np.ndarray[Any, Any]:
+    return np.clip(np.round(values.astype(np.float64) / top * 255.0), 0, 255).astype(np.uint8)

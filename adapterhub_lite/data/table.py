@@ -1,0 +1,108 @@
+"""One table of rows, wherever it came from, that can say where each of its values stands."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from array import array
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+# Lists, objects and columns of mixed types are kept as JSON text under Arrow's own JSON type, so that every value comes
+# back exactly as it was: Arrow structs would add the missing keys to every row, and have no type for "3 or 'three'".
+JSON_TYPE = pa.json_(pa.utf8())
+
+HUGGINGFACE_METADATA = b"huggingface"  # where `datasets` keeps its features in an Arrow schema
+
+
+@dataclass(frozen=True, eq=False)
+class Table:
+    """Rows with named columns, the hash of what they were read from, and the place of every row.
+
+    `rows` is set once rows have been taken from a larger table: the number each row had there, counted from 0, so that
+    a message about a training split still names the row of the file.
+    """
+
+    source: str
+    arrow: pa.Table
+    sha256: str
+    lines: Sequence[int] | None = None
+    rows: Sequence[int] | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        return tuple(self.arrow.column_names)
+
+    def __len__(self) -> int:
+        return int(self.arrow.num_rows)
+
+    def column(self, name: str) -> list[Any]:
+        """The values of one column as Python objects; None where a value is missing."""
+        return self.values(name, 0, len(self))
+
+    def values(self, name: str, start: int, stop: int) -> list[Any]:
+        """The values of one column from row `start` up to, not including, row `stop`."""
+        part = self.arrow.column(name).slice(start, stop - start)
+        if part.type == JSON_TYPE:
+            return [None if text is None else json.loads(text) for text in part.to_pylist()]
+        return list(part.to_pylist())
+
+    def take(self, indices: Sequence[int]) -> Table:
+        """The rows at `indices` in that order, each still knowing its row and line in the source."""
+        rows = self.rows if self.rows is not None else range(len(self))
+        return Table(
+            source=self.source,
+            arrow=self.arrow.take(pa.array(indices, pa.int64())),
+            sha256=self.sha256,
+            lines=None if self.lines is None else array("q", [self.lines[i] for i in indices]),
+            rows=array("q", [rows[i] for i in indices]),
+            notes=self.notes,
+        )
+
+    def where(self, row: int, column: str | None = None) -> str:
+        """Where row `row` (counted from 0) stands, as in "train.csv, row 17 (line 19), column 'text'"."""
+        number = row if self.rows is None else self.rows[row]
+        return place(self.source, number, None if self.lines is None else self.lines[row], column)
+
+    def class_names(self, column: str) -> tuple[str, ...] | None:
+        """The names behind an integer column, where `datasets` recorded it as a ClassLabel."""
+        recorded = (self.arrow.schema.metadata or {}).get(HUGGINGFACE_METADATA)
+        if recorded is None:
+            return None
+        try:
+            feature = json.loads(recorded)["info"]["features"][column]
+            return tuple(map(str, feature["names"])) if feature["_type"] == "ClassLabel" else None
+        except (ValueError, KeyError, TypeError):
+            return None
+
+
+def place(source: str, row: int | None = None, line: int | None = None, column: str | None = None) -> str:
+    """The place of a row (counted from 0, shown from 1) for a message."""
+    parts = [source]
+    if row is not None:
+        parts.append(f"row {row + 1}" + (f" (line {line})" if line is not None else ""))
+    elif line is not None:
+        parts.append(f"line {line}")
+    if column is not None:
+        parts.append(f"column {column!r}")
+    return ", ".join(parts)
+
+
+def digest(table: pa.Table) -> str:
+    """A SHA-256 of the names and values of a table in memory, the same however Arrow has chunked it."""
+    total = hashlib.sha256()
+    for name in table.column_names:
+        total.update(json.dumps(name).encode() + b"\n")
+        for chunk in table.column(name).chunks:
+            for start in range(0, len(chunk), 4096):
+                for value in chunk.slice(start, 4096).to_pylist():
+                    total.update(json.dumps(value, default=_as_text).encode() + b"\n")
+    return total.hexdigest()
+
+
+def _as_text(value: object) -> str:
+    return hashlib.sha256(value).hexdigest() if isinstance(value, bytes) else str(value)

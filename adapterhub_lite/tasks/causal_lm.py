@@ -1,0 +1,172 @@
+"""Text to continue: plain text, prompt and completion, or chats; the loss is on the text that is to be learnt alone."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from adapterhub_lite.api import ModelMap
+from adapterhub_lite.base.loading import Base
+from adapterhub_lite.data.causal_lm import Chat, Completion, Text
+from adapterhub_lite.data.dataset import Dataset
+from adapterhub_lite.errors import DataError, NotSupportedError
+from adapterhub_lite.tasks.task import Batch, Encoded, Example, Preprocessing
+from adapterhub_lite.tasks.text_classification import pad_tokens
+
+IGNORED = -100
+
+
+class CausalLM:
+    """See the module's docstring."""
+
+    name = "causal-lm"
+    labels: tuple[str, ...] = ()
+    metric = "loss"
+    higher_is_better = False
+
+    def __init__(self, preprocessing: Preprocessing):
+        self.preprocessing = preprocessing
+
+    def head(self, model_map: ModelMap) -> nn.Linear | None:
+        if model_map.output is None:
+            raise NotSupportedError("this base has no language-modelling head; causal-lm needs a decoder saved with one")
+        return None
+
+    def outputs(self, base: Base) -> int:
+        return int(base.model.get_output_embeddings().weight.shape[0])
+
+    def encode(self, dataset: Dataset, base: Base) -> Encoded:
+        limit = self.preprocessing.max_length
+        examples, rows, cut = [], [], 0
+        for row, item in enumerate(dataset.inputs):
+            ids, labels = encode_item(item, base.tokenizer)
+            if limit and len(ids) > limit:
+                ids, labels, cut = ids[:limit], labels[:limit], cut + 1
+            weight = sum(label != IGNORED for label in labels[1:])
+            if weight:
+                examples.append(Example(ids, labels, len(ids), weight))
+                rows.append(row)
+        dropped = len(dataset) - len(examples)
+        if not examples:
+            raise DataError(
+                f"{dataset.source}: no row has anything left to learn within {limit} tokens; raise --max-length"
+            )
+        notes = []
+        if cut:
+            notes.append(f"{cut} of {len(dataset)} rows are longer than {limit} tokens and were cut")
+        if dropped:
+            notes.append(f"{dropped} of {len(dataset)} rows have nothing to learn within {limit} tokens and were left out")
+        return Encoded(examples, tuple(notes), tuple(rows) if dropped else None)
+
+    def collate(self, examples: Sequence[Example], base: Base) -> Batch:
+        batch = pad_tokens([example.inputs for example in examples], base.tokenizer.pad_token_id)
+        targets = torch.full(batch["input_ids"].shape, IGNORED)
+        for i, example in enumerate(examples):
+            targets[i, : len(example.target)] = torch.tensor(example.target)
+        batch["targets"] = targets
+        return batch
+
+    def features(self, base: Base, batch: Batch) -> tuple[Tensor, Tensor | None]:
+        seen: list[Tensor] = []
+        _, targets = self._run(base, batch, seen.append)
+        return seen[0].float(), targets
+
+    def logits(self, base: Base, head: nn.Linear | None, batch: Batch) -> tuple[Tensor, Tensor | None]:
+        return self._run(base, batch, None)
+
+    def metrics(self, logits: Tensor, targets: Tensor, loss: float) -> dict[str, float]:
+        # exp overflows a double at 709; a loss like that is a broken model, whose perplexity is as good as infinite.
+        return {"loss": loss, "perplexity": math.exp(min(loss, 700.0))}
+
+    def _run(self, base: Base, batch: Batch, watch: Callable[[Tensor], None] | None) -> tuple[Tensor, Tensor]:
+        """Run the model with only the supervised positions passing through the output layer.
+
+        They are gathered by a hook in front of that layer and not by calling the parts one by one, so that whatever a
+        model does to its logits afterwards (scaling, soft-capping) is done. Each token is predicted from the one before.
+        """
+        wanted = batch["targets"][:, 1:]  # (batch, tokens - 1)
+        keep = wanted != IGNORED
+
+        def gather(_: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
+            rows = args[0][:, :-1][keep]  # (n, hidden)
+            if watch is not None:
+                watch(rows)
+            return (rows[None], *args[1:])
+
+        handle = base.model.get_output_embeddings().register_forward_pre_hook(gather)
+        try:
+            output = base.model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], use_cache=False)
+        finally:
+            handle.remove()
+        return output.logits[0].float(), wanted[keep]
+
+
+def encode_item(item: Text | Completion | Chat, tokenizer: Any) -> tuple[list[int], list[int]]:
+    """Tokenize one item.
+
+    Returns:
+        Token ids, and labels of the same length: the id where the token is to be learnt, -100 where it is given.
+    """
+    if isinstance(item, Chat):
+        return _encode_chat(item, tokenizer)
+    end = [tokenizer.eos_token_id] if tokenizer.eos_token_id is not None else []
+    if isinstance(item, Text):
+        ids = tokenizer(item.text)["input_ids"]
+        ids = ids if ids[-1:] == end else ids + end
+        return ids, list(ids)
+    given = encode_prompt(item.prompt, tokenizer)
+    learnt = tokenizer(item.completion, add_special_tokens=False)["input_ids"] + end
+    return given + learnt, [IGNORED] * len(given) + learnt
+
+
+def encode_prompt(prompt: str, tokenizer: Any) -> list[int]:
+    """Tokenize a prompt to be continued: with the special tokens a text begins with, without those it ends with."""
+    ids: list[int] = tokenizer(prompt)["input_ids"]
+    if ids and ids[-1] == tokenizer.eos_token_id:
+        ids = ids[:-1]
+    return ids
+
+
+def render_chat(messages: Sequence[dict[str, str]], tokenizer: Any, *, reply: bool) -> str:
+    """Write a conversation as the tokenizer's template does, opened for a reply where asked.
+
+    Raises:
+        NotSupportedError: when the tokenizer has no chat template.
+    """
+    if not tokenizer.chat_template:
+        raise NotSupportedError(
+            "this base's tokenizer has no chat template, so it cannot be trained on 'messages'; give the data as "
+            "'prompt' and 'completion' columns, or use an instruct version of the base"
+        )
+    text: str = tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=reply)
+    return text
+
+
+def _encode_chat(chat: Chat, tokenizer: Any) -> tuple[list[int], list[int]]:
+    """Learn what the assistant says, and the token that ends its turn."""
+    messages = [{"role": message.role, "content": message.content} for message in chat.messages]
+    spans = []
+    for turn, message in enumerate(messages):
+        if message["role"] != "assistant":
+            continue
+        before = render_chat(messages[:turn], tokenizer, reply=True)
+        after = render_chat(messages[: turn + 1], tokenizer, reply=False)
+        if not after.startswith(before):
+            raise NotSupportedError(
+                "this tokenizer's chat template rewrites earlier turns, so the assistant's part cannot be told apart; "
+                "give the data as 'prompt' and 'completion' columns"
+            )
+        spans.append((len(before), len(after.rstrip())))
+    encoded = tokenizer(
+        render_chat(messages, tokenizer, reply=False), add_special_tokens=False, return_offsets_mapping=True
+    )
+    ids: list[int] = encoded["input_ids"]
+    labels = [
+        token if any(first <= start < last for first, last in spans) else IGNORED
+        for token, (start, _) in zip(ids, encoded["offset_mapping"], strict=True)
+    ]
+    return ids, labels

@@ -1,0 +1,111 @@
+"""Holding out: in proportion, without losing a class, and without leaking a group."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pytest
+
+from adapterhub_lite.data import Dataset, load_data, split
+from adapterhub_lite.errors import ConfigError, DataError
+
+SHARED = Path(__file__).parents[2].parent / "shared" / "data"
+
+
+def labelled(labels: list[Any]) -> Dataset:
+    rows = {"text": [f"text {index}" for index in range(len(labels))], "label": labels}
+    return load_data(rows, "text-classification")
+
+
+def test_each_class_gives_its_share() -> None:
+    data = labelled(["a"] * 60 + ["b"] * 30 + ["c"] * 10)
+    train, held = split(data, 0.2, seed=3)
+    assert (len(train), len(held)) == (80, 20)
+    assert Counter(held.targets or ()) == {0: 12, 1: 6, 2: 2}
+    assert sorted([*train.inputs, *held.inputs]) == sorted(data.inputs)
+    assert held.table is not None
+    assert held.table.column("text") == list(held.inputs)
+    assert (train.labels, held.labels) == (data.labels, data.labels)
+
+
+def test_a_seed_is_a_split() -> None:
+    data = labelled(["a", "b"] * 50)
+    assert split(data, 0.3, seed=1)[1].inputs == split(data, 0.3, seed=1)[1].inputs
+    assert split(data, 0.3, seed=1)[1].inputs != split(data, 0.3, seed=2)[1].inputs
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_no_class_is_lost_to_train(seed: int) -> None:
+    random = Random(seed)
+    labels = [f"c{int(random.paretovariate(0.7)) % 12}" for _ in range(random.randint(5, 120))] + ["c0", "c0", "c1"]
+    data = labelled(labels)
+    fraction = random.choice([0.01, 0.1, 0.5, 0.9, 0.99])
+    train, held = split(data, fraction, seed=seed)
+    assert set(train.targets or ()) == set(range(len(data.labels)))
+    assert len(held) >= 1
+    assert len(train) + len(held) == len(data)
+    if fraction <= 0.5:
+        assert len(held) <= max(1, round(len(data) * fraction))
+
+
+def test_without_labels_it_is_by_rows() -> None:
+    data = load_data({"text": [str(index) for index in range(10)]}, "causal-lm")
+    train, held = split(data, 0.25)
+    assert (len(train), len(held)) == (8, 2)
+    assert (train.targets, held.labels) == (None, ())
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_groups_do_not_leak(seed: int) -> None:
+    random = Random(seed)
+    groups = [random.randint(0, 40) for _ in range(600)]
+    data = labelled([str(random.randint(0, 3)) for _ in groups])
+    group_of = dict(zip(data.inputs, groups, strict=True))
+    train, held = split(data, 0.2, seed=seed, groups=groups)
+    assert not {group_of[text] for text in train.inputs} & {group_of[text] for text in held.inputs}
+    assert 0.12 < len(held) / len(data) < 0.28
+    assert set(train.targets or ()) == {0, 1, 2, 3}
+
+
+def test_a_class_in_one_group_stays_in_train() -> None:
+    data = labelled(["a", "a", "b", "b", "a", "a"])
+    train, held = split(data, 0.5, groups=["g", "g", "h", "h", "i", "i"])
+    assert set(train.targets or ()) == {0, 1}
+    assert set(held.targets or ()) == {0}
+
+
+def test_a_group_larger_than_the_share_is_still_held_out() -> None:
+    data = labelled(["a", "b"] * 10)
+    train, held = split(data, 0.05, groups=["g", "h"] * 5 + ["h", "g"] * 5)
+    assert len(train) == len(held) == 10
+
+
+def test_what_cannot_be_split() -> None:
+    data = labelled(["a", "b", "c"])
+    for fraction in (0, 1, -0.1, 1.5, float("nan")):
+        with pytest.raises(ConfigError, match="between 0 and 1"):
+            split(data, fraction)
+    with pytest.raises(DataError, match="nothing can be held out, every class has a single row"):
+        split(data, 0.5)
+    with pytest.raises(DataError, match="has 1 row, and a split needs 2"):
+        split(data.select([0]), 0.5)
+    with pytest.raises(DataError, match="2 groups given for 3 rows"):
+        split(data, 0.5, groups=[1, 2])
+    with pytest.raises(DataError, match="all rows are in one group"):
+        split(labelled(["a", "b", "a", "b"]), 0.5, groups=[1, 1, 1, 1])
+    with pytest.raises(DataError, match="each group holds all rows of some class"):
+        split(labelled(["a", "b", "a", "b"]), 0.5, groups=[1, 2, 1, 2])
+
+
+@pytest.mark.skipif(not SHARED.is_dir(), reason=f"real data not found in {SHARED}")
+def test_contracts_stay_whole() -> None:
+    data = load_data(SHARED / "unfair_tos" / "unfair_tos_en.tsv", "text-classification", columns={"label": "unfair"})
+    assert data.table is not None
+    train, held = split(data, 0.2, seed=1, groups=data.table.column("company"))
+    assert train.table is not None
+    assert held.table is not None
+    assert not set(train.table.column("company")) & set(held.table.column("company"))
+    assert 0.15 < len(held) / len(data) < 0.25

@@ -45,6 +45,7 @@ def commit_directory(target: Path, write: Callable[[Path], None], *, last: str |
     """
     target = resolve(target)
     try:
+        refuse_irreplaceable(target, last)  # before anything is made; and again when nobody else can be at work
         _make_parents(target.parent)
         with _locked(target):
             _recover(target)
@@ -115,9 +116,8 @@ def check_writable_target(target: Path) -> None:
             staging.mkdir()
             inside = staging / target.relative_to(existing)
             inside.mkdir(parents=True)
-            with (inside / MANIFEST).open("xb") as file:
-                file.write(b"0" * 4096)
-                sync_file(inside / MANIFEST)
+            (inside / MANIFEST).write_bytes(b"0" * 4096)
+            sync_file(inside / MANIFEST)
         finally:
             shutil.rmtree(staging, ignore_errors=True)
     except OSError as error:

@@ -23,7 +23,8 @@ def find_adapter(path: Path) -> Path:
         raise AdapterNotFoundError(f"no adapter at {str(path)!r}: a path cannot have a NUL character")
     folder = Path(os.path.realpath(path))
     try:
-        recover(folder)
+        if folder.name:  # the root of a file system has none
+            recover(folder)
         if not folder.exists():
             raise AdapterNotFoundError(f"no adapter at {path}: {_what_is_missing(folder)}")
         if not folder.is_dir():

@@ -1,1 +1,41 @@
-"""Stub."""
+"""Linear probe: the base is run once over the data, and a linear model is solved on its features."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from adapterhub_lite.api import Field, Strategy, StrategyConfig, StrategySpec, Traits, hookimpl
+
+
+class LinearProbeConfig(StrategyConfig):
+    """Options of the linear probe."""
+
+    solver: Literal["lbfgs", "ridge"] = Field(
+        "lbfgs", description="lbfgs: logistic regression; ridge: least squares in closed form, for very many examples."
+    )
+    penalty: float | None = Field(
+        None, gt=0, description="L2 penalty on the weights; chosen by cross-validation if not set."
+    )
+    folds: int = Field(5, ge=2, le=20, description="Folds of the cross-validation.")
+    epochs: int = Field(5, ge=1, description="Passes over the features; language models only.")
+
+
+def load() -> Strategy:
+    """Import the half that needs torch."""
+    from adapterhub_linear_probe.strategy import LinearProbe
+
+    return LinearProbe()
+
+
+@hookimpl
+def adapterhub_strategies() -> list[StrategySpec]:
+    return [
+        StrategySpec(
+            name="linear_probe",
+            summary="A linear model on frozen features, which are computed once and cached.",
+            config=LinearProbeConfig,
+            load=load,
+            traits=Traits(needs_base_gradients=False, identity_at_init=True),
+            learning_rate=1e-3,
+        )
+    ]

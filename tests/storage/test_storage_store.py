@@ -274,6 +274,7 @@ def test_not_found(tmp_path: Path) -> None:
         ("no/such/parent", "does not exist"),
         ("x" * 300, "no adapter"),
         ("nul\0", "NUL"),
+        ("/", f"no {MANIFEST}"),
     ]
     for name, message in cases:
         for read in (read_adapter, adapter_size):

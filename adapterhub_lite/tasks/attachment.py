@@ -1,0 +1,129 @@
+"""A strategy on a base for a task: what trains, what is saved, and how to run it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from adapterhub_lite.api import Strategy, StrategyConfig
+from adapterhub_lite.base.loading import Base
+from adapterhub_lite.base.view import ModelView
+from adapterhub_lite.errors import NotSupportedError, PluginError
+from adapterhub_lite.plugins import Provided
+from adapterhub_lite.tasks.task import Batch, Task
+
+HEAD = "head."
+
+
+@dataclass
+class Attachment:
+    """One adapter on one base. Several may exist on a base; the one used last is mounted, the others are not."""
+
+    base: Base
+    task: Task
+    view: ModelView
+    provided: Provided
+    strategy: Strategy
+    config: StrategyConfig
+    parameters: dict[str, nn.Parameter]
+    """What the strategy trains, by its name in the file."""
+    head: nn.Linear | None
+
+    @property
+    def tensors(self) -> dict[str, nn.Parameter]:
+        """Everything that trains and is saved: the strategy's parameters and the task's head."""
+        head = dict(self.head.named_parameters()) if self.head is not None else {}
+        return {**self.parameters, **{HEAD + name: parameter for name, parameter in head.items()}}
+
+    def logits(self, batch: Batch) -> tuple[Tensor, Tensor | None]:
+        """Run base, strategy and head on a batch that is on the base's device."""
+        self.base.activate(self.view)
+        with self._precision():
+            return self.task.logits(self.base, self.head, batch)
+
+    def features(self, batch: Batch) -> tuple[Tensor, Tensor | None]:
+        """Run base and strategy up to the features in front of the head."""
+        self.base.activate(self.view)
+        with self._precision():
+            return self.task.features(self.base, batch)
+
+    def load_tensors(self, saved: Mapping[str, Tensor]) -> None:
+        """Fill in saved values; the caller has checked names and shapes against `tensors`."""
+        self.base.activate(self.view)
+        with torch.no_grad():
+            for name, parameter in self.tensors.items():
+                parameter.copy_(saved[name])
+
+    @contextmanager
+    def training(self) -> Iterator[None]:
+        """Put the model into training mode; batch statistics stay those of the base, which would else be rewritten."""
+        model = self.base.model
+        self.base.activate(self.view)
+        model.train()
+        for module in model.modules():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                module.eval()
+        try:
+            yield
+        finally:
+            model.eval()
+
+    def detach(self) -> None:
+        """Take the adapter off for good; the base is bit for bit what it was."""
+        self.view.unmount()
+        self.view.forget()
+        if self.base.active is self.view:
+            self.base.active = None
+        self.parameters = {}
+        self.head = None
+
+    def _precision(self) -> Any:
+        """Autocast where the base is held in fp32 only because its weights train."""
+        if self.provided.spec.traits.trains_base and self.base.dtype != torch.float32:
+            return torch.autocast(self.base.device.type, dtype=self.base.dtype)
+        return nullcontext()
+
+
+def attach(base: Base, task: Task, provided: Provided, strategy: Strategy, config: StrategyConfig) -> Attachment:
+    """Attach a strategy and a fresh head to a base.
+
+    Raises:
+        NotSupportedError: when strategy, task and base do not go together; the base is as it was.
+        PluginError: when the strategy breaks its contract, naming the plug-in.
+    """
+    spec = provided.spec
+    if base.map.modality not in spec.traits.modalities:
+        allowed = ", ".join(sorted(spec.traits.modalities))
+        raise NotSupportedError(f"strategy '{spec.name}' works on {allowed}, not on {base.map.modality}")
+    if base.quantization != "none" and not spec.traits.works_on_quantized_base:
+        raise NotSupportedError(
+            f"strategy '{spec.name}' needs an unquantized base, and this one is {base.quantization}; "
+            "use --quantize none, or a strategy such as lora"
+        )
+    wanted = "image" if task.name.startswith("image") else "text"
+    if base.map.modality != wanted:
+        raise NotSupportedError(f"task '{task.name}' needs a base for {wanted}s; '{base.reference}' takes {base.map.modality}s")
+    head = task.head(base.map)
+    view = base.view(task.name)
+    try:
+        parameters = dict(strategy.attach(view, config))
+        for name, parameter in parameters.items():
+            if not isinstance(parameter, nn.Parameter):
+                raise PluginError(f"strategy '{spec.name}' ({provided.dist}) returned '{name}', which is no Parameter")
+            if name.startswith(HEAD):
+                raise PluginError(f"strategy '{spec.name}' ({provided.dist}) may not name a tensor '{name}'")
+            parameter.requires_grad_(True)
+        if not parameters and head is None:
+            raise PluginError(f"strategy '{spec.name}' ({provided.dist}) returned nothing to train for {task.name}")
+    except BaseException:
+        view.unmount()
+        raise
+    if head is not None:
+        head.to(base.device)
+    base.active = view
+    return Attachment(base, task, view, provided, strategy, config, parameters, head)

@@ -1,0 +1,1 @@
+"""Training: the options of a run, the order of its batches, and the loop."""

@@ -1,0 +1,32 @@
+"""The half of full fine-tuning that needs torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from torch import Tensor, nn
+
+from adapterhub_full import FullConfig
+from adapterhub_lite.api import ConfigError, ModelView
+
+
+class Full:
+    """Trains weights of the base on fp32 copies; the base itself stays as it was."""
+
+    def attach(self, view: ModelView, config: FullConfig) -> Mapping[str, nn.Parameter]:
+        """Make the chosen weights trainable.
+
+        Raises:
+            ConfigError: more layers asked for than there are.
+            NotSupportedError: a quantized base.
+        """
+        names = [name for name, _ in view.model.named_parameters()]
+        if config.top_layers is not None:
+            if config.top_layers > len(view.map.layers):
+                raise ConfigError(f"full: top_layers={config.top_layers}, but this model has {len(view.map.layers)} layers")
+            kept = tuple(f"{path}." for path in view.map.layers[-config.top_layers :])
+            names = [name for name in names if name.startswith(kept)]
+        return view.train_base(names)
+
+    def merge(self, view: ModelView, config: FullConfig, tensors: Mapping[str, Tensor]) -> None:
+        """Nothing is left to do: the weights in place are the trained ones."""

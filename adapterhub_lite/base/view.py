@@ -71,6 +71,10 @@ class ModelView:
         module = self.module(path)
         return dequantized(module) if is_quantized(module) else module.get_parameter("weight").data
 
+    def is_quantized(self, path: str) -> bool:
+        """Whether a layer's weight is stored in 4 or 8 bits."""
+        return is_quantized(self.module(path))
+
     def original_weight(self, path: str) -> Tensor:
         """The weight of a layer as it was before quantization, read from the base's files (fp32).
 
@@ -234,6 +238,15 @@ class ModelView:
             for swap in reversed(self._log):
                 swap.unmount()
             self._mounted = False
+
+    def unchanged(self, parameters: Mapping[str, nn.Parameter]) -> set[str]:
+        """Names of those trained parameters of the base that hold exactly what the base holds."""
+        base = {id(swap.parameter): swap.old for swap in self._log if isinstance(swap, DataSwap)}
+        return {
+            name
+            for name, parameter in parameters.items()
+            if id(parameter) in base and torch.equal(base[id(parameter)].float(), parameter.data)
+        }
 
     def forget(self) -> None:
         """Drop the log, after the changes were taken back or, by a merge, made part of the base."""

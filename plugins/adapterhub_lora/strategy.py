@@ -34,8 +34,7 @@ class Lora:
             NotSupportedError: no target in this model, or a start that does not go with its quantization.
         """
         targets = find_targets(view, config.targets)
-        quantized = any(view.weight(path).shape != view.module(path).get_parameter("weight").shape for path in targets[:1])
-        quantized = quantized or type(view.module(targets[0]).weight).__name__ == "Int8Params"
+        quantized = any(view.is_quantized(path) for path in targets)
         if config.init == "pissa" and quantized:
             raise NotSupportedError("lora: init=pissa needs an unquantized base; use init=loftq on a quantized one")
         if config.init == "loftq" and not quantized:
@@ -69,7 +68,8 @@ class Lora:
         With W = R + s B0 A0 at the start, R + s B A = W + s [B, -B0] [A; A0] (PEFT's conversion, done here in memory).
         """
         if config.init != "pissa":
-            return config, tensors
+            # A saved adapter needs no start of its own: what it starts with is in its tensors.
+            return config.model_copy(update={"init": "default"}), tensors
         saved: dict[str, Tensor] = {}
         for name, tensor in tensors.items():
             if "lora_A" in name:
@@ -105,7 +105,7 @@ class Lora:
             NotSupportedError: on a quantized base, where adding would round the update away.
         """
         for path, layer in _layers(view):
-            if type(layer.get_base_layer().weight).__name__ in ("Params4bit", "Int8Params"):
+            if view.is_quantized(f"{path}.base_layer"):
                 raise NotSupportedError(f"lora: '{path}' is quantized; merge into the unquantized base instead")
         for _, layer in _layers(view):
             layer.merge(safe_merge=True, adapter_names=[ADAPTER])

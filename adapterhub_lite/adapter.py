@@ -1,0 +1,238 @@
+"""A trained adapter on its base: predict, evaluate, generate, switch, save."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.nn import functional
+
+from adapterhub_lite.base.loading import Base
+from adapterhub_lite.data import Chat, Completion, Dataset, Message, Text, load_data
+from adapterhub_lite.errors import ConfigError, NotSupportedError
+from adapterhub_lite.plugins import Plugins
+from adapterhub_lite.progress import Lines, Progress
+from adapterhub_lite.saving import save_adapter
+from adapterhub_lite.storage import DataRecord, Manifest
+from adapterhub_lite.tasks.attachment import Attachment
+from adapterhub_lite.tasks.causal_lm import encode_prompt, render_chat
+from adapterhub_lite.tasks.task import Encoded, Example
+from adapterhub_lite.training.evaluate import predict_logits, score
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Scores on a dataset."""
+
+    n: int
+    metrics: dict[str, float]
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """One predicted label."""
+
+    label: str
+    probability: float
+    probabilities: dict[str, float]
+    """By label, in the order of the labels; they add up to 1."""
+
+
+@dataclass
+class Adapter:
+    """What `train` and `load_adapter` return.
+
+    Attributes:
+        attachment: The strategy on the base.
+        metrics: Scores recorded so far; saved with the adapter.
+        training: Facts about the run that made it; saved with the adapter.
+    """
+
+    attachment: Attachment
+    plugins: Plugins
+    progress: Progress = field(default_factory=Lines)
+    data: DataRecord | None = None
+    metrics: dict[str, float] = field(default_factory=dict)
+    training: dict[str, Any] = field(default_factory=dict)
+    run_file: str | None = None
+    """The run's configuration as YAML, saved as run.yaml."""
+    forced: list[str] = field(default_factory=list)
+    """Differences between this base and the one of training that were overridden."""
+    probe_inputs: list[Any] = field(default_factory=list)
+
+    @property
+    def base(self) -> Base:
+        """The base it is on."""
+        return self.attachment.base
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Class names in the order of the outputs; empty for a language model."""
+        return self.attachment.task.labels
+
+    @property
+    def trainable(self) -> int:
+        """Number of trained weights."""
+        return sum(tensor.numel() for tensor in self.attachment.tensors.values())
+
+    def load_data(self, source: Any, *, require_labels: bool = True) -> Dataset:
+        """Read data for this adapter's task, with its columns and labels.
+
+        Raises:
+            DataError: bad data, or a label the adapter was not trained on; names file, row and column.
+        """
+        if isinstance(source, Dataset):
+            return source
+        return load_data(source, self.attachment.task.name, labels=self.labels or None, require_labels=require_labels)
+
+    def evaluate(self, data: Any) -> Evaluation:
+        """Score the adapter on labelled data: a `Dataset`, or anything `load_data` reads."""
+        dataset = self.load_data(data)
+        task = self.attachment.task
+        if task.labels and dataset.labels != task.labels:
+            raise ConfigError("the dataset was read with other labels; read it with adapter.load_data(source)")
+        encoded = task.encode(dataset, self.base)
+        metrics = score(self.attachment, encoded, self.progress)
+        return Evaluation(len(encoded.examples), metrics, (*dataset.notes, *encoded.notes))
+
+    def predict(self, inputs: Any) -> list[Prediction]:
+        """Predict labels.
+
+        Args:
+            inputs: A list of texts or of images (paths, arrays or PIL images), or anything `load_data` reads.
+
+        Raises:
+            NotSupportedError: for a language model, which generates instead.
+        """
+        task = self.attachment.task
+        if not task.labels:
+            raise NotSupportedError("a language model has no labels to predict; use generate")
+        dataset = self.load_data(inputs, require_labels=False) if _is_source(inputs) else _as_dataset(task.name, inputs)
+        if not len(dataset):
+            return []
+        logits = predict_logits(self.attachment, _without_targets(task.encode(dataset, self.base)), self.progress)
+        probabilities = functional.softmax(logits, dim=-1)
+        best = probabilities.argmax(dim=-1)
+        return [
+            Prediction(task.labels[i], float(row[i]), dict(zip(task.labels, row.tolist(), strict=True)))
+            for i, row in zip(best.tolist(), probabilities, strict=True)
+        ]
+
+    def generate(
+        self, prompt: str, *, max_new_tokens: int = 128, temperature: float = 0.0, seed: int = 0
+    ) -> str:
+        """Continue a prompt; an adapter trained on chats answers it as a user's turn.
+
+        Args:
+            prompt: The text, without any template.
+            max_new_tokens: Length at which the answer is cut.
+            temperature: 0 takes the likeliest token each time; above, tokens are sampled.
+            seed: Of the sampling.
+        """
+        task, base = self.attachment.task, self.base
+        if task.labels:
+            raise NotSupportedError("this adapter classifies; use predict")
+        base.activate(self.attachment.view)
+        return generate_text(
+            base, prompt, chat=task.preprocessing.form == "chat", max_new_tokens=max_new_tokens, temperature=temperature, seed=seed
+        )  # fmt: skip
+
+    def use(self) -> None:
+        """Make this the adapter that is mounted on the base; the others on it are taken off, not lost."""
+        self.base.activate(self.attachment.view)
+
+    @contextmanager
+    def disabled(self) -> Iterator[Base]:
+        """Give the bare base for the length of a `with` block."""
+        self.base.activate(None)
+        try:
+            yield self.base
+        finally:
+            self.use()
+
+    def detach(self) -> None:
+        """Take the adapter off for good; the base is bit for bit what it was."""
+        self.attachment.detach()
+
+    def save(self, path: str | Path) -> Manifest:
+        """Write the adapter to a directory, in one atomic step; an adapter that is there is replaced.
+
+        Raises:
+            StorageError: the directory cannot be written, or holds something else; it is as it was.
+        """
+        return save_adapter(self, Path(path))
+
+
+def generate_text(
+    base: Base, prompt: str, *, chat: bool, max_new_tokens: int, temperature: float = 0.0, seed: int = 0
+) -> str:
+    """Continue a prompt with whatever is mounted on the base now."""
+    tokenizer = base.tokenizer
+    if chat:
+        text = render_chat([{"role": "user", "content": prompt}], tokenizer, reply=True)
+        ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+    else:
+        ids = encode_prompt(prompt, tokenizer)
+    inputs = torch.tensor([ids], device=base.device)
+    options: dict[str, Any] = {"do_sample": False, "temperature": None, "top_p": None, "top_k": None}
+    if temperature > 0:
+        options = {"do_sample": True, "temperature": temperature}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        output = base.model.generate(
+            input_ids=inputs,
+            attention_mask=torch.ones_like(inputs),
+            max_new_tokens=max_new_tokens,
+            pad_token_id=tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id,
+            **options,
+        )
+    reply: str = tokenizer.decode(output[0, inputs.shape[1] :], skip_special_tokens=True)
+    return reply.strip()
+
+
+def _is_source(inputs: Any) -> bool:
+    """A file, frame or dataset, as against a plain list of inputs."""
+    if isinstance(inputs, (list, tuple)):
+        return bool(inputs) and isinstance(inputs[0], dict)
+    return True
+
+
+def _as_dataset(task: str, inputs: Sequence[Any]) -> Dataset:
+    if task == "text-classification":
+        for row, text in enumerate(inputs):
+            if not isinstance(text, str) or not text.strip():
+                raise ConfigError(f"input {row + 1} is {text!r}; predict takes a list of non-empty texts")
+    return Dataset(task, tuple(inputs), None, (), {}, "<list>", "", None)
+
+
+def _without_targets(encoded: Encoded) -> Encoded:
+    return Encoded([Example(e.inputs, None, e.length, e.weight) for e in encoded.examples], encoded.notes, encoded.rows)
+
+
+def probe_item(item: Any) -> Any:
+    """A data item as JSON, for replaying it against a loaded adapter; None for what is not text."""
+    if isinstance(item, str):
+        return item
+    if isinstance(item, Chat):
+        return {"messages": [{"role": m.role, "content": m.content} for m in item.messages]}
+    if isinstance(item, Completion):
+        return {"prompt": item.prompt, "completion": item.completion}
+    if isinstance(item, Text):
+        return {"text": item.text}
+    return None
+
+
+def item_of_probe(value: Any) -> Any:
+    """The inverse of `probe_item`."""
+    if isinstance(value, str):
+        return value
+    if "messages" in value:
+        return Chat(tuple(Message(m["role"], m["content"]) for m in value["messages"]))
+    return Completion(value["prompt"], value["completion"]) if "prompt" in value else Text(value["text"])
+
+

@@ -1,0 +1,297 @@
+"""The engine: plug-ins, bases, data, training and loading, put together."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+
+from adapterhub_lite.adapter import Adapter
+from adapterhub_lite.api import FeatureProblem, Solver
+from adapterhub_lite.base.loading import Base, load_base
+from adapterhub_lite.data import Chat, Completion, Dataset, load_data
+from adapterhub_lite.errors import AdapterCorruptError, ConfigError, NotSupportedError, TrainingError
+from adapterhub_lite.features.store import encode_features
+from adapterhub_lite.plugins import Plugins, Provided
+from adapterhub_lite.progress import Bar, Lines, Progress
+from adapterhub_lite.registry import Registry
+from adapterhub_lite.storage import DataRecord, TensorInfo, check_base, check_tensors, open_adapter
+from adapterhub_lite.tasks import Preprocessing, make_task
+from adapterhub_lite.tasks.attachment import Attachment, attach
+from adapterhub_lite.tasks.task import Encoded
+from adapterhub_lite.training.config import TrainConfig
+from adapterhub_lite.training.loop import fit
+from adapterhub_lite.training.observers import Observers
+
+LONGEST = {"text-classification": 512, "causal-lm": 1024}
+PROBES = 3
+DTYPE_CODES = {torch.float32: "F32", torch.bfloat16: "BF16", torch.float16: "F16", torch.float64: "F64"}
+
+
+class Engine:
+    """Everything with one set of plug-ins. The functions of the package use one engine made on first use.
+
+    Args:
+        plugins: The plug-ins to use; the installed ones by default.
+        progress: Where to show what is being done; standard error by default.
+    """
+
+    def __init__(self, plugins: Plugins | None = None, progress: Progress | None = None):
+        self.plugins = plugins if plugins is not None else Plugins()
+        self.registry = Registry(self.plugins)
+        self.progress: Progress = progress if progress is not None else Lines()
+
+    def load_base(
+        self,
+        reference: str,
+        *,
+        quantization: str = "none",
+        dtype: str = "auto",
+        device: str = "auto",
+        trust_remote_code: bool = False,
+    ) -> Base:
+        """Load a foundation model, frozen; see `adapterhub_lite.base.loading.load_base`."""
+        return load_base(
+            reference,
+            quantization=quantization,
+            dtype=dtype,
+            device=device,
+            trust_remote_code=trust_remote_code,
+            plugins=self.plugins,
+            report=self.progress.say,
+        )
+
+    def load_data(
+        self, source: Any, task: str, *, columns: Mapping[str, str] | None = None, labels: Sequence[str] | None = None
+    ) -> Dataset:
+        """Read and check labelled data; see `adapterhub_lite.data.load_data`."""
+        return load_data(source, task, columns=columns, labels=labels)
+
+    def train(
+        self,
+        base: Base,
+        data: Dataset,
+        *,
+        strategy: str = "lora",
+        settings: Mapping[str, Any] | None = None,
+        eval_data: Any = None,
+        config: TrainConfig | None = None,
+        max_length: int | None = None,
+        pooling: str | None = None,
+    ) -> Adapter:
+        """Adapt a base to a task.
+
+        Args:
+            base: From `load_base`. It is not changed; the adapter sits on it.
+            data: From `load_data`.
+            strategy: Name of an installed strategy.
+            settings: The strategy's options.
+            eval_data: Held-out data, scored once after training; its scores are saved with the adapter.
+            config: Epochs, batch size, learning rate and so on.
+            max_length: Tokens an input is cut to; by default what the base takes, at most 512 (1024 for causal-lm).
+            pooling: "mean", "cls" or "last"; by default what suits the base.
+
+        Raises:
+            StrategyNotFoundError, ConfigError: an unknown strategy or option.
+            NotSupportedError: strategy, task and base do not go together.
+            TrainingError: the run cannot go on.
+        """
+        config = config or TrainConfig()
+        provided = self.registry.resolve(strategy)
+        options = self.registry.configure(strategy, settings or {})
+        task = make_task(data.task, data.labels, preprocessing_for(base, data, max_length, pooling))
+        held_out = self._held_out(eval_data, data)
+        for note in data.notes:
+            self.progress.say(f"note: {note}")
+        loaded = self.registry.load(provided)
+        devices = [base.device] if base.device.type == "cuda" else []
+        with torch.random.fork_rng(devices=devices):
+            torch.manual_seed(config.seed)
+            attachment = attach(base, task, provided, loaded, options)
+            encoded = task.encode(data, base)
+            for note in encoded.notes:
+                self.progress.say(f"note: {note}")
+            try:
+                facts = self._fit(attachment, encoded, config)
+            except BaseException:
+                attachment.detach()
+                raise
+        adapter = Adapter(
+            attachment,
+            self.plugins,
+            self.progress,
+            data=DataRecord(source=data.source, sha256=data.sha256, rows=len(data)),
+            training={**config.model_dump(), **facts, "columns": dict(data.columns)},
+            probe_inputs=list(data.inputs[:PROBES]),
+        )
+        if held_out is not None:
+            evaluation = adapter.evaluate(held_out)
+            adapter.metrics = {"n": float(evaluation.n), **evaluation.metrics}
+        return adapter
+
+    def load_adapter(
+        self,
+        path: str | Path,
+        *,
+        base: Base | str | None = None,
+        dtype: str | None = None,
+        device: str = "auto",
+        force: bool = False,
+    ) -> Adapter:
+        """Load a saved adapter onto its base.
+
+        Args:
+            path: The adapter's directory.
+            base: A loaded base, or a reference; by default the one recorded in the adapter.
+            dtype: What to compute in; by default what the adapter was trained in.
+            device: Where, if the base is not loaded yet.
+            force: Accept a base that differs from the one of training; recorded in whatever is saved afterwards.
+
+        Raises:
+            AdapterNotFoundError, AdapterCorruptError: nothing there, or not what was saved.
+            StrategyNotFoundError: the strategy's plug-in is not installed.
+            BaseMismatchError: another base; names what differs.
+        """
+        stored, payload = open_adapter(Path(path))
+        manifest = stored.manifest
+        provided = self.registry.resolve(manifest.strategy.name, dist=manifest.strategy.dist)
+        options = self.registry.configure(manifest.strategy.name, manifest.strategy.config)
+        if base is None or isinstance(base, str):
+            base = self.load_base(
+                base or manifest.base.reference,
+                quantization=manifest.base.quantization,
+                dtype=dtype or manifest.base.dtype,
+                device=device,
+            )
+        differences = check_base(
+            manifest.base, base.fingerprint, base.quantization, base.reference, force=force
+        )  # fmt: skip
+        for difference in differences:
+            self.progress.say(f"warning: {difference}")
+        task = make_task(manifest.task.name, manifest.task.labels, Preprocessing(**manifest.task.preprocessing))
+        with torch.random.fork_rng(devices=[]):
+            attachment = attach(base, task, provided, self.registry.load(provided), options)
+        try:
+            self._fill(attachment, stored.header, stored.config, payload, str(stored.tensors))
+        except BaseException:
+            attachment.detach()
+            raise
+        return Adapter(
+            attachment,
+            self.plugins,
+            self.progress,
+            data=manifest.data,
+            metrics={name: value for name, value in manifest.metrics.items() if value is not None},
+            training={**manifest.training, "columns": dict(manifest.task.columns)},
+            forced=[*manifest.forced, *(differences if force else [])],
+        )
+
+    def strategies(self) -> list[Provided]:
+        """Every strategy that can be used, by name."""
+        return sorted(self.plugins.strategies, key=lambda provided: provided.spec.name)
+
+    def _held_out(self, eval_data: Any, data: Dataset) -> Dataset | None:
+        if eval_data is None or isinstance(eval_data, Dataset):
+            return eval_data
+        return load_data(eval_data, data.task, columns=data.columns, labels=data.labels or None)
+
+    def _fit(self, attachment: Attachment, data: Encoded, config: TrainConfig) -> dict[str, Any]:
+        if isinstance(attachment.strategy, Solver):
+            return self._solve(attachment, attachment.strategy, data, config)
+        report = fit(attachment, data, config, self.progress, Observers(self.plugins))
+        last = report.losses[-min(len(report.losses), 20) :]
+        if not last:
+            raise TrainingError("no step of the run could be applied: every loss or gradient was not finite")
+        return {
+            "steps": report.steps,
+            "skipped_steps": report.skipped,
+            "micro_batch_size_used": report.micro_batch_size,
+            "seconds": round(report.seconds, 1),
+            "train_loss": sum(last) / len(last),
+            "stopped": report.stopped,
+        }
+
+    def _solve(
+        self, attachment: Attachment, strategy: Solver, data: Encoded, config: TrainConfig
+    ) -> dict[str, Any]:
+        features, targets = encode_features(attachment.base, attachment.task, data, self.progress)
+        assert targets is not None
+        with self.progress.bar("solving", 100, "%") as bar:
+            problem = FeatureProblem(
+                features, targets, attachment.task.outputs(attachment.base), attachment.head, config.seed, _share(bar)
+            )
+            attachment.base.activate(attachment.view)
+            if attachment.head is not None:
+                attachment.head.to("cpu")
+            report = strategy.solve(attachment.view, attachment.config, attachment.parameters, problem)
+            if attachment.head is not None:
+                attachment.head.to(attachment.base.device)
+        broken = [name for name, tensor in attachment.tensors.items() if not torch.isfinite(tensor).all()]
+        if broken:
+            raise TrainingError(f"the solution is not finite in '{broken[0]}'; set a larger penalty")
+        return {name: value for name, value in report.items() if math.isfinite(value)}
+
+    def _fill(
+        self,
+        attachment: Attachment,
+        header: Mapping[str, TensorInfo],
+        config: Mapping[str, Any],
+        payload: bytes,
+        where: str,
+    ) -> None:
+        """Check the saved tensors against the slots of the attachment, and fill them."""
+        slots = attachment.tensors
+        if attachment.provided.spec.traits.trains_base:
+            # Weights that training left as they were are not in the file; which are, the hashed configuration says.
+            saved_names = set(config.get("tensors", []))
+            slots = {name: slot for name, slot in slots.items() if name in saved_names or name not in attachment.parameters}
+        expected = {name: (DTYPE_CODES[slot.dtype], tuple(slot.shape)) for name, slot in slots.items()}
+        check_tensors(header, expected, where)
+        saved = safetensors.torch.load(payload)
+        for name, tensor in saved.items():
+            if not torch.isfinite(tensor).all():
+                raise AdapterCorruptError(f"{where}: tensor '{name}' holds values that are not finite")
+        kept = {name: slot.detach() for name, slot in attachment.tensors.items() if name not in slots}
+        attachment.load_tensors({**kept, **saved})
+
+
+def preprocessing_for(base: Base, data: Dataset, max_length: int | None, pooling: str | None) -> Preprocessing:
+    """Settle how inputs become tensors.
+
+    Raises:
+        ConfigError: a length the base cannot take, or a pooling that does not exist.
+    """
+    if pooling not in (None, "cls", "mean", "last"):
+        raise ConfigError(f"there is no pooling '{pooling}'; choose cls, mean or last")
+    if base.map.modality != "text":
+        return Preprocessing(pooling=pooling or base.map.pooling)
+    takes = getattr(base.model.config.get_text_config(), "max_position_embeddings", None) or 1 << 30
+    takes = min(takes, base.tokenizer.model_max_length or takes)
+    if max_length is not None and not 2 <= max_length <= takes:
+        raise ConfigError(f"--max-length {max_length} is not between 2 and {takes}, the most that '{base.reference}' takes")
+    length = max_length or min(takes, LONGEST.get(data.task, 512))
+    if data.task != "causal-lm":
+        return Preprocessing(max_length=length, pooling=pooling or base.map.pooling)
+    first = data.inputs[0] if len(data) else None
+    form = "chat" if isinstance(first, Chat) else "completion" if isinstance(first, Completion) else "text"
+    if form == "chat" and not base.tokenizer.chat_template:
+        raise NotSupportedError(
+            f"'{base.reference}' has no chat template, so it cannot be trained on messages; use prompt and completion columns"
+        )
+    return Preprocessing(max_length=length, form=form)
+
+
+def _share(bar: Bar) -> Callable[[float, str], None]:
+    """Adapt a bar of 100 to a function of the share done."""
+    seen = 0.0
+
+    def show(share: float, note: str) -> None:
+        nonlocal seen
+        bar.advance(max(0.0, 100 * share - seen), note)
+        seen = max(seen, 100 * share)
+
+    return show

@@ -11,13 +11,14 @@ from typing import Any
 import torch
 from torch.nn import functional
 
+from adapterhub_lite.adapter_data import read_for
 from adapterhub_lite.base.loading import Base
-from adapterhub_lite.data import Chat, Completion, Dataset, Message, Text, load_data
+from adapterhub_lite.data import Chat, Completion, Dataset, Message, Text
 from adapterhub_lite.errors import ConfigError, NotSupportedError
 from adapterhub_lite.plugins import Plugins
 from adapterhub_lite.progress import Lines, Progress
 from adapterhub_lite.saving import save_adapter
-from adapterhub_lite.storage import DataRecord, Manifest
+from adapterhub_lite.storage import DataRecord, Manifest, TaskRecord
 from adapterhub_lite.tasks.attachment import Attachment
 from adapterhub_lite.tasks.causal_lm import encode_prompt, render_chat
 from adapterhub_lite.tasks.task import Encoded, Example
@@ -59,6 +60,8 @@ class Adapter:
     data: DataRecord | None = None
     metrics: dict[str, float] = field(default_factory=dict)
     training: dict[str, Any] = field(default_factory=dict)
+    columns: dict[str, str] = field(default_factory=dict)
+    """Which column of the training data played which role."""
     run_file: str | None = None
     """The run's configuration as YAML, saved as run.yaml."""
     forced: list[str] = field(default_factory=list)
@@ -88,7 +91,17 @@ class Adapter:
         """
         if isinstance(source, Dataset):
             return source
-        return load_data(source, self.attachment.task.name, labels=self.labels or None, require_labels=require_labels)
+        return read_for(self.task_record(), source, require_labels=require_labels)
+
+    def task_record(self) -> TaskRecord:
+        """The task as it is written into the manifest."""
+        task = self.attachment.task
+        return TaskRecord(
+            name=task.name,
+            labels=list(task.labels),
+            columns=self.columns,
+            preprocessing=task.preprocessing.record(),
+        )
 
     def evaluate(self, data: Any) -> Evaluation:
         """Score the adapter on labelled data: a `Dataset`, or anything `load_data` reads."""
@@ -124,12 +137,17 @@ class Adapter:
         ]
 
     def generate(
-        self, prompt: str, *, max_new_tokens: int = 128, temperature: float = 0.0, seed: int = 0
+        self,
+        prompt: str | Text | Completion | Chat,
+        *,
+        max_new_tokens: int = 128,
+        temperature: float = 0.0,
+        seed: int = 0,
     ) -> str:
         """Continue a prompt; an adapter trained on chats answers it as a user's turn.
 
         Args:
-            prompt: The text, without any template.
+            prompt: The text, without any template, or an item of a causal-lm dataset, whose own completion is not read.
             max_new_tokens: Length at which the answer is cut.
             temperature: 0 takes the likeliest token each time; above, tokens are sampled.
             seed: Of the sampling.
@@ -138,9 +156,8 @@ class Adapter:
         if task.labels:
             raise NotSupportedError("this adapter classifies; use predict")
         base.activate(self.attachment.view)
-        return generate_text(
-            base, prompt, chat=task.preprocessing.form == "chat", max_new_tokens=max_new_tokens, temperature=temperature, seed=seed
-        )  # fmt: skip
+        ids = prompt_ids(prompt, base.tokenizer, chat=task.preprocessing.form == "chat")
+        return generate_text(base, ids, max_new_tokens=max_new_tokens, temperature=temperature, seed=seed)
 
     def use(self) -> None:
         """Make this the adapter that is mounted on the base; the others on it are taken off, not lost."""
@@ -168,17 +185,25 @@ class Adapter:
         return save_adapter(self, Path(path))
 
 
+def prompt_ids(prompt: str | Text | Completion | Chat, tokenizer: Any, *, chat: bool) -> list[int]:
+    """Tokenize what is to be continued: a conversation through the template, anything else as it is."""
+    if isinstance(prompt, Chat) or (isinstance(prompt, str) and chat):
+        turns = prompt.messages if isinstance(prompt, Chat) else (Message("user", prompt),)
+        # The last answer of a recorded conversation is the one to be made anew.
+        kept = turns[:-1] if turns[-1].role == "assistant" else turns
+        messages = [{"role": turn.role, "content": turn.content} for turn in kept]
+        ids: list[int] = tokenizer(render_chat(messages, tokenizer, reply=True), add_special_tokens=False)["input_ids"]
+        return ids
+    text = prompt.prompt if isinstance(prompt, Completion) else prompt.text if isinstance(prompt, Text) else str(prompt)
+    return encode_prompt(text, tokenizer)
+
+
 def generate_text(
-    base: Base, prompt: str, *, chat: bool, max_new_tokens: int, temperature: float = 0.0, seed: int = 0
+    base: Base, ids: Sequence[int], *, max_new_tokens: int, temperature: float = 0.0, seed: int = 0
 ) -> str:
-    """Continue a prompt with whatever is mounted on the base now."""
+    """Continue token ids with whatever is mounted on the base now, and return the new text."""
     tokenizer = base.tokenizer
-    if chat:
-        text = render_chat([{"role": "user", "content": prompt}], tokenizer, reply=True)
-        ids = tokenizer(text, add_special_tokens=False)["input_ids"]
-    else:
-        ids = encode_prompt(prompt, tokenizer)
-    inputs = torch.tensor([ids], device=base.device)
+    inputs = torch.tensor([list(ids)], device=base.device)
     options: dict[str, Any] = {"do_sample": False, "temperature": None, "top_p": None, "top_k": None}
     if temperature > 0:
         options = {"do_sample": True, "temperature": temperature}
@@ -234,5 +259,3 @@ def item_of_probe(value: Any) -> Any:
     if "messages" in value:
         return Chat(tuple(Message(m["role"], m["content"]) for m in value["messages"]))
     return Completion(value["prompt"], value["completion"]) if "prompt" in value else Text(value["text"])
-
-

@@ -89,9 +89,13 @@ class StrategySpec:
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not NAME_PATTERN.fullmatch(self.name):
-            raise ConfigError(f"strategy name {self.name!r} must be lower case letters, digits and '_', as in 'my_lora'")
+            raise ConfigError(
+                f"strategy name {self.name!r} must be lower case letters, digits and '_', as in 'my_lora'"
+            )
         if not (isinstance(self.config, type) and issubclass(self.config, StrategyConfig)):
-            raise ConfigError(f"strategy {self.name!r}: config must be a subclass of StrategyConfig, not {self.config!r}")
+            raise ConfigError(
+                f"strategy {self.name!r}: config must be a subclass of StrategyConfig, not {self.config!r}"
+            )
         if not callable(self.load):
             raise ConfigError(f"strategy {self.name!r}: load must be a function that returns the strategy")
 
@@ -124,9 +128,7 @@ class Mergeable(Protocol):
 class Exporter(Protocol):
     """A strategy that saves other tensors than it trains, for instance to fold an initialisation into them."""
 
-    def export(
-        self, view: ModelView, config: Any, tensors: Mapping[str, Tensor]
-    ) -> tuple[Any, Mapping[str, Tensor]]:
+    def export(self, view: ModelView, config: Any, tensors: Mapping[str, Tensor]) -> tuple[Any, Mapping[str, Tensor]]:
         """Return the config and the tensors to save; attaching with them gives the same outputs."""
         ...
 

@@ -10,12 +10,13 @@ from typing import Any
 import safetensors.torch
 import torch
 
-from adapterhub_lite.adapter import Adapter
+from adapterhub_lite.adapter import Adapter, Evaluation
 from adapterhub_lite.api import FeatureProblem, Solver
 from adapterhub_lite.base.loading import Base, load_base
 from adapterhub_lite.data import Chat, Completion, Dataset, load_data
 from adapterhub_lite.errors import AdapterCorruptError, ConfigError, NotSupportedError, TrainingError
 from adapterhub_lite.features.store import encode_features
+from adapterhub_lite.names import POOLINGS, check_choice
 from adapterhub_lite.plugins import Plugins, Provided
 from adapterhub_lite.progress import Bar, Lines, Progress
 from adapterhub_lite.registry import Registry
@@ -24,6 +25,7 @@ from adapterhub_lite.tasks import Preprocessing, make_task
 from adapterhub_lite.tasks.attachment import Attachment, attach
 from adapterhub_lite.tasks.task import Encoded
 from adapterhub_lite.training.config import TrainConfig
+from adapterhub_lite.training.evaluate import score_language_model
 from adapterhub_lite.training.loop import fit
 from adapterhub_lite.training.observers import Observers
 
@@ -125,7 +127,8 @@ class Engine:
             self.plugins,
             self.progress,
             data=DataRecord(source=data.source, sha256=data.sha256, rows=len(data)),
-            training={**config.model_dump(), **facts, "columns": dict(data.columns)},
+            training=facts,
+            columns=dict(data.columns),
             probe_inputs=list(data.inputs[:PROBES]),
         )
         if held_out is not None:
@@ -186,9 +189,26 @@ class Engine:
             self.progress,
             data=manifest.data,
             metrics={name: value for name, value in manifest.metrics.items() if value is not None},
-            training={**manifest.training, "columns": dict(manifest.task.columns)},
+            training=dict(manifest.training),
+            columns=dict(manifest.task.columns),
             forced=[*manifest.forced, *(differences if force else [])],
         )
+
+    def evaluate_base(self, base: Base, data: Dataset, *, max_length: int | None = None) -> Evaluation:
+        """Score a bare language model: what an adapter has to beat.
+
+        Raises:
+            NotSupportedError: for a task whose head has to be trained first.
+        """
+        task = make_task(data.task, data.labels, preprocessing_for(base, data, max_length, None))
+        if task.labels:
+            raise NotSupportedError(
+                f"a base has no head for {data.task} before it is trained; try strategy linear_probe"
+            )
+        encoded = task.encode(data, base)
+        base.activate(None)
+        metrics = score_language_model(base, task, lambda batch: task.logits(base, None, batch), encoded, self.progress)
+        return Evaluation(len(encoded.examples), metrics, encoded.notes)
 
     def strategies(self) -> list[Provided]:
         """Every strategy that can be used, by name."""
@@ -207,6 +227,7 @@ class Engine:
         if not last:
             raise TrainingError("no step of the run could be applied: every loss or gradient was not finite")
         return {
+            **config.model_dump(),
             "steps": report.steps,
             "skipped_steps": report.skipped,
             "micro_batch_size_used": report.micro_batch_size,
@@ -215,9 +236,7 @@ class Engine:
             "stopped": report.stopped,
         }
 
-    def _solve(
-        self, attachment: Attachment, strategy: Solver, data: Encoded, config: TrainConfig
-    ) -> dict[str, Any]:
+    def _solve(self, attachment: Attachment, strategy: Solver, data: Encoded, config: TrainConfig) -> dict[str, Any]:
         features, targets = encode_features(attachment.base, attachment.task, data, self.progress)
         assert targets is not None
         with self.progress.bar("solving", 100, "%") as bar:
@@ -233,7 +252,7 @@ class Engine:
         broken = [name for name, tensor in attachment.tensors.items() if not torch.isfinite(tensor).all()]
         if broken:
             raise TrainingError(f"the solution is not finite in '{broken[0]}'; set a larger penalty")
-        return {name: value for name, value in report.items() if math.isfinite(value)}
+        return {"seed": config.seed, **{name: value for name, value in report.items() if math.isfinite(value)}}
 
     def _fill(
         self,
@@ -248,7 +267,9 @@ class Engine:
         if attachment.provided.spec.traits.trains_base:
             # Weights that training left as they were are not in the file; which are, the hashed configuration says.
             saved_names = set(config.get("tensors", []))
-            slots = {name: slot for name, slot in slots.items() if name in saved_names or name not in attachment.parameters}
+            slots = {
+                name: slot for name, slot in slots.items() if name in saved_names or name not in attachment.parameters
+            }
         expected = {name: (DTYPE_CODES[slot.dtype], tuple(slot.shape)) for name, slot in slots.items()}
         check_tensors(header, expected, where)
         saved = safetensors.torch.load(payload)
@@ -265,14 +286,16 @@ def preprocessing_for(base: Base, data: Dataset, max_length: int | None, pooling
     Raises:
         ConfigError: a length the base cannot take, or a pooling that does not exist.
     """
-    if pooling not in (None, "cls", "mean", "last"):
-        raise ConfigError(f"there is no pooling '{pooling}'; choose cls, mean or last")
+    if pooling is not None:
+        check_choice("pooling", pooling, POOLINGS)
     if base.map.modality != "text":
         return Preprocessing(pooling=pooling or base.map.pooling)
     takes = getattr(base.model.config.get_text_config(), "max_position_embeddings", None) or 1 << 30
     takes = min(takes, base.tokenizer.model_max_length or takes)
     if max_length is not None and not 2 <= max_length <= takes:
-        raise ConfigError(f"--max-length {max_length} is not between 2 and {takes}, the most that '{base.reference}' takes")
+        raise ConfigError(
+            f"--max-length {max_length} is not between 2 and {takes}, the most that '{base.reference}' takes"
+        )
     length = max_length or min(takes, LONGEST.get(data.task, 512))
     if data.task != "causal-lm":
         return Preprocessing(max_length=length, pooling=pooling or base.map.pooling)

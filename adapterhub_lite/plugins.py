@@ -185,7 +185,9 @@ class Plugins:
                 continue
             result = implementation.function()
             if isinstance(result, StrategySpec) or not isinstance(result, Iterable):
-                raise _Failure("strategies", f"adapterhub_strategies must return a list of StrategySpec, not {result!r}")
+                raise _Failure(
+                    "strategies", f"adapterhub_strategies must return a list of StrategySpec, not {result!r}"
+                )
             for spec in result:
                 if not isinstance(spec, StrategySpec):
                     raise _Failure("strategies", f"adapterhub_strategies gave {spec!r}, which is not a StrategySpec")

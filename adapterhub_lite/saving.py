@@ -20,7 +20,6 @@ from adapterhub_lite.storage import (
     Manifest,
     ProbeRecord,
     StrategyRecord,
-    TaskRecord,
     write_adapter,
 )
 from adapterhub_lite.training.observers import Observers
@@ -35,7 +34,7 @@ PROBE_VALUES = 16
 def save_adapter(adapter: Adapter, path: Path) -> Manifest:
     """See `Adapter.save`."""
     attachment = adapter.attachment
-    base, task, view = attachment.base, attachment.task, attachment.view
+    base, view = attachment.base, attachment.view
     base.activate(view)
     config, tensors = attachment.config, dict(attachment.parameters)
     exported: dict[str, Tensor] = {name: parameter.detach() for name, parameter in tensors.items()}
@@ -61,14 +60,9 @@ def save_adapter(adapter: Adapter, path: Path) -> Manifest:
             dtype=dtype_name(base.dtype),
             parameters=base.parameters,
         ),
-        task=TaskRecord(
-            name=task.name,
-            labels=list(task.labels),
-            columns=dict(adapter.training.get("columns", {})),
-            preprocessing=task.preprocessing.record(),
-        ),
+        task=adapter.task_record(),
         data=adapter.data,
-        training={key: value for key, value in adapter.training.items() if key != "columns"},
+        training=adapter.training,
         metrics={name: value if math.isfinite(value) else None for name, value in adapter.metrics.items()},
         versions={name: metadata.version(name) for name in RECORDED},
         probe=_probe(adapter),
@@ -79,7 +73,9 @@ def save_adapter(adapter: Adapter, path: Path) -> Manifest:
     payload = safetensors.torch.save(
         {name: tensor.cpu().contiguous() for name, tensor in exported.items()}, metadata={"format": "pt"}
     )
-    written = write_adapter(path, tensors=payload, config=_config_file(adapter, config, exported), manifest=manifest, extra=extra)
+    written = write_adapter(
+        path, tensors=payload, config=_config_file(adapter, config, exported), manifest=manifest, extra=extra
+    )
     Observers(adapter.plugins).notify(
         "adapterhub_adapter_saved", {"path": path, "manifest": written.model_dump(mode="json")}
     )

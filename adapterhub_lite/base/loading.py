@@ -19,10 +19,11 @@ from adapterhub_lite.base.fingerprint import fingerprint as make_fingerprint
 from adapterhub_lite.base.modelmap import describe
 from adapterhub_lite.base.precision import choose_device, choose_dtype, dtype_name
 from adapterhub_lite.base.prepared import find_prepared, keep_prepared, prepared_folder, temporary_folder
-from adapterhub_lite.base.quantization import check_quantization, make_trainable, quantization_config
+from adapterhub_lite.base.quantization import make_trainable, quantization_config
 from adapterhub_lite.base.reference import Source, resolve
 from adapterhub_lite.base.view import ModelView
 from adapterhub_lite.errors import BaseNotFoundError, StorageError
+from adapterhub_lite.names import QUANTIZATIONS, check_choice
 from adapterhub_lite.plugins import Plugins
 from adapterhub_lite.storage.manifest import Fingerprint
 
@@ -124,11 +125,15 @@ def load_base(
         ConfigError: an unknown quantization, dtype or device.
         NotSupportedError: bitsandbytes is missing, or the model is of a kind nobody described.
     """
-    check_quantization(quantization)
+    check_choice("quantization", quantization, QUANTIZATIONS)
     target = choose_device(device)
     kind = choose_dtype(dtype, target)
     say = report or (lambda line: None)
-    foreign = plugins.first_result("adapterhub_load_base", {"ref": reference, "quantization": quantization}) if plugins else None
+    foreign = (
+        plugins.first_result("adapterhub_load_base", {"ref": reference, "quantization": quantization})
+        if plugins
+        else None
+    )
     if foreign is not None:
         return _adopt(reference, foreign, quantization, target, plugins)
     source = resolve(reference)
@@ -172,6 +177,7 @@ def _load_prepared(
         if dense is not None:
             quantized = _from_pretrained(source, dense.folder, dtype, device, quantization, trust)
         else:
+
             def through(folder: Path) -> Any:
                 model.save_pretrained(folder)
                 return _from_pretrained(source, folder, dtype, device, quantization, trust)

@@ -30,7 +30,9 @@ def choose_device(name: str = "auto") -> torch.device:
         device = torch.device(name)
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
-        raise ConfigError(f"device '{name}' cannot be used here: {str(error).splitlines()[0]}; try --device cpu") from None
+        raise ConfigError(
+            f"device '{name}' cannot be used here: {str(error).splitlines()[0]}; try --device cpu"
+        ) from None
     return device
 
 

@@ -80,7 +80,9 @@ def keep_prepared(folder: Path, model: Any, processor: Any, fingerprint: Fingerp
             finally:
                 shutil.rmtree(staging, ignore_errors=True)
     except OSError as error:
-        raise StorageError(f"cannot keep the prepared base in {folder.parent}: {error}; set ADAPTERHUB_CACHE") from error
+        raise StorageError(
+            f"cannot keep the prepared base in {folder.parent}: {error}; set ADAPTERHUB_CACHE"
+        ) from error
 
 
 def temporary_folder(use: Callable[[Path], Any]) -> Any:

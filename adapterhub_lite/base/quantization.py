@@ -4,28 +4,15 @@ from __future__ import annotations
 
 import logging
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
-from adapterhub_lite.errors import ConfigError, NotSupportedError
+from adapterhub_lite.errors import NotSupportedError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-Quantization = Literal["none", "nf4", "fp4", "int8"]
-QUANTIZATIONS: tuple[str, ...] = get_args(Quantization)
-
-
-def check_quantization(name: str) -> None:
-    """Refuse a quantization that does not exist.
-
-    Raises:
-        ConfigError: listing those that do.
-    """
-    if name not in QUANTIZATIONS:
-        raise ConfigError(f"there is no quantization '{name}'; choose one of: {', '.join(QUANTIZATIONS)}")
 
 
 def quantization_config(name: str, dtype: torch.dtype) -> Any:
@@ -34,6 +21,7 @@ def quantization_config(name: str, dtype: torch.dtype) -> Any:
     Raises:
         NotSupportedError: when bitsandbytes cannot be imported on this machine.
     """
+    logging.getLogger("bitsandbytes.autograd._functions").addFilter(_no_cast_remarks)
     with _quiet():
         try:
             import bitsandbytes  # noqa: F401
@@ -75,6 +63,11 @@ def dequantized(module: nn.Module) -> Tensor:
 
     weight = dequantize_bnb_weight(module.weight, getattr(module, "state", None))
     return weight if isinstance(weight, Tensor) else torch.as_tensor(weight)
+
+
+def _no_cast_remarks(record: logging.LogRecord) -> bool:
+    """Drop what bitsandbytes says about int8 inputs, once for every layer and forward pass."""
+    return "inputs will be cast" not in record.getMessage()
 
 
 @contextmanager

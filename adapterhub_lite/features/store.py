@@ -19,9 +19,9 @@ from adapterhub_lite.base.fingerprint import file_hash
 from adapterhub_lite.base.loading import Base
 from adapterhub_lite.base.precision import dtype_name
 from adapterhub_lite.cache import cache_dir
+from adapterhub_lite.data.batches import length_batches
 from adapterhub_lite.progress import Progress
 from adapterhub_lite.tasks.task import Encoded, Example, Task
-from adapterhub_lite.data.batches import length_batches
 
 TOKENS_AT_ONCE = 8192
 

@@ -4,20 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from adapterhub_lite.errors import ConfigError
+from adapterhub_lite.names import TASKS, check_choice
 from adapterhub_lite.tasks.task import Preprocessing, Task
-
-TASKS = ("text-classification", "causal-lm", "image-classification")
-
-
-def check_task(name: str) -> None:
-    """Refuse a task that does not exist.
-
-    Raises:
-        ConfigError: listing those that do.
-    """
-    if name not in TASKS:
-        raise ConfigError(f"there is no task '{name}'; choose one of: {', '.join(TASKS)}")
 
 
 def make_task(name: str, labels: Sequence[str], preprocessing: Preprocessing) -> Task:
@@ -27,8 +15,11 @@ def make_task(name: str, labels: Sequence[str], preprocessing: Preprocessing) ->
         name: One of `TASKS`.
         labels: Class names in the order of the head's outputs; empty for a language model.
         preprocessing: How inputs become tensors; the same for training and ever after.
+
+    Raises:
+        ConfigError: a task that does not exist.
     """
-    check_task(name)
+    check_choice("task", name, TASKS)
     if name == "causal-lm":
         from adapterhub_lite.tasks.causal_lm import CausalLM
 

@@ -107,7 +107,9 @@ def attach(base: Base, task: Task, provided: Provided, strategy: Strategy, confi
         )
     wanted = "image" if task.name.startswith("image") else "text"
     if base.map.modality != wanted:
-        raise NotSupportedError(f"task '{task.name}' needs a base for {wanted}s; '{base.reference}' takes {base.map.modality}s")
+        raise NotSupportedError(
+            f"task '{task.name}' needs a base for {wanted}s; '{base.reference}' takes {base.map.modality}s"
+        )
     head = task.head(base.map)
     view = base.view(task.name)
     try:

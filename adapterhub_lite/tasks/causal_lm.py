@@ -33,7 +33,9 @@ class CausalLM:
 
     def head(self, model_map: ModelMap) -> nn.Linear | None:
         if model_map.output is None:
-            raise NotSupportedError("this base has no language-modelling head; causal-lm needs a decoder saved with one")
+            raise NotSupportedError(
+                "this base has no language-modelling head; causal-lm needs a decoder saved with one"
+            )
         return None
 
     def outputs(self, base: Base) -> int:
@@ -59,7 +61,9 @@ class CausalLM:
         if cut:
             notes.append(f"{cut} of {len(dataset)} rows are longer than {limit} tokens and were cut")
         if dropped:
-            notes.append(f"{dropped} of {len(dataset)} rows have nothing to learn within {limit} tokens and were left out")
+            notes.append(
+                f"{dropped} of {len(dataset)} rows have nothing to learn within {limit} tokens and were left out"
+            )
         return Encoded(examples, tuple(notes), tuple(rows) if dropped else None)
 
     def collate(self, examples: Sequence[Example], base: Base) -> Batch:

@@ -36,7 +36,9 @@ class TextClassification:
 
     def encode(self, dataset: Dataset, base: Base) -> Encoded:
         limit = self.preprocessing.max_length
-        ids = base.tokenizer(list(dataset.inputs), truncation=False, add_special_tokens=True, verbose=False)["input_ids"]
+        ids = base.tokenizer(list(dataset.inputs), truncation=False, add_special_tokens=True, verbose=False)[
+            "input_ids"
+        ]
         cut = sum(len(row) > limit for row in ids) if limit else 0
         if cut:
             # Cut again by the tokenizer, which keeps the closing special token in its place.
@@ -55,7 +57,9 @@ class TextClassification:
     def features(self, base: Base, batch: Batch) -> tuple[Tensor, Tensor | None]:
         model = backbone(base.model)
         options: dict[str, Any] = {"use_cache": False} if base.map.causal else {}
-        hidden = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], **options).last_hidden_state
+        hidden = model(
+            input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], **options
+        ).last_hidden_state
         pooled = pool(hidden, batch["attention_mask"], self.preprocessing.pooling or base.map.pooling)
         return pooled, batch.get("targets")
 

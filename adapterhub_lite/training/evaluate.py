@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from adapterhub_lite.api import Solver
+from adapterhub_lite.base.loading import Base
 from adapterhub_lite.data.batches import length_batches
 from adapterhub_lite.errors import DataError
 from adapterhub_lite.features.store import encode_features
 from adapterhub_lite.progress import Progress
 from adapterhub_lite.tasks.attachment import Attachment
-from adapterhub_lite.tasks.task import Encoded
+from adapterhub_lite.tasks.task import Batch, Encoded, Task
 
 EXAMPLES_AT_ONCE = 32
+TEXTS_AT_ONCE = 8
 
 
 def predict_logits(attachment: Attachment, data: Encoded, progress: Progress) -> Tensor:
@@ -49,17 +53,31 @@ def score(attachment: Attachment, data: Encoded, progress: Progress) -> dict[str
         targets = torch.tensor([example.target for example in data.examples])
         loss = float(functional.cross_entropy(logits, targets))
         return attachment.task.metrics(logits, targets, loss)
-    # The logits of a language model are not kept: a vocabulary wide for every token, they would fill the memory.
+    return score_language_model(attachment.base, attachment.task, attachment.logits, data, progress)
+
+
+def score_language_model(
+    base: Base, task: Task, run: Callable[[Batch], tuple[Tensor, Tensor | None]], data: Encoded, progress: Progress
+) -> dict[str, float]:
+    """Mean loss over all supervised tokens; the logits, a vocabulary wide for every token, are not kept.
+
+    Args:
+        base: Where batches are sent.
+        task: Makes them.
+        run: From a batch to (n, vocabulary) logits and (n,) targets.
+        data: Encoded examples.
+        progress: Shows the work.
+    """
     total, count = 0.0, 0
-    attachment.base.model.eval()
+    base.model.eval()
     lengths = [example.length for example in data.examples]
     with progress.bar("evaluating", len(lengths), "examples") as bar, torch.no_grad():
-        for rows in length_batches(lengths, 8):
-            batch = attachment.task.collate([data.examples[row] for row in rows], attachment.base)
-            logits, found = attachment.logits({key: value.to(attachment.base.device) for key, value in batch.items()})
-            assert found is not None
-            total += float(functional.cross_entropy(logits, found, reduction="sum"))
-            count += found.numel()
+        for rows in length_batches(lengths, TEXTS_AT_ONCE):
+            batch = task.collate([data.examples[row] for row in rows], base)
+            logits, targets = run({key: value.to(base.device) for key, value in batch.items()})
+            assert targets is not None
+            total += float(functional.cross_entropy(logits, targets, reduction="sum"))
+            count += targets.numel()
             bar.advance(len(rows))
     nothing = torch.empty(0)
-    return attachment.task.metrics(nothing, nothing, total / count)
+    return task.metrics(nothing, nothing, total / count)

@@ -13,11 +13,11 @@ from torch import nn
 from torch.nn import functional
 
 from adapterhub_lite.api import Run
+from adapterhub_lite.data.batches import epoch_batches
 from adapterhub_lite.errors import TrainingError
 from adapterhub_lite.progress import Progress
 from adapterhub_lite.tasks.attachment import Attachment
 from adapterhub_lite.tasks.task import Encoded, Example
-from adapterhub_lite.data.batches import epoch_batches
 from adapterhub_lite.training.config import TrainConfig
 from adapterhub_lite.training.observers import Observers
 
@@ -83,7 +83,8 @@ def fit(
                 if bad == BAD_STEPS_IN_A_ROW:
                     raise TrainingError(
                         f"loss or gradient is not finite in {bad} steps in a row, the last at step {step} with rows "
-                        f"{', '.join(str(row + 1) for row in rows[:8])}; lower the learning rate ({rate:g}) or use --dtype float32"
+                        f"{', '.join(str(row + 1) for row in rows[:8])}; lower the learning rate ({rate:g}) or "
+                        "use --dtype float32"
                     )
                 optimizer.zero_grad(set_to_none=True)
                 metrics = {"loss": loss, "learning_rate": scheduler.get_last_lr()[0], "grad_norm": norm}
@@ -169,9 +170,7 @@ def _schedule(step: int, total: int, config: TrainConfig) -> float:
 def _groups(parameters: Sequence[nn.Parameter], decay: float) -> list[dict[str, Any]]:
     matrices = [p for p in parameters if p.dim() >= 2]
     others = [p for p in parameters if p.dim() < 2]
-    return [
-        {"params": group, "weight_decay": value} for group, value in ((matrices, decay), (others, 0.0)) if group
-    ]
+    return [{"params": group, "weight_decay": value} for group, value in ((matrices, decay), (others, 0.0)) if group]
 
 
 def _random_state(device: torch.device) -> tuple[torch.Tensor, torch.Tensor | None]:

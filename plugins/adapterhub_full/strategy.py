@@ -23,7 +23,9 @@ class Full:
         names = [name for name, _ in view.model.named_parameters()]
         if config.top_layers is not None:
             if config.top_layers > len(view.map.layers):
-                raise ConfigError(f"full: top_layers={config.top_layers}, but this model has {len(view.map.layers)} layers")
+                raise ConfigError(
+                    f"full: top_layers={config.top_layers}, but this model has {len(view.map.layers)} layers"
+                )
             kept = tuple(f"{path}." for path in view.map.layers[-config.top_layers :])
             names = [name for name in names if name.startswith(kept)]
         return view.train_base(names)

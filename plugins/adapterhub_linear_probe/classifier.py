@@ -77,7 +77,9 @@ def _folds(targets: Tensor, folds: int, seed: int) -> Tensor:
     return fold_of
 
 
-def _logistic(x: Tensor, y: Tensor, classes: int, penalties: Sequence[float], iterations: int) -> list[tuple[Tensor, Tensor]]:
+def _logistic(
+    x: Tensor, y: Tensor, classes: int, penalties: Sequence[float], iterations: int
+) -> list[tuple[Tensor, Tensor]]:
     """Multinomial logistic regression for each penalty, strongest first, each started from the one before."""
     weight = torch.zeros(classes, x.shape[1], requires_grad=True)
     bias = torch.zeros(classes, requires_grad=True)
@@ -104,7 +106,9 @@ def _logistic(x: Tensor, y: Tensor, classes: int, penalties: Sequence[float], it
     return models
 
 
-def _ridge(x: Tensor, y: Tensor, classes: int, penalties: Sequence[float], iterations: int) -> list[tuple[Tensor, Tensor]]:
+def _ridge(
+    x: Tensor, y: Tensor, classes: int, penalties: Sequence[float], iterations: int
+) -> list[tuple[Tensor, Tensor]]:
     """Ridge regression on +-1 targets for each penalty, all from one eigendecomposition of the covariance."""
     del iterations  # closed form
     mean = x.mean(dim=0, keepdim=True)
@@ -118,5 +122,3 @@ def _ridge(x: Tensor, y: Tensor, classes: int, penalties: Sequence[float], itera
         weight = (vectors @ (projected / (values.clamp(min=0) + penalty)[:, None])).T.float()  # (classes, d)
         models.append((weight, offset.float() - weight @ mean[0]))
     return models
-
-

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from adapterhub_linear_probe import LinearProbeConfig
 from adapterhub_linear_probe.classifier import fit_classifier
 from adapterhub_linear_probe.translator import fit_translator
 from adapterhub_lite.api import FeatureProblem, ModelView
-from adapterhub_linear_probe import LinearProbeConfig
 
 
 class LinearProbe:

@@ -11,7 +11,9 @@ class LoraConfig(StrategyConfig):
     """Options of LoRA."""
 
     rank: int = Field(16, ge=1, le=1024, description="Rank of each update.")
-    alpha: float | None = Field(None, gt=0, description="Scale of the updates, divided by the rank; twice the rank if not set.")
+    alpha: float | None = Field(
+        None, gt=0, description="Scale of the updates, divided by the rank; twice the rank if not set."
+    )
     dropout: float = Field(0.0, ge=0, lt=1, description="Dropout on the input of the updates while training.")
     targets: str = Field(
         "all-linear",

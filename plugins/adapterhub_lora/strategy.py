@@ -80,9 +80,7 @@ class Lora:
                 saved[name] = tensor
         # The scale alpha / rank (or alpha / sqrt(rank)) has to stay what it was.
         factor = math.sqrt(2) if config.rslora else 2.0
-        plain = config.model_copy(
-            update={"rank": 2 * config.rank, "alpha": factor * _alpha(config), "init": "default"}
-        )
+        plain = config.model_copy(update={"rank": 2 * config.rank, "alpha": factor * _alpha(config), "init": "default"})
         return plain, saved
 
     def peft_config(self, view: ModelView, config: LoraConfig) -> Mapping[str, Any]:
@@ -104,7 +102,7 @@ class Lora:
         Raises:
             NotSupportedError: on a quantized base, where adding would round the update away.
         """
-        for path, layer in _layers(view):
+        for path, _ in _layers(view):
             if view.is_quantized(f"{path}.base_layer"):
                 raise NotSupportedError(f"lora: '{path}' is quantized; merge into the unquantized base instead")
         for _, layer in _layers(view):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from adapterhub_lite.api import Field, Strategy, StrategyConfig, StrategySpec, Traits, hookimpl
+from adapterhub_lite.api import Field, Strategy, StrategyConfig, StrategySpec, hookimpl
 
 
 class PrefixConfig(StrategyConfig):

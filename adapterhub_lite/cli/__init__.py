@@ -1,0 +1,47 @@
+"""The command line: one small module a verb. Nothing here imports torch before a verb needs it."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import typer
+
+from adapterhub_lite.cli import demo, evaluate, generate, inspect, listing, predict, train
+from adapterhub_lite.errors import AdapterHubError
+
+app = typer.Typer(
+    name="adapterhub-lite",
+    help="Adapt a quantized foundation model to your task; keep only the small adapter.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+app.command("train")(train.train)
+app.command("evaluate")(evaluate.evaluate)
+app.command("predict")(predict.predict)
+app.command("generate")(generate.generate)
+app.command("inspect")(inspect.inspect)
+app.command("strategies")(listing.strategies)
+app.add_typer(listing.plugins_app, name="plugins")
+app.command("demo")(demo.demo)
+
+
+def main() -> None:
+    """Run the command line; what a user got wrong is one line on standard error and an exit code, never a traceback."""
+    # Idle OpenMP threads that spin take the core from the one that works; it has to be set before torch is imported.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    try:
+        app()
+    except AdapterHubError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)
+    except BrokenPipeError:
+        # The reader of our output, such as `head`, is gone: end quietly, and let nothing be flushed into the pipe.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)

@@ -1,0 +1,36 @@
+"""`adapterhub-lite evaluate`."""
+
+from __future__ import annotations
+
+from adapterhub_lite.cli.options import AdapterPath, AsJson, BaseRef, DataFile, Device, Force, print_json
+
+
+def evaluate(
+    adapter: AdapterPath,
+    data: DataFile,
+    base: BaseRef = None,
+    device: Device = "auto",
+    force: Force = False,
+    json_: AsJson = False,
+) -> None:
+    """Score an adapter on labelled data."""
+    from adapterhub_lite.cli.loading import checked_data, open_engine
+
+    dataset = checked_data(adapter, data, require_labels=True)
+    loaded = open_engine().load_adapter(adapter, base=base, device=device, force=force)
+    result = loaded.evaluate(dataset)
+    if json_:
+        print_json({"n": result.n, "metrics": result.metrics, "notes": list(result.notes)})
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=f"{adapter} on {data}, {result.n} rows", title_justify="left")
+    table.add_column("metric")
+    table.add_column("value", justify="right")
+    for name, value in result.metrics.items():
+        table.add_row(name, f"{value:.4f}")
+    console = Console()
+    console.print(table)
+    for note in result.notes:
+        console.print(f"note: {note}")

@@ -1,0 +1,43 @@
+"""What the verbs that use a saved adapter begin with: its data is checked before its base is loaded."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from adapterhub_lite.data import Dataset
+from adapterhub_lite.errors import NotSupportedError
+from adapterhub_lite.storage import read_adapter
+
+if TYPE_CHECKING:
+    from adapterhub_lite.engine import Engine
+
+
+def checked_data(adapter: str, source: str, *, require_labels: bool) -> Dataset:
+    """Read data by the adapter's task, labels and, where the data has them, columns.
+
+    Raises:
+        AdapterNotFoundError, AdapterCorruptError: no such adapter.
+        DataError: bad data, naming file, row and column.
+    """
+    from adapterhub_lite.adapter_data import read_for
+
+    return read_for(read_adapter(Path(adapter)).manifest.task, source, require_labels=require_labels)
+
+
+def open_engine() -> Engine:
+    """The engine with the installed plug-ins."""
+    from adapterhub_lite.engine import Engine
+
+    return Engine()
+
+
+def require_language_model(adapter: str) -> None:
+    """Refuse an adapter that classifies, before its base is loaded.
+
+    Raises:
+        NotSupportedError: saying what to use instead.
+    """
+    task = read_adapter(Path(adapter)).manifest.task
+    if task.name != "causal-lm":
+        raise NotSupportedError(f"{adapter} is an adapter for {task.name}; use `adapterhub-lite predict` with it")

@@ -1,0 +1,54 @@
+"""`adapterhub-lite predict`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from adapterhub_lite.cli.options import AdapterPath, BaseRef, DataFile, Device, Force
+from adapterhub_lite.errors import ConfigError
+
+SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
+
+
+def predict(
+    adapter: AdapterPath,
+    data: DataFile,
+    out: Annotated[str, typer.Option(metavar="FILE", help="Where to write: .csv, .tsv, .jsonl or .parquet.")],
+    base: BaseRef = None,
+    device: Device = "auto",
+    force: Force = False,
+    max_new_tokens: Annotated[int, typer.Option(min=1, help="Language models: length of a completion.")] = 128,
+) -> None:
+    """Predict a label with probabilities, or a completion, for every row; the input's columns are kept."""
+    target = Path(out)
+    if target.suffix not in SUFFIXES:
+        raise ConfigError(f"--out {out}: the name must end in one of {', '.join(SUFFIXES)}")
+    if target.is_dir() or not target.absolute().parent.is_dir():
+        raise ConfigError(f"--out {out}: {'is a directory' if target.is_dir() else 'its folder does not exist'}")
+    from adapterhub_lite.cli.loading import checked_data, open_engine
+    from adapterhub_lite.data import write_rows
+
+    dataset = checked_data(adapter, data, require_labels=False)
+    engine = open_engine()
+    loaded = engine.load_adapter(adapter, base=base, device=device, force=force)
+    extra: dict[str, list[Any]]
+    if loaded.labels:
+        predictions = loaded.predict(dataset)
+        extra = {
+            "prediction": [p.label for p in predictions],
+            "probability": [round(p.probability, 6) for p in predictions],
+            "probabilities": [{k: round(v, 6) for k, v in p.probabilities.items()} for p in predictions],
+        }
+    else:
+        replies = []
+        with engine.progress.bar("generating", len(dataset), "rows") as bar:
+            for item in dataset.inputs:
+                replies.append(loaded.generate(item, max_new_tokens=max_new_tokens))
+                bar.advance(1)
+        extra = {"generated": replies}
+    assert dataset.table is not None
+    write_rows(target, dataset.table, extra)
+    typer.echo(f"{len(dataset)} rows written to {target}")

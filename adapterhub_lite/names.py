@@ -1,0 +1,25 @@
+"""The names a user may give for task, quantization, dtype and pooling. Imports nothing, so that they are checked at once."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+
+from adapterhub_lite.errors import ConfigError
+
+TASKS = ("text-classification", "causal-lm", "image-classification")
+QUANTIZATIONS = ("none", "nf4", "fp4", "int8")
+DTYPE_NAMES = ("auto", "float32", "bfloat16", "float16")
+POOLINGS = ("cls", "mean", "last")
+
+
+def check_choice(kind: str, name: str, choices: Sequence[str]) -> None:
+    """Refuse a name that is not among the choices.
+
+    Raises:
+        ConfigError: naming the closest choice and all of them.
+    """
+    if name not in choices:
+        close = difflib.get_close_matches(name, choices, n=1)
+        meant = f" (did you mean '{close[0]}'?)" if close else ""
+        raise ConfigError(f"there is no {kind} '{name}'{meant}; choose one of: {', '.join(choices)}")

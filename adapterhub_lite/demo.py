@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from adapterhub_lite.errors import ConfigError
+from adapterhub_lite.names import human_size
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -23,7 +24,6 @@ QUESTIONS = ("Can you breathe?", "Are you sad?", "What is the capital of Austral
 # Fewer prompts than this say nothing about a topic.
 FEWEST_PROMPTS = 12
 STEPS = 60
-BASE_MEGABYTES = 1_000_000
 
 
 def run_demo(out: str) -> None:
@@ -54,9 +54,7 @@ def run_demo(out: str) -> None:
     console.rule("What is on disk")
     for path, base_size in (chat, topics):
         size = sum(file.stat().st_size for file in path.iterdir())
-        console.print(
-            f"{path}: {size / BASE_MEGABYTES:.1f} MB, {size / base_size:.1%} of its base ({base_size / BASE_MEGABYTES:.0f} MB)"
-        )
+        console.print(f"{path}: {human_size(size)}, {size / base_size:.2%} of its base ({human_size(base_size)})")
     console.print(f"\n{time.monotonic() - started:.0f} s in all. Try next:")
     for line in (
         f'adapterhub-lite generate {chat[0]} --prompt "Do you like robots?"',
@@ -78,7 +76,7 @@ def read_corpus() -> dict[str, list[tuple[str, str]]]:
     topics: dict[str, list[tuple[str, str]]] = {}
     for file in sorted(metadata.files(CORPUS) or [], key=str):
         if file.parent.name == "english" and file.suffix == ".yml":
-            talks = yaml.safe_load(file.locate().read_text(encoding="utf-8"))["conversations"]  # type: ignore[union-attr]
+            talks = yaml.safe_load(Path(file.locate()).read_text(encoding="utf-8"))["conversations"]
             pairs = [(str(talk[0]).strip(), str(talk[1]).strip()) for talk in talks if len(talk) > 1]
             topics[file.stem] = list(dict.fromkeys(pair for pair in pairs if all(pair)))
     return topics

@@ -21,9 +21,9 @@ from adapterhub_lite.plugins import Plugins, Provided
 from adapterhub_lite.progress import Bar, Lines, Progress
 from adapterhub_lite.registry import Registry
 from adapterhub_lite.storage import DataRecord, TensorInfo, check_base, check_tensors, open_adapter
-from adapterhub_lite.tasks import Preprocessing, make_task
+from adapterhub_lite.tasks import make_task
 from adapterhub_lite.tasks.attachment import Attachment, attach
-from adapterhub_lite.tasks.task import Encoded
+from adapterhub_lite.tasks.task import Encoded, Preprocessing
 from adapterhub_lite.training.config import TrainConfig
 from adapterhub_lite.training.evaluate import score_language_model
 from adapterhub_lite.training.loop import fit
@@ -175,7 +175,9 @@ class Engine:
         )  # fmt: skip
         for difference in differences:
             self.progress.say(f"warning: {difference}")
-        task = make_task(manifest.task.name, manifest.task.labels, Preprocessing(**manifest.task.preprocessing))
+        task = make_task(
+            manifest.task.name, manifest.task.labels, Preprocessing.from_record(manifest.task.preprocessing)
+        )
         with torch.random.fork_rng(devices=[]):
             attachment = attach(base, task, provided, self.registry.load(provided), options)
         try:

@@ -1,4 +1,4 @@
-"""The names a user may give for task, quantization, dtype and pooling. Imports nothing, so that they are checked at once."""
+"""Names a user may give, and how sizes are written. Imports nothing heavy, so that names are checked at once."""
 
 from __future__ import annotations
 
@@ -23,3 +23,12 @@ def check_choice(kind: str, name: str, choices: Sequence[str]) -> None:
         close = difflib.get_close_matches(name, choices, n=1)
         meant = f" (did you mean '{close[0]}'?)" if close else ""
         raise ConfigError(f"there is no {kind} '{name}'{meant}; choose one of: {', '.join(choices)}")
+
+
+def human_size(size: float) -> str:
+    """A number of bytes as a person reads it: 2.8 MB."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if size < 1000 or unit == "GB":
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1000
+    return ""

@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass, field
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -141,6 +142,10 @@ def load_base(
         if quantization == "none" and source.gguf is None:
             say(f"loading {reference}")
             model = _from_pretrained(source, source.folder, kind, target, None, trust_remote_code)
+            if dtype == "auto" and kind != torch.float32 and _normalizes_by_batch(model):
+                # Running means and variances lose too much in 16 bits, and networks that have them are small.
+                kind = torch.float32
+                model = _from_pretrained(source, source.folder, kind, target, None, trust_remote_code)
             processor = _processor(source.folder, model, trust_remote_code)
             known = None
         else:
@@ -166,30 +171,31 @@ def _load_prepared(
         model = _from_pretrained(source, ready.folder, dtype, device, None, trust)
         return model, _processor(ready.folder, model, trust), ready.fingerprint
     if source.gguf is not None:
-        say(f"unpacking {source.reference}")
-        model, processor, identity = _unpack_gguf(source, dtype, device)
-        _keep(prepared_folder(source, "none", dtype_name(dtype)), model, processor, identity, say)
-        if quantization == "none":
-            return model, processor, identity
-        say(f"quantizing {source.reference} to {quantization}")
-        # bitsandbytes quantizes while loading, so the unpacked weights go through a folder.
-        dense = find_prepared(prepared_folder(source, "none", dtype_name(dtype)))
-        if dense is not None:
-            quantized = _from_pretrained(source, dense.folder, dtype, device, quantization, trust)
-        else:
-
-            def through(folder: Path) -> Any:
-                model.save_pretrained(folder)
-                return _from_pretrained(source, folder, dtype, device, quantization, trust)
-
-            quantized = temporary_folder(through)
-        _keep(folder, quantized, processor, identity, say)
-        return quantized, processor, identity
+        return _prepare_gguf(source, quantization, dtype, device, trust, say)
     say(f"quantizing {source.reference} to {quantization}")
     model = _from_pretrained(source, source.folder, dtype, device, quantization, trust)
     processor = _processor(source.folder, model, trust)
     identity = _fingerprint(source, model, describe(model, source.folder))
     _keep(folder, model, processor, identity, say)
+    return model, processor, identity
+
+
+def _prepare_gguf(
+    source: Source, quantization: str, dtype: torch.dtype, device: torch.device, trust: bool, say: Callable[[str], None]
+) -> tuple[Any, Any, Fingerprint]:
+    """Unpack a GGUF file and quantize it anew where wanted; only the form that was asked for is kept."""
+    say(f"unpacking {source.reference}")
+    model, processor, identity = _unpack_gguf(source, dtype, device)
+    if quantization != "none":
+        say(f"quantizing {source.reference} to {quantization}")
+
+        def quantize(folder: Path) -> Any:
+            # bitsandbytes quantizes while loading, so the unpacked weights go through a folder.
+            model.save_pretrained(folder)
+            return _from_pretrained(source, folder, dtype, device, quantization, trust)
+
+        model = temporary_folder(quantize)
+    _keep(prepared_folder(source, quantization, dtype_name(dtype)), model, processor, identity, say)
     return model, processor, identity
 
 
@@ -232,13 +238,15 @@ def _unpack_gguf(source: Source, dtype: torch.dtype, device: torch.device) -> tu
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
     try:
-        model = AutoModelForCausalLM.from_pretrained(
-            source.folder,
-            gguf_file=source.gguf,
-            dtype=dtype,
-            quantization_config=GgufConfig(dequantize=True),
-            device_map={"": device},
-        )
+        # The reader draws a bar of its own that nothing turns off, and that fills a log with a line for every step.
+        with redirect_stderr(StringIO()):
+            model = AutoModelForCausalLM.from_pretrained(
+                source.folder,
+                gguf_file=source.gguf,
+                dtype=dtype,
+                quantization_config=GgufConfig(dequantize=True),
+                device_map={"": device},
+            )
         tokenizer = AutoTokenizer.from_pretrained(source.folder, gguf_file=source.gguf)
     except (OSError, ValueError, KeyError, RuntimeError, ImportError, NotImplementedError) as error:
         why = " ".join(str(error).split())
@@ -301,6 +309,10 @@ def _adopt(reference: str, model: Any, quantization: str, device: torch.device, 
     processor = getattr(model, "processor", None)
     identity = fingerprint_of_module(model, len(model_map.layers))
     return Base(reference, None, model, processor, model_map, identity, quantization, dtype, device)
+
+
+def _normalizes_by_batch(model: nn.Module) -> bool:
+    return any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules())
 
 
 def _takes_pooler_option(config: Any) -> bool:

@@ -16,7 +16,7 @@ Pooling = Literal["cls", "mean", "last", "spatial"]
 MODALITY_OF_INPUT: dict[str, Modality] = {"input_ids": "text", "pixel_values": "image", "past_values": "series"}
 
 
-def describe(model: nn.Module, folder: Path | None = None) -> ModelMap:
+def describe(model: Any, folder: Path | None = None) -> ModelMap:
     """Describe a transformers model.
 
     Args:

@@ -48,8 +48,8 @@ def make_trainable(model: nn.Module) -> None:
     training pass after that gives everything below no gradient, and no error. The flag below is what stops it.
     """
     for module in model.modules():
-        if hasattr(module, "support_avx512bf16_for_cpu"):
-            module.support_avx512bf16_for_cpu = False
+        if "support_avx512bf16_for_cpu" in vars(module):
+            vars(module)["support_avx512bf16_for_cpu"] = False
 
 
 def is_quantized(module: nn.Module) -> bool:

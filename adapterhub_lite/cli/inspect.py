@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from adapterhub_lite.cli.options import AdapterPath, AsJson, human_size, print_json
+from adapterhub_lite.cli.options import AdapterPath, AsJson, print_json
+from adapterhub_lite.names import human_size
 
 
 def inspect(adapter: AdapterPath, json_: AsJson = False) -> None:

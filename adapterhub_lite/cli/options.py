@@ -50,15 +50,6 @@ def print_json(value: Any) -> None:
     print()
 
 
-def human_size(size: float) -> str:
-    """A number of bytes as a person reads it: 2.8 MB."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if size < 1000 or unit == "GB":
-            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
-        size /= 1000
-    return ""
-
-
 def _number(text: str) -> str | float:
     try:
         return float(text) if any(c.isdigit() for c in text) else text

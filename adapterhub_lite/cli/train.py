@@ -8,8 +8,9 @@ from typing import Annotated
 
 import typer
 
-from adapterhub_lite.cli.options import AsJson, human_size, parse_settings, print_json
+from adapterhub_lite.cli.options import AsJson, parse_settings, print_json
 from adapterhub_lite.errors import NotSupportedError
+from adapterhub_lite.names import human_size
 from adapterhub_lite.runfile import RunFile, read_run
 
 Text = Annotated[str | None, typer.Option()]

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from adapterhub_lite.api import ModelMap
 from adapterhub_lite.base.loading import Base
 from adapterhub_lite.data.dataset import Dataset
+from adapterhub_lite.errors import AdapterCorruptError
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,19 @@ class Preprocessing:
     def record(self) -> dict[str, Any]:
         """As written into the manifest."""
         return asdict(self)
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any]) -> Preprocessing:
+        """Read what `record` wrote.
+
+        Raises:
+            AdapterCorruptError: a key or a kind of value that was never written.
+        """
+        length, pooling, form = (record.get(name) for name in ("max_length", "pooling", "form"))
+        whole = isinstance(length, int | None) and isinstance(pooling, str | None) and isinstance(form, str | None)
+        if set(record) - {"max_length", "pooling", "form"} or not whole:
+            raise AdapterCorruptError(f"adapterhub.json: task.preprocessing is not understood: {dict(record)}")
+        return cls(length, pooling, form)
 
 
 @dataclass(frozen=True)

@@ -89,7 +89,8 @@ class Lora:
             r=config.rank,
             lora_alpha=_alpha(config),
             lora_dropout=config.dropout,
-            target_modules=sorted(find_targets(view, config.targets)),
+            # What was wrapped; asked for again by name, the layers would not be found behind their wrappers.
+            target_modules=[path for path, _ in _layers(view)],
             use_rslora=config.rslora,
             use_dora=config.dora,
             inference_mode=True,
@@ -118,8 +119,10 @@ class Lora:
             lost = view.original_weight(path).to(quantized.device) - quantized  # (out_features, in_features)
             u, s, v = torch.linalg.svd(lost, full_matrices=False)
             root = s[: config.rank].sqrt()
-            layer.lora_A[ADAPTER].weight.data = root[:, None] * v[: config.rank]
-            layer.lora_B[ADAPTER].weight.data = u[:, : config.rank] * root / scale
+            # A weight smaller than the rank has fewer directions than there is room for; the rest starts at zero.
+            a, b = layer.lora_A[ADAPTER].weight.data.zero_(), layer.lora_B[ADAPTER].weight.data.zero_()
+            a[: len(root)] = root[:, None] * v[: config.rank]
+            b[:, : len(root)] = u[:, : config.rank] * root / scale
 
 
 def find_targets(view: ModelView, wanted: str) -> list[str]:

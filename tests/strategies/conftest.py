@@ -1,0 +1,80 @@
+"""Putting a strategy on a base without training it, and running the trainer on it, for comparison with a reference."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+import torch
+
+from adapterhub_lite.engine import preprocessing_for
+from adapterhub_lite.progress import Silent
+from adapterhub_lite.tasks import make_task
+from adapterhub_lite.tasks.attachment import Attachment, attach
+from adapterhub_lite.tasks.task import Encoded
+from adapterhub_lite.training.config import TrainConfig
+from adapterhub_lite.training.loop import TrainReport, fit
+from adapterhub_lite.training.observers import Observers
+
+
+@dataclass
+class Mounted:
+    """A strategy on a base, with the data it is to learn."""
+
+    attachment: Attachment
+    encoded: Encoded
+
+    def fit(self, *, seed: int = 0, **options: Any) -> TrainReport:
+        """Run the trainer, its random draws from `seed`."""
+        torch.manual_seed(seed)
+        return fit(self.attachment, self.encoded, TrainConfig(seed=seed, **options), Silent(), Observers(None))
+
+    def batch(self, rows: list[int]) -> dict[str, torch.Tensor]:
+        """The batch that training makes of these rows."""
+        task, base = self.attachment.task, self.attachment.base
+        return dict(task.collate([self.encoded.examples[row] for row in rows], base))
+
+    def gradients(self, rows: list[int]) -> dict[str, torch.Tensor]:
+        """Gradients of the mean loss on these rows, by name."""
+        with self.attachment.training():
+            logits, targets = self.attachment.logits(self.batch(rows))
+            assert targets is not None
+            torch.nn.functional.cross_entropy(logits, targets).backward()
+        found = {}
+        for name, parameter in self.attachment.tensors.items():
+            assert parameter.grad is not None, f"no gradient reaches {name}"
+            found[name] = parameter.grad.clone()
+            parameter.grad = None
+        return found
+
+
+@pytest.fixture
+def put(engine: Any) -> Iterator[Callable[..., Mounted]]:
+    """Attach a strategy for the time of a test: `put(base, data, "lora", {"rank": 4})`."""
+    made: list[Attachment] = []
+
+    def put(base: Any, data: Any, strategy: str, settings: dict[str, Any] | None = None, seed: int = 0) -> Mounted:
+        provided = engine.registry.resolve(strategy)
+        options = engine.registry.configure(strategy, settings or {})
+        task = make_task(data.task, data.labels, preprocessing_for(base, data, None, None))
+        torch.manual_seed(seed)
+        attachment = attach(base, task, provided, engine.registry.load(provided), options)
+        made.append(attachment)
+        return Mounted(attachment, task.encode(data, base))
+
+    yield put
+    for attachment in made:
+        attachment.detach()
+
+
+@pytest.fixture
+def data_for(bank: Any, sums: Any, pictures: Any) -> Callable[[str], Any]:
+    """A few rows for a task."""
+    known = {
+        "text-classification": lambda: bank(3, 6),
+        "causal-lm": lambda: sums(6),
+        "image-classification": lambda: pictures,
+    }
+    return lambda task: known[task]()

@@ -172,7 +172,7 @@ def _byte_tokenizer() -> Any:
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, eos_token="<|endoftext|>", pad_token="<|endoftext|>", model_max_length=64
+        tokenizer_object=tokenizer, eos_token="<|endoftext|>", pad_token="<|endoftext|>", model_max_length=192
     )
 
 
@@ -198,7 +198,7 @@ def _tiny_gpt2(folder: Path) -> None:
     torch.manual_seed(0)
     tokenizer = _byte_tokenizer()
     config = GPT2Config(
-        vocab_size=len(tokenizer), n_positions=64, n_embd=32, n_layer=2, n_head=4, initializer_range=0.2,
+        vocab_size=len(tokenizer), n_positions=192, n_embd=32, n_layer=2, n_head=4, initializer_range=0.2,
         bos_token_id=256, eos_token_id=256, resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0,
     )  # fmt: skip
     GPT2LMHeadModel(config).save_pretrained(folder)

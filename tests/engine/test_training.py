@@ -138,6 +138,15 @@ def test_three_in_a_row_stop_the_run(base, data, monkeypatch):
         trained(base, data, steps=6)
 
 
+def test_recomputing_activations_changes_no_result_and_leaves_nothing_behind(base, data):
+    hooks = {module: len(module._forward_hooks) for module in base.model.modules()}
+    kept, _ = trained(base, data, steps=2)
+    recomputed, _ = trained(base, data, steps=2, activation_checkpointing=True)
+    assert all(torch.equal(kept[name], recomputed[name]) for name in kept)
+    assert {module: len(module._forward_hooks) for module in base.model.modules()} == hooks
+    assert not base.model.is_activation_checkpointing
+
+
 def test_a_seed_is_a_result(base, data):
     one, _ = trained(base, data, steps=3, seed=5)
     same, _ = trained(base, data, steps=3, seed=5)

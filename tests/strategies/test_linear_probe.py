@@ -1,0 +1,127 @@
+"""The linear probe against scikit-learn, and the translator of a language model against its own objective."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from adapterhub_linear_probe import LinearProbeConfig
+from adapterhub_linear_probe.strategy import LinearProbe
+from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.model_selection import StratifiedKFold, cross_val_score
+from torch.nn import functional
+
+from adapterhub_lite.api import FeatureProblem
+from adapterhub_lite.training.config import TrainConfig
+
+
+@pytest.fixture(scope="session")
+def bank_features(load: Any, references: Any, bank: Any) -> tuple[torch.Tensor, torch.Tensor]:
+    """MiniLM's mean over real tokens, with transformers alone, for 300 rows of 10 classes of banking77."""
+    loaded, data = load(references("minilm")), bank(10, 30)
+    assert len(data) == 300
+    with torch.no_grad():
+        inputs = loaded.tokenizer(list(data.inputs), padding=True, return_tensors="pt")
+        hidden, mask = loaded.model(**inputs).last_hidden_state, inputs["attention_mask"][:, :, None]
+    return (hidden * mask).sum(1) / mask.sum(1), torch.tensor(data.targets)
+
+
+def solve(x: torch.Tensor, y: torch.Tensor, **settings: Any) -> tuple[torch.nn.Linear, Any]:
+    head = torch.nn.Linear(x.shape[1], 10)
+    problem = FeatureProblem(x, y, 10, head, 0, lambda share, note: None)
+    report = LinearProbe().solve(None, LinearProbeConfig(**settings), {}, problem)  # type: ignore[arg-type]
+    return head, report
+
+
+def standardised(x: torch.Tensor) -> tuple[np.ndarray, np.ndarray, float]:
+    """Centred, and divided by one number."""
+    values = x.double().numpy()
+    mean = values.mean(0)
+    spread = float(np.sqrt(((values - mean) ** 2).mean()))
+    return (values - mean) / spread, mean, spread
+
+
+@pytest.mark.parametrize("penalty", [1e-1, 1e-3])
+def test_lbfgs_is_logistic_regression(bank_features: Any, penalty: float) -> None:
+    """mean CE + penalty/2 ||W||^2 is scikit-learn's objective with C = 1 / (n penalty)."""
+    x, y = bank_features
+    z, mean, spread = standardised(x)
+    reference = LogisticRegression(C=1 / (len(z) * penalty), tol=1e-8, max_iter=5000).fit(z, y.numpy())
+    head, _ = solve(x, y, penalty=penalty)
+    probabilities = functional.softmax(head(x), 1).detach().numpy()
+    assert np.abs(probabilities - reference.predict_proba(z)).max() < 2e-3
+    weight = head.weight.detach().double().numpy() * spread
+    assert np.abs(weight - reference.coef_).max() < 5e-3 * np.abs(reference.coef_).max()
+    bias = head.bias.detach().double().numpy() + weight @ mean / spread
+    # Only differences of biases matter; scikit-learn's sum to zero.
+    assert np.abs((bias - bias.mean()) - (reference.intercept_ - reference.intercept_.mean())).max() < 5e-3
+
+
+@pytest.mark.parametrize("penalty", [1.0, 1e-2])
+def test_ridge_is_ridge(bank_features: Any, penalty: float) -> None:
+    x, y = bank_features
+    z, mean, spread = standardised(x)
+    signs = np.where(np.eye(10)[y.numpy()] > 0, 1.0, -1.0)
+    reference = Ridge(alpha=len(z) * penalty).fit(z, signs)
+    head, _ = solve(x, y, penalty=penalty, solver="ridge")
+    weight = head.weight.detach().double().numpy() * spread
+    np.testing.assert_allclose(weight, reference.coef_, rtol=1e-4, atol=1e-6)
+    bias = head.bias.detach().double().numpy() + weight @ mean / spread
+    np.testing.assert_allclose(bias, reference.intercept_, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(head(x).detach().numpy(), reference.predict(z), rtol=1e-3, atol=1e-4)
+
+
+def test_the_penalty_that_is_chosen_is_a_good_one(bank_features: Any) -> None:
+    """Its log loss in scikit-learn's own cross-validation is near that of the best on the grid."""
+    x, y = bank_features
+    z, _, _ = standardised(x)
+    _, report = solve(x, y)
+    grid = [3e-2, 1e-2, 3e-3, 1e-3, 3e-4, 1e-4]
+    folds = StratifiedKFold(5, shuffle=True, random_state=0)
+
+    def loss(penalty: float) -> float:
+        model = LogisticRegression(C=1 / (0.8 * len(z) * penalty), max_iter=2000)
+        return float(-cross_val_score(model, z, y.numpy(), cv=folds, scoring="neg_log_loss").mean())
+
+    losses = {penalty: loss(penalty) for penalty in grid}
+    assert report["cv_score"] == pytest.approx(losses[report["penalty"]], rel=0.15)
+    assert losses[report["penalty"]] < 1.1 * min(losses.values())
+
+
+def test_the_engine_learns_bank_intents(engine: Any, base: Any, bank: Any, bank_features: Any) -> None:
+    """Features through the engine are transformers' own, and the head learns what it is shown."""
+    loaded, data = base("minilm"), bank(10, 30)
+    adapter = engine.train(loaded, data, strategy="linear_probe", settings={"penalty": 1e-3})
+    head, _ = solve(*bank_features, penalty=1e-3)
+    expected = functional.softmax(head(bank_features[0]), 1)
+    found = torch.tensor([list(p.probabilities.values()) for p in adapter.predict(list(data.inputs))])
+    torch.testing.assert_close(found, expected.detach(), rtol=0, atol=2e-3)
+    assert adapter.evaluate(data).metrics["accuracy"] > 0.95
+    adapter.detach()
+
+
+def test_the_translator_lowers_the_loss(engine: Any, base: Any, sums: Any) -> None:
+    """A language model's loss falls, and the loss told by evaluation is the one computed by hand."""
+    loaded, data = base("smollm2-4"), sums(32)
+    adapter = engine.train(
+        loaded, data, strategy="linear_probe", settings={"epochs": 4}, config=TrainConfig(epochs=1), eval_data=data
+    )
+    task, weights = adapter.attachment.task, adapter.attachment.parameters
+    encoded = task.encode(data, loaded)
+    with adapter.disabled(), torch.no_grad():
+        totals = torch.zeros(3)
+        for example in encoded.examples:
+            batch = task.collate([example], loaded)
+            hidden = loaded.model.model(input_ids=batch["input_ids"]).last_hidden_state[0, :-1]
+            moved = hidden + hidden @ weights["translator.weight"].T + weights["translator.bias"]
+            targets = batch["targets"][0, 1:]
+            for i, features in enumerate((hidden, moved)):
+                logits = features @ loaded.model.lm_head.weight.T
+                totals[i] += functional.cross_entropy(logits, targets, ignore_index=-100, reduction="sum")
+            totals[2] += (targets != -100).sum()
+    before, after = float(totals[0] / totals[2]), float(totals[1] / totals[2])
+    assert adapter.metrics["loss"] == pytest.approx(after, rel=1e-4)
+    assert after < before - 0.2
+    adapter.detach()

@@ -104,7 +104,7 @@ class Engine:
         """
         config = config or TrainConfig()
         provided = self.registry.resolve(strategy)
-        options = self.registry.configure(strategy, settings or {})
+        options = self.registry.configure(provided, settings or {})
         task = make_task(data.task, data.labels, preprocessing_for(base, data, max_length, pooling))
         held_out = self._held_out(eval_data, data)
         for note in data.notes:
@@ -162,7 +162,7 @@ class Engine:
         stored, payload = open_adapter(Path(path))
         manifest = stored.manifest
         provided = self.registry.resolve(manifest.strategy.name, dist=manifest.strategy.dist)
-        options = self.registry.configure(manifest.strategy.name, manifest.strategy.config)
+        options = self.registry.configure(provided, manifest.strategy.config)
         if base is None or isinstance(base, str):
             base = self.load_base(
                 base or manifest.base.reference,

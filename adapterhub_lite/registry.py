@@ -44,13 +44,13 @@ class Registry:
             raise StrategyNotFoundError(f"strategy '{name}' is provided more than once; name one of: {choices}")
         raise StrategyNotFoundError(self._missing(name, dist))
 
-    def configure(self, name: str, settings: Mapping[str, Any]) -> StrategyConfig:
+    def configure(self, provided: Provided, settings: Mapping[str, Any]) -> StrategyConfig:
         """Build a strategy's config from settings given as text or values.
 
         Raises:
             ConfigError: naming every setting that is unknown or out of range, and those there are.
         """
-        spec = self.resolve(name).spec
+        spec = provided.spec
         try:
             return spec.config.model_validate(dict(settings))
         except ValidationError as error:
@@ -64,7 +64,7 @@ class Registry:
                 else:
                     problems.append(f"{option}={item['input']!r}: {item['msg'].lower()}")
             options = ", ".join(spec.config.model_fields) or "none"
-            raise ConfigError(f"strategy '{name}': {'; '.join(problems)}; its options are: {options}") from None
+            raise ConfigError(f"strategy '{spec.name}': {'; '.join(problems)}; its options are: {options}") from None
 
     def load(self, provided: Provided) -> Strategy:
         """Import the heavy half of a strategy.

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import logging
-import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, redirect_stderr
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +12,12 @@ from safetensors import safe_open
 from torch import Tensor, nn
 
 from adapterhub_lite.api import ModelMap
+from adapterhub_lite.base.checkpoint import calm, model_from, model_from_gguf, processor_from
 from adapterhub_lite.base.fingerprint import fingerprint as make_fingerprint
 from adapterhub_lite.base.modelmap import describe
 from adapterhub_lite.base.precision import choose_device, choose_dtype, dtype_name
 from adapterhub_lite.base.prepared import find_prepared, keep_prepared, prepared_folder, temporary_folder
-from adapterhub_lite.base.quantization import make_trainable, quantization_config, stored_transposed
+from adapterhub_lite.base.quantization import make_trainable, stored_transposed
 from adapterhub_lite.base.reference import Source, resolve
 from adapterhub_lite.base.view import ModelView
 from adapterhub_lite.errors import BaseNotFoundError, StorageError
@@ -143,15 +140,15 @@ def load_base(
     if foreign is not None:
         return adopt(foreign.to(target), reference=reference, quantization=quantization, plugins=plugins)
     source = resolve(reference)
-    with _calm():
+    with calm():
         if quantization == "none" and source.gguf is None:
             say(f"loading {reference}")
-            model = _from_pretrained(source, source.folder, kind, target, None, trust_remote_code)
+            model = model_from(source, source.folder, kind, target, None, trust_remote_code)
             if dtype == "auto" and kind != torch.float32 and _normalizes_by_batch(model):
                 # Running means and variances lose too much in 16 bits, and networks that have them are small.
                 kind = torch.float32
-                model = _from_pretrained(source, source.folder, kind, target, None, trust_remote_code)
-            processor = _processor(source.folder, model, trust_remote_code)
+                model = model_from(source, source.folder, kind, target, None, trust_remote_code)
+            processor = processor_from(source.folder, model, trust_remote_code)
             known = None
         else:
             model, processor, known = _load_prepared(source, quantization, kind, target, trust_remote_code, say)
@@ -173,13 +170,13 @@ def _load_prepared(
     ready = find_prepared(folder)
     if ready is not None:
         say(f"loading {source.reference} ({quantization}, prepared before)")
-        model = _from_pretrained(source, ready.folder, dtype, device, None, trust)
-        return model, _processor(ready.folder, model, trust), ready.fingerprint
+        model = model_from(source, ready.folder, dtype, device, None, trust)
+        return model, processor_from(ready.folder, model, trust), ready.fingerprint
     if source.gguf is not None:
         return _prepare_gguf(source, quantization, dtype, device, trust, say)
     say(f"quantizing {source.reference} to {quantization}")
-    model = _from_pretrained(source, source.folder, dtype, device, quantization, trust)
-    processor = _processor(source.folder, model, trust)
+    model = model_from(source, source.folder, dtype, device, quantization, trust)
+    processor = processor_from(source.folder, model, trust)
     identity = _fingerprint(source, model, describe(model, source.folder))
     _keep(folder, model, processor, identity, say)
     return model, processor, identity
@@ -192,98 +189,23 @@ def _prepare_gguf(
     dense = find_prepared(prepared_folder(source, "none", dtype_name(dtype)))
     if dense is not None:
         say(f"quantizing {source.reference} to {quantization}")
-        model, identity = _from_pretrained(source, dense.folder, dtype, device, quantization, trust), dense.fingerprint
-        processor = _processor(dense.folder, model, trust)
+        model, identity = model_from(source, dense.folder, dtype, device, quantization, trust), dense.fingerprint
+        processor = processor_from(dense.folder, model, trust)
     else:
         say(f"unpacking {source.reference}")
-        model, processor, identity = _unpack_gguf(source, dtype, device)
+        model, processor = model_from_gguf(source, dtype, device)
+    identity = _fingerprint(source, model, describe(model))
     if dense is None and quantization != "none":
         say(f"quantizing {source.reference} to {quantization}")
 
         def quantize(folder: Path) -> Any:
             # bitsandbytes quantizes while loading, so the unpacked weights go through a folder.
             model.save_pretrained(folder)
-            return _from_pretrained(source, folder, dtype, device, quantization, trust)
+            return model_from(source, folder, dtype, device, quantization, trust)
 
         model = temporary_folder(quantize)
     _keep(prepared_folder(source, quantization, dtype_name(dtype)), model, processor, identity, say)
     return model, processor, identity
-
-
-def _from_pretrained(
-    source: Source, folder: Path, dtype: torch.dtype, device: torch.device, quantization: str | None, trust: bool
-) -> Any:
-    """Load the model class that fits the checkpoint: with a language-modelling head where it was saved with one."""
-    from transformers import AutoConfig, AutoModel, AutoModelForCausalLM
-    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
-
-    options: dict[str, Any] = {"dtype": dtype, "device_map": {"": device}, "use_safetensors": True}
-    if quantization is not None:
-        options["quantization_config"] = quantization_config(quantization, dtype)
-    try:
-        config = AutoConfig.from_pretrained(folder, trust_remote_code=trust)
-        saved_as = (config.architectures or [""])[0]
-        generates = saved_as in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values() or saved_as.endswith("ForCausalLM")
-        kind = AutoModelForCausalLM if generates else AutoModel
-        if not generates and _takes_pooler_option(config):
-            options["add_pooling_layer"] = False  # features are pooled by the task, never through a random pooler
-        model, loading = kind.from_pretrained(
-            folder, config=config, trust_remote_code=trust, output_loading_info=True, **options
-        )
-    except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
-        why = " ".join(str(error).split())
-        raise BaseNotFoundError(
-            f"base '{source.reference}' could not be loaded from {folder} ({type(error).__name__}: {why[:300]})"
-        ) from error
-    missing = sorted(loading["missing_keys"])
-    if missing:
-        raise BaseNotFoundError(
-            f"base '{source.reference}': the files lack {len(missing)} weights that {type(model).__name__} needs, such as "
-            f"'{missing[0]}'; they would be random, so the base is refused"
-        )
-    return model
-
-
-def _unpack_gguf(source: Source, dtype: torch.dtype, device: torch.device) -> tuple[Any, Any, Fingerprint]:
-    """Load a GGUF file as a plain dense model; left packed, its weights could neither be quantized anew nor saved."""
-    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
-
-    try:
-        # The reader draws a bar of its own that nothing turns off, and that fills a log with a line for every step.
-        with redirect_stderr(StringIO()):
-            model = AutoModelForCausalLM.from_pretrained(
-                source.folder,
-                gguf_file=source.gguf,
-                dtype=dtype,
-                quantization_config=GgufConfig(dequantize=True),
-                device_map={"": device},
-            )
-        tokenizer = AutoTokenizer.from_pretrained(source.folder, gguf_file=source.gguf)
-    except (OSError, ValueError, KeyError, RuntimeError, ImportError, NotImplementedError) as error:
-        why = " ".join(str(error).split())
-        raise BaseNotFoundError(
-            f"base '{source.reference}' could not be read as GGUF ({type(error).__name__}: {why[:300]})"
-        ) from error
-    return model, tokenizer, _fingerprint(source, model, describe(model))
-
-
-def _processor(folder: Path, model: Any, trust: bool) -> Any:
-    """The tokenizer or image processor that belongs to a model; the PIL one, which needs no torchvision."""
-    from transformers import AutoImageProcessor, AutoTokenizer
-
-    kind = getattr(model, "main_input_name", "input_ids")
-    try:
-        if kind == "input_ids":
-            return AutoTokenizer.from_pretrained(folder, trust_remote_code=trust)
-        if kind == "pixel_values":
-            return AutoImageProcessor.from_pretrained(folder, trust_remote_code=trust, backend="pil")
-    except (OSError, ValueError, KeyError, ImportError) as error:
-        why = " ".join(str(error).split())
-        raise BaseNotFoundError(
-            f"{folder} has no usable {'tokenizer' if kind == 'input_ids' else 'image processor'} beside its model "
-            f"({why[:200]}); add the files that `save_pretrained` of the processor writes"
-        ) from error
-    return None
 
 
 def _keep(folder: Path, model: Any, processor: Any, identity: Fingerprint, say: Callable[[str], None]) -> None:
@@ -343,40 +265,6 @@ def _normalizes_by_batch(model: nn.Module) -> bool:
     return any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules())
 
 
-def _takes_pooler_option(config: Any) -> bool:
-    import inspect
-
-    from transformers import MODEL_MAPPING
-
-    try:
-        return "add_pooling_layer" in inspect.signature(MODEL_MAPPING[type(config)].__init__).parameters
-    except (KeyError, TypeError):
-        return False
-
-
 def _numel(parameter: nn.Parameter) -> int:
     state = getattr(parameter, "quant_state", None)
     return int(state.shape.numel()) if state is not None else parameter.numel()
-
-
-@contextmanager
-def _calm() -> Iterator[None]:
-    """Hold back the load reports and bars of the libraries below; what matters is checked and raised here."""
-    from transformers.utils import logging as transformers_logging
-
-    level = transformers_logging.get_verbosity()
-    bars = transformers_logging.is_progress_bar_enabled()
-    transformers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()
-    logger = logging.getLogger("bitsandbytes")
-    before = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logger.setLevel(before)
-        transformers_logging.set_verbosity(level)
-        if bars:
-            transformers_logging.enable_progress_bar()

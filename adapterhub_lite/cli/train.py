@@ -80,9 +80,9 @@ def run_training(run: RunFile) -> dict[str, object]:
 
     plugins = Plugins()
     registry = Registry(plugins)
-    spec = registry.resolve(run.strategy).spec
-    registry.configure(run.strategy, run.settings)
-    if run.quantize != "none" and not spec.traits.works_on_quantized_base:
+    provided = registry.resolve(run.strategy)
+    registry.configure(provided, run.settings)
+    if run.quantize != "none" and not provided.spec.traits.works_on_quantized_base:
         raise NotSupportedError(
             f"strategy '{run.strategy}' needs an unquantized base; use --quantize none, or a strategy such as lora"
         )

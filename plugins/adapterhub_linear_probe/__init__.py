@@ -11,7 +11,8 @@ class LinearProbeConfig(StrategyConfig):
     """Options of the linear probe."""
 
     solver: Literal["lbfgs", "ridge"] = Field(
-        "lbfgs", description="lbfgs: logistic regression; ridge: least squares in closed form, for very many examples."
+        "lbfgs",
+        description="lbfgs: logistic regression; ridge: least squares in closed form, for very many examples, with rough probabilities.",
     )
     penalty: float | None = Field(
         None, gt=0, description="L2 penalty on the weights; chosen by cross-validation if not set."

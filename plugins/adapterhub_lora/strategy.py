@@ -160,7 +160,9 @@ def _check_principal_directions(view: ModelView, config: LoraConfig, targets: li
     for path in targets:
         shape = tuple(view.weight(path).shape)
         if len(shape) != 2:
-            raise NotSupportedError(f"lora: init=pissa splits matrices, and '{path}' is a convolution; use init=default")
+            raise NotSupportedError(
+                f"lora: init=pissa splits matrices, and '{path}' is a convolution; use init=default"
+            )
         if config.rank > min(shape):
             raise ConfigError(
                 f"lora: init=pissa takes rank={config.rank} directions, and '{path}' has {min(shape)}; lower the rank or "

@@ -50,7 +50,11 @@ def read_methods() -> list[Method]:
     root = Path(spec.submodule_search_locations[0])
     classes: dict[str, ast.ClassDef] = {}
     registered: dict[str, str] = {}
-    for path in (root / "config.py", *sorted((root / "tuners").glob("*.py")), *sorted((root / "tuners").glob("*/*.py"))):
+    for path in (
+        root / "config.py",
+        *sorted((root / "tuners").glob("*.py")),
+        *sorted((root / "tuners").glob("*/*.py")),
+    ):
         if path.name in ("config.py", "lycoris_utils.py"):
             classes |= {node.name: node for node in _parse(path).body if isinstance(node, ast.ClassDef)}
         elif path.name == "__init__.py":

@@ -57,7 +57,7 @@ def put(engine: Any) -> Iterator[Callable[..., Mounted]]:
 
     def put(base: Any, data: Any, strategy: str, settings: dict[str, Any] | None = None, seed: int = 0) -> Mounted:
         provided = engine.registry.resolve(strategy)
-        options = engine.registry.configure(strategy, settings or {})
+        options = engine.registry.configure(provided, settings or {})
         task = make_task(data.task, data.labels, preprocessing_for(base, data, None, None))
         torch.manual_seed(seed)
         attachment = attach(base, task, provided, engine.registry.load(provided), options)

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch.nn import functional
 
 from adapterhub_lite.adapter_data import read_for
 from adapterhub_lite.base.loading import Base
 from adapterhub_lite.data import Chat, Completion, Dataset, Message, Text
-from adapterhub_lite.errors import ConfigError, NotSupportedError
+from adapterhub_lite.errors import AdapterCorruptError, ConfigError, NotSupportedError
 from adapterhub_lite.plugins import Plugins
 from adapterhub_lite.progress import Lines, Progress
 from adapterhub_lite.saving import save_adapter
@@ -253,9 +255,28 @@ def probe_item(item: Any) -> Any:
 
 
 def item_of_probe(value: Any) -> Any:
-    """The inverse of `probe_item`."""
-    if isinstance(value, str):
-        return value
-    if "messages" in value:
-        return Chat(tuple(Message(m["role"], m["content"]) for m in value["messages"]))
-    return Completion(value["prompt"], value["completion"]) if "prompt" in value else Text(value["text"])
+    """The inverse of `probe_item`; a probe of an image model is noise, made anew from its number.
+
+    Raises:
+        AdapterCorruptError: a value that `probe_item` never made.
+    """
+    match value:
+        case str():
+            return value
+        case {"noise": int(number), **rest} if not rest:
+            pixels = hashlib.shake_256(str(number).encode()).digest(64 * 64 * 3)
+            return np.frombuffer(pixels, np.uint8).reshape(64, 64, 3)
+        case {"text": str(text), **rest} if not rest:
+            return Text(text)
+        case {"prompt": str(prompt), "completion": str(completion), **rest} if not rest:
+            return Completion(prompt, completion)
+        case {"messages": [*messages], **rest} if not rest and messages:
+            return Chat(tuple(_message(message) for message in messages))
+    raise AdapterCorruptError(f"adapterhub.json: probe input not understood: {str(value)[:80]!r}; save the adapter again")
+
+
+def _message(value: Any) -> Message:
+    match value:
+        case {"role": str(role), "content": str(content), **rest} if not rest:
+            return Message(role, content)
+    raise AdapterCorruptError(f"adapterhub.json: probe message not understood: {str(value)[:80]!r}; save the adapter again")

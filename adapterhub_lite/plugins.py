@@ -3,14 +3,24 @@
 Each stage has its own type: `find` gives `Found`, `load` gives `Loaded`, `register` fills a `Record`. Entry points
 are read directly, because pluggy's own loader stops at the first bad import and drops the second of two plug-ins of
 one name without a word.
+
+Which plug-ins are let in is settled before any of them is imported, by the environment or the arguments of `Plugins`:
+
+    ADAPTERHUB_PLUGINS      only these, by the name of the plug-in or of its distribution, separated by commas
+    ADAPTERHUB_DISABLE      not these
+    ADAPTERHUB_NO_PLUGINS   1: none but those that come with adapterhub-lite (`adapterhub-lite --no-plugins`)
+    ADAPTERHUB_STRICT       1: a plug-in that fails is an error (`adapterhub-lite --strict`)
 """
 
 from __future__ import annotations
 
+import difflib
 import inspect
 import os
 import re
+import sys
 from collections.abc import Iterable, Mapping
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from importlib import metadata
 from types import ModuleType
@@ -19,14 +29,18 @@ from typing import Any, Literal
 import pluggy
 
 from adapterhub_lite import hookspecs
-from adapterhub_lite.api import API_VERSION, PROJECT, StrategySpec
+from adapterhub_lite.api import API_VERSION, PROJECT, ModelMap, StrategySpec
 from adapterhub_lite.errors import PluginError
+from adapterhub_lite.guard import model_state, waiting_for
 
 GROUP = "adapterhub_lite"
+OURS = "adapterhub-lite"
+"""The distribution whose plug-ins are the built-in ones."""
 HOOK_PREFIX = "adapterhub_"
 OBSERVERS = frozenset(
     {"adapterhub_train_start", "adapterhub_step_end", "adapterhub_train_end", "adapterhub_adapter_saved"}
 )
+PLUGIN_NAME = re.compile(r"[A-Za-z0-9_.:-]+")
 Stage = Literal["find", "import", "hooks", "strategies"]
 
 
@@ -84,24 +98,48 @@ class Plugins:
 
     Args:
         enabled: Look at installed plug-ins at all; False gives an engine with none.
-        strict: Raise `PluginError` for the first plug-in that failed instead of recording it.
+        third_party: Let in plug-ins of other distributions; by default unless ADAPTERHUB_NO_PLUGINS says no.
+        strict: Raise for plug-ins that failed; by default as ADAPTERHUB_STRICT says.
+
+    Raises:
+        PluginError: where `strict`, naming every plug-in that failed.
     """
 
-    def __init__(self, *, enabled: bool = True, strict: bool = False):
+    def __init__(self, *, enabled: bool = True, third_party: bool | None = None, strict: bool | None = None):
         self.manager = pluggy.PluginManager(PROJECT)
         self.manager.add_hookspecs(hookspecs)
         self.records: list[Record] = []
         self.strategies: list[Provided] = []
+        self.notes: list[str] = []
+        """What is odd about the settings, such as a name in ADAPTERHUB_DISABLE that no plug-in has."""
+        found, broken = find() if enabled else ([], [])
+        self.records.extend(broken)
         allowed, denied = _names_in("ADAPTERHUB_PLUGINS"), _names_in("ADAPTERHUB_DISABLE")
-        for found in find() if enabled else []:
-            if denied and found.name in denied:
-                self._note(found, "disabled", error="named in ADAPTERHUB_DISABLE")
-            elif allowed and found.name not in allowed:
-                self._note(found, "disabled", error="not named in ADAPTERHUB_PLUGINS")
+        known = {name for each in found for name in (each.name, each.dist)}
+        for variable, names in (("ADAPTERHUB_PLUGINS", allowed), ("ADAPTERHUB_DISABLE", denied)) if enabled else ():
+            self.notes += [f"{variable} names '{name}', which is not installed" for name in sorted(names - known)]
+        if third_party is None:
+            third_party = not is_on("ADAPTERHUB_NO_PLUGINS")
+        for each in found:
+            if not third_party and each.dist != OURS:
+                self._note(each, "disabled", error="not of adapterhub-lite itself, and --no-plugins is set")
+            elif {each.name, each.dist} & denied:
+                self._note(each, "disabled", error="named in ADAPTERHUB_DISABLE")
+            elif allowed and not {each.name, each.dist} & allowed:
+                self._note(each, "disabled", error="not named in ADAPTERHUB_PLUGINS")
             else:
-                self._admit(found)
+                self.admit(each)
+        if is_on("ADAPTERHUB_STRICT") if strict is None else strict:
+            self.raise_failures()
+
+    def raise_failures(self) -> None:
+        """Turn failed plug-ins into an error.
+
+        Raises:
+            PluginError: naming every plug-in that failed, its distribution and the reason.
+        """
         failed = [record for record in self.records if record.state == "failed"]
-        if strict and failed:
+        if failed:
             raise PluginError("; ".join(f"plug-in '{r.name}' ({r.dist} {r.version}) failed: {r.error}" for r in failed))
 
     def register(self, module: ModuleType, *, dist: str = "(in this program)", version: str = "0") -> Record:
@@ -112,70 +150,109 @@ class Plugins:
         """
         name = getattr(module, "__name__", repr(module))
         entry = metadata.EntryPoint(name=name, value=name, group=GROUP)
-        self._admit(Found(name, dist, version, entry), module)
-        record = self.records[-1]
+        record = self.admit(Found(name, dist, version, entry), module)
         if record.state == "failed":
             raise PluginError(f"plug-in '{name}' failed: {record.error}")
         return record
+
+    def title(self, plugin: str) -> str:
+        """A plug-in by name and distribution, for messages: `plug-in 'x' (acme 1.2)`."""
+        record = next((r for r in self.records if r.name == plugin and r.state == "loaded"), None)
+        return f"plug-in '{plugin}' ({record.dist} {record.version})" if record else f"plug-in '{plugin}'"
 
     def first_result(self, hook: str, arguments: Mapping[str, Any]) -> Any:
         """Call a first-result hook and return the first answer that is not None.
 
         Raises:
-            PluginError: when a plug-in raises, naming it.
+            PluginError: when a plug-in raises, answers with something else than the hook is for, or changes the model
+                it was asked to describe; names the plug-in.
         """
         for implementation in reversed(getattr(self.manager.hook, hook).get_hookimpls()):
+            title, way_out = self.title(implementation.plugin_name), remedy(implementation.plugin_name)
+            before = model_state(arguments.get("model"))
             try:
-                result = implementation.function(*[arguments[name] for name in implementation.argnames])
-            except Exception as error:
+                with waiting_for(f"{title} in {hook}", way_out):
+                    result = implementation.function(*[arguments[name] for name in implementation.argnames])
+            except KeyboardInterrupt:
+                raise
+            except BaseException as error:  # SystemExit in a plug-in must not end the program
+                raise PluginError(f"{title} failed in {hook}: {one_line(error)}; fix it, or {way_out}") from error
+            if model_state(arguments.get("model")) != before:
                 raise PluginError(
-                    f"plug-in '{implementation.plugin_name}' failed in {hook}: {_one_line(error)}; "
-                    f"fix it, or leave it out with ADAPTERHUB_DISABLE={implementation.plugin_name}"
-                ) from error
-            if result is not None:
-                return result
+                    f"{title} changed the model in {hook}, which only looks; load it again, and {way_out}"
+                )
+            if result is None:
+                continue
+            if not _answers(hook, result):
+                wanted = "a ModelMap" if hook == "adapterhub_describe_model" else "a torch module"
+                raise PluginError(
+                    f"{title} gave {_short(result)} in {hook}, not {wanted} or None; fix it, or {way_out}"
+                )
+            return result
         return None
 
     def observers(self, hook: str) -> list[pluggy.HookImpl]:
         """The implementations of an observer hook, in the order in which they are called."""
         return list(reversed(getattr(self.manager.hook, hook).get_hookimpls()))
 
-    def _admit(self, found: Found, module: ModuleType | None = None) -> None:
+    def admit(self, found: Found, module: ModuleType | None = None) -> Record:
         """Take one plug-in through the stages; on failure nothing of it stays behind but its record."""
         try:
-            loaded = Loaded(found, module) if module is not None else load(found)
-            provided = self._register(loaded)
-        except _Failure as failure:
             if self.manager.has_plugin(found.name):
-                self.manager.unregister(name=found.name)
-            self._note(found, "failed", stage=failure.stage, error=str(failure))
-            return
+                raise _Failure("find", f"a plug-in named '{found.name}' is there already")
+            loaded = Loaded(found, module) if module is not None else load(found)
+            try:
+                provided = self._register(loaded)
+            except BaseException:
+                if self.manager.has_plugin(found.name):
+                    self.manager.unregister(name=found.name)
+                raise
+        except _Failure as failure:
+            return self._note(found, "failed", stage=failure.stage, error=str(failure))
         self.strategies.extend(provided)
-        self._note(found, "loaded", strategies=tuple(p.spec.name for p in provided))
+        return self._note(found, "loaded", strategies=tuple(p.spec.name for p in provided))
 
     def _register(self, loaded: Loaded) -> list[Provided]:
         found = loaded.found
-        known = {name for name in dir(hookspecs) if name.startswith(HOOK_PREFIX)}
-        for name, value in vars(loaded.module).items():
-            options = self.manager.parse_hookimpl_opts(loaded.module, name) if callable(value) else None
-            if name.startswith(HOOK_PREFIX) and inspect.isfunction(value) and options is None:
-                raise _Failure("hooks", f"function '{name}' looks like a hook but is not marked with @hookimpl")
-            if options is not None and name not in known:
-                raise _Failure("hooks", f"there is no hook '{name}'; the hooks are {', '.join(sorted(known))}")
-            if options is not None and (options["wrapper"] or options["hookwrapper"]):
-                raise _Failure("hooks", f"hook '{name}' may not be a wrapper; return a value instead of yielding")
+        for name, value in list(vars(loaded.module).items()):
+            self._check_hook(loaded.module, name, value)
+        twin = self.manager.get_name(loaded.module)
+        if twin is not None:
+            raise _Failure("hooks", f"its module is the one of plug-in '{twin}'; one entry point is enough")
         try:
             self.manager.register(loaded.module, name=found.name)
         except Exception as error:
-            raise _Failure("hooks", _one_line(error)) from error
+            raise _Failure("hooks", one_line(error)) from error
         try:
-            return self._collect(found)
-        except _Failure:
-            raise
-        except KeyboardInterrupt:
+            waiting = waiting_for(f"plug-in '{found.name}' ({found.dist} {found.version})", remedy(found.name))
+            with waiting, redirect_stdout(sys.stderr):
+                return self._collect(found)
+        except (_Failure, KeyboardInterrupt):
             raise
         except BaseException as error:
-            raise _Failure("strategies", f"adapterhub_strategies raised {_one_line(error)}") from error
+            raise _Failure("strategies", f"adapterhub_strategies raised {one_line(error)}") from error
+
+    def _check_hook(self, module: ModuleType, name: str, value: Any) -> None:
+        """Refuse a function that is meant to be a hook and would not be called as one."""
+        known = {each for each in dir(hookspecs) if each.startswith(HOOK_PREFIX)}
+        options = self.manager.parse_hookimpl_opts(module, name) if callable(value) else None
+        if options is None:
+            if name.startswith(HOOK_PREFIX) and inspect.isfunction(value):
+                raise _Failure("hooks", f"function '{name}' looks like a hook but is not marked with @hookimpl")
+            return
+        hook = options.get("specname") or name
+        if hook not in known:
+            close = difflib.get_close_matches(hook, sorted(known), n=1)
+            meant = f" (did you mean '{close[0]}'?)" if close else ""
+            raise _Failure("hooks", f"there is no hook '{hook}'{meant}; the hooks are {', '.join(sorted(known))}")
+        if options["wrapper"] or options["hookwrapper"]:
+            raise _Failure("hooks", f"hook '{name}' may not be a wrapper; return a value instead of yielding")
+        if inspect.iscoroutinefunction(value) or inspect.isasyncgenfunction(value):
+            raise _Failure("hooks", f"hook '{name}' is async, and nothing would await it")
+        if inspect.isgeneratorfunction(value) and hook != "adapterhub_strategies":
+            raise _Failure(
+                "hooks", f"hook '{name}' is a generator, and nothing would run it; return instead of yielding"
+            )
 
     def _collect(self, found: Found) -> list[Provided]:
         """Ask this plug-in alone for its strategies, a generator run to its end here and now."""
@@ -186,11 +263,13 @@ class Plugins:
             result = implementation.function()
             if isinstance(result, StrategySpec) or not isinstance(result, Iterable):
                 raise _Failure(
-                    "strategies", f"adapterhub_strategies must return a list of StrategySpec, not {result!r}"
+                    "strategies", f"adapterhub_strategies must return a list of StrategySpec, not {_short(result)}"
                 )
             for spec in result:
                 if not isinstance(spec, StrategySpec):
-                    raise _Failure("strategies", f"adapterhub_strategies gave {spec!r}, which is not a StrategySpec")
+                    raise _Failure(
+                        "strategies", f"adapterhub_strategies gave {_short(spec)}, which is not a StrategySpec"
+                    )
                 if spec.api != API_VERSION:
                     raise _Failure(
                         "strategies",
@@ -198,6 +277,12 @@ class Plugins:
                     )
                 if spec.name in {p.spec.name for p in provided}:
                     raise _Failure("strategies", f"strategy '{spec.name}' is offered twice")
+                twin = next((p for p in self.strategies if (p.dist, p.spec.name) == (found.dist, spec.name)), None)
+                if twin is not None:
+                    raise _Failure(
+                        "strategies",
+                        f"strategy '{spec.name}' is also offered by plug-in '{twin.plugin}' of {found.dist}",
+                    )
                 provided.append(Provided(spec, found.name, found.dist, found.version))
         return provided
 
@@ -209,52 +294,103 @@ class Plugins:
         stage: Stage | None = None,
         error: str | None = None,
         strategies: tuple[str, ...] = (),
-    ) -> None:
+    ) -> Record:
         self.records.append(Record(found.name, found.dist, found.version, state, stage, error, strategies))
+        return self.records[-1]
 
 
-def find() -> list[Found]:
+def find() -> tuple[list[Found], list[Record]]:
     """Scan the installed distributions once for entry points of our group, sorted and free of repeats.
 
     Two distributions that use one entry-point name are both kept; the second is called `name@dist`.
+
+    Returns:
+        What was found, and a record of every distribution whose entry points cannot be read.
     """
     seen: dict[tuple[str, str], Found] = {}
+    broken: list[Record] = []
     for distribution in metadata.distributions():
-        entries = distribution.entry_points.select(group=GROUP)
-        if not entries:
+        try:
+            entries = distribution.entry_points.select(group=GROUP)
+            if not entries:
+                continue
+            dist = re.sub(r"[-_.]+", "-", distribution.metadata["Name"] or "unknown").lower()
+            version = distribution.version or "0"
+        except Exception as error:
+            folder = str(getattr(distribution, "_path", "unknown"))
+            message = f"its metadata in {folder} cannot be read: {one_line(error)}"
+            dist = os.path.basename(folder).split("-")[0].replace("_", "-").lower()  # noqa: PTH119
+            broken.append(Record(dist, dist, "0", "failed", "find", message))
             continue
-        dist = re.sub(r"[-_.]+", "-", distribution.metadata["Name"] or "unknown").lower()
         for entry in entries:
             # The first on sys.path is the one that import would give; a second copy of it is a shadow.
-            seen.setdefault((entry.name, dist), Found(entry.name, dist, distribution.version or "0", entry))
+            seen.setdefault((entry.name, dist), Found(entry.name, dist, version, entry))
     result: list[Found] = []
     taken: set[str] = set()
     for key in sorted(seen):
         found = seen[key]
+        if not PLUGIN_NAME.fullmatch(found.name):
+            message = f"the name {found.name!r} of its entry point may hold letters, digits and _ . : - only"
+            broken.append(Record(found.name, found.dist, found.version, "failed", "find", message))
+            continue
         if found.name in taken:
             found = Found(f"{found.name}@{found.dist}", found.dist, found.version, found.entry)
         taken.add(found.name)
         result.append(found)
-    return result
+    return result, broken
 
 
 def load(found: Found) -> Loaded:
     """Import one plug-in's module, turning whatever it raises into a recorded failure."""
     try:
-        module = found.entry.load()
+        waiting = waiting_for(f"plug-in '{found.name}' ({found.dist} {found.version}) to import", remedy(found.name))
+        # What a plug-in prints as it starts must not end up in the JSON of a command.
+        with waiting, redirect_stdout(sys.stderr):
+            module = found.entry.load()
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # SystemExit in a plug-in must not end the program
-        raise _Failure("import", f"importing '{found.entry.value}' raised {_one_line(error)}") from error
+        raise _Failure("import", f"importing '{found.entry.value}' raised {one_line(error)}") from error
     if not isinstance(module, ModuleType):
         raise _Failure("import", f"'{found.entry.value}' is not a module; point the entry point at the module itself")
     return Loaded(found, module)
+
+
+def is_on(variable: str) -> bool:
+    """Whether an environment variable is set to anything but nothing, 0, false or no."""
+    return os.environ.get(variable, "").strip().lower() not in ("", "0", "false", "no")
 
 
 def _names_in(variable: str) -> set[str]:
     return {name.strip() for name in os.environ.get(variable, "").split(",") if name.strip()}
 
 
-def _one_line(error: BaseException) -> str:
-    text = " ".join(str(error).split())
+def _answers(hook: str, result: Any) -> bool:
+    """Whether a first-result hook gave what it is for."""
+    if hook == "adapterhub_describe_model":
+        return isinstance(result, ModelMap)
+    from torch import nn
+
+    return isinstance(result, nn.Module)
+
+
+def remedy(plugin: str) -> str:
+    """How to go on without a plug-in."""
+    return f"leave it out with ADAPTERHUB_DISABLE={plugin}"
+
+
+def _short(value: Any) -> str:
+    try:
+        text = " ".join(repr(value).split())
+    except Exception:  # a value of a plug-in's own type may fail at this too
+        text = f"a {type(value).__name__}"
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def one_line(error: BaseException) -> str:
+    """An exception as type and message on one line."""
+    try:
+        text = " ".join(str(error).split())
+    except Exception:
+        text = ""
     return f"{type(error).__name__}: {text}" if text else type(error).__name__

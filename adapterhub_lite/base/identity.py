@@ -16,7 +16,9 @@ def fingerprint_of_module(model: Any, layers: int) -> Fingerprint:
     for name, tensor in sorted(model.state_dict().items()):
         shape.update(f"{name} {tuple(tensor.shape)} {tensor.dtype};".encode())
         content.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
-    embedding = model.get_input_embeddings() if hasattr(model, "get_input_embeddings") else None
+    # Only a language model has one to ask for; others raise, as PatchTST does.
+    asks = getattr(model, "main_input_name", None) == "input_ids" and hasattr(model, "get_input_embeddings")
+    embedding = model.get_input_embeddings() if asks else None
     rows = getattr(getattr(embedding, "weight", None), "shape", (None,))[0]
     return Fingerprint(
         architecture=shape.hexdigest(), weights=content.hexdigest(), tokenizer=None, vocabulary=rows, layers=layers

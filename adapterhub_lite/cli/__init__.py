@@ -4,25 +4,50 @@ from __future__ import annotations
 
 import os
 import sys
+from functools import partial
+from typing import Annotated
 
 import typer
 
-from adapterhub_lite.cli import demo, evaluate, generate, inspect, listing, predict, train
+from adapterhub_lite.cli import demo, evaluate, generate, inspect, listing, predict, train, verify
 from adapterhub_lite.errors import AdapterHubError
 
 app = typer.Typer(
     name="adapterhub-lite",
-    help="Adapt a quantized foundation model to your task; keep only the small adapter.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
+
+
+@app.callback()
+def options(
+    context: typer.Context,
+    no_plugins: Annotated[bool, typer.Option("--no-plugins", help="Only the strategies of adapterhub-lite itself.")] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="A plug-in that fails is an error.")] = False,
+) -> None:
+    """Adapt a quantized foundation model to your task; keep only the small adapter."""
+    # Whatever makes a `Plugins` below, in this process or one started from it, reads the same two settings.
+    for variable, wanted in (("ADAPTERHUB_NO_PLUGINS", no_plugins), ("ADAPTERHUB_STRICT", strict)):
+        if wanted:
+            context.call_on_close(partial(_set, variable, os.environ.get(variable)))
+            _set(variable, "1")
+
+
+def _set(variable: str, value: str | None) -> None:
+    if value is None:
+        os.environ.pop(variable, None)
+    else:
+        os.environ[variable] = value
+
+
 app.command("train")(train.train)
 app.command("evaluate")(evaluate.evaluate)
 app.command("predict")(predict.predict)
 app.command("generate")(generate.generate)
 app.command("inspect")(inspect.inspect)
+app.command("verify")(verify.verify)
 app.command("strategies")(listing.strategies)
 app.add_typer(listing.plugins_app, name="plugins")
 app.command("demo")(demo.demo)
@@ -38,6 +63,12 @@ def main() -> None:
     except AdapterHubError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
+    except SystemExit as stop:
+        # Typer turns an interrupt into its own exit with code 130.
+        interrupt = stop.__context__.__cause__ if stop.__context__ is not None else None
+        if isinstance(interrupt, KeyboardInterrupt):
+            print(" ".join(["interrupted", *getattr(interrupt, "__notes__", [])]), file=sys.stderr)
+        raise
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)

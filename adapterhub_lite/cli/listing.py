@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from adapterhub_lite.cli.options import AsJson, print_json
 
+if TYPE_CHECKING:
+    from adapterhub_lite.plugins import Record
+
 plugins_app = typer.Typer(help="See what plug-ins are installed.", no_args_is_help=True)
 Strict = Annotated[bool, typer.Option("--strict", help="Fail when a plug-in failed.")]
+Timeout = Annotated[
+    float | None,
+    typer.Option(min=0.1, metavar="SECONDS", help="Load each in a process of its own, given so long: finds one that hangs."),
+]
 
 
 @plugins_app.callback()
@@ -19,26 +26,40 @@ def plugins() -> None:
 
 
 @plugins_app.command("list")
-def plugins_list(json_: AsJson = False, strict: Strict = False) -> None:
+def plugins_list(json_: AsJson = False, strict: Strict = False, timeout: Timeout = None) -> None:
     """List every plug-in: loaded, failed or disabled, and why."""
-    from adapterhub_lite.plugins import Plugins
+    from adapterhub_lite.plugins import Plugins, is_on
 
-    records = Plugins(strict=strict).records
+    if timeout is None:
+        plugins = Plugins(strict=False)
+    else:
+        from adapterhub_lite.cli.apart import Apart
+
+        plugins = Apart(timeout)
     if json_:
-        print_json({"plugins": [asdict(record) for record in records]})
-        return
+        print_json({"plugins": [asdict(record) for record in plugins.records], "notes": plugins.notes})
+    else:
+        _show_plugins(plugins.records, plugins.notes)
+    if strict or is_on("ADAPTERHUB_STRICT"):
+        plugins.raise_failures()
+
+
+def _show_plugins(records: list[Record], notes: list[str]) -> None:
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
+    console = Console()
     table = Table()
     for column in ("plug-in", "distribution", "version", "state", "strategies or reason"):
         table.add_column(column)
     for record in records:
         detail = ", ".join(record.strategies) if record.error is None else f"{record.stage or ''}: {record.error}"
-        table.add_row(record.name, record.dist, record.version, record.state, detail.removeprefix(": "))
-    Console().print(
-        table if records else "no plug-ins are installed; pip install adapterhub-lite brings the built-in ones"
-    )
+        row = (record.name, record.dist, record.version, record.state, detail.removeprefix(": "))
+        table.add_row(*(escape(cell) for cell in row))
+    console.print(table if records else "no plug-ins are installed; pip install adapterhub-lite brings the built-in ones")
+    for note in notes:
+        console.print(f"note: {note}", markup=False)
 
 
 def strategies(json_: AsJson = False) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 from collections.abc import Mapping
 from contextlib import suppress
@@ -15,6 +16,7 @@ from pydantic import JsonValue
 from adapterhub_lite.errors import AdapterCorruptError, AdapterHubError, StorageError
 from adapterhub_lite.storage.commit import commit_directory, resolve
 from adapterhub_lite.storage.find import find_adapter, identity, plain_files
+from adapterhub_lite.storage.finite import check_finite
 from adapterhub_lite.storage.header import TensorInfo, header_of, parse_header
 from adapterhub_lite.storage.layout import CONFIG, MANIFEST, TENSORS, is_file_name, is_pickle
 from adapterhub_lite.storage.manifest import (
@@ -112,8 +114,10 @@ def read_adapter(path: Path) -> StoredAdapter:
 
 
 def open_adapter(path: Path) -> tuple[StoredAdapter, bytes]:
-    """Return what `read_adapter` and `read_tensor_bytes` return, both of one and the same save."""
-    return _read_settled(Path(path), with_tensors=True)
+    """Return what `read_adapter` and `read_tensor_bytes` return, both of one and the same save; every number finite."""
+    stored, data = _read_settled(Path(path), with_tensors=True)
+    check_finite(io.BytesIO(data), stored.header, stored.tensors)
+    return stored, data
 
 
 def read_tensor_bytes(stored: StoredAdapter) -> bytes:

@@ -136,6 +136,8 @@ def find_targets(view: ModelView, wanted: str) -> list[str]:
         NotSupportedError: attention asked for in a model that has none.
     """
     if wanted == "all-linear":
+        if not view.map.linears:
+            raise NotSupportedError("lora: this model has no weight matrices in its layers; use full or linear_probe")
         return list(view.map.linears)
     if wanted == "attention":
         if not view.map.attention_linears:

@@ -1,0 +1,49 @@
+"""Every method of the installed PEFT that can be put into a model's layers, as `peft:<method>`.
+
+Names, options and their help come from the source of the installed PEFT (`source`, `options`), which costs hundredths of
+a second and imports neither PEFT nor torch. What each method can do was found by running it (`methods`).
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+from adapterhub_lite.api import Strategy, StrategySpec, Traits, hookimpl
+from adapterhub_peft.methods import REFUSED, known
+from adapterhub_peft.options import make_config
+from adapterhub_peft.source import Method, read_methods
+
+
+def load(method: str) -> Strategy:
+    """Import the half that needs torch and PEFT."""
+    from adapterhub_peft.strategy import MergeablePeftMethod, PeftMethod
+
+    return (MergeablePeftMethod if known(method).mergeable else PeftMethod)(method)
+
+
+@hookimpl
+def adapterhub_strategies() -> list[StrategySpec]:
+    return [_spec(method) for method in read_methods() if not method.prompt_learning and method.name not in REFUSED]
+
+
+def _spec(method: Method) -> StrategySpec:
+    facts = known(method.name)
+    limits = [facts.limits] if facts.limits else []
+    limits += [] if facts.quantized else ["unquantized bases only"]
+    limits += [] if facts.conv1d else ["not on GPT-2's layers"]
+    limits += [] if len(facts.modalities) > 1 else [f"{next(iter(facts.modalities))} only"]
+    limits += [] if facts.mergeable else ["cannot be merged"]
+    limits += [] if facts.identity else ["does not start at the base"]
+    return StrategySpec(
+        name=f"peft:{method.name}",
+        summary=f"{facts.summary} PEFT's files." + (f" Limits: {', '.join(limits)}." if limits else ""),
+        config=make_config(method, facts.targets, dict(facts.left_out)),
+        load=partial(load, method.name),
+        traits=Traits(
+            mergeable=facts.mergeable,
+            works_on_quantized_base=facts.quantized,
+            identity_at_init=facts.identity,
+            modalities=facts.modalities,
+        ),
+        learning_rate=facts.learning_rate,
+    )

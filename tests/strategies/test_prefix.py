@@ -12,6 +12,7 @@ from transformers import AttentionInterface
 from transformers.masking_utils import AttentionMaskInterface, eager_mask
 
 from adapterhub_lite.base.modelmap import example_inputs
+from adapterhub_lite.base.recompute import activation_checkpointing
 from adapterhub_lite.errors import NotSupportedError
 
 INSTRUCTION = "where is my card please"
@@ -99,12 +100,9 @@ def test_checkpointing_gives_the_same_gradients(base: Any, put: Any, data_for: A
     mounted = put(loaded, data_for(task), "prefix", {"length": 5})
     torch.manual_seed(5)
     plain = mounted.gradients([0, 1, 2])
-    loaded.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-    try:
-        torch.manual_seed(5)
+    torch.manual_seed(5)
+    with activation_checkpointing(loaded.model, True):
         recomputed = mounted.gradients([0, 1, 2])
-    finally:
-        loaded.model.gradient_checkpointing_disable()
     for name, gradient in plain.items():
         assert float(gradient.abs().max()) > 0, name
         torch.testing.assert_close(recomputed[name], gradient, rtol=1e-6, atol=1e-9, msg=lambda m, n=name: f"{n}: {m}")

@@ -1,0 +1,46 @@
+"""`adapterhub-lite verify`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from adapterhub_lite.cli.options import AdapterPath, AsJson, BaseRef, Device, print_json
+
+
+def verify(
+    adapter: AdapterPath,
+    base: BaseRef = None,
+    device: Device = "auto",
+    files_only: Annotated[bool, typer.Option("--files-only", help="Check the files alone; loads no model.")] = False,
+    json_: AsJson = False,
+) -> None:
+    """Check that an adapter is what was saved: its files, its base, and the outputs seen when it was saved.
+
+    Exit code 0: everything holds. 1: something does not, and the last line says what.
+    """
+    from adapterhub_lite.storage.verify import verify_files
+
+    path = Path(adapter)
+    _, report = verify_files(path)
+    if report.ok and not files_only:  # a damaged adapter is told without importing anything heavy
+        from adapterhub_lite.cli.loading import open_engine
+        from adapterhub_lite.replay import verify_adapter
+
+        report = verify_adapter(open_engine(), path, base=base, device=device)
+    if json_:
+        print_json(report.to_json())
+    else:
+        from rich.console import Console
+        from rich.markup import escape
+        from rich.table import Table
+
+        colour = {"passed": "green", "warning": "yellow", "failed": "red", "skipped": "dim"}
+        table = Table(show_header=False, title=f"{adapter}: {'verified' if report.ok else 'NOT as saved'}")
+        for check in report.checks:
+            table.add_row(check.name, f"[{colour[check.state]}]{check.state}[/]", escape(check.detail))
+        Console().print(table)
+    if report.error is not None:
+        raise report.error

@@ -1,0 +1,86 @@
+"""What can be verified of an adapter without a model, and how a verification is reported. No torch here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from adapterhub_lite.errors import AdapterHubError
+from adapterhub_lite.storage.finite import check_finite
+from adapterhub_lite.storage.plain import open_plain
+from adapterhub_lite.storage.store import StoredAdapter, read_adapter
+
+State = Literal["passed", "warning", "failed", "skipped"]
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing that was verified."""
+
+    name: str
+    state: State
+    detail: str
+
+
+@dataclass
+class Verification:
+    """What was found; `error` is what stopped it, if anything did."""
+
+    path: str
+    checks: list[Check] = field(default_factory=list)
+    error: AdapterHubError | None = None
+
+    @property
+    def ok(self) -> bool:
+        """Nothing failed; warnings and skipped checks do not count."""
+        return self.error is None
+
+    def run(self, name: str, check: Callable[[], tuple[State, str]]) -> None:
+        """Run a check, unless one before it failed: then it is skipped, as it would only repeat that."""
+        if self.error is not None:
+            self.checks.append(Check(name, "skipped", "not reached"))
+            return
+        try:
+            state, detail = check()
+        except AdapterHubError as error:
+            self.error = error
+            state, detail = "failed", str(error)
+        self.checks.append(Check(name, state, detail))
+
+    def to_json(self) -> dict[str, Any]:
+        """What `verify --json` prints."""
+        checks = [{"name": c.name, "state": c.state, "detail": c.detail} for c in self.checks]
+        return {
+            "adapter": self.path,
+            "ok": self.ok,
+            "error": type(self.error).__name__ if self.error else None,
+            "checks": checks,
+        }
+
+
+def verify_files(path: Path) -> tuple[StoredAdapter | None, Verification]:
+    """Check hashes, manifest, header and numbers of the adapter at `path`.
+
+    Returns:
+        The adapter, or None where it is damaged, and the report; a path without an adapter is reported, too.
+    """
+    report = Verification(str(path))
+    found: list[StoredAdapter] = []
+
+    def files() -> tuple[State, str]:
+        stored = read_adapter(path)
+        found.append(stored)
+        size = sum(record.size for record in stored.manifest.files.values())
+        return "passed", f"{len(stored.manifest.files) + 1} files as saved ({size:,} bytes by SHA-256)"
+
+    def numbers() -> tuple[State, str]:
+        stored = found[0]
+        with open_plain(stored.tensors) as file:
+            check_finite(file, stored.header, stored.tensors)
+        return "passed", f"{len(stored.header)} tensors, every value finite"
+
+    report.run("files", files)
+    report.run("tensors", numbers)
+    return (found[0] if report.ok else None), report

@@ -1,0 +1,238 @@
+"""The bench a check works at: one strategy with one config, one tiny model, and the moves that checks share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from adapterhub_lite.adapter import Adapter
+from adapterhub_lite.api import FeatureProblem, Solver, StrategyConfig, StrategySpec, hookimpl
+from adapterhub_lite.base.loading import Base
+from adapterhub_lite.base.modelmap import backbone
+from adapterhub_lite.base.swaps import DataSwap
+from adapterhub_lite.base.view import ModelView
+from adapterhub_lite.engine import Engine, preprocessing_for
+from adapterhub_lite.errors import NotSupportedError
+from adapterhub_lite.features.store import encode_features
+from adapterhub_lite.plugins import Plugins, Provided
+from adapterhub_lite.progress import Silent
+from adapterhub_lite.tasks import make_task
+from adapterhub_lite.tasks.attachment import Attachment, attach
+from adapterhub_lite.tasks.task import Task
+from adapterhub_lite.testing.models import TinyModel
+from adapterhub_lite.testing.series import SeriesClassification
+from adapterhub_lite.training.config import TrainConfig
+from adapterhub_lite.training.loop import fit
+from adapterhub_lite.training.observers import Observers
+
+RATE = 1e-2
+"""Learning rate on the tiny models, unless the strategy's own is higher."""
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Everything a check may use; each call of `base` and `attach` gives fresh ones."""
+
+    spec: StrategySpec
+    given: StrategyConfig | None
+    """The config to check with; None for the default one."""
+    model: TinyModel
+    others: tuple[TinyModel, ...] = ()
+    """All the models of this run."""
+
+    @cached_property
+    def engine(self) -> Engine:
+        """An engine that knows this strategy and no other."""
+        plugin = ModuleType("plugin_under_test")
+        plugin.adapterhub_strategies = hookimpl(lambda: [self.spec])  # type: ignore[attr-defined]
+        plugins = Plugins(enabled=False)
+        plugins.register(plugin)
+        return Engine(plugins, Silent())
+
+    @property
+    def provided(self) -> Provided:
+        """The strategy as the engine has it."""
+        return self.engine.plugins.strategies[0]
+
+    @cached_property
+    def config(self) -> StrategyConfig:
+        """The config to check with."""
+        return self.given if self.given is not None else self.spec.config()
+
+    @cached_property
+    def refusal(self) -> str | None:
+        """Why the strategy does not adapt this model, in its own words; None where it does."""
+        try:
+            self.attach(self.base())
+        except NotSupportedError as error:
+            return str(error)
+        except Exception:  # a crash is for the checks to report
+            return None
+        return None
+
+    def base(self, *, quantization: str = "none", dtype: torch.dtype = torch.float32) -> Base:
+        """A fresh base, each time with the same weights."""
+        return self.model.base(quantization=quantization, dtype=dtype)
+
+    def task(self, base: Base) -> Task:
+        """The task of the model's problem."""
+        data = self.model.problem()
+        if base.map.modality == "series":
+            return SeriesClassification()
+        return make_task(data.task, data.labels, preprocessing_for(base, data, None, None))
+
+    def attach(self, base: Base, *, config: StrategyConfig | None = None, seed: int = 0) -> Attachment:
+        """Attach the strategy as the engine does, its random draws from `seed`."""
+        torch.manual_seed(seed)
+        config = self.config if config is None else config
+        task, strategy = self.task(base), self.spec.load()
+        if base.map.modality == "series" and "series" in self.spec.traits.modalities and self._quantization_fits(base):
+            attachment = _attach_without_task(base, task, self.provided, strategy, config)
+        else:
+            attachment = attach(base, task, self.provided, strategy, config)
+        if attachment.head is not None and attachment.parameters:
+            # A head that lets the features be felt: the usual start at small weights hides the adapter behind it.
+            generator = torch.Generator().manual_seed(1)
+            with torch.no_grad():
+                attachment.head.weight.normal_(std=0.5, generator=generator)
+        return attachment
+
+    def adapter(self, attachment: Attachment) -> Adapter:
+        """The attachment as what `Engine.train` returns, which can be saved."""
+        inputs = list(self.model.problem().inputs[:2])
+        return Adapter(attachment, self.engine.plugins, Silent(), probe_inputs=inputs)
+
+    def batch(self, attachment: Attachment, rows: int = 8) -> dict[str, Tensor]:
+        """A padded batch of the model's problem, targets included."""
+        encoded = attachment.task.encode(self.model.problem(), attachment.base)
+        return dict(attachment.task.collate(encoded.examples[:rows], attachment.base))
+
+    def inputs(self, base: Base, rows: int = 4) -> dict[str, Tensor]:
+        """A padded batch without targets: what the model itself takes."""
+        task = self.task(base)
+        batch = task.collate(task.encode(self.model.problem(), base).examples[:rows], base)
+        return {key: value for key, value in batch.items() if key != "targets"}
+
+    def train(self, attachment: Attachment, steps: int, *, learn_head: bool = True, seed: int = 0) -> None:
+        """Train, or solve where the strategy does: the engine's own loop, encoder and solver interface."""
+        encoded = attachment.task.encode(self.model.problem(), attachment.base)
+        if isinstance(attachment.strategy, Solver):
+            features, targets = encode_features(attachment.base, attachment.task, encoded, Silent(), keep=False)
+            assert targets is not None
+            outputs = attachment.task.outputs(attachment.base)
+            problem = FeatureProblem(features, targets, outputs, attachment.head, seed, lambda share, note: None)
+            attachment.base.activate(attachment.view)
+            attachment.strategy.solve(attachment.view, attachment.config, attachment.parameters, problem)
+            return
+        if attachment.head is not None:
+            attachment.head.requires_grad_(learn_head)
+        rate = max(RATE, self.spec.learning_rate)
+        config = TrainConfig(steps=steps, batch_size=8, learning_rate=rate, schedule="constant", warmup=0, seed=seed)
+        torch.manual_seed(seed)
+        fit(attachment, encoded, config, Silent(), Observers(None))
+
+    def loss(self, attachment: Attachment) -> float:
+        """Mean loss over the problem, in evaluation mode."""
+        with torch.no_grad():
+            logits, targets = attachment.logits(self.batch(attachment, rows=16))
+        assert targets is not None
+        return float(functional.cross_entropy(logits, targets))
+
+    def gradients(self, attachment: Attachment, *, seed: int = 0) -> dict[str, Tensor | None]:
+        """Gradients of one batch in training mode, by the name of the tensor; None where none arrives."""
+        torch.manual_seed(seed)
+        with attachment.training():
+            logits, targets = attachment.logits(self.batch(attachment))
+            assert targets is not None
+            functional.cross_entropy(logits, targets).backward()
+        found: dict[str, Tensor | None] = {}
+        for name, tensor in attachment.tensors.items():
+            found[name] = None if tensor.grad is None else tensor.grad.clone()
+            tensor.grad = None
+        return found
+
+    def predictions(self, attachment: Attachment) -> Tensor:
+        """Logits of base, strategy and head on a padded batch."""
+        with torch.no_grad():
+            return attachment.logits(self.batch(attachment))[0].clone()
+
+    def _quantization_fits(self, base: Base) -> bool:
+        return base.quantization == "none" or self.spec.traits.works_on_quantized_base
+
+
+def outputs(base: Base, inputs: Mapping[str, Tensor]) -> Tensor:
+    """Raw outputs of the model with whatever is mounted on it: logits, or the last hidden states."""
+    dtype = next(p for p in base.model.parameters() if p.is_floating_point()).dtype
+    options = {"use_cache": False} if base.map.causal else {}
+    given = {key: value.to(dtype) if value.is_floating_point() else value for key, value in inputs.items()}
+    with torch.no_grad():
+        result: Tensor = base.model(**given, **options)[0]
+    return result.clone()
+
+
+def hidden_states(base: Base, inputs: Mapping[str, Tensor]) -> Tensor:
+    """Last hidden states, of a language model those in front of its output layer."""
+    options = {"use_cache": False} if base.map.causal else {}
+    with torch.no_grad():
+        result: Tensor = backbone(base.model)(**inputs, **options)[0]
+    return result.clone()
+
+
+def disturb(attachment: Attachment, *, seed: int = 7) -> None:
+    """Move every tensor a little, so that the adapter does something, as if it had been trained."""
+    generator = torch.Generator().manual_seed(seed)
+    attachment.base.activate(attachment.view)
+    with torch.no_grad():
+        for tensor in attachment.tensors.values():
+            noise = torch.randn(tensor.shape, generator=generator)
+            tensor.add_(0.1 * noise.to(tensor.device, tensor.dtype))
+
+
+def merge(attachment: Attachment) -> None:
+    """Fold the adapter into the base for good: the strategy writes weights, then everything but weights is taken off."""
+    view, base = attachment.view, attachment.base
+    base.activate(view)
+    with torch.no_grad():
+        attachment.strategy.merge(view, attachment.config, dict(attachment.parameters))  # type: ignore[attr-defined]
+    for swap in reversed(view._log):
+        if not isinstance(swap, DataSwap):
+            swap.unmount()
+    view.forget()
+    base.active = None
+
+
+def far(left: Tensor, right: Tensor) -> float:
+    """Largest difference, relative to the largest value (at least 1); infinite where values are not finite."""
+    if left.shape != right.shape or not bool(torch.isfinite(left).all() and torch.isfinite(right).all()):
+        return float("inf")
+    scale = max(1.0, float(right.abs().max())) if right.numel() else 1.0
+    return float((left.float() - right.float()).abs().max()) / scale if left.numel() else 0.0
+
+
+def refusals(bench: Bench) -> dict[str, str | None]:
+    """Why the strategy does not adapt each model of this run, None where it does."""
+    return {model.name: replace(bench, model=model).refusal for model in bench.others}
+
+
+def _attach_without_task(
+    base: Base, task: Task, provided: Provided, strategy: Any, config: StrategyConfig
+) -> Attachment:
+    """What `attach` does, for a modality that no task of the library has yet."""
+    head = task.head(base.map)
+    view: ModelView = base.view(task.name)
+    try:
+        parameters: dict[str, nn.Parameter] = dict(strategy.attach(view, config))
+        for parameter in parameters.values():
+            parameter.requires_grad_(True)
+    except BaseException:
+        view.unmount()
+        raise
+    base.active = view
+    return Attachment(base, task, view, provided, strategy, config, parameters, head)

@@ -1,0 +1,89 @@
+"""What `attach` returns: names and parameters."""
+
+from __future__ import annotations
+
+import re
+
+from torch import nn
+
+from adapterhub_lite.api import Solver
+from adapterhub_lite.testing.bench import Bench, far, outputs
+from adapterhub_lite.testing.check import Check, demand
+
+NAME = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.:/-]*[A-Za-z0-9_])?")
+LONGEST_NAME = 250
+HEAD = "head."
+STEPS = 3
+IDENTITY_TOLERANCE = 1e-5
+"""Of the largest output; fp32."""
+
+
+def check_names(bench: Bench) -> None:
+    """Names of tensors are plain: letters, digits, '_', '.', ':', '/' and '-', none beginning with 'head.'."""
+    base = bench.base()
+    returned = dict(bench.spec.load().attach(base.view(bench.task(base).name), bench.config))
+    for name, parameter in returned.items():
+        demand(isinstance(name, str), f"the name {name!r} is a {type(name).__name__}, not a string")
+        plain = NAME.fullmatch(name) is not None and len(name) <= LONGEST_NAME
+        demand(plain, f"the name {name!r} is not plain: use letters, digits, '_', '.', ':', '/' and '-'")
+        demand(not name.startswith(HEAD), f"the name '{name}' begins with '{HEAD}', which is the task head's")
+        demand(isinstance(parameter, nn.Parameter), f"'{name}' is a {type(parameter).__name__}, not an nn.Parameter")
+    seen: dict[int, str] = {}
+    for name, parameter in returned.items():
+        first = seen.setdefault(id(parameter), name)
+        demand(first == name, f"'{first}' and '{name}' are one and the same parameter; name it once")
+
+
+def check_returned_tensors_train(bench: Bench) -> None:
+    """Every returned tensor receives a gradient other than zero within a few steps, or is set by `solve`."""
+    attachment = bench.attach(bench.base())
+    before = {name: tensor.detach().clone() for name, tensor in attachment.tensors.items()}
+    if isinstance(attachment.strategy, Solver):
+        bench.train(attachment, 1)
+        idle = [name for name, tensor in attachment.tensors.items() if tensor.detach().equal(before[name])]
+        demand(not idle, f"`solve` left {_some(idle)} as it was")
+        return
+    idle = list(before)
+    for step in range(STEPS):
+        found = bench.gradients(attachment, seed=step)
+        idle = [name for name in idle if (gradient := found[name]) is None or not bool(gradient.any())]
+        bench.train(attachment, 1, seed=step)  # what starts at zero may hold back the gradient of another
+    demand(not idle, f"no gradient reaches {_some(idle)}; do not return what does not train")
+
+
+def check_nothing_else_trains(bench: Bench) -> None:
+    """No parameter of the model requires gradients but those returned."""
+    base = bench.base()
+    attachment = bench.attach(base)
+    returned = {id(parameter) for parameter in attachment.parameters.values()}
+    others = [n for n, p in base.model.named_parameters() if p.requires_grad and id(p) not in returned]
+    demand(not others, f"{_some(others)} requires gradients but was not returned; it would not be saved")
+
+
+def check_identity_at_init(bench: Bench) -> None:
+    """Freshly attached, the outputs of the base are what they were."""
+    base = bench.base()
+    inputs = bench.inputs(base)
+    bare = outputs(base, inputs)
+    bench.attach(base)
+    difference = far(outputs(base, inputs), bare)
+    demand(
+        difference <= IDENTITY_TOLERANCE,
+        f"attaching changes outputs by {difference:.2g} of the largest; traits say identity_at_init=True",
+    )
+
+
+def _declares_identity(bench: Bench) -> str | None:
+    return None if bench.spec.traits.identity_at_init else "traits.identity_at_init is False"
+
+
+def _some(names: list[str]) -> str:
+    return f"'{names[0]}'" + (f" and {len(names) - 1} more" if len(names) > 1 else "") if names else ""
+
+
+CHECKS = (
+    Check(check_names),
+    Check(check_returned_tensors_train),
+    Check(check_nothing_else_trains),
+    Check(check_identity_at_init, _declares_identity),
+)

@@ -1,0 +1,127 @@
+"""Training: that it learns, whatever the base is stored in and however memory is saved, and the same again."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import torch
+
+from adapterhub_lite.api import Solver
+from adapterhub_lite.errors import NotSupportedError
+from adapterhub_lite.testing.bench import Bench, far
+from adapterhub_lite.testing.check import Check, CheckFailed, CheckSkipped, demand
+
+STEPS = 12
+LESS = 0.98
+"""The loss after training, at most, of what it was."""
+GRADIENT_TOLERANCE = 1e-4
+
+
+def check_loss_falls(bench: Bench) -> None:
+    """On a tiny learnable problem the loss falls, by what the strategy trains and not by the task's head."""
+    attachment = bench.attach(bench.base())
+    before = bench.loss(attachment)
+    # With nothing but the head to learn, the head learns.
+    bench.train(attachment, STEPS, learn_head=not attachment.parameters)
+    after = bench.loss(attachment)
+    demand(after < LESS * before, f"the loss was {before:.3f} and is {after:.3f} after {STEPS} steps")
+
+
+def check_activation_checkpointing(bench: Bench) -> None:
+    """Recomputing activations gives the same gradients."""
+    base = bench.base()
+    attachment = bench.attach(base)
+    if attachment.parameters:
+        bench.train(attachment, 1)
+    plain = bench.gradients(attachment)
+    base.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    try:
+        saving = bench.gradients(attachment)
+    finally:
+        base.model.gradient_checkpointing_disable()
+    for name, expected in plain.items():
+        found = saving[name]
+        demand((found is None) == (expected is None), f"with checkpointing no gradient reaches '{name}'")
+        if found is not None and expected is not None:
+            peak = float(expected.abs().max())
+            close = torch.allclose(found, expected, rtol=GRADIENT_TOLERANCE, atol=GRADIENT_TOLERANCE * peak + 1e-9)
+            demand(close, f"with checkpointing the gradient of '{name}' is another")
+
+
+def check_deterministic(bench: Bench) -> None:
+    """The same seed gives bitwise the same adapter, and another seed is not overruled."""
+    runs = []
+    for seed in (0, 0, 1):
+        attachment = bench.attach(bench.base(), seed=seed)
+        drawn, state = torch.initial_seed(), torch.get_rng_state()
+        start = {name: tensor.detach().clone() for name, tensor in attachment.tensors.items()}
+        bench.train(attachment, 2, seed=seed)
+        runs.append((start, {n: t.detach().clone() for n, t in attachment.tensors.items()}, drawn, state))
+    for moment, index in (("attaching", 0), ("training", 1)):
+        first, again = runs[0][index], runs[1][index]  # type: ignore[misc]
+        demand(list(first) == list(again), "the same seed gives other tensors")
+        for name, tensor in first.items():
+            demand(torch.equal(tensor, again[name]), f"after {moment} with the same seed, '{name}' is another")
+    overruled = runs[2][2] != 1 or torch.equal(runs[0][3], runs[2][3])
+    demand(not overruled, "attach sets torch's seed by itself, so that every seed gives the same adapter")
+
+
+def check_quantized_base(bench: Bench) -> None:
+    """On an NF4 base it attaches, takes a step and gradients arrive, or it is refused where traits say so."""
+    try:
+        base = bench.base(quantization="nf4")
+    except NotSupportedError as error:
+        raise CheckSkipped(str(error)) from None
+    if not bench.spec.traits.works_on_quantized_base:
+        try:
+            bench.attach(base)
+        except NotSupportedError:
+            return
+        raise CheckFailed("traits say works_on_quantized_base=False, but it attaches to an NF4 base")
+    try:
+        attachment = bench.attach(base)
+    except NotSupportedError as error:
+        raise CheckFailed(f"traits say works_on_quantized_base=True, but an NF4 base is refused: {error}") from error
+    _takes_a_step(bench, partial(bench.train, attachment, 1), attachment)
+
+
+def check_bfloat16_base(bench: Bench) -> None:
+    """On a bfloat16 base results are finite, and what trains is fp32."""
+    attachment = bench.attach(bench.base(dtype=torch.bfloat16))
+    for name, tensor in attachment.parameters.items():
+        demand(tensor.dtype == torch.float32, f"'{name}' is {tensor.dtype}: small steps are lost in it; make it fp32")
+    _takes_a_step(bench, partial(bench.train, attachment, 1), attachment)
+
+
+def _takes_a_step(bench: Bench, step: partial[None], attachment: object) -> None:
+    from adapterhub_lite.tasks.attachment import Attachment
+
+    assert isinstance(attachment, Attachment)
+    if not isinstance(attachment.strategy, Solver) and attachment.parameters:
+        gradients = bench.gradients(attachment)
+        arrived = [n for n in attachment.parameters if (g := gradients[n]) is not None and bool(g.any())]
+        demand(bool(arrived), "no gradient arrives")
+        broken = [name for name, gradient in gradients.items() if gradient is not None and not gradient.isfinite().all()]
+        demand(not broken, f"the gradient is not finite in '{broken[0] if broken else ''}'")
+    before = {name: tensor.detach().clone() for name, tensor in attachment.tensors.items()}
+    step()
+    moved = any(far(tensor, before[name]) > 0 for name, tensor in attachment.tensors.items())
+    demand(moved, "a training step changes nothing")
+    demand(bool(bench.predictions(attachment).isfinite().all()), "outputs after a training step are not finite")
+
+
+def _can_recompute(bench: Bench) -> str | None:
+    if not bench.spec.traits.needs_base_gradients:
+        return "traits.needs_base_gradients is False: nothing is recomputed"
+    if not bench.base().model.supports_gradient_checkpointing:
+        return "this model does not support activation checkpointing"
+    return None
+
+
+CHECKS = (
+    Check(check_loss_falls),
+    Check(check_deterministic),
+    Check(check_activation_checkpointing, _can_recompute),
+    Check(check_quantized_base),
+    Check(check_bfloat16_base),
+)

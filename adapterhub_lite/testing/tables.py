@@ -1,0 +1,84 @@
+"""The public function tables of the libraries below and the state of the process, before and after."""
+
+from __future__ import annotations
+
+import os
+import sys
+import types
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+
+LIBRARIES = frozenset({"torch", "transformers", "peft", "bitsandbytes", "accelerate", "safetensors", "adapterhub_lite"})
+_FUNCTIONS = (types.FunctionType, types.BuiltinFunctionType)
+_METHODS = (types.FunctionType, types.BuiltinFunctionType, property, classmethod, staticmethod)
+_TORCH = Path(torch.__file__).parent
+# Set by the libraries themselves when they are first used.
+_THEIR_OWN = frozenset({"KMP_INIT_AT_FORK", "KMP_DUPLICATE_LIB_OK", "TORCHINDUCTOR_CACHE_DIR", "PYTEST_CURRENT_TEST"})
+
+
+def function_tables() -> dict[str, Any]:
+    """Every function and class a module of `LIBRARIES` holds, and every method of the classes, by dotted name."""
+    found: dict[str, Any] = {}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # looking at a deprecated name warns
+        for name, module in list(sys.modules.items()):
+            if name.partition(".")[0] not in LIBRARIES or not isinstance(module, types.ModuleType):
+                continue
+            for attribute, value in list(vars(module).items()):
+                if isinstance(value, _FUNCTIONS) or isinstance(value, type):
+                    found[f"{name}.{attribute}"] = value
+                if isinstance(value, type) and value.__module__ == name:
+                    found |= {f"{name}.{attribute}.{k}": v for k, v in vars(value).items() if isinstance(v, _METHODS)}
+    return found
+
+
+def process_state() -> dict[str, Any]:
+    """Settings of torch and of the process that every user of it shares."""
+    return {
+        "torch's default dtype": torch.get_default_dtype(),
+        "torch's default device": str(torch.get_default_device()),
+        "torch's number of threads": torch.get_num_threads(),
+        "torch's gradient mode": torch.is_grad_enabled(),
+        "torch's deterministic mode": torch.are_deterministic_algorithms_enabled(),
+        "torch's anomaly mode": torch.is_anomaly_enabled(),
+        "the float32 matmul precision": torch.get_float32_matmul_precision(),
+        "the environment": {k: v for k, v in os.environ.items() if k not in _THEIR_OWN},
+        "the working directory": os.getcwd(),  # noqa: PTH109  (compared as text)
+        "the recursion limit": sys.getrecursionlimit(),
+    }
+
+
+def patched(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
+    """Names that mean something else than before; new names are no patches."""
+    return [name for name, old in before.items() if name in after and not _same(old, after[name])]
+
+
+def _same(old: Any, new: Any) -> bool:
+    """The same object or code, or a library's own wrapper around what it had: torch.compile does so when it is imported."""
+    if old is new:
+        return True
+    code = _code(new)
+    if code is None:
+        return False
+    wraps = getattr(getattr(new, "__func__", new), "__wrapped__", None) is getattr(old, "__func__", old)
+    return code is _code(old) or (wraps and Path(code.co_filename).is_relative_to(_TORCH))
+
+
+def _code(value: Any) -> types.CodeType | None:
+    function = value.fget if isinstance(value, property) else getattr(value, "__func__", value)
+    return getattr(function, "__code__", None)
+
+
+def changed(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
+    """Settings that differ, with both values."""
+    found = []
+    for name, value in before.items():
+        if name == "the environment":
+            keys = sorted(k for k in {*value, *after[name]} if value.get(k) != after[name].get(k))
+            found += [f"environment variable {key}" for key in keys]
+        elif after[name] != value:
+            found.append(f"{name} ({value} became {after[name]})")
+    return found

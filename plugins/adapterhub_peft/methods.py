@@ -1,0 +1,120 @@
+"""What is known about each of PEFT's methods: found by running them, and checked by `benchmarks/peft_methods.py`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from adapterhub_lite.api import MODALITIES, Modality
+
+TEXT: frozenset[Modality] = frozenset({"text"})
+
+
+@dataclass(frozen=True)
+class Known:
+    """One method, as it behaves with its default options."""
+
+    summary: str
+    learning_rate: float = 1e-3
+    mergeable: bool = True
+    quantized: bool = True
+    """It works on a 4-bit base: it neither reads nor writes the weights of the layers it adapts."""
+    conv1d: bool = True
+    """It works on layers that store their weight transposed, which are GPT-2's."""
+    identity: bool = True
+    """Freshly attached it leaves the outputs as they were, up to rounding."""
+    modalities: frozenset[Modality] = MODALITIES
+    targets: str = "all-linear"
+    fixed: Mapping[str, Any] = field(default_factory=dict)
+    """Arguments for PEFT that are no options."""
+    left_out: Mapping[str, str] = field(default_factory=dict)
+    """Fields that are no options of this method, with the reason."""
+    limits: str = ""
+    """More that a user should know, in a few words."""
+
+
+STEPS = "it takes effect only when PEFT is called after every training step"
+
+KNOWN: dict[str, Known] = {
+    "lora": Known("Low-rank updates (Hu et al. 2021) with all of PEFT's options; strategy lora is the short form."),
+    "adalora": Known(
+        "Updates in the form of a singular value decomposition (Zhang et al. 2023).",
+        fixed={"total_step": 1},
+        left_out={
+            **dict.fromkeys(("target_r", "tinit", "tfinal", "deltaT", "beta1", "beta2", "orth_reg_weight"), STEPS),
+            "total_step": STEPS,
+            "r": "AdaLoRA goes by init_r",
+            "use_dora": "AdaLoRA has no DoRA",
+        },
+        limits="ranks stay at init_r",
+    ),
+    "adamss": Known(
+        "Low-rank updates in clusters of the singular vectors of each weight.", quantized=False, conv1d=False,
+        left_out=dict.fromkeys(
+            (
+                "use_asa", "asa_target_subspaces", "init_warmup", "final_warmup", "mask_interval",
+                "asa_importance_beta", "asa_uncertainty_beta", "asa_schedule_exponent",
+            ),
+            STEPS,
+        ),
+    ),
+    "beft": Known("A trained bias beside each layer.", conv1d=False, mergeable=False),
+    "boft": Known("Orthogonal rotation of weights in butterfly factors (Liu et al. 2023).", conv1d=False),
+    "c3a": Known("Block-circular convolution of the input.", quantized=False, conv1d=False, identity=False),
+    "deft": Known("Decomposition into a projection and low-rank updates.", quantized=False),
+    "delora": Known("Low-rank updates of bounded strength.", quantized=False, conv1d=False),
+    "fourierft": Known("Updates from a few trained Fourier coefficients (Gao et al. 2024).", identity=False),
+    "frod": Known("Sparse updates in a basis shared by layers of one kind.", quantized=False),
+    "glora": Known("Trained scales and shifts of weights, inputs and biases.", quantized=False, conv1d=False),
+    "gralora": Known("Low-rank updates of the blocks of each weight.", quantized=False),
+    "hira": Known("High-rank updates: the weight times a low-rank one."),
+    "hra": Known("Householder reflections of weights (Yuan et al. 2024).", quantized=False, conv1d=False),
+    "ia3": Known("One trained scale for each output (Liu et al. 2022)."),
+    "lily": Known("Low-rank updates whose upper halves are shared and mixed by a router.", conv1d=False, mergeable=False),
+    "ln_tuning": Known("Trained copies of the normalization layers.", targets="norms"),
+    "loha": Known("Updates as Hadamard products of low-rank ones (Hyeon-Woo et al. 2021).", quantized=False, conv1d=False),
+    "lokr": Known("Updates as Kronecker products.", quantized=False, conv1d=False),
+    "miss": Known("Updates shared by shards of the input.", conv1d=False),
+    "oft": Known("Orthogonal rotation of weights in blocks (Qiu et al. 2023).", conv1d=False),
+    "osf": Known("The lesser singular directions of each weight, trained.", quantized=False, conv1d=False),
+    "peanut": Known("Updates made by a small network from the weight itself."),
+    "psoft": Known("Orthogonal rotation in the principal subspace of each weight.", quantized=False, conv1d=False),
+    "pvera": Known("VeRA with sampled updates."),
+    "randlora": Known("Full-rank updates from scaled random matrices (Albert et al. 2025)."),
+    "road": Known("Rotations of pairs of outputs (Liao et al. 2024).", conv1d=False),
+    "shira": Known("A sparse set of entries of each weight (Bhardwaj et al. 2024).", conv1d=False),
+    "supertuning": Known("The entries of each weight that PEFT ranks first.", quantized=False, conv1d=False),
+    "tinylora": Known("A handful of numbers that scale fixed directions of each weight.", quantized=False),
+    "trainable_tokens": Known(
+        "Trained embeddings for the tokens in token_indices.", targets="embedding", modalities=TEXT,
+    ),
+    "unilora": Known("All updates from one trained vector.", quantized=False, identity=False),
+    "vblora": Known("Updates put together from a shared bank of vectors (Li et al. 2024).", identity=False),
+    "vera": Known("Scales of random matrices that all layers share (Kopiczko et al. 2023)."),
+    "waveft": Known("Updates from a few trained wavelet coefficients."),
+}  # fmt: skip
+
+NOT_TRIED = Known(
+    "A method of PEFT that this version of adapterhub_lite does not know.",
+    mergeable=False,
+    quantized=False,
+    conv1d=False,
+    identity=False,
+    limits="not tried",
+)
+
+REFUSED: dict[str, str] = {
+    "adaption_prompt": "`inject_adapter_in_model` does not support it: it is no layer, but a change of the model's own attention",
+    "poly": "its layers need `task_ids` in every call, which only PEFT's own forward pass gives them",
+    "shadow": "`inject_adapter_in_model` does not support it: a second model runs beside the base",
+    "xlora": "it mixes LoRA adapters that are already trained",
+}
+"""Methods that are not offered, with the reason; those of virtual tokens are found by their class."""
+
+PROMPT = "it learns virtual tokens, which are not put into layers; use strategy prefix"
+
+
+def known(method: str) -> Known:
+    """What is known about a method."""
+    return KNOWN.get(method, NOT_TRIED)

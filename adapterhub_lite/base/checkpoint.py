@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 
 from adapterhub_lite.base.quantization import quantization_config
 from adapterhub_lite.base.reference import Source
@@ -22,23 +22,20 @@ def model_from(
     source: Source, folder: Path, dtype: torch.dtype, device: torch.device, quantization: str | None, trust: bool
 ) -> Any:
     """Load the model class that fits the checkpoint: with a language-modelling head where it was saved with one."""
-    from transformers import AutoConfig, AutoModel, AutoModelForCausalLM
-    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+    from transformers import AutoConfig, AutoModel
 
     options: dict[str, Any] = {"dtype": dtype, "device_map": {"": device}, "use_safetensors": True}
     if quantization is not None:
         options["quantization_config"] = quantization_config(quantization, dtype)
     try:
         config = AutoConfig.from_pretrained(folder, trust_remote_code=trust)
-        saved_as = (config.architectures or [""])[0]
-        generates = saved_as in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values() or saved_as.endswith("ForCausalLM")
-        kind = AutoModelForCausalLM if generates else AutoModel
-        if not generates and _takes_pooler_option(config):
+        kind = model_class(config)
+        if kind is AutoModel and _takes_pooler_option(config):
             options["add_pooling_layer"] = False  # features are pooled by the task, never through a random pooler
         model, loading = kind.from_pretrained(
             folder, config=config, trust_remote_code=trust, output_loading_info=True, **options
         )
-    except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError) as error:
         why = " ".join(str(error).split())
         raise BaseNotFoundError(
             f"base '{source.reference}' could not be loaded from {folder} ({type(error).__name__}: {why[:300]})"
@@ -50,6 +47,16 @@ def model_from(
             f"'{missing[0]}'; they would be random, so the base is refused"
         )
     return model
+
+
+def model_class(config: Any) -> Any:
+    """The class a checkpoint is opened with: the one with a language-modelling head where it was saved with one."""
+    from transformers import AutoModel, AutoModelForCausalLM
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+    saved_as = (config.architectures or [""])[0]
+    generates = saved_as in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values() or saved_as.endswith("ForCausalLM")
+    return AutoModelForCausalLM if generates else AutoModel
 
 
 def model_from_gguf(source: Source, dtype: torch.dtype, device: torch.device) -> tuple[Any, Any]:
@@ -82,7 +89,11 @@ def processor_from(folder: Path, model: Any, trust: bool) -> Any:
     kind = getattr(model, "main_input_name", "input_ids")
     try:
         if kind == "input_ids":
-            return AutoTokenizer.from_pretrained(folder, trust_remote_code=trust)
+            tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust)
+            if len(tokenizer) <= len(set(tokenizer.all_special_ids)):
+                # Without files transformers 5 makes one that knows no word, and reads every text as unknown tokens.
+                raise ValueError("it has no vocabulary")
+            return tokenizer
         if kind == "pixel_values":
             return AutoImageProcessor.from_pretrained(folder, trust_remote_code=trust, backend="pil")
     except (OSError, ValueError, KeyError, ImportError) as error:
@@ -112,15 +123,11 @@ def calm() -> Iterator[None]:
     bars = transformers_logging.is_progress_bar_enabled()
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
-    logger = logging.getLogger("bitsandbytes")
-    before = logger.level
-    logger.setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
-        logger.setLevel(before)
         transformers_logging.set_verbosity(level)
         if bars:
             transformers_logging.enable_progress_bar()

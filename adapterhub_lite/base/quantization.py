@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import logging
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from adapterhub_lite.errors import NotSupportedError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 
 def quantization_config(name: str, dtype: torch.dtype) -> Any:
@@ -21,16 +18,14 @@ def quantization_config(name: str, dtype: torch.dtype) -> Any:
     Raises:
         NotSupportedError: when bitsandbytes cannot be imported on this machine.
     """
-    logging.getLogger("bitsandbytes.autograd._functions").addFilter(_no_cast_remarks)
-    with _quiet():
-        try:
-            import bitsandbytes  # noqa: F401
-            from transformers import BitsAndBytesConfig
-        except Exception as error:
-            raise NotSupportedError(
-                f"quantization '{name}' needs bitsandbytes, which cannot be imported here "
-                f"({type(error).__name__}: {error}); pip install bitsandbytes, or use --quantize none"
-            ) from error
+    try:
+        import bitsandbytes  # noqa: F401
+        from transformers import BitsAndBytesConfig
+    except Exception as error:
+        raise NotSupportedError(
+            f"quantization '{name}' needs bitsandbytes, which cannot be imported here "
+            f"({type(error).__name__}: {error}); pip install bitsandbytes, or use --quantize none"
+        ) from error
     if name == "int8":
         return BitsAndBytesConfig(load_in_8bit=True)
     return BitsAndBytesConfig(
@@ -52,6 +47,38 @@ def make_trainable(model: nn.Module) -> None:
             vars(module)["support_avx512bf16_for_cpu"] = False
 
 
+def unpack_misread(model: nn.Module) -> int:
+    """Put a dense layer in the place of every 4-bit one that this machine reads wrongly, and return how many those are.
+
+    bitsandbytes 0.50 on a CPU with AVX512 dequantizes as if no block of 64 weights went on into the next row: with, say,
+    96 inputs a layer its weights are off by a quarter, with no error. The dense layer holds what the 4 bits stand for.
+    """
+    misread = 0
+    for path, module in list(model.named_modules()):
+        state = getattr(getattr(module, "weight", None), "quant_state", None)
+        if state is None or module.in_features % state.blocksize == 0:
+            continue
+        exact = _dequantized_as_one_row(module).reshape(state.shape)
+        if torch.allclose(exact, dequantized(module), rtol=1e-2, atol=1e-6):
+            continue
+        dense = nn.Linear(module.in_features, module.out_features, bias=False, device="meta")
+        dense.weight, dense.bias = nn.Parameter(exact, requires_grad=False), module.bias
+        if hasattr(module, "source_cls"):
+            dense.source_cls = module.source_cls
+        model.set_submodule(path, dense)
+        misread += 1
+    return misread
+
+
+def _dequantized_as_one_row(module: Any) -> Tensor:
+    from bitsandbytes.functional import dequantize_4bit
+
+    state = copy.copy(module.weight.quant_state)
+    state.shape = torch.Size([1, state.shape.numel()])
+    weight: Tensor = dequantize_4bit(module.weight.data, state)
+    return weight
+
+
 def is_quantized(module: nn.Module) -> bool:
     """Whether the weight of this layer is stored in 4 or 8 bits."""
     return type(getattr(module, "weight", None)).__name__ in ("Params4bit", "Int8Params")
@@ -70,18 +97,11 @@ def dequantized(module: nn.Module) -> Tensor:
     return weight if isinstance(weight, Tensor) else torch.as_tensor(weight)
 
 
-def _no_cast_remarks(record: logging.LogRecord) -> bool:
-    """Drop what bitsandbytes says about int8 inputs, once for every layer and forward pass."""
-    return "inputs will be cast" not in record.getMessage()
+def _worth_saying(record: logging.LogRecord) -> bool:
+    """Drop what bitsandbytes says on every import on a CPU, and at every int8 layer of every forward pass."""
+    text = record.getMessage()
+    return "inputs will be cast" not in text and "gemm_4bit_forward" not in text
 
 
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Hold back a remark on an optional kernel package that bitsandbytes makes on every import on a CPU."""
-    logger = logging.getLogger("bitsandbytes")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
+for _name in ("bitsandbytes.autograd._functions", "bitsandbytes.backends.cpu.ops"):
+    logging.getLogger(_name).addFilter(_worth_saying)

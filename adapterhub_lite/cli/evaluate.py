@@ -2,7 +2,21 @@
 
 from __future__ import annotations
 
-from adapterhub_lite.cli.options import AdapterPath, AsJson, BaseRef, DataFile, Device, Force, print_json
+from adapterhub_lite.cli.options import (
+    AdapterPath,
+    AsJson,
+    BaseRef,
+    CompletionColumn,
+    DataFile,
+    Device,
+    Force,
+    ImageColumn,
+    LabelColumn,
+    PromptColumn,
+    TextColumn,
+    named_columns,
+    print_json,
+)
 
 
 def evaluate(
@@ -11,12 +25,18 @@ def evaluate(
     base: BaseRef = None,
     device: Device = "auto",
     force: Force = False,
+    text_column: TextColumn = None,
+    label_column: LabelColumn = None,
+    image_column: ImageColumn = None,
+    prompt_column: PromptColumn = None,
+    completion_column: CompletionColumn = None,
     json_: AsJson = False,
 ) -> None:
     """Score an adapter on labelled data."""
     from adapterhub_lite.cli.loading import checked_data, open_engine
 
-    dataset = checked_data(adapter, data, require_labels=True)
+    columns = named_columns(text_column, label_column, image_column, prompt_column, completion_column)
+    dataset = checked_data(adapter, data, columns, require_labels=True)
     loaded = open_engine().load_adapter(adapter, base=base, device=device, force=force)
     result = loaded.evaluate(dataset)
     if json_:

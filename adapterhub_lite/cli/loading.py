@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from adapterhub_lite.cli.options import say_columns
 from adapterhub_lite.data import Dataset
 from adapterhub_lite.errors import NotSupportedError
 from adapterhub_lite.storage import read_adapter
@@ -13,8 +15,8 @@ if TYPE_CHECKING:
     from adapterhub_lite.engine import Engine
 
 
-def checked_data(adapter: str, source: str, *, require_labels: bool) -> Dataset:
-    """Read data by the adapter's task, labels and, where the data has them, columns.
+def checked_data(adapter: str, source: str, columns: Mapping[str, str], *, require_labels: bool) -> Dataset:
+    """Read data by the adapter's task, labels and, where none are named and the data has them, columns.
 
     Raises:
         AdapterNotFoundError, AdapterCorruptError: no such adapter.
@@ -22,7 +24,10 @@ def checked_data(adapter: str, source: str, *, require_labels: bool) -> Dataset:
     """
     from adapterhub_lite.adapter_data import read_for
 
-    return read_for(read_adapter(Path(adapter)).manifest.task, source, require_labels=require_labels)
+    task = read_adapter(Path(adapter)).manifest.task
+    dataset = read_for(task, source, columns=columns, require_labels=require_labels)
+    say_columns(dataset.columns, source)
+    return dataset
 
 
 def open_engine() -> Engine:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 import typer
@@ -22,6 +23,30 @@ BaseRef = Annotated[
 Force = Annotated[bool, typer.Option("--force", help="Accept a base that differs from the one of training.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, ...")]
+
+
+TextColumn = Annotated[str | None, typer.Option("--text-column", metavar="NAME", help="Column of the texts.")]
+LabelColumn = Annotated[str | None, typer.Option("--label-column", metavar="NAME", help="Column of the labels.")]
+ImageColumn = Annotated[str | None, typer.Option("--image-column", metavar="NAME", help="Column of the image paths.")]
+PromptColumn = Annotated[str | None, typer.Option("--prompt-column", metavar="NAME", help="Column of the prompts.")]
+CompletionColumn = Annotated[
+    str | None, typer.Option("--completion-column", metavar="NAME", help="Column of the completions.")
+]
+
+
+def named_columns(
+    text: str | None, label: str | None, image: str | None, prompt: str | None, completion: str | None
+) -> dict[str, str]:
+    """The columns that were named, by role."""
+    given = {"text": text, "label": label, "image": image, "prompt": prompt, "completion": completion}
+    return {role: name for role, name in given.items() if name is not None}
+
+
+def say_columns(columns: Mapping[str, str], source: str) -> None:
+    """Tell on standard error which columns are read as what."""
+    if columns:
+        roles = ", ".join(f"{role} from '{name}'" for role, name in columns.items())
+        print(f"{source}: reading {roles}", file=sys.stderr)
 
 
 def parse_settings(pairs: list[str]) -> dict[str, Any]:

@@ -7,7 +7,19 @@ from typing import Annotated, Any
 
 import typer
 
-from adapterhub_lite.cli.options import AdapterPath, BaseRef, DataFile, Device, Force
+from adapterhub_lite.cli.options import (
+    AdapterPath,
+    BaseRef,
+    CompletionColumn,
+    DataFile,
+    Device,
+    Force,
+    ImageColumn,
+    LabelColumn,
+    PromptColumn,
+    TextColumn,
+    named_columns,
+)
 from adapterhub_lite.errors import ConfigError
 
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
@@ -20,6 +32,11 @@ def predict(
     base: BaseRef = None,
     device: Device = "auto",
     force: Force = False,
+    text_column: TextColumn = None,
+    label_column: LabelColumn = None,
+    image_column: ImageColumn = None,
+    prompt_column: PromptColumn = None,
+    completion_column: CompletionColumn = None,
     max_new_tokens: Annotated[int, typer.Option(min=1, help="Language models: length of a completion.")] = 128,
 ) -> None:
     """Predict a label with probabilities, or a completion, for every row; the input's columns are kept."""
@@ -31,7 +48,8 @@ def predict(
     from adapterhub_lite.cli.loading import checked_data, open_engine
     from adapterhub_lite.data import write_rows
 
-    dataset = checked_data(adapter, data, require_labels=False)
+    columns = named_columns(text_column, label_column, image_column, prompt_column, completion_column)
+    dataset = checked_data(adapter, data, columns, require_labels=False)
     engine = open_engine()
     loaded = engine.load_adapter(adapter, base=base, device=device, force=force)
     extra: dict[str, list[Any]]

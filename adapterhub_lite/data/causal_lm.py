@@ -99,7 +99,8 @@ def choose_columns(table: Table, given: Mapping[str, str], require_labels: bool)
         return {"text": text}
     raise DataError(
         f"{table.source}: has no columns for a language model (messages, or prompt and completion, or text); "
-        f"set columns={{'prompt': NAME, 'completion': NAME}} or {{'text': NAME}} to some of: {shortened(table.columns)}"
+        f"name them with --prompt-column and --completion-column, or --text-column (columns={{'prompt': NAME, ...}} in "
+        f"Python): {shortened(table.columns)}"
     )
 
 

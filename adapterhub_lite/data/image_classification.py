@@ -66,7 +66,7 @@ def _choose_columns(table: Table, given: Mapping[str, str], require_labels: bool
         elif role == "image" or require_labels:
             raise DataError(
                 f"{table.source}: cannot tell which column is the {role}; "
-                f"set columns={{{role!r}: NAME}} to one of: {shortened(table.columns)}"
+                f"name one with --{role}-column (columns={{{role!r}: NAME}} in Python): {shortened(table.columns)}"
             )
     return used
 

@@ -75,7 +75,7 @@ def choose_columns(table: Table, given: Mapping[str, str], require_labels: bool)
         if role not in used and (role == "text" or require_labels):
             raise DataError(
                 f"{table.source}: cannot tell which column is the {role}; "
-                f"set columns={{{role!r}: NAME}} to one of: {shortened(table.columns)}"
+                f"name one with --{role}-column (columns={{{role!r}: NAME}} in Python): {shortened(table.columns)}"
             )
     return {role: used[role] for role in ("text", "label") if role in used}
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -30,15 +30,14 @@ def fit_classifier(config: LinearProbeConfig, problem: FeatureProblem, head: nn.
     mean = problem.features.mean(dim=0)
     centred = problem.features - mean
     scale = float(centred.pow(2).mean().sqrt().clamp(min=1e-12))
-    x, y = centred / scale, problem.targets
-    fit = _logistic if config.solver == "lbfgs" else _ridge
+    x = centred / scale
     report: dict[str, float] = {}
     penalty = config.penalty
     if penalty is None:
         penalty, score = _cross_validate(config, problem, x)
         report["cv_score"] = score
     problem.progress(0.9, "last fit")
-    weight, bias = fit(x, y, problem.outputs, [penalty], FIT_ITERATIONS)[0]
+    weight, bias = _path(config, x, problem.targets, problem.outputs)(penalty, FIT_ITERATIONS)
     with torch.no_grad():
         head.weight.copy_(weight / scale)
         head.bias.copy_(bias - weight @ mean / scale)
@@ -46,25 +45,33 @@ def fit_classifier(config: LinearProbeConfig, problem: FeatureProblem, head: nn.
 
 
 def _cross_validate(config: LinearProbeConfig, problem: FeatureProblem, x: Tensor) -> tuple[float, float]:
-    """The penalty of the best score over stratified folds; of equal ones the strongest."""
+    """The penalty of the best score over stratified folds; of equal ones the strongest.
+
+    Penalties are tried from the strongest on, each fit started from the one before, and no further than two past the
+    best: what is weaker still takes longest to fit and overfits more.
+    """
     penalties = LOGISTIC_PENALTIES if config.solver == "lbfgs" else RIDGE_PENALTIES
-    fit = _logistic if config.solver == "lbfgs" else _ridge
-    fold_of = _folds(problem.targets, config.folds, problem.seed)
-    totals = torch.zeros(len(penalties), dtype=torch.float64)
-    for fold in range(config.folds):
-        problem.progress(0.9 * fold / config.folds, f"choosing the penalty, fold {fold + 1} of {config.folds}")
-        held = fold_of == fold
-        if not held.any() or held.all():
-            continue
-        models = fit(x[~held], problem.targets[~held], problem.outputs, penalties, SEARCH_ITERATIONS)
-        for i, (weight, bias) in enumerate(models):
+    y, classes = problem.targets, problem.outputs
+    fold_of = _folds(y, config.folds, problem.seed)
+    held_out = [held for held in (fold_of == fold for fold in range(config.folds)) if held.any() and not held.all()]
+    paths = [_path(config, x[~held], y[~held], classes) for held in held_out]
+    scores: list[float] = []
+    for i, penalty in enumerate(penalties):
+        total = 0.0
+        for fold, held in enumerate(held_out):
+            share = (i * len(held_out) + fold) / (len(penalties) * len(held_out))
+            problem.progress(0.9 * share, f"trying penalty {penalty:g}, fold {fold + 1} of {len(held_out)}")
+            weight, bias = paths[fold](penalty, SEARCH_ITERATIONS)
             logits = functional.linear(x[held], weight, bias)
             if config.solver == "lbfgs":
-                totals[i] += functional.cross_entropy(logits, problem.targets[held], reduction="sum")
+                total += float(functional.cross_entropy(logits, y[held], reduction="sum"))
             else:
-                totals[i] += (logits.argmax(dim=1) != problem.targets[held]).sum()
-    best = int(totals.argmin())
-    return penalties[best], float(totals[best]) / len(x)
+                total += float((logits.argmax(dim=1) != y[held]).sum())
+        scores.append(total / len(x))
+        if i - scores.index(min(scores)) == 2:
+            break
+    best = scores.index(min(scores))
+    return penalties[best], scores[best]
 
 
 def _folds(targets: Tensor, folds: int, seed: int) -> Tensor:
@@ -77,14 +84,20 @@ def _folds(targets: Tensor, folds: int, seed: int) -> Tensor:
     return fold_of
 
 
-def _logistic(
-    x: Tensor, y: Tensor, classes: int, penalties: Sequence[float], iterations: int
-) -> list[tuple[Tensor, Tensor]]:
-    """Multinomial logistic regression for each penalty, strongest first, each started from the one before."""
+Fit = Callable[[float, int], tuple[Tensor, Tensor]]
+
+
+def _path(config: LinearProbeConfig, x: Tensor, y: Tensor, classes: int) -> Fit:
+    """A function that fits (weight, bias) for a penalty, reusing what it can of the fits before."""
+    return _logistic(x, y, classes) if config.solver == "lbfgs" else _ridge(x, y, classes)
+
+
+def _logistic(x: Tensor, y: Tensor, classes: int) -> Fit:
+    """Multinomial logistic regression by L-BFGS, each fit started from the one before."""
     weight = torch.zeros(classes, x.shape[1], requires_grad=True)
     bias = torch.zeros(classes, requires_grad=True)
-    models = []
-    for penalty in penalties:
+
+    def fit(penalty: float, iterations: int) -> tuple[Tensor, Tensor]:
         optimizer = torch.optim.LBFGS(
             [weight, bias],
             max_iter=iterations,
@@ -94,7 +107,7 @@ def _logistic(
             line_search_fn="strong_wolfe",
         )
 
-        def objective(penalty: float = penalty, optimizer: torch.optim.LBFGS = optimizer) -> Tensor:
+        def objective() -> Tensor:
             optimizer.zero_grad()
             logits = functional.linear(x, weight, bias)
             loss = functional.cross_entropy(logits, y) + 0.5 * penalty * weight.pow(2).sum()
@@ -102,23 +115,23 @@ def _logistic(
             return loss
 
         optimizer.step(objective)
-        models.append((weight.detach().clone(), bias.detach().clone()))
-    return models
+        return weight.detach().clone(), bias.detach().clone()
+
+    return fit
 
 
-def _ridge(
-    x: Tensor, y: Tensor, classes: int, penalties: Sequence[float], iterations: int
-) -> list[tuple[Tensor, Tensor]]:
-    """Ridge regression on +-1 targets for each penalty, all from one eigendecomposition of the covariance."""
-    del iterations  # closed form
+def _ridge(x: Tensor, y: Tensor, classes: int) -> Fit:
+    """Ridge regression on +-1 targets, for every penalty from one eigendecomposition of the covariance."""
     mean = x.mean(dim=0, keepdim=True)
     targets = functional.one_hot(y, classes).to(torch.float64) * 2 - 1  # (n, classes)
     offset = targets.mean(dim=0)
     z = (x - mean).double()
     values, vectors = torch.linalg.eigh(z.T @ z / len(z))  # (d,), (d, d)
     projected = vectors.T @ (z.T @ (targets - offset)) / len(z)  # (d, classes)
-    models = []
-    for penalty in penalties:
+
+    def fit(penalty: float, iterations: int) -> tuple[Tensor, Tensor]:
+        del iterations  # closed form
         weight = (vectors @ (projected / (values.clamp(min=0) + penalty)[:, None])).T.float()  # (classes, d)
-        models.append((weight, offset.float() - weight @ mean[0]))
-    return models
+        return weight, offset.float() - weight @ mean[0]
+
+    return fit

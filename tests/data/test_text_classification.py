@@ -42,7 +42,7 @@ def test_columns_are_guessed_and_said(names: list[str], options: dict[str, Any],
 def test_two_unnamed_columns_are_told_apart_by_their_words() -> None:
     found = load({"c1": ["yes", "no"], "c2": ["a long piece of text", "another piece of text"]})
     assert found.columns == {"text": "c2", "label": "c1"}
-    with pytest.raises(DataError, match=r"cannot tell which column is the text.*one of: c1, c2"):
+    with pytest.raises(DataError, match=r"cannot tell which column is the text.*--text-column.*: c1, c2"):
         load({"c1": ["yes", "no"], "c2": ["up", "down"]})
 
 
@@ -101,7 +101,7 @@ BAD = [
     ("text,label\na,x\nb\0c,y\n", "row 2 (line 3), column 'text': text has a NUL character at position 2"),
     ("text,label\na,x\nb,y\0\n", "row 2 (line 3), column 'label': label contains a NUL"),
     ("text,label\na,x\nb,x\n", "column 'label': every row has label 'x'; a classifier needs 2 classes"),
-    ("one,two,three\na,x,1\n", "cannot tell which column is the text; set columns={'text': NAME} to one of: one, two"),
+    ("one,two,three\na,x,1\n", "cannot tell which column is the text; name one with --text-column (columns={'text': NAME} in Python): one, two"),
     ("text,two,three\na,x,1\n", "cannot tell which column is the label"),
 ]
 

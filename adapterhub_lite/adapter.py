@@ -20,11 +20,12 @@ from adapterhub_lite.errors import AdapterCorruptError, ConfigError, NotSupporte
 from adapterhub_lite.plugins import Plugins
 from adapterhub_lite.progress import Lines, Progress
 from adapterhub_lite.saving import save_adapter
-from adapterhub_lite.storage import DataRecord, Manifest, TaskRecord
+from adapterhub_lite.storage import KEEP, DataRecord, Manifest, TaskRecord
 from adapterhub_lite.tasks.attachment import Attachment
 from adapterhub_lite.tasks.causal_lm import encode_prompt, render_chat
 from adapterhub_lite.tasks.task import Encoded, Example
 from adapterhub_lite.training.evaluate import predict_logits, score
+from adapterhub_lite.training.layout import finish_run
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,8 @@ class Adapter:
     """Which column of the training data played which role."""
     run_file: str | None = None
     """The run's configuration as YAML, saved as run.yaml."""
+    run_folder: Path | None = None
+    """Where the run that made it was recorded; marked as finished once the adapter is saved."""
     forced: list[str] = field(default_factory=list)
     """Differences between this base and the one of training that were overridden."""
     probe_inputs: list[Any] = field(default_factory=list)
@@ -178,13 +181,21 @@ class Adapter:
         """Take the adapter off for good; the base is bit for bit what it was."""
         self.attachment.detach()
 
-    def save(self, path: str | Path) -> Manifest:
+    def save(self, path: str | Path, *, keep: int = KEEP) -> Manifest:
         """Write the adapter to a directory, in one atomic step; an adapter that is there is replaced.
+
+        Args:
+            path: The directory.
+            keep: How many versions that were replaced are kept, for `adapterhub-lite rollback`.
 
         Raises:
             StorageError: the directory cannot be written, or holds something else; it is as it was.
         """
-        return save_adapter(self, Path(path))
+        manifest = save_adapter(self, Path(path), keep)
+        if self.run_folder is not None:
+            facts = {"adapter": str(path), "metrics": manifest.metrics, "training": manifest.training}
+            finish_run(self.run_folder, facts, keep=bool(self.training.get("checkpoint_every")))
+        return manifest
 
 
 def prompt_ids(prompt: str | Text | Completion | Chat, tokenizer: Any, *, chat: bool) -> list[int]:
@@ -272,11 +283,15 @@ def item_of_probe(value: Any) -> Any:
             return Completion(prompt, completion)
         case {"messages": [*messages], **rest} if not rest and messages:
             return Chat(tuple(_message(message) for message in messages))
-    raise AdapterCorruptError(f"adapterhub.json: probe input not understood: {str(value)[:80]!r}; save the adapter again")
+    raise AdapterCorruptError(
+        f"adapterhub.json: probe input not understood: {str(value)[:80]!r}; save the adapter again"
+    )
 
 
 def _message(value: Any) -> Message:
     match value:
         case {"role": str(role), "content": str(content), **rest} if not rest:
             return Message(role, content)
-    raise AdapterCorruptError(f"adapterhub.json: probe message not understood: {str(value)[:80]!r}; save the adapter again")
+    raise AdapterCorruptError(
+        f"adapterhub.json: probe message not understood: {str(value)[:80]!r}; save the adapter again"
+    )

@@ -28,7 +28,7 @@ class AllocationLimit(TorchDispatchMode):
     """
 
     def __init__(self, file_bytes: int, where: str):
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.limit = FREE + 8 * file_bytes
         self.where = where
         self.used = 0

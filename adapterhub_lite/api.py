@@ -125,6 +125,28 @@ class Mergeable(Protocol):
 
 
 @runtime_checkable
+class WeightUpdater(Protocol):
+    """A strategy that knows the merged weights without a model, so that a base can be merged weight by weight."""
+
+    def updates(
+        self, config: Any, tensors: Mapping[str, Tensor]
+    ) -> Mapping[str, Callable[[Tensor, bool], Tensor]] | None:
+        """Return, by the name of each weight that changes, a function from the base's weight to the merged one.
+
+        The function is given the weight in fp32, as it lies in the base's files, and whether that is transposed:
+        (in_features, out_features), as in GPT-2's `Conv1D`. It returns the merged weight in the same layout.
+
+        Args:
+            config: The saved config.
+            tensors: The saved tensors, without those of the task's head.
+
+        Returns:
+            None for an adapter that only `merge` can merge.
+        """
+        ...
+
+
+@runtime_checkable
 class Exporter(Protocol):
     """A strategy that saves other tensors than it trains, for instance to fold an initialisation into them."""
 
@@ -221,6 +243,7 @@ __all__ = [
     "StrategyConfig",
     "StrategySpec",
     "Traits",
+    "WeightUpdater",
     "hookimpl",
 ]
 

@@ -4,34 +4,40 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import safetensors.torch
 import torch
 
-from adapterhub_lite.adapter import Adapter, Evaluation
-from adapterhub_lite.api import FeatureProblem, Solver
+from adapterhub_lite.adapter import Adapter, Evaluation, item_of_probe
+from adapterhub_lite.api import FeatureProblem, Run, Solver
+from adapterhub_lite.base.differences import explain_architecture
 from adapterhub_lite.base.loading import Base, load_base
 from adapterhub_lite.data import Chat, Completion, Dataset, load_data
-from adapterhub_lite.errors import AdapterCorruptError, ConfigError, NotSupportedError, TrainingError
+from adapterhub_lite.errors import ConfigError, NotSupportedError, TrainingError
 from adapterhub_lite.features.store import encode_features
+from adapterhub_lite.interchange.bundle import open_any
 from adapterhub_lite.names import POOLINGS, check_choice
 from adapterhub_lite.plugins import Plugins, Provided
 from adapterhub_lite.progress import Bar, Lines, Progress
 from adapterhub_lite.registry import Registry
-from adapterhub_lite.storage import DataRecord, TensorInfo, check_base, check_tensors, open_adapter
+from adapterhub_lite.restore import longest_input, restore
+from adapterhub_lite.storage import DataRecord, check_base
 from adapterhub_lite.tasks import make_task
 from adapterhub_lite.tasks.attachment import Attachment, attach
 from adapterhub_lite.tasks.task import Encoded, Preprocessing
 from adapterhub_lite.training.config import TrainConfig
 from adapterhub_lite.training.evaluate import score_language_model
-from adapterhub_lite.training.loop import fit
+from adapterhub_lite.training.interrupt import Interrupt
+from adapterhub_lite.training.loop import Training
+from adapterhub_lite.training.memory import is_out_of_memory
 from adapterhub_lite.training.observers import Observers
+from adapterhub_lite.training.place import Place, opened
+from adapterhub_lite.training.randomness import seeded
 
 LONGEST = {"text-classification": 512, "causal-lm": 1024}
 PROBES = 3
-DTYPE_CODES = {torch.float32: "F32", torch.bfloat16: "BF16", torch.float16: "F16", torch.float64: "F64"}
 
 
 class Engine:
@@ -56,16 +62,28 @@ class Engine:
         device: str = "auto",
         trust_remote_code: bool = False,
     ) -> Base:
-        """Load a foundation model, frozen; see `adapterhub_lite.base.loading.load_base`."""
-        return load_base(
-            reference,
-            quantization=quantization,
-            dtype=dtype,
-            device=device,
-            trust_remote_code=trust_remote_code,
-            plugins=self.plugins,
-            report=self.progress.say,
-        )
+        """Load a foundation model, frozen; see `adapterhub_lite.base.loading.load_base`.
+
+        Raises:
+            NotSupportedError: it does not fit into memory, among the reasons given there.
+        """
+        try:
+            return load_base(
+                reference,
+                quantization=quantization,
+                dtype=dtype,
+                device=device,
+                trust_remote_code=trust_remote_code,
+                plugins=self.plugins,
+                report=self.progress.say,
+            )
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            advice = "--quantize nf4, " if quantization == "none" else ""
+            raise NotSupportedError(
+                f"out of memory while loading '{reference}'; use {advice}--device cpu, or a smaller base"
+            ) from error
 
     def load_data(
         self, source: Any, task: str, *, columns: Mapping[str, str] | None = None, labels: Sequence[str] | None = None
@@ -84,6 +102,10 @@ class Engine:
         config: TrainConfig | None = None,
         max_length: int | None = None,
         pooling: str | None = None,
+        run_folder: str | Path | None = None,
+        resume: bool = False,
+        run_file: str | None = None,
+        interrupt: Interrupt | None = None,
     ) -> Adapter:
         """Adapt a base to a task.
 
@@ -92,33 +114,43 @@ class Engine:
             data: From `load_data`.
             strategy: Name of an installed strategy.
             settings: The strategy's options.
-            eval_data: Held-out data, scored once after training; its scores are saved with the adapter.
+            eval_data: Held-out data, scored after training and every `config.eval_every` steps; the last scores are
+                saved with the adapter.
             config: Epochs, batch size, learning rate and so on.
             max_length: Tokens an input is cut to; by default what the base takes, at most 512 (1024 for causal-lm).
             pooling: "mean", "cls" or "last"; by default what suits the base.
+            run_folder: Where log and checkpoints go; see `adapterhub_lite.training.runfolder`.
+            resume: Go on with the run in that folder, exactly where it stopped, if there is one.
+            run_file: The run as YAML, to be kept in that folder.
+            interrupt: Says when to stop; the run can then be resumed.
 
         Raises:
-            StrategyNotFoundError, ConfigError: an unknown strategy or option.
+            StrategyNotFoundError, ConfigError: an unknown strategy or option, or a run to be resumed that is another one.
             NotSupportedError: strategy, task and base do not go together.
             TrainingError: the run cannot go on.
         """
         config = config or TrainConfig()
+        config.check(held_out=eval_data is not None)
         provided = self.registry.resolve(strategy)
         options = self.registry.configure(provided, settings or {})
         task = make_task(data.task, data.labels, preprocessing_for(base, data, max_length, pooling))
         held_out = self._held_out(eval_data, data)
         for note in data.notes:
             self.progress.say(f"note: {note}")
+        if held_out is not None and _same_rows(data, held_out):
+            self.progress.say(
+                f"warning: the evaluation data ({held_out.source}) is the training data; "
+                "its scores say nothing about new data"
+            )
         loaded = self.registry.load(provided)
-        devices = [base.device] if base.device.type == "cuda" else []
-        with torch.random.fork_rng(devices=devices):
-            torch.manual_seed(config.seed)
+        place = Place(Path(run_folder) if run_folder is not None else None, resume, run_file, interrupt or Interrupt())
+        with seeded(config.seed, base.device):
             attachment = attach(base, task, provided, loaded, options)
-            encoded = task.encode(data, base)
-            for note in encoded.notes:
-                self.progress.say(f"note: {note}")
             try:
-                facts = self._fit(attachment, encoded, config)
+                encoded = task.encode(data, base)
+                for note in encoded.notes:
+                    self.progress.say(f"note: {note}")
+                facts = self._fit(attachment, encoded, config, held_out, place)
             except BaseException:
                 attachment.detach()
                 raise
@@ -130,6 +162,8 @@ class Engine:
             training=facts,
             columns=dict(data.columns),
             probe_inputs=list(data.inputs[:PROBES]),
+            run_file=run_file,
+            run_folder=place.folder,
         )
         if held_out is not None:
             evaluation = adapter.evaluate(held_out)
@@ -148,7 +182,7 @@ class Engine:
         """Load a saved adapter onto its base.
 
         Args:
-            path: The adapter's directory.
+            path: The adapter's directory, or a bundle of it.
             base: A loaded base, or a reference; by default the one recorded in the adapter.
             dtype: What to compute in; by default what the adapter was trained in.
             device: Where, if the base is not loaded yet.
@@ -159,9 +193,10 @@ class Engine:
             StrategyNotFoundError: the strategy's plug-in is not installed.
             BaseMismatchError: another base; names what differs.
         """
-        stored, payload = open_adapter(Path(path))
+        stored, payload = open_any(Path(path))
         manifest = stored.manifest
-        provided = self.registry.resolve(manifest.strategy.name, dist=manifest.strategy.dist)
+        made_by = manifest.strategy
+        provided = self.registry.resolve(made_by.name, dist=made_by.dist, version=made_by.version)
         options = self.registry.configure(provided, manifest.strategy.config)
         if base is None or isinstance(base, str):
             base = self.load_base(
@@ -171,20 +206,20 @@ class Engine:
                 device=device,
             )
         differences = check_base(
-            manifest.base, base.fingerprint, base.quantization, base.reference, force=force
-        )  # fmt: skip
+            manifest.base,
+            base.fingerprint,
+            base.quantization,
+            base.reference,
+            force=force,
+            explain=partial(explain_architecture, manifest.base, base.model),
+        )
         for difference in differences:
             self.progress.say(f"warning: {difference}")
         task = make_task(
             manifest.task.name, manifest.task.labels, Preprocessing.from_record(manifest.task.preprocessing)
         )
-        with torch.random.fork_rng(devices=[]):
-            attachment = attach(base, task, provided, self.registry.load(provided), options)
-        try:
-            self._fill(attachment, stored.header, stored.config, payload, str(stored.tensors))
-        except BaseException:
-            attachment.detach()
-            raise
+        probes = [item_of_probe(value) for value in manifest.probe.inputs] if manifest.probe is not None else []
+        attachment = restore(base, task, provided, self.registry.load(provided), options, stored, payload)
         return Adapter(
             attachment,
             self.plugins,
@@ -194,6 +229,7 @@ class Engine:
             training=dict(manifest.training),
             columns=dict(manifest.task.columns),
             forced=[*manifest.forced, *(differences if force else [])],
+            probe_inputs=probes,
         )
 
     def evaluate_base(self, base: Base, data: Dataset, *, max_length: int | None = None) -> Evaluation:
@@ -221,24 +257,36 @@ class Engine:
             return eval_data
         return load_data(eval_data, data.task, columns=data.columns, labels=data.labels or None)
 
-    def _fit(self, attachment: Attachment, data: Encoded, config: TrainConfig) -> dict[str, Any]:
-        if isinstance(attachment.strategy, Solver):
-            return self._solve(attachment, attachment.strategy, data, config)
-        report = fit(attachment, data, config, self.progress, Observers(self.plugins))
-        last = report.losses[-min(len(report.losses), 20) :]
-        if not last:
-            raise TrainingError("no step of the run could be applied: every loss or gradient was not finite")
-        return {
-            **config.model_dump(),
-            "steps": report.steps,
-            "skipped_steps": report.skipped,
-            "micro_batch_size_used": report.micro_batch_size,
-            "seconds": round(report.seconds, 1),
-            "train_loss": sum(last) / len(last),
-            "stopped": report.stopped,
-        }
+    def _fit(
+        self, attachment: Attachment, data: Encoded, config: TrainConfig, held_out: Dataset | None, place: Place
+    ) -> dict[str, Any]:
+        scored = attachment.task.encode(held_out, attachment.base) if held_out is not None else None
+        with opened(place, attachment, config, data, scored, self.progress) as folder:
+            if isinstance(attachment.strategy, Solver):
+                return self._solve(attachment, attachment.strategy, data, config)
+            training = Training(
+                attachment, data, config, self.progress, Observers(self.plugins),
+                held_out=scored, folder=folder, interrupt=place.interrupt,
+            )  # fmt: skip
+            return training.run().facts(config)
 
     def _solve(self, attachment: Attachment, strategy: Solver, data: Encoded, config: TrainConfig) -> dict[str, Any]:
+        """Fit in one go; observers see a run of no steps begin and end."""
+        observers, error = Observers(self.plugins), None
+        run = Run(
+            attachment.provided.spec.name, attachment.task.name, attachment.base.reference, 0, config.model_dump(),
+            stop=lambda reason: None,
+        )  # fmt: skip
+        observers.notify("adapterhub_train_start", {"run": run})
+        try:
+            return self._solution(attachment, strategy, data, config)
+        except BaseException as raised:
+            error = raised
+            raise
+        finally:
+            observers.notify("adapterhub_train_end", {"run": run, "error": error})
+
+    def _solution(self, attachment: Attachment, strategy: Solver, data: Encoded, config: TrainConfig) -> dict[str, Any]:
         features, targets = encode_features(attachment.base, attachment.task, data, self.progress)
         assert targets is not None
         with self.progress.bar("solving", 100, "%") as bar:
@@ -256,30 +304,13 @@ class Engine:
             raise TrainingError(f"the solution is not finite in '{broken[0]}'; set a larger penalty")
         return {"seed": config.seed, **{name: value for name, value in report.items() if math.isfinite(value)}}
 
-    def _fill(
-        self,
-        attachment: Attachment,
-        header: Mapping[str, TensorInfo],
-        config: Mapping[str, Any],
-        payload: bytes,
-        where: str,
-    ) -> None:
-        """Check the saved tensors against the slots of the attachment, and fill them."""
-        slots = attachment.tensors
-        if attachment.provided.spec.traits.trains_base:
-            # Weights that training left as they were are not in the file; which are, the hashed configuration says.
-            saved_names = set(config.get("tensors", []))
-            slots = {
-                name: slot for name, slot in slots.items() if name in saved_names or name not in attachment.parameters
-            }
-        expected = {name: (DTYPE_CODES[slot.dtype], tuple(slot.shape)) for name, slot in slots.items()}
-        check_tensors(header, expected, where)
-        saved = safetensors.torch.load(payload)
-        for name, tensor in saved.items():
-            if not torch.isfinite(tensor).all():
-                raise AdapterCorruptError(f"{where}: tensor '{name}' holds values that are not finite")
-        kept = {name: slot.detach() for name, slot in attachment.tensors.items() if name not in slots}
-        attachment.load_tensors({**kept, **saved})
+
+def _same_rows(one: Dataset, other: Dataset) -> bool:
+    """Whether two datasets hold the same rows of files with the same bytes."""
+    if not one.sha256 or one.sha256 != other.sha256 or len(one) != len(other):
+        return False
+    rows = [list(d.table.rows) if d.table is not None and d.table.rows is not None else None for d in (one, other)]
+    return rows[0] == rows[1]
 
 
 def preprocessing_for(base: Base, data: Dataset, max_length: int | None, pooling: str | None) -> Preprocessing:
@@ -292,8 +323,7 @@ def preprocessing_for(base: Base, data: Dataset, max_length: int | None, pooling
         check_choice("pooling", pooling, POOLINGS)
     if base.map.modality != "text":
         return Preprocessing(pooling=pooling or base.map.pooling)
-    takes = getattr(base.model.config.get_text_config(), "max_position_embeddings", None) or 1 << 30
-    takes = min(takes, base.tokenizer.model_max_length or takes)
+    takes = longest_input(base)
     if max_length is not None and not 2 <= max_length <= takes:
         raise ConfigError(
             f"--max-length {max_length} is not between 2 and {takes}, the most that '{base.reference}' takes"

@@ -57,3 +57,7 @@ class StorageError(AdapterHubError):
 
 class TrainingError(AdapterHubError):
     """A run that cannot go on, such as one whose loss is not finite; names the step."""
+
+
+class MergeError(AdapterHubError):
+    """A merged model that does not do what its adapter does; nothing of it is kept."""

@@ -33,6 +33,7 @@ from adapterhub_lite.api import API_VERSION, PROJECT, ModelMap, StrategySpec
 from adapterhub_lite.errors import PluginError
 from adapterhub_lite.guard import model_state, waiting_for
 
+IN_PROGRAM = "(in this program)"  # the distribution of a plug-in that was registered by hand
 GROUP = "adapterhub_lite"
 OURS = "adapterhub-lite"
 """The distribution whose plug-ins are the built-in ones."""
@@ -142,7 +143,7 @@ class Plugins:
         if failed:
             raise PluginError("; ".join(f"plug-in '{r.name}' ({r.dist} {r.version}) failed: {r.error}" for r in failed))
 
-    def register(self, module: ModuleType, *, dist: str = "(in this program)", version: str = "0") -> Record:
+    def register(self, module: ModuleType, *, dist: str = IN_PROGRAM, version: str = "0") -> Record:
         """Add a plug-in by hand, as a test or a notebook does.
 
         Raises:

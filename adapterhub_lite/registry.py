@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from adapterhub_lite.api import Strategy, StrategyConfig
 from adapterhub_lite.errors import ConfigError, PluginError, StrategyNotFoundError
-from adapterhub_lite.plugins import Plugins, Provided
+from adapterhub_lite.plugins import IN_PROGRAM, Plugins, Provided
 
 
 class Registry:
@@ -23,26 +23,27 @@ class Registry:
         """Every name that can be resolved, sorted."""
         return sorted({provided.spec.name for provided in self._plugins.strategies})
 
-    def resolve(self, name: str, *, dist: str | None = None) -> Provided:
+    def resolve(self, name: str, *, dist: str | None = None, version: str | None = None) -> Provided:
         """Find the one provider of a strategy.
 
         Args:
             name: A strategy's name, or `dist:name`.
-            dist: The distribution a saved adapter was made with; preferred where several provide the name.
+            dist: The distribution a saved adapter was made with; no other one's strategy of that name will do.
+            version: Its version then, for the message.
 
         Raises:
             StrategyNotFoundError: when none provides it, or several do.
         """
         strategies = self._plugins.strategies
         matches = [p for p in strategies if p.spec.name == name or f"{p.dist}:{p.spec.name}" == name]
-        if len(matches) > 1 and dist is not None:
-            matches = [p for p in matches if p.dist == dist] or matches
+        if dist is not None and dist != IN_PROGRAM:
+            matches = [p for p in matches if p.dist in (dist, IN_PROGRAM)]
         if len(matches) == 1:
             return matches[0]
         if matches:
             choices = ", ".join(sorted(f"{p.dist}:{p.spec.name}" for p in matches))
             raise StrategyNotFoundError(f"strategy '{name}' is provided more than once; name one of: {choices}")
-        raise StrategyNotFoundError(self._missing(name, dist))
+        raise StrategyNotFoundError(self._missing(name, dist, version))
 
     def configure(self, provided: Provided, settings: Mapping[str, Any]) -> StrategyConfig:
         """Build a strategy's config from settings given as text or values.
@@ -72,28 +73,38 @@ class Registry:
         Raises:
             PluginError: when that fails, naming the plug-in and its distribution.
         """
+        whose = f"strategy '{provided.spec.name}' of plug-in '{provided.plugin}' ({provided.dist} {provided.version}) "
         try:
-            return provided.spec.load()
-        except Exception as error:
-            raise PluginError(
-                f"strategy '{provided.spec.name}' of plug-in '{provided.plugin}' ({provided.dist} {provided.version}) "
-                f"could not be loaded: {type(error).__name__}: {error}"
-            ) from error
+            strategy = provided.spec.load()
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # SystemExit in a plug-in must not end the program
+            raise PluginError(f"{whose}could not be loaded: {type(error).__name__}: {error}") from error
+        if not callable(getattr(strategy, "attach", None)):
+            raise PluginError(f"{whose}loads {strategy!r}, which has no method 'attach'")
+        return strategy
 
-    def _missing(self, name: str, dist: str | None) -> str:
+    def _missing(self, name: str, dist: str | None, version: str | None) -> str:
         names = self.names()
         if not names:
             return (
                 f"no strategy '{name}': no strategy plug-in is installed or enabled; the built-in ones come with "
                 "`pip install adapterhub-lite`, and ADAPTERHUB_PLUGINS / ADAPTERHUB_DISABLE can hide them"
             )
-        failed = [r for r in self._plugins.records if r.state == "failed"]
+        others = sorted(p.dist for p in self._plugins.strategies if p.spec.name == name)
         close = difflib.get_close_matches(name, names, n=1)
-        parts = [f"adapter needs strategy '{name}' ({dist})" if dist else f"there is no strategy '{name}'"]
-        if close:
-            parts[0] += f" (did you mean '{close[0]}'?)"
+        if dist is None:
+            parts = [f"there is no strategy '{name}'" + (f" (did you mean '{close[0]}'?)" if close else "")]
+        else:
+            parts = [f"adapter needs strategy '{name}' ({' '.join(filter(None, (dist, version)))})"]
+        if others:
+            parts.append(f"the one of that name in {', '.join(others)} is another")
         parts.append(f"installed: {', '.join(names)}")
-        if dist:
+        if dist == IN_PROGRAM:
+            parts.append("register the module that provided it, with Plugins().register(module)")
+        elif dist is not None:
             parts.append(f"pip install {dist}")
-        parts += [f"plug-in '{r.name}' ({r.dist}) failed: {r.error}" for r in failed]
+        parts += [
+            f"plug-in '{r.name}' ({r.dist}) failed: {r.error}" for r in self._plugins.records if r.state == "failed"
+        ]
         return "; ".join(parts)

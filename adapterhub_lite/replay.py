@@ -11,7 +11,7 @@ import torch
 from adapterhub_lite.base.precision import dtype_name
 from adapterhub_lite.errors import AdapterCorruptError
 from adapterhub_lite.saving import probe_outputs
-from adapterhub_lite.storage import ProbeRecord
+from adapterhub_lite.storage import ProbeRecord, StoredAdapter, read_adapter
 from adapterhub_lite.storage.verify import State, Verification, verify_files
 
 if TYPE_CHECKING:
@@ -48,13 +48,22 @@ def replay(adapter: Adapter, probe: ProbeRecord) -> Replay:
             f"the saved probe has outputs of {[len(row) for row in probe.outputs]} numbers where this adapter gives "
             f"{[len(row) for row in outputs]}; save the adapter again"
         )
-    now, then = (torch.tensor([x for row in rows for x in row], dtype=torch.float64) for rows in (outputs, probe.outputs))
+    now, then = (
+        torch.tensor([x for row in rows for x in row], dtype=torch.float64) for rows in (outputs, probe.outputs)
+    )
     scale = max(1.0, float(then.abs().max())) if len(then) else 1.0
     difference = float((now - then).abs().max()) / scale if len(then) else 0.0
     return Replay(len(probe.inputs), difference, _tolerance(adapter))
 
 
-def verify_adapter(engine: Engine, path: Path, *, base: Base | str | None = None, device: str = "auto") -> Verification:
+def verify_adapter(
+    engine: Engine,
+    path: Path,
+    *,
+    base: Base | str | None = None,
+    device: str = "auto",
+    files: Verification | None = None,
+) -> Verification:
     """Verify an adapter's files, load it onto its base, and replay its probe.
 
     Args:
@@ -62,14 +71,18 @@ def verify_adapter(engine: Engine, path: Path, *, base: Base | str | None = None
         path: The adapter.
         base: A loaded base or a reference; by default the recorded one.
         device: Where to load it.
+        files: The report of `verify_files`, where that has been done and has passed.
     """
-    stored, report = verify_files(path)
+    stored: StoredAdapter | None
+    stored, report = (read_adapter(path), files) if files is not None else verify_files(path)
     loaded: list[Adapter] = []
 
     def fits() -> tuple[State, str]:
         adapter = engine.load_adapter(path, base=base, device=device)
         loaded.append(adapter)
-        detail = f"'{adapter.base.reference}' has the saved fingerprint; all {len(adapter.attachment.tensors)} slots filled"
+        detail = (
+            f"'{adapter.base.reference}' has the saved fingerprint; all {len(adapter.attachment.tensors)} slots filled"
+        )
         if stored is not None and stored.manifest.base.quantization != adapter.base.quantization:
             return "warning", f"{detail}, but quantization is another"
         return "passed", detail

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -16,12 +17,14 @@ from adapterhub_lite.api import Exporter, PeftCompatible
 from adapterhub_lite.base.precision import dtype_name
 from adapterhub_lite.errors import TrainingError
 from adapterhub_lite.storage import (
+    KEEP,
     BaseRecord,
     Manifest,
     ProbeRecord,
     StrategyRecord,
     write_adapter,
 )
+from adapterhub_lite.tasks.attachment import Attachment
 from adapterhub_lite.training.observers import Observers
 
 if TYPE_CHECKING:
@@ -31,7 +34,7 @@ RECORDED = ("adapterhub-lite", "torch", "transformers", "peft", "bitsandbytes", 
 PROBE_VALUES = 16
 
 
-def save_adapter(adapter: Adapter, path: Path) -> Manifest:
+def save_adapter(adapter: Adapter, path: Path, keep: int = KEEP) -> Manifest:
     """See `Adapter.save`."""
     attachment = adapter.attachment
     base, view = attachment.base, attachment.view
@@ -74,7 +77,12 @@ def save_adapter(adapter: Adapter, path: Path) -> Manifest:
         {name: tensor.cpu().contiguous() for name, tensor in exported.items()}, metadata={"format": "pt"}
     )
     written = write_adapter(
-        path, tensors=payload, config=_config_file(adapter, config, exported), manifest=manifest, extra=extra
+        path,
+        tensors=payload,
+        config=config_file(attachment, config, exported),
+        manifest=manifest,
+        extra=extra,
+        keep=keep,
     )
     Observers(adapter.plugins).notify(
         "adapterhub_adapter_saved", {"path": path, "manifest": written.model_dump(mode="json")}
@@ -82,9 +90,8 @@ def save_adapter(adapter: Adapter, path: Path) -> Manifest:
     return written
 
 
-def _config_file(adapter: Adapter, config: Any, tensors: dict[str, Tensor]) -> dict[str, Any]:
-    """PEFT's configuration where the strategy has a PEFT form, else the strategy's own."""
-    attachment = adapter.attachment
+def config_file(attachment: Attachment, config: Any, tensors: Collection[str]) -> dict[str, Any]:
+    """PEFT's configuration where the strategy has a PEFT form, else the strategy's own; `tensors` are the saved names."""
     if isinstance(attachment.strategy, PeftCompatible):
         return {
             **attachment.strategy.peft_config(attachment.view, config),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ TOKENIZER_FILES = (
     "tokenizer.json", "tokenizer.model", "vocab.txt", "vocab.json", "merges.txt", "spiece.model",
     "preprocessor_config.json", "processor_config.json",
 )  # fmt: skip
+TOKENIZER_SETTINGS = ("add_bos_token", "add_eos_token", "add_prefix_space", "do_lower_case", "chat_template")
 
 
 def fingerprint(source: Source, config: Mapping[str, Any], *, vocabulary: int | None, layers: int) -> Fingerprint:
@@ -35,15 +37,21 @@ def fingerprint(source: Source, config: Mapping[str, Any], *, vocabulary: int | 
         vocabulary: Rows of the input embedding, if the model has one.
         layers: Number of repeated blocks.
     """
-    normal = {key: value for key, value in config.items() if key not in INCIDENTAL}
-    text = json.dumps(normal, sort_keys=True, default=str)
     return Fingerprint(
-        architecture=hashlib.sha256(text.encode()).hexdigest(),
+        architecture=config_hash(config),
         weights=weights_hash(source),
         tokenizer=_tokenizer_hash(source),
         vocabulary=vocabulary,
         layers=layers,
     )
+
+
+def config_hash(config: Mapping[str, Any]) -> str:
+    """SHA-256 of a configuration without what is incidental."""
+    normal = {key: value for key, value in config.items() if key not in INCIDENTAL}
+    # Files saved with a language-modelling head are opened with it, and one layer is then called otherwise.
+    normal["generates"] = any(str(name).endswith("ForCausalLM") for name in config.get("architectures") or [])
+    return hashlib.sha256(json.dumps(normal, sort_keys=True, default=str).encode()).hexdigest()
 
 
 def weights_hash(source: Source) -> str:
@@ -82,4 +90,21 @@ def _tokenizer_hash(source: Source) -> str | None:
     present = [source.folder / name for name in TOKENIZER_FILES if (source.folder / name).is_file()]
     if not present:
         return None
-    return hashlib.sha256("".join(f"{path.name}:{file_hash(path)};" for path in present).encode()).hexdigest()
+    parts = [f"{path.name}:{file_hash(path)};" for path in present]
+    settings = _tokenizer_settings(source.folder)
+    if settings:
+        parts.append(json.dumps(settings, sort_keys=True))
+    return hashlib.sha256("".join(parts).encode()).hexdigest()
+
+
+def _tokenizer_settings(folder: Path) -> dict[str, Any]:
+    """What of `tokenizer_config.json` changes token ids; the rest of it differs with the version that wrote it."""
+    settings: dict[str, Any] = {}
+    try:
+        parsed = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
+        settings = {key: parsed[key] for key in TOKENIZER_SETTINGS if parsed.get(key) is not None}
+    except (OSError, ValueError, AttributeError):
+        pass  # there need not be one
+    with suppress(OSError):
+        settings["chat_template"] = (folder / "chat_template.jinja").read_text(encoding="utf-8")
+    return settings

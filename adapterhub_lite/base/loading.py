@@ -17,10 +17,10 @@ from adapterhub_lite.base.fingerprint import fingerprint as make_fingerprint
 from adapterhub_lite.base.modelmap import describe
 from adapterhub_lite.base.precision import choose_device, choose_dtype, dtype_name
 from adapterhub_lite.base.prepared import find_prepared, keep_prepared, prepared_folder, temporary_folder
-from adapterhub_lite.base.quantization import make_trainable, stored_transposed
+from adapterhub_lite.base.quantization import is_quantized, make_trainable, stored_transposed, unpack_misread
 from adapterhub_lite.base.reference import Source, resolve
 from adapterhub_lite.base.view import ModelView
-from adapterhub_lite.errors import BaseNotFoundError, StorageError
+from adapterhub_lite.errors import BaseNotFoundError, NotSupportedError, StorageError
 from adapterhub_lite.names import QUANTIZATIONS, check_choice
 from adapterhub_lite.plugins import Plugins
 from adapterhub_lite.storage.manifest import Fingerprint
@@ -155,6 +155,15 @@ def load_base(
     model.requires_grad_(False)
     model.eval()
     make_trainable(model)
+    if quantization != "none" and not any(is_quantized(module) for module in model.modules()):
+        raise NotSupportedError(
+            f"{type(model).__name__} has no layer that {quantization} can store (only linear ones are); use --quantize none"
+        )
+    misread = unpack_misread(model)
+    if misread:
+        say(
+            f"{misread} layers of {reference} are kept unpacked: bitsandbytes reads their {quantization} form wrongly here"
+        )
     model_map = _describe(model, source.folder, plugins)
     identity = known or _fingerprint(source, model, model_map)
     return Base(
@@ -194,7 +203,7 @@ def _prepare_gguf(
     else:
         say(f"unpacking {source.reference}")
         model, processor = model_from_gguf(source, dtype, device)
-    identity = _fingerprint(source, model, describe(model))
+        identity = _fingerprint(source, model, describe(model))
     if dense is None and quantization != "none":
         say(f"quantizing {source.reference} to {quantization}")
 
@@ -254,6 +263,7 @@ def adopt(
     model.requires_grad_(False)
     model.eval()
     make_trainable(model)
+    unpack_misread(model)
     model_map = _describe(model, None, plugins)
     first = next(p for p in model.parameters() if p.is_floating_point())
     identity = fingerprint_of_module(model, len(model_map.layers))

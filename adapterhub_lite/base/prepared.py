@@ -21,7 +21,7 @@ from adapterhub_lite.cache import cache_dir
 from adapterhub_lite.errors import StorageError
 from adapterhub_lite.storage.manifest import Fingerprint
 
-FORMAT = 1
+FORMAT = 2
 NOTE = "prepared.json"
 
 
@@ -49,7 +49,7 @@ def find_prepared(folder: Path) -> Prepared | None:
         note = json.loads((folder / NOTE).read_text(encoding="utf-8"))
         files_whole = all((folder / name).stat().st_size == size for name, size in note["files"].items())
         return Prepared(folder, Fingerprint.model_validate(note["fingerprint"])) if files_whole else None
-    except (OSError, ValueError, KeyError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
 
 
@@ -64,6 +64,8 @@ def keep_prepared(folder: Path, model: Any, processor: Any, fingerprint: Fingerp
         with FileLock(f"{folder}.lock"):
             if find_prepared(folder) is not None:
                 return  # another process was faster
+            for dead in folder.parent.glob(f".{folder.name}.*/"):
+                shutil.rmtree(dead, ignore_errors=True)  # of a process that was killed; a living one holds the lock
             staging = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
             try:
                 model.save_pretrained(staging)

@@ -23,7 +23,7 @@ from adapterhub_lite.base.swaps import (
     Swap,
     module_tree,
 )
-from adapterhub_lite.errors import NotSupportedError
+from adapterhub_lite.errors import ConfigError, NotSupportedError
 
 __all__ = ["AttentionCall", "AttentionSite", "ModelView"]
 
@@ -53,6 +53,7 @@ class ModelView:
         self._original_weight = original_weight
         self._log: list[Swap] = []
         self._mounted = True
+        self._gone = False
 
     # Looking
 
@@ -199,34 +200,42 @@ class ModelView:
     def recording(self) -> Iterator[None]:
         """Log what a function that changes the model by itself does, such as PEFT's `inject_adapter_in_model`.
 
-        References to modules and parameters, and parameters whose `.data` is set anew, are undone exactly. Writing into
-        the base's own storage is not seen here, and never allowed.
+        References to modules and parameters, and parameters whose `.data` is set anew, are undone exactly, those of a
+        function that failed half-way too. Writing into the base's own storage is not seen here, and never allowed.
         """
         before = module_tree(self.model)
         modules_before = {id(module) for module in self.model.modules()}
         attributes_before = set(vars(self.model))
         storages = {id(p): (p, p.data) for p in self.model.parameters()}
         frozen = [p for p in self.model.parameters() if not p.requires_grad]
-        yield
-        after = module_tree(self.model)
-        for key in [*before, *(key for key in after if key not in before)]:
-            parent, old = before.get(key, (None, None))
-            new_parent, new = after.get(key, (None, None))
-            # A module that is new itself hangs on a reference that is logged; its insides need no log.
-            if new is not old and key[0] in modules_before:
-                self._log.append(ChildSwap(parent or new_parent, key[1], key[2], old, new))
-        for name in set(vars(self.model)) - attributes_before:
-            delattr(self.model, name)  # bookkeeping of the other library, which would trip over it next time
-        for parameter, data in storages.values():
-            if parameter.data.data_ptr() != data.data_ptr():
-                self._log.append(DataSwap(parameter, data, parameter.data))
-        for parameter in frozen:
-            parameter.requires_grad_(False)
+        try:
+            yield
+        finally:
+            after = module_tree(self.model)
+            for key in [*before, *(key for key in after if key not in before)]:
+                parent, old = before.get(key, (None, None))
+                new_parent, new = after.get(key, (None, None))
+                # A module that is new itself hangs on a reference that is logged; its insides need no log.
+                if new is not old and key[0] in modules_before:
+                    self._log.append(ChildSwap(parent or new_parent, key[1], key[2], old, new))
+            for name in set(vars(self.model)) - attributes_before:
+                delattr(self.model, name)  # bookkeeping of the other library, which would trip over it next time
+            for parameter, data in storages.values():
+                if parameter.data.data_ptr() != data.data_ptr():
+                    self._log.append(DataSwap(parameter, data, parameter.data))
+            for parameter in frozen:
+                parameter.requires_grad_(False)
 
     # What the engine does with the log
 
     def mount(self) -> None:
-        """Put all changes in place, in the order in which they were made."""
+        """Put all changes in place, in the order in which they were made.
+
+        Raises:
+            ConfigError: the adapter was detached, and there is nothing left to put in place.
+        """
+        if self._gone:
+            raise ConfigError("this adapter was detached from its base; load it again to use it")
         if not self._mounted:
             for swap in self._log:
                 swap.mount()
@@ -248,9 +257,17 @@ class ModelView:
             if id(parameter) in base and torch.equal(base[id(parameter)].float(), parameter.data)
         }
 
-    def forget(self) -> None:
-        """Drop the log, after the changes were taken back or, by a merge, made part of the base."""
+    def settle(self) -> None:
+        """After a merge: take everything off but trained weights of the base, which stay; there is no way back."""
+        for swap in reversed(self._log):
+            if not isinstance(swap, (DataSwap, _BufferSwap)):
+                swap.unmount()
         self._log.clear()
+
+    def forget(self) -> None:
+        """Drop the log after the changes were taken back; the view is of no more use."""
+        self._log.clear()
+        self._gone = True
 
     def _do(self, swap: Swap) -> None:
         swap.mount()

@@ -9,7 +9,23 @@ from typing import Annotated
 
 import typer
 
-from adapterhub_lite.cli import demo, evaluate, generate, inspect, listing, predict, train, verify
+from adapterhub_lite.cli import (
+    bundle,
+    combine,
+    demo,
+    evaluate,
+    exchange,
+    generate,
+    history,
+    hub,
+    inspect,
+    listing,
+    merge,
+    predict,
+    sign,
+    train,
+    verify,
+)
 from adapterhub_lite.errors import AdapterHubError
 
 app = typer.Typer(
@@ -24,7 +40,9 @@ app = typer.Typer(
 @app.callback()
 def options(
     context: typer.Context,
-    no_plugins: Annotated[bool, typer.Option("--no-plugins", help="Only the strategies of adapterhub-lite itself.")] = False,
+    no_plugins: Annotated[
+        bool, typer.Option("--no-plugins", help="Only the strategies of adapterhub-lite itself.")
+    ] = False,
     strict: Annotated[bool, typer.Option("--strict", help="A plug-in that fails is an error.")] = False,
 ) -> None:
     """Adapt a quantized foundation model to your task; keep only the small adapter."""
@@ -48,6 +66,17 @@ app.command("predict")(predict.predict)
 app.command("generate")(generate.generate)
 app.command("inspect")(inspect.inspect)
 app.command("verify")(verify.verify)
+app.command("history")(history.history)
+app.command("rollback")(history.rollback)
+app.command("pack")(bundle.pack)
+app.command("unpack")(bundle.unpack)
+app.command("push")(hub.push)
+app.command("pull")(hub.pull)
+app.command("sign")(sign.sign)
+app.command("merge")(merge.merge)
+app.command("combine")(combine.combine)
+app.command("import-peft")(exchange.import_peft)
+app.command("export")(exchange.export)
 app.command("strategies")(listing.strategies)
 app.add_typer(listing.plugins_app, name="plugins")
 app.command("demo")(demo.demo)

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from adapterhub_lite.cli.check import plugins_check
+from adapterhub_lite.cli.new import new
 from adapterhub_lite.cli.options import AsJson, print_json
 
 if TYPE_CHECKING:
@@ -16,13 +18,19 @@ plugins_app = typer.Typer(help="See what plug-ins are installed.", no_args_is_he
 Strict = Annotated[bool, typer.Option("--strict", help="Fail when a plug-in failed.")]
 Timeout = Annotated[
     float | None,
-    typer.Option(min=0.1, metavar="SECONDS", help="Load each in a process of its own, given so long: finds one that hangs."),
+    typer.Option(
+        min=0.1, metavar="SECONDS", help="Load each in a process of its own, given so long: finds one that hangs."
+    ),
 ]
 
 
 @plugins_app.callback()
 def plugins() -> None:
     """See what plug-ins are installed."""
+
+
+plugins_app.command("check")(plugins_check)
+plugins_app.command("new")(new)
 
 
 @plugins_app.command("list")
@@ -57,7 +65,9 @@ def _show_plugins(records: list[Record], notes: list[str]) -> None:
         detail = ", ".join(record.strategies) if record.error is None else f"{record.stage or ''}: {record.error}"
         row = (record.name, record.dist, record.version, record.state, detail.removeprefix(": "))
         table.add_row(*(escape(cell) for cell in row))
-    console.print(table if records else "no plug-ins are installed; pip install adapterhub-lite brings the built-in ones")
+    console.print(
+        table if records else "no plug-ins are installed; pip install adapterhub-lite brings the built-in ones"
+    )
     for note in notes:
         console.print(f"note: {note}", markup=False)
 

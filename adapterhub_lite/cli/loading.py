@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from adapterhub_lite.cli.options import say_columns
 from adapterhub_lite.data import Dataset
 from adapterhub_lite.errors import NotSupportedError
-from adapterhub_lite.storage import read_adapter
+from adapterhub_lite.interchange.bundle import manifest_of
 
 if TYPE_CHECKING:
     from adapterhub_lite.engine import Engine
@@ -24,7 +24,7 @@ def checked_data(adapter: str, source: str, columns: Mapping[str, str], *, requi
     """
     from adapterhub_lite.adapter_data import read_for
 
-    task = read_adapter(Path(adapter)).manifest.task
+    task = manifest_of(Path(adapter)).task
     dataset = read_for(task, source, columns=columns, require_labels=require_labels)
     say_columns(dataset.columns, source)
     return dataset
@@ -43,6 +43,6 @@ def require_language_model(adapter: str) -> None:
     Raises:
         NotSupportedError: saying what to use instead.
     """
-    task = read_adapter(Path(adapter)).manifest.task
+    task = manifest_of(Path(adapter)).task
     if task.name != "causal-lm":
         raise NotSupportedError(f"{adapter} is an adapter for {task.name}; use `adapterhub-lite predict` with it")

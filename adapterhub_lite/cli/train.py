@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from adapterhub_lite.cli.options import AsJson, parse_settings, print_json
+from adapterhub_lite.cli.options import (
+    AsJson,
+    CompletionColumn,
+    ImageColumn,
+    LabelColumn,
+    PromptColumn,
+    TextColumn,
+    named_columns,
+    parse_settings,
+    print_json,
+    say_columns,
+)
 from adapterhub_lite.errors import NotSupportedError
 from adapterhub_lite.names import human_size
 from adapterhub_lite.runfile import RunFile, read_run
-
-Text = Annotated[str | None, typer.Option()]
+from adapterhub_lite.training.interrupt import Interrupt, Stopped
+from adapterhub_lite.training.layout import run_folder_of
 
 
 def train(
@@ -37,18 +49,32 @@ def train(
     pooling: Annotated[str | None, typer.Option(help="cls, mean or last [default: what suits the base].")] = None,
     seed: Annotated[int | None, typer.Option(help="Of initialisation, order and dropout [default: 0].")] = None,
     activation_checkpointing: Annotated[bool | None, typer.Option("--activation-checkpointing", help="Less memory, a third more time.")] = None,
-    text_column: Text = None,
-    label_column: Text = None,
-    prompt_column: Text = None,
-    completion_column: Text = None,
+    optimizer: Annotated[str | None, typer.Option(help="adamw, adamw_8bit, paged_adamw or paged_adamw_8bit [default: adamw].")] = None,
+    schedule: Annotated[str | None, typer.Option(help="linear, cosine, constant, ... [default: linear].")] = None,
+    warmup: Annotated[float | None, typer.Option(help="Share of the steps in which the learning rate rises [default: 0.06].")] = None,
+    eval_every: Annotated[int | None, typer.Option(metavar="STEPS", help="Score the held-out data every so often, and keep the best adapter.")] = None,
+    patience: Annotated[int | None, typer.Option(metavar="N", help="Stop after so many evaluations without a better one.")] = None,
+    checkpoint_every: Annotated[int | None, typer.Option(metavar="STEPS", help="Commit a checkpoint to OUT.run every so often.")] = None,
+    keep_checkpoints: Annotated[int | None, typer.Option(metavar="K", help="Newest checkpoints to keep, beside the best [default: 2].")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in OUT.run, exactly where it stopped; alone with --out, all else is as it was.")] = False,
+    text_column: TextColumn = None,
+    label_column: LabelColumn = None,
+    image_column: ImageColumn = None,
+    prompt_column: PromptColumn = None,
+    completion_column: CompletionColumn = None,
     json_: AsJson = False,
 ) -> None:  # fmt: skip
     """Adapt a base to your data and save the adapter."""
     training = {
         "epochs": epochs, "steps": steps, "batch_size": batch_size, "micro_batch_size": micro_batch_size,
-        "learning_rate": lr, "seed": seed, "activation_checkpointing": activation_checkpointing,
+        "learning_rate": lr, "seed": seed, "activation_checkpointing": activation_checkpointing, "optimizer": optimizer,
+        "schedule": schedule, "warmup": warmup, "eval_every": eval_every, "patience": patience,
+        "checkpoint_every": checkpoint_every, "keep_checkpoints": keep_checkpoints,
     }  # fmt: skip
-    columns = {"text": text_column, "label": label_column, "prompt": prompt_column, "completion": completion_column}
+    if resume and config is None and base is None and out is not None:
+        recorded = run_folder_of(Path(out)) / "run.yaml"
+        config = str(recorded) if recorded.is_file() else None
+    columns = named_columns(text_column, label_column, image_column, prompt_column, completion_column)
     run = read_run(
         config,
         {
@@ -58,7 +84,12 @@ def train(
         },
     )  # fmt: skip
     started = time.monotonic()
-    report = run_training(run)
+    try:
+        with Interrupt().listening() as interrupt:
+            report = run_training(run, resume=resume, interrupt=interrupt)
+    except Stopped as stop:
+        print(stop, file=sys.stderr)
+        raise typer.Exit(stop.exit_code) from None
     report["seconds"] = round(time.monotonic() - started, 1)
     if json_:
         print_json(report)
@@ -66,8 +97,13 @@ def train(
         _show(report)
 
 
-def run_training(run: RunFile) -> dict[str, object]:
+def run_training(run: RunFile, *, resume: bool = False, interrupt: Interrupt | None = None) -> dict[str, object]:
     """Check everything that can be checked without a model, then load, train, evaluate and save.
+
+    Args:
+        run: What to do.
+        resume: Go on with the run in the folder beside the adapter, if there is one.
+        interrupt: Says when to stop.
 
     Returns:
         What `train --json` prints.
@@ -77,6 +113,7 @@ def run_training(run: RunFile) -> dict[str, object]:
     from adapterhub_lite.plugins import Plugins
     from adapterhub_lite.registry import Registry
     from adapterhub_lite.storage import adapter_size, check_writable_target
+    from adapterhub_lite.training.layout import check_run_folder
 
     plugins = Plugins()
     registry = Registry(plugins)
@@ -88,18 +125,28 @@ def run_training(run: RunFile) -> dict[str, object]:
         )
     target = Path(run.out)
     check_writable_target(target)
+    run.training.check(held_out=run.eval_data is not None)
+    run_folder = run_folder_of(target)
+    check_run_folder(run_folder, resume=resume)
     if not plugins.observers("adapterhub_load_base"):
         resolve(run.base)
     dataset = load_data(run.data, run.task, columns=run.columns)
     held_out = None
     if run.eval_data is not None:
         held_out = load_data(run.eval_data, run.task, columns=run.columns, labels=dataset.labels or None)
+    say_columns(dataset.columns, run.data)
 
     from adapterhub_lite.base.precision import dtype_name
     from adapterhub_lite.engine import Engine
+    from adapterhub_lite.progress import Silent
+    from adapterhub_lite.training.processes import Processes
 
-    engine = Engine(plugins)
+    processes = Processes()
+    engine = Engine(plugins, None if processes.is_main else Silent())
     loaded = engine.load_base(run.base, quantization=run.quantize, dtype=run.dtype, device=run.device)
+    # "auto" depends on the machine: what it came to is what reproduces the run.
+    settled = run.model_copy(update={"dtype": dtype_name(loaded.dtype), "device": loaded.device.type})
+    interrupt = interrupt or Interrupt()
     adapter = engine.train(
         loaded,
         dataset,
@@ -109,11 +156,17 @@ def run_training(run: RunFile) -> dict[str, object]:
         config=run.training,
         max_length=run.max_length,
         pooling=run.pooling,
+        run_folder=run_folder,
+        resume=resume,
+        run_file=settled.to_yaml(),
+        interrupt=interrupt,
     )
-    # "auto" depends on the machine: what it came to is what reproduces the run.
-    settled = run.model_copy(update={"dtype": dtype_name(loaded.dtype), "device": loaded.device.type})
-    adapter.run_file = settled.to_yaml()
-    adapter.save(target)
+    if not processes.is_main:
+        processes.end()
+        raise typer.Exit  # the main process saves, and speaks
+    with interrupt.delayed():
+        adapter.save(target)
+    processes.end()
     return {
         "adapter": str(target),
         "strategy": run.strategy,
@@ -124,6 +177,7 @@ def run_training(run: RunFile) -> dict[str, object]:
         "size_bytes": adapter_size(target),
         "metrics": adapter.metrics,
         "training": adapter.training,
+        "run_folder": str(run_folder),
     }
 
 

@@ -15,21 +15,26 @@ def verify(
     base: BaseRef = None,
     device: Device = "auto",
     files_only: Annotated[bool, typer.Option("--files-only", help="Check the files alone; loads no model.")] = False,
+    key: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Check the signature with this public key (PEM), too.")
+    ] = None,
     json_: AsJson = False,
 ) -> None:
     """Check that an adapter is what was saved: its files, its base, and the outputs seen when it was saved.
 
     Exit code 0: everything holds. 1: something does not, and the last line says what.
     """
+    from adapterhub_lite.interchange.bundle import local
     from adapterhub_lite.storage.verify import verify_files
 
-    path = Path(adapter)
-    _, report = verify_files(path)
-    if report.ok and not files_only:  # a damaged adapter is told without importing anything heavy
-        from adapterhub_lite.cli.loading import open_engine
-        from adapterhub_lite.replay import verify_adapter
+    with local(Path(adapter)) as path:
+        _, report = verify_files(path, key=Path(key) if key is not None else None)
+        if report.ok and not files_only:  # a damaged adapter is told without importing anything heavy
+            from adapterhub_lite.cli.loading import open_engine
+            from adapterhub_lite.replay import verify_adapter
 
-        report = verify_adapter(open_engine(), path, base=base, device=device)
+            report = verify_adapter(open_engine(), path, base=base, device=device, files=report)
+    report.path = adapter
     if json_:
         print_json(report.to_json())
     else:

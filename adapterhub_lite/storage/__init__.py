@@ -5,6 +5,7 @@ from __future__ import annotations
 from adapterhub_lite.storage.commit import check_writable_target, commit_directory
 from adapterhub_lite.storage.compat import check_base
 from adapterhub_lite.storage.header import TensorInfo, check_tensors, read_header
+from adapterhub_lite.storage.history import KEEP
 from adapterhub_lite.storage.manifest import (
     SCHEMA_VERSION,
     BaseRecord,
@@ -30,6 +31,7 @@ from adapterhub_lite.storage.store import (
 
 __all__ = [
     "CONFIG",
+    "KEEP",
     "MANIFEST",
     "SCHEMA_VERSION",
     "TENSORS",

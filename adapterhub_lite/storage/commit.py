@@ -5,6 +5,7 @@ Names beside a target `NAME`, all hidden:
     .NAME.lock               held from before the staging directory is made until the old one is deleted; never removed
     .NAME.staging-<16 hex>   what is being written, or, after an exchange, the old directory on its way out
     .NAME.backup             the old directory between two renames, where directories cannot be exchanged
+    .NAME.history            earlier versions; see `history`
 
 Whoever holds the lock may delete every staging directory there is: its writer would hold the lock, so it is dead. A
 backup without a target is the last good version, and is put back; a backup beside a target has been replaced.
@@ -33,12 +34,19 @@ from adapterhub_lite.storage.occupant import refuse_irreplaceable, refuse_strang
 LOCK_TIMEOUT = 600.0  # seconds another writer may take before this one gives up
 
 
-def commit_directory(target: Path, write: Callable[[Path], None], *, last: str | None = None) -> None:
+def commit_directory(
+    target: Path,
+    write: Callable[[Path], None],
+    *,
+    last: str | None = None,
+    replacing: Callable[[Path], None] | None = None,
+) -> None:
     """Make `target` the directory that `write` fills, in one atomic and durable step.
 
     `write` gets an empty directory beside the target. The file named by `last` must be there afterwards and reaches
     the disk after all others; a non-empty target without a file of that name is a stranger's, and is not replaced.
     Without `last` any directory is replaced. A symbolic link is followed: what it leads to is replaced, not the link.
+    `replacing` is called with the resolved target, which is still as it was, when all else is ready.
 
     Raises:
         StorageError: where it cannot be written or is locked for long; the target is as it was before.
@@ -59,11 +67,49 @@ def commit_directory(target: Path, write: Callable[[Path], None], *, last: str |
                 if last is not None and not (staging / last).is_file():
                     raise StorageError(f"cannot save to {target}: its writer left out {last}; report this as a bug")
                 sync_tree(staging, last)
+                if replacing is not None:
+                    replacing(target)
                 _publish(staging, target)
             finally:
                 # A no-op after a first save. After an exchange this is the old directory, and what cannot be deleted
                 # now is swept by the next commit.
                 shutil.rmtree(staging, ignore_errors=True)
+    except OSError as error:
+        raise storage_error(error, target) from error
+
+
+def remove_directory(target: Path, retire: Callable[[Path], None]) -> None:
+    """Take the directory at `target`, a resolved path, away in one atomic and durable step.
+
+    `retire` is called with it first, while it is still there.
+
+    Raises:
+        StorageError: where it cannot be removed; it is as it was before.
+    """
+    with with_lock(target):
+        _recover(target)
+        _sweep(target)
+        retire(target)
+        gone = _staging_beside(target)
+        target.rename(gone)
+        try:
+            sync_directory(target.parent)
+        except OSError:
+            gone.rename(target)  # an error must mean that nothing has changed
+            raise
+        shutil.rmtree(gone, ignore_errors=True)
+
+
+@contextmanager
+def with_lock(target: Path) -> Iterator[None]:
+    """Hold the lock of `target`, a resolved path, for the length of a block.
+
+    Raises:
+        StorageError: where it is locked for long, and for every OSError of the block.
+    """
+    try:
+        with _locked(target):
+            yield
     except OSError as error:
         raise storage_error(error, target) from error
 

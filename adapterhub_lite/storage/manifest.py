@@ -11,15 +11,17 @@ import json
 import math
 import re
 from datetime import datetime, timedelta
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
 
 from adapterhub_lite.errors import AdapterCorruptError, StorageError
+from adapterhub_lite.names import QUANTIZATIONS
+from adapterhub_lite.storage.migrate import migrate
 from adapterhub_lite.storage.strict_json import parse_json
 
 SCHEMA_VERSION = 1
-MAX_MANIFEST_BYTES = 16 << 20
+MAX_MANIFEST_BYTES = 4 << 20
 
 _SEAL = "manifest_sha256"
 _OPENING = f'{{\n  "{_SEAL}": "'.encode()
@@ -45,6 +47,15 @@ def _is_utc(text: str) -> str:
     if datetime.fromisoformat(text).utcoffset() != timedelta(0):
         raise ValueError("must be in UTC, as in 2025-01-31T12:00:00+00:00")
     return text
+
+
+def _one_of(*choices: str) -> AfterValidator:
+    def check(text: str) -> str:
+        if text not in choices:
+            raise ValueError(f"must be one of {', '.join(choices)}")
+        return text
+
+    return AfterValidator(check)
 
 
 Json = Annotated[JsonValue, AfterValidator(_all_finite)]
@@ -82,8 +93,10 @@ class BaseRecord(Record):
     reference: str = Field(description="What the user named the base by: a hub id or a path.")
     revision: str | None = Field(description="Commit of the hub repository; None for a path.")
     fingerprint: Fingerprint = Field(description="What the base is, compared when the adapter is loaded.")
-    quantization: str = Field(description="How the base was quantized in training: none, nf4, fp4 or int8.")
-    dtype: str = Field(description="Dtype the base computed in.")
+    quantization: Annotated[str, _one_of(*QUANTIZATIONS)] = Field(description="How the base was quantized in training.")
+    dtype: Annotated[str, _one_of("float32", "bfloat16", "float16", "float64")] = Field(
+        description="Dtype the base computed in."
+    )
     parameters: int = Field(ge=0, description="Number of parameters of the base.")
 
 
@@ -94,6 +107,14 @@ class TaskRecord(Record):
     labels: list[str] = Field(description="Names of the classes in the order of the outputs; empty without classes.")
     columns: dict[str, str] = Field(description="Column of the data that played each role.")
     preprocessing: dict[str, Json] = Field(description="How inputs were prepared: max_length, pooling, chat template.")
+
+    @model_validator(mode="after")
+    def _labels_fit(self) -> Self:
+        if len(set(self.labels)) != len(self.labels) or not all(self.labels):
+            raise ValueError("labels must be different and not empty")
+        if (self.name == "causal-lm") == bool(self.labels):
+            raise ValueError(f"{len(self.labels)} labels for task {self.name[:40]!r}")
+        return self
 
 
 class DataRecord(Record):
@@ -116,6 +137,12 @@ class ProbeRecord(Record):
 
     inputs: list[Json] = Field(description="Inputs as a user would give them.")
     outputs: list[list[Finite]] = Field(description="One row of outputs for each input.")
+
+    @model_validator(mode="after")
+    def _one_row_each(self) -> Self:
+        if len(self.inputs) != len(self.outputs):
+            raise ValueError(f"{len(self.inputs)} inputs but {len(self.outputs)} rows of outputs")
+        return self
 
 
 class Manifest(Record):
@@ -173,6 +200,7 @@ def decode_manifest(data: bytes, where: str) -> Manifest:
             f"{where}: not as it was saved (its own {_SEAL} does not match); save the adapter again or fetch it anew"
         )
     del document[_SEAL]
+    document = migrate(document, SCHEMA_VERSION, where)
     try:
         return Manifest.model_validate(document, strict=True)
     except (ValidationError, RecursionError) as error:

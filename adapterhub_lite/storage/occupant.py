@@ -7,7 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from adapterhub_lite.errors import AdapterCorruptError, StorageError
-from adapterhub_lite.storage.layout import CONFIG, MANIFEST, TENSORS
+from adapterhub_lite.storage.layout import CONFIG, MANIFEST, SIGNATURE, TENSORS
 from adapterhub_lite.storage.manifest import MAX_MANIFEST_BYTES, decode_manifest
 from adapterhub_lite.storage.plain import read_plain
 
@@ -47,7 +47,7 @@ def refuse_strangers(target: Path) -> None:
     """
     if not (target / MANIFEST).is_file():
         return
-    known = {MANIFEST, CONFIG, TENSORS} | _LITTER
+    known = {MANIFEST, CONFIG, TENSORS, SIGNATURE} | _LITTER
     with suppress(AdapterCorruptError):  # a damaged adapter may be replaced; the usual names are known anyway
         known |= set(decode_manifest(read_plain(target / MANIFEST, MAX_MANIFEST_BYTES), str(target)).files)
     strangers = sorted(entry.name for entry in target.iterdir() if entry.name not in known or entry.is_dir())

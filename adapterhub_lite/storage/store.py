@@ -8,17 +8,20 @@ import json
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from pydantic import JsonValue
 
 from adapterhub_lite.errors import AdapterCorruptError, AdapterHubError, StorageError
+from adapterhub_lite.storage.code import refuse_code
 from adapterhub_lite.storage.commit import commit_directory, resolve
 from adapterhub_lite.storage.find import find_adapter, identity, plain_files
 from adapterhub_lite.storage.finite import check_finite
 from adapterhub_lite.storage.header import TensorInfo, header_of, parse_header
-from adapterhub_lite.storage.layout import CONFIG, MANIFEST, TENSORS, is_file_name, is_pickle
+from adapterhub_lite.storage.history import KEEP, record
+from adapterhub_lite.storage.layout import CONFIG, MANIFEST, SIGNATURE, TENSORS, case_clash, is_file_name, is_pickle
 from adapterhub_lite.storage.manifest import (
     MAX_MANIFEST_BYTES,
     FileRecord,
@@ -42,7 +45,7 @@ __all__ = [
     "write_adapter",
 ]
 
-MAX_CONFIG_BYTES = 16 << 20
+MAX_CONFIG_BYTES = 8 << 20
 _ATTEMPTS = 20  # at reading an adapter that is replaced again and again meanwhile
 _NO_EXTRA: Mapping[str, bytes] = {}
 
@@ -67,17 +70,26 @@ def write_adapter(
     config: Mapping[str, JsonValue],
     manifest: Manifest,
     extra: Mapping[str, bytes] = _NO_EXTRA,
+    keep: int = KEEP,
 ) -> Manifest:
     """Save an adapter at `target`, replacing one that is there, and return the manifest with its files filled in.
+
+    The one that was there becomes a version in its history, of which the newest `keep` are kept.
 
     Raises:
         StorageError: where it cannot be written; what was there before is untouched.
         AdapterCorruptError: where `tensors` are no safetensors bytes.
     """
     for name in extra:
-        if not is_file_name(name) or name in (MANIFEST, CONFIG, TENSORS):
+        if not is_file_name(name) or name in (MANIFEST, CONFIG, TENSORS, SIGNATURE):
             raise StorageError(f"cannot save {name!r} in an adapter: not a plain file name, or one that is taken")
+    clash = case_clash({MANIFEST, CONFIG, TENSORS, *extra})
+    if clash is not None:
+        raise StorageError(
+            f"cannot save {clash!r} in an adapter: it has a file of that name but for upper and lower case"
+        )
     header_of(tensors, Path(target, TENSORS))  # never save what could not be loaded
+    refuse_code(config, str(Path(target, CONFIG)))
     try:
         encoded = json.dumps(dict(config), indent=2, sort_keys=True, allow_nan=False).encode() + b"\n"
     except (TypeError, ValueError, RecursionError) as error:
@@ -95,7 +107,7 @@ def write_adapter(
             (folder / name).write_bytes(data)
         (folder / MANIFEST).write_bytes(sealed)
 
-    commit_directory(target, write, last=MANIFEST)
+    commit_directory(target, write, last=MANIFEST, replacing=partial(record, keep=keep))
     return complete
 
 
@@ -127,14 +139,14 @@ def read_tensor_bytes(stored: StoredAdapter) -> bytes:
         AdapterCorruptError: where they are no longer what the manifest says, for instance because the adapter was
             replaced meanwhile; `open_adapter` reads both together.
     """
-    record = stored.manifest.files[TENSORS]
+    expected = stored.manifest.files[TENSORS]
     with open_plain(stored.tensors) as file:
         size = size_of(file)
-        data = read_exactly(file, record.size, stored.tensors) if size == record.size else b""
+        data = read_exactly(file, expected.size, stored.tensors) if size == expected.size else b""
     # The header is compared too: it was read from the file at another moment than these bytes.
     if (
-        size != record.size
-        or hashlib.sha256(data).hexdigest() != record.sha256
+        size != expected.size
+        or hashlib.sha256(data).hexdigest() != expected.sha256
         or header_of(data, stored.tensors) != stored.header
     ):
         raise AdapterCorruptError(f"{stored.tensors}: changed since the adapter was opened; open it again")
@@ -179,25 +191,47 @@ def _read_once(path: Path, with_tensors: bool) -> tuple[StoredAdapter, bytes]:
     for name in (CONFIG, TENSORS):
         if name not in manifest.files:
             raise AdapterCorruptError(f"{where}: lists no {name}; save the adapter again or fetch it anew")
+    clash = case_clash({MANIFEST, *manifest.files})
+    if clash is not None:
+        raise AdapterCorruptError(f"{where}: {clash[:120]!r} is listed twice but for upper and lower case")
     header: dict[str, TensorInfo] = {}
-    for name, record in manifest.files.items():
-        if not is_file_name(name) or name == MANIFEST:
+    payload = b""
+    for name, file_record in manifest.files.items():
+        if not is_file_name(name) or name in (MANIFEST, SIGNATURE):
             raise AdapterCorruptError(f"{where}: lists {name[:120]!r}, which is no name for an adapter's file")
         with open_plain(folder / name) as file:
-            _check_file(folder / name, size_of(file), sha256_of(file, folder / name), record)
+            if name == TENSORS and with_tensors:
+                _compare(folder / name, size_of(file), file_record.sha256, file_record)  # before so much is read
+                payload = read_exactly(file, file_record.size, folder / name)
+                _compare(folder / name, len(payload), hashlib.sha256(payload).hexdigest(), file_record)
+                header = header_of(payload, folder / name)
+                continue
+            check_file(folder / name, file, file_record)
             if name == TENSORS:  # from the file just hashed, not from one opened anew
                 file.seek(0)
-                header = parse_header(file, record.size, folder / name)
+                header = parse_header(file, file_record.size, folder / name)
     data = read_plain(folder / CONFIG, MAX_CONFIG_BYTES)
-    _check_file(folder / CONFIG, len(data), hashlib.sha256(data).hexdigest(), manifest.files[CONFIG])
+    _compare(folder / CONFIG, len(data), hashlib.sha256(data).hexdigest(), manifest.files[CONFIG])
     config = parse_json(data, str(folder / CONFIG))
     if not isinstance(config, dict):
         raise AdapterCorruptError(f"{folder / CONFIG}: not a JSON object; save the adapter again or fetch it anew")
+    refuse_code(config, str(folder / CONFIG))
     stored = StoredAdapter(path=path, manifest=manifest, config=config, tensors=folder / TENSORS, header=header)
-    return stored, read_tensor_bytes(stored) if with_tensors else b""
+    return stored, payload
 
 
-def _check_file(path: Path, size: int, sha256: str, record: FileRecord) -> None:
+def check_file(path: Path, file: BinaryIO, record: FileRecord) -> None:
+    """Check the size and SHA-256 of an open file that stands at its beginning.
+
+    Raises:
+        AdapterCorruptError: naming `path`.
+    """
+    # The size first, so that nobody is made to read more than was promised.
+    _compare(path, size_of(file), record.sha256, record)
+    _compare(path, record.size, sha256_of(file, path), record)
+
+
+def _compare(path: Path, size: int, sha256: str, record: FileRecord) -> None:
     if size != record.size:
         raise AdapterCorruptError(
             f"{path}: {size} bytes where {record.size} were saved; save the adapter again or fetch it anew"

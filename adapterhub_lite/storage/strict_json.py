@@ -8,6 +8,10 @@ from typing import Any
 
 from adapterhub_lite.errors import AdapterCorruptError
 
+# What bounds the memory a document takes once parsed: a few bytes of text can be a list or dict of hundreds. This is
+# room for the header of 100,000 tensors.
+_MOST = ((b"{", 150_000), (b"[", 400_000), (b",", 1_000_000))
+
 
 def parse_json(data: bytes, where: str) -> Any:
     """Parse `data` and return what it holds; two readers can never disagree on what a document that passes means.
@@ -15,6 +19,9 @@ def parse_json(data: bytes, where: str) -> Any:
     Raises:
         AdapterCorruptError: naming `where` and the reason.
     """
+    for sign, most in _MOST:
+        if data.count(sign) > most:
+            raise AdapterCorruptError(f"{where}: JSON with over {most:,} of '{sign.decode()}'; fetch the adapter anew")
     try:
         # Decoded here because json.loads guesses UTF-16 and UTF-32 when it is given bytes.
         return json.loads(

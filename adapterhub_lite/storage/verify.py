@@ -60,8 +60,8 @@ class Verification:
         }
 
 
-def verify_files(path: Path) -> tuple[StoredAdapter | None, Verification]:
-    """Check hashes, manifest, header and numbers of the adapter at `path`.
+def verify_files(path: Path, key: Path | None = None) -> tuple[StoredAdapter | None, Verification]:
+    """Check hashes, manifest, header and numbers of the adapter at `path`; with a public `key` its signature, too.
 
     Returns:
         The adapter, or None where it is damaged, and the report; a path without an adapter is reported, too.
@@ -83,4 +83,8 @@ def verify_files(path: Path) -> tuple[StoredAdapter | None, Verification]:
 
     report.run("files", files)
     report.run("tensors", numbers)
+    if key is not None:
+        from adapterhub_lite.interchange.signing import verify_signature
+
+        report.run("signature", lambda: ("passed", verify_signature(path, key)))
     return (found[0] if report.ok else None), report

@@ -127,5 +127,6 @@ def attach(base: Base, task: Task, provided: Provided, strategy: Strategy, confi
         raise
     if head is not None:
         head.to(base.device)
+    base.model.eval()  # modules that the strategy made are born in training mode, their dropout on
     base.active = view
     return Attachment(base, task, view, provided, strategy, config, parameters, head)

@@ -12,6 +12,7 @@ from adapterhub_lite.api import ModelMap
 from adapterhub_lite.base.loading import Base
 from adapterhub_lite.data.dataset import Dataset
 from adapterhub_lite.errors import AdapterCorruptError
+from adapterhub_lite.names import POOLINGS
 
 
 @dataclass(frozen=True)
@@ -37,9 +38,15 @@ class Preprocessing:
             AdapterCorruptError: a key or a kind of value that was never written.
         """
         length, pooling, form = (record.get(name) for name in ("max_length", "pooling", "form"))
-        whole = isinstance(length, int | None) and isinstance(pooling, str | None) and isinstance(form, str | None)
-        if set(record) - {"max_length", "pooling", "form"} or not whole:
-            raise AdapterCorruptError(f"adapterhub.json: task.preprocessing is not understood: {dict(record)}")
+        understood = (
+            (length is None or (type(length) is int and length >= 2))
+            and pooling in (None, "spatial", *POOLINGS)
+            and form in (None, "text", "completion", "chat")
+        )
+        if set(record) - {"max_length", "pooling", "form"} or not understood:
+            raise AdapterCorruptError(
+                f"adapterhub.json: task.preprocessing is not understood: {str(dict(record))[:200]}"
+            )
         return cls(length, pooling, form)
 
 

@@ -42,7 +42,7 @@ _HOME = {
     "tiny_base": "models",
     "tiny_tokenizer": "tokenizer",
 }
-__all__ = ["KIT_VERSION", "CheckResult", *sorted(_HOME)]  # noqa: PLE0604
+__all__ = ["KIT_VERSION", "CheckResult", *sorted(_HOME)]
 
 
 def __getattr__(name: str) -> Any:

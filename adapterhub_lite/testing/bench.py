@@ -16,7 +16,6 @@ from adapterhub_lite.adapter import Adapter
 from adapterhub_lite.api import FeatureProblem, Solver, StrategyConfig, StrategySpec, hookimpl
 from adapterhub_lite.base.loading import Base
 from adapterhub_lite.base.modelmap import backbone
-from adapterhub_lite.base.swaps import DataSwap
 from adapterhub_lite.base.view import ModelView
 from adapterhub_lite.engine import Engine, preprocessing_for
 from adapterhub_lite.errors import NotSupportedError
@@ -29,7 +28,7 @@ from adapterhub_lite.tasks.task import Task
 from adapterhub_lite.testing.models import TinyModel
 from adapterhub_lite.testing.series import SeriesClassification
 from adapterhub_lite.training.config import TrainConfig
-from adapterhub_lite.training.loop import fit
+from adapterhub_lite.training.loop import Training
 from adapterhub_lite.training.observers import Observers
 
 RATE = 1e-2
@@ -73,7 +72,7 @@ class Bench:
             self.attach(self.base())
         except NotSupportedError as error:
             return str(error)
-        except Exception:  # a crash is for the checks to report
+        except (Exception, SystemExit):  # a crash is for the checks to report
             return None
         return None
 
@@ -136,7 +135,7 @@ class Bench:
         rate = max(RATE, self.spec.learning_rate)
         config = TrainConfig(steps=steps, batch_size=8, learning_rate=rate, schedule="constant", warmup=0, seed=seed)
         torch.manual_seed(seed)
-        fit(attachment, encoded, config, Silent(), Observers(None))
+        Training(attachment, encoded, config, Silent(), Observers(None)).run()
 
     def loss(self, attachment: Attachment) -> float:
         """Mean loss over the problem, in evaluation mode."""
@@ -201,10 +200,7 @@ def merge(attachment: Attachment) -> None:
     base.activate(view)
     with torch.no_grad():
         attachment.strategy.merge(view, attachment.config, dict(attachment.parameters))  # type: ignore[attr-defined]
-    for swap in reversed(view._log):
-        if not isinstance(swap, DataSwap):
-            swap.unmount()
-    view.forget()
+    view.settle()
     base.active = None
 
 
@@ -234,5 +230,6 @@ def _attach_without_task(
     except BaseException:
         view.unmount()
         raise
+    base.model.eval()
     base.active = view
     return Attachment(base, task, view, provided, strategy, config, parameters, head)

@@ -28,7 +28,7 @@ def demand(condition: bool, message: str) -> None:
 
 
 def always(bench: Bench) -> str | None:
-    """The check applies to every strategy and model."""
+    """Always."""
     return None
 
 
@@ -46,6 +46,11 @@ class Check:
     def name(self) -> str:
         """The function's name."""
         return self.function.__name__
+
+    @property
+    def condition(self) -> str:
+        """When it applies: the first line of the predicate's docstring."""
+        return (self.when.__doc__ or "").strip().partition("\n")[0]
 
     @property
     def demand(self) -> str:

@@ -25,7 +25,9 @@ def _variants(config: StrategyConfig) -> Iterator[StrategyConfig]:
         value = getattr(config, name)
         if isinstance(value, bool) or not isinstance(value, int | float | None):
             continue
-        others = [1, 2] if value is None else [value + 1, value - 1] if isinstance(value, int) else [value * 2, value / 2]
+        others = (
+            [1, 2] if value is None else [value + 1, value - 1] if isinstance(value, int) else [value * 2, value / 2]
+        )
         for other in others:
             try:
                 yield type(config).model_validate({**config.model_dump(), name: other})

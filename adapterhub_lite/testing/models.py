@@ -108,7 +108,9 @@ def _series() -> tuple[Any, Any]:
 
 TINY_MODELS: tuple[TinyModel, ...] = (
     TinyModel("encoder", "BERT-like, for text classification", _encoder, problems.texts),
-    TinyModel("decoder", "Llama-like: grouped-query attention, rotary positions, tied head", _decoder, problems.completions),
+    TinyModel(
+        "decoder", "Llama-like: grouped-query attention, rotary positions, tied head", _decoder, problems.completions
+    ),
     TinyModel("conv1d", "GPT-2-like: Conv1D weights, absolute positions", _conv1d, problems.completions),
     TinyModel("vision", "ViT with its PIL image processor", _vision, problems.images),
     TinyModel("series", "PatchTST, on raw outputs: there is no task for series yet", _series, problems.series),

@@ -25,13 +25,13 @@ class _Gate(nn.Module):
         return torch.tanh(hidden * self.factor)
 
 
-class _OddConfig(PretrainedConfig):
+class _OddConfig(PretrainedConfig):  # type: ignore[misc]
     model_type = "adapterhub_odd"
     hidden_size = HIDDEN
     vocab_size = vocabulary_size()
 
 
-class _OddModel(PreTrainedModel):
+class _OddModel(PreTrainedModel):  # type: ignore[misc]
     config_class = _OddConfig
     main_input_name = "input_ids"
 

@@ -63,7 +63,7 @@ class BoundCheck:
             self()
         except SkipTest as skipped:
             status, message = "skipped", str(skipped)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             what = str(error) if isinstance(error, CheckFailed) else f"{type(error).__name__}: {error}"
             message = " ".join(what.split())
             status = "failed"
@@ -113,7 +113,9 @@ def bound_checks(
     ids = {name for each in bound for name in (each.id, each.check.name)}
     for name, reason in expected.items():
         if name not in ids:
-            raise ConfigError(f"expected failure '{name}' is no check; write it as 'check_padding' or 'check_padding[encoder]'")
+            raise ConfigError(
+                f"expected failure '{name}' is no check; write it as 'check_padding' or 'check_padding[encoder]'"
+            )
         if not reason.strip():
             raise ConfigError(f"expected failure '{name}' has no reason; say why it fails")
     yield from (each for each in bound if checks is None or each.check.name in checks)
@@ -164,6 +166,7 @@ def _surroundings_restored() -> Iterator[None]:
             # What libraries say of one another is not what is checked here.
             warnings.simplefilter("ignore")
             transformers_logging.set_verbosity_error()
+            torch.set_num_threads(1)  # more only get in each other's way on models this small
             yield
     finally:
         transformers_logging.set_verbosity(verbosity)

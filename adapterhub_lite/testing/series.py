@@ -24,7 +24,7 @@ class SeriesClassification:
     higher_is_better = True
 
     def __init__(self) -> None:
-        self.labels = CLASSES
+        self.labels: tuple[str, ...] = CLASSES
         self.preprocessing = Preprocessing(pooling="mean")
 
     def head(self, model_map: ModelMap) -> nn.Linear | None:

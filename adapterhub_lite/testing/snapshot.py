@@ -50,4 +50,4 @@ def differences(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
 def digest(tensor: Tensor) -> str:
     """Type, shape and a hash of the bytes."""
     raw = tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy()
-    return f"{tensor.dtype} {tuple(tensor.shape)} {hashlib.blake2b(raw, digest_size=16).hexdigest()}"
+    return f"{tensor.dtype} {tuple(tensor.shape)} {hashlib.blake2b(raw.tobytes(), digest_size=16).hexdigest()}"

@@ -28,7 +28,7 @@ def function_tables() -> dict[str, Any]:
             if name.partition(".")[0] not in LIBRARIES or not isinstance(module, types.ModuleType):
                 continue
             for attribute, value in list(vars(module).items()):
-                if isinstance(value, _FUNCTIONS) or isinstance(value, type):
+                if isinstance(value, (*_FUNCTIONS, type)):
                     found[f"{name}.{attribute}"] = value
                 if isinstance(value, type) and value.__module__ == name:
                     found |= {f"{name}.{attribute}.{k}": v for k, v in vars(value).items() if isinstance(v, _METHODS)}
@@ -63,8 +63,9 @@ def _same(old: Any, new: Any) -> bool:
     code = _code(new)
     if code is None:
         return False
+    theirs = Path(code.co_filename).is_relative_to(_TORCH)
     wraps = getattr(getattr(new, "__func__", new), "__wrapped__", None) is getattr(old, "__func__", old)
-    return code is _code(old) or (wraps and Path(code.co_filename).is_relative_to(_TORCH))
+    return code is _code(old) or (theirs and (wraps or isinstance(new, property)))
 
 
 def _code(value: Any) -> types.CodeType | None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-WORDS = (
-    "one two three four five six seven eight nine ten good bad fine poor warm cold card bank bill money time day "
-    "week year room door road tree bird fish is was the a of to and in my it"
-).split()
+WORDS = [
+    "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "good", "bad", "fine",
+    "poor", "warm", "cold", "card", "bank", "bill", "money", "time", "day", "week", "year", "room", "door",
+    "road", "tree", "bird", "fish", "is", "was", "the", "a", "of", "to", "and", "in", "my", "it",
+]  # fmt: skip
 SPECIAL = ["<pad>", "<unk>", "<s>", "</s>"]
 PAD, START, END = 0, 2, 3
 MAX_LENGTH = 48

@@ -1,1 +1,1 @@
-"""Training: the options of a run, the order of its batches, and the loop."""
+"""Training: the options of a run, the order of its batches, the loop, and the folder in which nothing is lost."""

@@ -6,6 +6,17 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from adapterhub_lite.errors import ConfigError
+
+Optimizer = Literal["adamw", "adamw_8bit", "paged_adamw", "paged_adamw_8bit"]
+Schedule = Literal[
+    "linear", "cosine", "constant", "cosine_with_restarts", "cosine_with_min_lr", "polynomial", "inverse_sqrt",
+    "warmup_stable_decay",
+]  # fmt: skip
+
+KEEPS_NO_RESULT = frozenset({"checkpoint_every", "keep_checkpoints"})
+"""Options that change no number of a run, and may be other ones when it is resumed."""
+
 
 class TrainConfig(BaseModel):
     """How to train; the defaults suit a few thousand examples."""
@@ -19,9 +30,27 @@ class TrainConfig(BaseModel):
         None, ge=1, description="Examples computed at once; smaller saves memory and changes no result."
     )
     learning_rate: float | None = Field(None, gt=0, description="Peak learning rate; the strategy's own by default.")
-    schedule: Literal["linear", "cosine", "constant"] = Field("linear", description="Decay after the warm-up.")
+    optimizer: Optimizer = Field("adamw", description="AdamW, or one of bitsandbytes that keeps less on the GPU.")
+    schedule: Schedule = Field("linear", description="How the learning rate goes down after the warm-up.")
     warmup: float = Field(0.06, ge=0, lt=1, description="Share of the steps in which the learning rate rises.")
     weight_decay: float = Field(0.01, ge=0, description="AdamW's decay of matrices; never of biases and norms.")
     clip: float = Field(1.0, gt=0, description="Largest norm of the gradient.")
     seed: int = Field(0, ge=0, description="Of initialisation, order and dropout.")
     activation_checkpointing: bool = Field(False, description="Recompute activations: less memory, a third more time.")
+    eval_every: int | None = Field(
+        None, ge=1, description="Score the held-out data every so many steps, and keep the best adapter."
+    )
+    patience: int | None = Field(None, ge=1, description="Stop after so many evaluations without a better one.")
+    checkpoint_every: int | None = Field(None, ge=1, description="Commit a checkpoint every so many steps.")
+    keep_checkpoints: int = Field(2, ge=1, description="Newest checkpoints to keep; the best one is kept as well.")
+
+    def check(self, *, held_out: bool) -> None:
+        """Refuse options that make no sense together.
+
+        Raises:
+            ConfigError: naming them.
+        """
+        if self.eval_every is not None and not held_out:
+            raise ConfigError("--eval-every needs held-out data; give it with --eval-data")
+        if self.patience is not None and self.eval_every is None:
+            raise ConfigError("--patience counts evaluations; say how often to evaluate with --eval-every")

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from adapterhub_lite.api import Solver
 from adapterhub_lite.base.loading import Base
 from adapterhub_lite.data.batches import length_batches
-from adapterhub_lite.errors import DataError
+from adapterhub_lite.errors import DataError, TrainingError
 from adapterhub_lite.features.store import encode_features
 from adapterhub_lite.progress import Progress
 from adapterhub_lite.tasks.attachment import Attachment
 from adapterhub_lite.tasks.task import Batch, Encoded, Task
+from adapterhub_lite.training.memory import free, is_out_of_memory, need
 
 EXAMPLES_AT_ONCE = 32
 TEXTS_AT_ONCE = 8
@@ -30,11 +32,9 @@ def predict_logits(attachment: Attachment, data: Encoded, progress: Progress) ->
         return result
     parts: list[tuple[int, Tensor]] = []
     lengths = [example.length for example in data.examples]
-    attachment.base.model.eval()
-    with progress.bar("predicting", len(lengths), "examples") as bar, torch.no_grad():
-        for rows in length_batches(lengths, EXAMPLES_AT_ONCE):
-            batch = attachment.task.collate([data.examples[row] for row in rows], attachment.base)
-            logits, _ = attachment.logits({key: value.to(attachment.base.device) for key, value in batch.items()})
+    work = _batches(attachment.base, attachment.task, attachment.logits, data, EXAMPLES_AT_ONCE)
+    with progress.bar("predicting", len(lengths), "examples") as bar, evaluating(attachment.base.model):
+        for rows, logits, _ in work:
             parts += zip(rows, logits.float().cpu(), strict=True)
             bar.advance(len(rows))
     return torch.stack([logits for _, logits in sorted(parts, key=lambda part: part[0])])
@@ -69,15 +69,52 @@ def score_language_model(
         progress: Shows the work.
     """
     total, count = 0.0, 0
-    base.model.eval()
-    lengths = [example.length for example in data.examples]
-    with progress.bar("evaluating", len(lengths), "examples") as bar, torch.no_grad():
-        for rows in length_batches(lengths, TEXTS_AT_ONCE):
-            batch = task.collate([data.examples[row] for row in rows], base)
-            logits, targets = run({key: value.to(base.device) for key, value in batch.items()})
+    with progress.bar("evaluating", len(data.examples), "examples") as bar, evaluating(base.model):
+        for rows, logits, targets in _batches(base, task, run, data, TEXTS_AT_ONCE):
             assert targets is not None
             total += float(functional.cross_entropy(logits, targets, reduction="sum"))
             count += targets.numel()
             bar.advance(len(rows))
     nothing = torch.empty(0)
     return task.metrics(nothing, nothing, total / count)
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Neither dropout nor gradients for the length of a `with` block; each module is in its own mode again afterwards."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
+
+
+def _batches(
+    base: Base, task: Task, run: Callable[[Batch], tuple[Tensor, Tensor | None]], data: Encoded, size: int
+) -> Iterator[tuple[list[int], Tensor, Tensor | None]]:
+    """Run all examples, longest first: rows, logits and targets of each batch. Batches that do not fit are cut in two."""
+    waiting = length_batches([example.length for example in data.examples], size)[::-1]
+    while waiting:
+        rows = waiting.pop()
+        try:
+            batch = task.collate([data.examples[row] for row in rows], base)
+            logits, targets = run({key: value.to(base.device) for key, value in batch.items()})
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            if len(rows) == 1:
+                raise TrainingError(
+                    f"out of memory in evaluation with a single example of length {data.examples[rows[0]].length}"
+                    f"{need(error, base.device)}; use a shorter --max-length, --quantize nf4, or a smaller base"
+                ) from error
+            cut = True
+        else:
+            cut = False
+            yield rows, logits, targets
+        if cut:  # outside the except block, where the error would keep the activations alive
+            free(base.device)
+            half = len(rows) // 2
+            waiting += [rows[half:], rows[:half]]

@@ -1,181 +1,249 @@
-"""The training loop: AdamW on what the strategy names, with the batch size that was asked for whatever fits in memory."""
+"""The training loop. A run is a list of steps; whatever happens happens between two of them.
+
+A step takes its rows from the seed and its number, puts the gradient of their mean loss into the parameters in pieces
+that fit, clips it, and updates. Then, where they are due: evaluate, commit a checkpoint, stop. What a run needs to go on
+after a step is the adapter, the optimizer, the random streams and `State`; a checkpoint holds exactly these.
+"""
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import math
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from contextlib import nullcontext
 from typing import Any
 
-import torch
-from torch import nn
-from torch.nn import functional
+from torch import Tensor, nn
 
 from adapterhub_lite.api import Run
 from adapterhub_lite.base.recompute import activation_checkpointing
-from adapterhub_lite.data.batches import epoch_batches
 from adapterhub_lite.errors import TrainingError
-from adapterhub_lite.progress import Progress
+from adapterhub_lite.progress import Bar, Progress
 from adapterhub_lite.tasks.attachment import Attachment
-from adapterhub_lite.tasks.task import Encoded, Example
+from adapterhub_lite.tasks.task import Encoded
+from adapterhub_lite.training.checkpoint import part, under
 from adapterhub_lite.training.config import TrainConfig
+from adapterhub_lite.training.evaluate import score
+from adapterhub_lite.training.interrupt import Interrupt, Stopped
 from adapterhub_lite.training.observers import Observers
+from adapterhub_lite.training.optimizer import learning_rates, make_optimizer, optimizer_state, set_optimizer_state
+from adapterhub_lite.training.order import Order
+from adapterhub_lite.training.processes import Processes
+from adapterhub_lite.training.randomness import random_state, restored, set_random_state
+from adapterhub_lite.training.runfolder import RunFolder
+from adapterhub_lite.training.state import State, TrainReport
+from adapterhub_lite.training.step import accumulate, apply, refuse_broken
 
 BAD_STEPS_IN_A_ROW = 3
 
 
-@dataclass
-class TrainReport:
-    """What happened in a run."""
+class Training:
+    """One run of the loop on an attachment, which is trained in place.
 
-    steps: int = 0
-    skipped: int = 0
-    """Steps not applied because loss or gradient was not finite."""
-    micro_batch_size: int = 0
-    """What was computed at once in the end."""
-    seconds: float = 0.0
-    losses: list[float] = field(default_factory=list)
-    """Mean loss of each step, per target."""
-    stopped: str | None = None
-    """Why an observer ended the run early."""
+    Args:
+        attachment: What trains.
+        data: What it learns from.
+        config: How.
+        progress: Where to show it.
+        observers: Plug-ins that look on.
+        held_out: What it is scored on every `config.eval_every` steps.
+        folder: Where log and checkpoints go, if anywhere.
+        interrupt: Says when to stop.
+        processes: Those that train together.
+    """
+
+    def __init__(
+        self,
+        attachment: Attachment,
+        data: Encoded,
+        config: TrainConfig,
+        progress: Progress,
+        observers: Observers,
+        *,
+        held_out: Encoded | None = None,
+        folder: RunFolder | None = None,
+        interrupt: Interrupt | None = None,
+        processes: Processes | None = None,
+    ):
+        self.attachment, self.data, self.config, self.held_out = attachment, data, config, held_out
+        self.progress, self.observers, self.folder = progress, observers, folder
+        self.interrupt = interrupt or Interrupt()
+        self.processes = processes or Processes()
+        self.device = attachment.base.device
+        self.tensors = attachment.tensors
+        self.parameters = [p for p in self.tensors.values() if p.requires_grad]
+        rate = config.learning_rate or attachment.provided.spec.learning_rate
+        self.optimizer = make_optimizer(self.parameters, config, rate)
+        self.order = Order([example.length for example in data.examples], config)
+        self.rate_at = learning_rates(config, rate, self.order.total)
+        self.state = State(micro_batch_size=min(config.micro_batch_size or config.batch_size, config.batch_size))
+        self.report = TrainReport(self.state)
+        self.best: dict[str, Tensor] | None = None
+        self.committed: State | None = None
+        self.observed = Run(
+            attachment.provided.spec.name, attachment.task.name, attachment.base.reference, self.order.total,
+            config.model_dump(), stop=lambda reason: setattr(self.state, "stopped", reason),
+        )  # fmt: skip
+
+    def run(self) -> TrainReport:
+        """Train to the end, or until something asks to stop; the adapter is then the best one where there are evaluations.
+
+        Raises:
+            TrainingError: loss or gradient is not finite three steps in a row, or a single example does not fit.
+            ConfigError: the run to be resumed is another one.
+            Stopped: a signal came; a checkpoint is committed if there is a folder.
+        """
+        started, error = time.monotonic(), None
+        self.processes.start_equal(self.tensors)
+        self._resume()
+        self.observers.notify("adapterhub_train_start", {"run": self.observed})
+        try:
+            recompute = activation_checkpointing(self.attachment.base.model, self.config.activation_checkpointing)
+            with self.interrupt.delayed(), recompute, self.attachment.training():
+                with self.progress.bar("training", self.order.total - self.state.step, "steps") as bar:
+                    self._steps(bar)
+                self._commit()
+        except BaseException as raised:
+            error = raised
+            raise
+        finally:
+            self.optimizer.zero_grad(set_to_none=True)
+            self.report.seconds = time.monotonic() - started
+            self.observers.notify("adapterhub_train_end", {"run": self.observed, "error": error})
+        refuse_broken(self.tensors)
+        if self.best is not None and self.state.best_step != self.state.step:
+            self.progress.say(f"keeping the adapter of step {self.state.best_step}, which scored best")
+            self.attachment.load_tensors(self.best)
+        return self.report
+
+    def _steps(self, bar: Bar) -> None:
+        state, config = self.state, self.config
+        try:
+            while True:
+                improved = False
+                if config.eval_every and state.step % config.eval_every == 0 and state.evaluated < state.step:
+                    improved = self._evaluate()
+                if improved or (config.checkpoint_every and state.step % config.checkpoint_every == 0 and state.step):
+                    self._commit()
+                if state.step >= self.order.total or state.stopped is not None:
+                    return
+                self.interrupt.received = self.processes.largest(self.interrupt.received or 0, self.device) or None
+                self.interrupt.check()
+                self._step(bar)
+        except Stopped as stop:
+            self._commit()
+            self._tell(f"{stop} after step {state.step} of {self.order.total}; go on with --resume")
+            raise
+
+    def _step(self, bar: Bar) -> None:
+        state, step = self.state, self.state.step + 1
+        rows = self.order.rows(step)
+        examples = [self.data.examples[row] for row in rows]
+        weight = sum(example.weight for example in examples)
+        share = self.processes.share(examples)
+        loss, state.micro_batch_size = accumulate(
+            self.attachment, self.parameters, share, weight, state.micro_batch_size, self._tell
+        )
+        (loss,) = self.processes.add(loss, device=self.device)
+        self.processes.add_gradients(self.parameters)
+        norm = float(nn.utils.clip_grad_norm_(self.parameters, self.config.clip))
+        rate = self.rate_at(step)
+        applied = math.isfinite(loss) and math.isfinite(norm)
+        if applied:
+            for group in self.optimizer.param_groups:
+                group["lr"] = rate
+            apply(self.optimizer, state.step - state.skipped, self.device)
+            self.report.losses.append(loss)
+        self.optimizer.zero_grad(set_to_none=True)
+        state.skipped += not applied
+        state.bad_in_a_row = 0 if applied else state.bad_in_a_row + 1
+        state.step = step
+        metrics = {"loss": loss, "learning_rate": rate, "grad_norm": norm}
+        self._log(step=step, **metrics, targets=weight, applied=applied)
+        if state.bad_in_a_row == BAD_STEPS_IN_A_ROW:
+            raise TrainingError(
+                f"loss or gradient is not finite in {BAD_STEPS_IN_A_ROW} steps in a row, the last at step {step} with "
+                f"rows {self._numbers(rows)}; lower the learning rate ({rate:g}) or use --dtype float32"
+            )
+        if not applied:
+            self._tell(f"step {step} is not applied: loss {loss}, gradient {norm}, rows {self._numbers(rows)}")
+        self.observers.notify("adapterhub_step_end", {"run": self.observed, "step": step, "metrics": metrics})
+        bar.advance(1, f"loss {loss:.3f}")
+
+    def _evaluate(self) -> bool:
+        """Score the adapter as it is; True if it is the best so far."""
+        assert self.held_out is not None
+        state, task = self.state, self.attachment.task
+        # Processes have to stop together, which they do between two steps.
+        may_be_cut_off = self.interrupt.allowed() if self.processes.count == 1 else nullcontext()
+        with restored(self.device), may_be_cut_off:
+            metrics = score(self.attachment, self.held_out, self.progress)
+        self._log(step=state.step, **{f"eval_{name}": value for name, value in metrics.items()})
+        state.evaluated = state.step
+        value = metrics[task.metric] if task.higher_is_better else -metrics[task.metric]
+        if math.isfinite(value) and (state.best_value is None or value > state.best_value):
+            state.best_step, state.best_value, state.evaluations_since_best = state.step, value, 0
+            self.best = {name: tensor.detach().cpu().clone() for name, tensor in self.tensors.items()}
+            return True
+        state.evaluations_since_best += 1
+        if self.config.patience and state.evaluations_since_best >= self.config.patience:
+            state.stopped = f"no better {task.metric} in {self.config.patience} evaluations"
+        return False
+
+    def _resume(self) -> None:
+        if self.folder is None:
+            return
+        found = self.folder.newest() if self.processes.is_main else None
+        step = self.processes.largest(found[0].state["step"] if found is not None else 0, self.device)
+        if step == 0:
+            return
+        checkpoint, self.best = found if found is not None else self.folder.at(step)
+        for name, value in checkpoint.state["run"].items():
+            setattr(self.state, name, value)
+        self.attachment.load_tensors(part(checkpoint.tensors, "adapter"))
+        set_optimizer_state(self.optimizer, part(checkpoint.tensors, "optimizer"), checkpoint.state["optimizer"])
+        set_random_state(part(checkpoint.tensors, f"random/{self.processes.rank}"), self.device)
+        self.committed = dataclasses.replace(self.state)
+        lines = map(json.loads, checkpoint.log.splitlines())
+        self.report.losses[:] = [line["loss"] for line in lines if line.get("applied")]
+
+    def _commit(self) -> None:
+        """Commit a checkpoint of this moment, if there is a folder."""
+        if self.folder is None or self.state == self.committed:
+            return
+        refuse_broken(self.tensors)
+        tensors, numbers = optimizer_state(self.optimizer)
+        content = {**under("adapter", self.tensors), **under("optimizer", tensors)}
+        for name, tensor in random_state(self.device).items():
+            for rank, each in enumerate(self.processes.gather(tensor, self.device)):
+                content[f"random/{rank}/{name}"] = each
+        if self.processes.is_main:
+            state: dict[str, Any] = {"run": dataclasses.asdict(self.state), "optimizer": numbers}
+            state |= {"step": self.state.step, "best_step": self.state.best_step}
+            self.folder.commit(state, content, self.config.keep_checkpoints)
+        self.processes.wait()
+        self.committed = dataclasses.replace(self.state)
+
+    def _numbers(self, rows: list[int]) -> str:
+        """Rows as the user counts them."""
+        own = self.data.rows
+        return ", ".join(str((own[row] if own is not None else row) + 1) for row in rows[:8])
+
+    def _log(self, **values: float) -> None:
+        if self.folder is not None and self.processes.is_main:
+            # JSON has no infinity and no NaN.
+            self.folder.log({name: value if math.isfinite(value) else None for name, value in values.items()})
+
+    def _tell(self, line: str) -> None:
+        if self.folder is not None and self.processes.is_main:
+            self.folder.tell(line)
+        else:
+            self.progress.say(line)
 
 
 def fit(
     attachment: Attachment, data: Encoded, config: TrainConfig, progress: Progress, observers: Observers
 ) -> TrainReport:
-    """Train an attachment in place.
-
-    The loss of a step is the mean over its targets (tokens or examples), whatever the micro-batches it is computed in.
-
-    Raises:
-        TrainingError: when loss or gradient is not finite three steps in a row, or a single example does not fit.
-    """
-    parameters = [p for p in attachment.tensors.values() if p.requires_grad]
-    rate = config.learning_rate or attachment.provided.spec.learning_rate
-    optimizer = torch.optim.AdamW(_groups(parameters, config.weight_decay), lr=rate)
-    total = config.steps or max(1, round(config.epochs * math.ceil(len(data.examples) / config.batch_size)))
-    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _schedule(step, total, config))
-    report = TrainReport(micro_batch_size=min(config.micro_batch_size or config.batch_size, config.batch_size))
-    run = Run(
-        attachment.provided.spec.name,
-        attachment.task.name,
-        attachment.base.reference,
-        total,
-        config.model_dump(),
-        stop=lambda reason: setattr(report, "stopped", reason),
-    )
-    started, bad, error = time.monotonic(), 0, None
-    observers.notify("adapterhub_train_start", {"run": run})
-    try:
-        recompute = activation_checkpointing(attachment.base.model, config.activation_checkpointing)
-        with recompute, attachment.training(), progress.bar("training", total, "steps") as bar:
-            for step, rows in enumerate(_steps(data.examples, config, total), start=1):
-                examples = [data.examples[row] for row in rows]
-                loss = accumulate(attachment, examples, report)
-                norm = float(nn.utils.clip_grad_norm_(parameters, config.clip))
-                if math.isfinite(loss) and math.isfinite(norm):
-                    optimizer.step()
-                    bad = 0
-                else:
-                    bad += 1
-                    report.skipped += 1
-                if bad == BAD_STEPS_IN_A_ROW:
-                    raise TrainingError(
-                        f"loss or gradient is not finite in {bad} steps in a row, the last at step {step} with rows "
-                        f"{', '.join(str(row + 1) for row in rows[:8])}; lower the learning rate ({rate:g}) or "
-                        "use --dtype float32"
-                    )
-                optimizer.zero_grad(set_to_none=True)
-                metrics = {"loss": loss, "learning_rate": scheduler.get_last_lr()[0], "grad_norm": norm}
-                scheduler.step()
-                report.steps, report.losses = step, [*report.losses, loss] if math.isfinite(loss) else report.losses
-                observers.notify("adapterhub_step_end", {"run": run, "step": step, "metrics": metrics})
-                bar.advance(1, f"loss {loss:.3f}")
-                if report.stopped is not None:
-                    break
-    except BaseException as raised:
-        error = raised
-        raise
-    finally:
-        optimizer.zero_grad(set_to_none=True)
-        report.seconds = time.monotonic() - started
-        observers.notify("adapterhub_train_end", {"run": run, "error": error})
-    broken = [name for name, tensor in attachment.tensors.items() if not torch.isfinite(tensor).all()]
-    if broken:
-        raise TrainingError(f"{len(broken)} trained tensors are not finite, such as '{broken[0]}'; nothing is kept")
-    return report
-
-
-def accumulate(attachment: Attachment, examples: Sequence[Example], report: TrainReport) -> float:
-    """Put the gradient of the mean loss of one step into the parameters and return that loss.
-
-    When memory runs out the micro-batch is halved, the part of the gradient that was there is dropped, the random state
-    is put back and the step is done again, so that the result is the one a larger memory would have given.
-    """
-    weight = sum(example.weight for example in examples)
-    device = attachment.base.device
-    while True:
-        random_state = _random_state(device)
-        total, size = 0.0, report.micro_batch_size
-        try:
-            for start in range(0, len(examples), size):
-                batch = attachment.task.collate(examples[start : start + size], attachment.base)
-                logits, targets = attachment.logits({key: value.to(device) for key, value in batch.items()})
-                assert targets is not None
-                loss = functional.cross_entropy(logits, targets, reduction="sum") / weight
-                loss.backward()
-                total += float(loss.detach())
-            return total
-        except torch.OutOfMemoryError as error:
-            if size == 1:
-                longest = max(example.length for example in examples)
-                raise TrainingError(
-                    f"out of memory with a single example of length {longest}; use a shorter --max-length, "
-                    "activation checkpointing, --quantize nf4, or a smaller base"
-                ) from error
-        # Outside the except block, where the error would keep the activations alive.
-        for parameter in attachment.tensors.values():
-            parameter.grad = None
-        report.micro_batch_size = max(1, size // 2)
-        if device.type == "cuda":
-            torch.cuda.empty_cache()
-        _set_random_state(random_state, device)
-
-
-def _steps(examples: Sequence[Example], config: TrainConfig, total: int) -> Iterator[list[int]]:
-    lengths, done, epoch = [example.length for example in examples], 0, 0
-    while True:
-        for batch in epoch_batches(lengths, config.batch_size, seed=config.seed, epoch=epoch):
-            yield batch
-            done += 1
-            if done == total:
-                return
-        epoch += 1
-
-
-def _schedule(step: int, total: int, config: TrainConfig) -> float:
-    """The factor on the learning rate before step `step`, counted from 0."""
-    warmup = round(config.warmup * total)
-    if step < warmup:
-        return (step + 1) / (warmup + 1)
-    left = (total - step) / max(1, total - warmup)
-    if config.schedule == "constant":
-        return 1.0
-    return left if config.schedule == "linear" else 0.5 * (1 + math.cos(math.pi * (1 - left)))
-
-
-def _groups(parameters: Sequence[nn.Parameter], decay: float) -> list[dict[str, Any]]:
-    matrices = [p for p in parameters if p.dim() >= 2]
-    others = [p for p in parameters if p.dim() < 2]
-    return [{"params": group, "weight_decay": value} for group, value in ((matrices, decay), (others, 0.0)) if group]
-
-
-def _random_state(device: torch.device) -> tuple[torch.Tensor, torch.Tensor | None]:
-    return torch.get_rng_state(), torch.cuda.get_rng_state(device) if device.type == "cuda" else None
-
-
-def _set_random_state(state: tuple[torch.Tensor, torch.Tensor | None], device: torch.device) -> None:
-    torch.set_rng_state(state[0])
-    if state[1] is not None:
-        torch.cuda.set_rng_state(state[1], device)
+    """Train an attachment in place, without held-out data, folder and signals; see `Training`."""
+    return Training(attachment, data, config, progress, observers).run()

@@ -7,7 +7,7 @@ import dataclasses
 import random
 import sys
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -56,11 +56,19 @@ class Observers:
         """What one plug-in is given for an argument."""
         if isinstance(value, Run):
             if plugin not in self._runs:
-                self._runs[plugin] = dataclasses.replace(
-                    value, config=copy.deepcopy(value.config), stop=lambda reason="": value.stop(str(reason) or plugin)
-                )
+                stop = _stop_for_a_reason(value, plugin)
+                self._runs[plugin] = dataclasses.replace(value, config=copy.deepcopy(value.config), stop=stop)
             return self._runs[plugin]
         return copy.deepcopy(value) if isinstance(value, dict) else value
+
+
+def _stop_for_a_reason(run: Run, plugin: str) -> Callable[[str], None]:
+    """The run's `stop`, made safe: the reason is saved with the adapter, so it has to be text, and to be there."""
+
+    def stop(reason: str = "") -> None:
+        run.stop(str(reason) or f"asked to by plug-in '{plugin}'")
+
+    return stop
 
 
 @contextmanager

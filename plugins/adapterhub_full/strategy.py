@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from torch import Tensor, nn
 
@@ -32,3 +32,13 @@ class Full:
 
     def merge(self, view: ModelView, config: FullConfig, tensors: Mapping[str, Tensor]) -> None:
         """Nothing is left to do: the weights in place are the trained ones."""
+
+    def updates(
+        self, config: FullConfig, tensors: Mapping[str, Tensor]
+    ) -> Mapping[str, Callable[[Tensor, bool], Tensor]]:
+        """Each saved weight takes the place of the base's."""
+
+        def replacement(tensor: Tensor) -> Callable[[Tensor, bool], Tensor]:
+            return lambda weight, transposed: tensor.float()
+
+        return {name: replacement(tensor) for name, tensor in tensors.items()}

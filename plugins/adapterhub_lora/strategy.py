@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from adapterhub_lite.api import ConfigError, ModelView, NotSupportedError
 from adapterhub_lora import LoraConfig
+from adapterhub_lora.updates import weight_updates
 
 ADAPTER = "default"
 # How PEFT names tensors in a file: as in a PeftModel around the base.
@@ -111,6 +112,12 @@ class Lora:
                 raise NotSupportedError(f"lora: '{path}' is quantized; merge into the unquantized base instead")
         for _, layer in _layers(view):
             layer.merge(safe_merge=True, adapter_names=[ADAPTER])
+
+    def updates(
+        self, config: LoraConfig, tensors: Mapping[str, Tensor]
+    ) -> Mapping[str, Callable[[Tensor, bool], Tensor]] | None:
+        """The update of each weight, from the adapter's tensors alone."""
+        return weight_updates(tensors, config.rank, _alpha(config), rslora=config.rslora)
 
     def _make_up_for_quantization(self, view: ModelView, config: LoraConfig, targets: list[str]) -> None:
         """Start at the best low-rank approximation of what quantization lost (LoftQ with the quantized weight given)."""

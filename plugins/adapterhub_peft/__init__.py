@@ -31,13 +31,14 @@ def _spec(method: Method) -> StrategySpec:
     limits = [facts.limits] if facts.limits else []
     limits += [] if facts.quantized else ["unquantized bases only"]
     limits += [] if facts.conv1d else ["not on GPT-2's layers"]
+    limits += [] if facts.tokenwise else ["padding and cached generation change its outputs"]
     limits += [] if len(facts.modalities) > 1 else [f"{next(iter(facts.modalities))} only"]
     limits += [] if facts.mergeable else ["cannot be merged"]
     limits += [] if facts.identity else ["does not start at the base"]
     return StrategySpec(
         name=f"peft:{method.name}",
         summary=f"{facts.summary} PEFT's files." + (f" Limits: {', '.join(limits)}." if limits else ""),
-        config=make_config(method, facts.targets, dict(facts.left_out)),
+        config=make_config(method),
         load=partial(load, method.name),
         traits=Traits(
             mergeable=facts.mergeable,

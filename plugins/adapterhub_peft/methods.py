@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from adapterhub_lite.api import MODALITIES, Modality
 
@@ -22,6 +22,8 @@ class Known:
     """It works on a 4-bit base: it neither reads nor writes the weights of the layers it adapts."""
     conv1d: bool = True
     """It works on layers that store their weight transposed, which are GPT-2's."""
+    tokenwise: bool = True
+    """What it does to a token depends on that token alone, so that padding and a cache change nothing."""
     identity: bool = True
     """Freshly attached it leaves the outputs as they were, up to rounding."""
     modalities: frozenset[Modality] = MODALITIES
@@ -30,6 +32,8 @@ class Known:
     """Arguments for PEFT that are no options."""
     left_out: Mapping[str, str] = field(default_factory=dict)
     """Fields that are no options of this method, with the reason."""
+    types: Mapping[str, Any] = field(default_factory=dict)
+    """Types of options of which not every value can be offered."""
     limits: str = ""
     """More that a user should know, in a few words."""
 
@@ -37,10 +41,14 @@ class Known:
 STEPS = "it takes effect only when PEFT is called after every training step"
 
 KNOWN: dict[str, Known] = {
-    "lora": Known("Low-rank updates (Hu et al. 2021) with all of PEFT's options; strategy lora is the short form."),
+    "lora": Known(
+        "Low-rank updates (Hu et al. 2021) with PEFT's options; strategy lora is the short form.",
+        types={"init_lora_weights": bool | Literal["gaussian", "orthogonal", "mica"]},
+    ),
     "adalora": Known(
-        "Updates in the form of a singular value decomposition (Zhang et al. 2023).",
+        "Updates in the form of a singular value decomposition (Zhang et al. 2023).", learning_rate=2e-3,
         fixed={"total_step": 1},
+        types={"init_lora_weights": bool},
         left_out={
             **dict.fromkeys(("target_r", "tinit", "tfinal", "deltaT", "beta1", "beta2", "orth_reg_weight"), STEPS),
             "total_step": STEPS,
@@ -59,40 +67,49 @@ KNOWN: dict[str, Known] = {
             STEPS,
         ),
     ),
-    "beft": Known("A trained bias beside each layer.", conv1d=False, mergeable=False),
+    "beft": Known("A trained bias beside each layer.", learning_rate=3e-3, conv1d=False, mergeable=False),
     "boft": Known("Orthogonal rotation of weights in butterfly factors (Liu et al. 2023).", conv1d=False),
     "c3a": Known("Block-circular convolution of the input.", quantized=False, conv1d=False, identity=False),
     "deft": Known("Decomposition into a projection and low-rank updates.", quantized=False),
     "delora": Known("Low-rank updates of bounded strength.", quantized=False, conv1d=False),
-    "fourierft": Known("Updates from a few trained Fourier coefficients (Gao et al. 2024).", identity=False),
+    "fourierft": Known("Updates from a few trained Fourier coefficients (Gao et al. 2024).", learning_rate=1e-2, identity=False),
     "frod": Known("Sparse updates in a basis shared by layers of one kind.", quantized=False),
     "glora": Known("Trained scales and shifts of weights, inputs and biases.", quantized=False, conv1d=False),
     "gralora": Known("Low-rank updates of the blocks of each weight.", quantized=False),
     "hira": Known("High-rank updates: the weight times a low-rank one."),
     "hra": Known("Householder reflections of weights (Yuan et al. 2024).", quantized=False, conv1d=False),
-    "ia3": Known("One trained scale for each output (Liu et al. 2022)."),
-    "lily": Known("Low-rank updates whose upper halves are shared and mixed by a router.", conv1d=False, mergeable=False),
-    "ln_tuning": Known("Trained copies of the normalization layers.", targets="norms"),
+    "ia3": Known("One trained scale for each output (Liu et al. 2022).", learning_rate=3e-3),
+    "lily": Known(
+        "Low-rank updates whose upper halves are shared and mixed by a router.", conv1d=False, mergeable=False,
+        tokenwise=False,
+    ),
+    "ln_tuning": Known("Trained copies of the normalization layers.", learning_rate=3e-3, targets="norms"),
     "loha": Known("Updates as Hadamard products of low-rank ones (Hyeon-Woo et al. 2021).", quantized=False, conv1d=False),
     "lokr": Known("Updates as Kronecker products.", quantized=False, conv1d=False),
     "miss": Known("Updates shared by shards of the input.", conv1d=False),
     "oft": Known("Orthogonal rotation of weights in blocks (Qiu et al. 2023).", conv1d=False),
     "osf": Known("The lesser singular directions of each weight, trained.", quantized=False, conv1d=False),
-    "peanut": Known("Updates made by a small network from the weight itself."),
+    "peanut": Known("Updates made by a small network from the weight itself.", quantized=False, conv1d=False),
     "psoft": Known("Orthogonal rotation in the principal subspace of each weight.", quantized=False, conv1d=False),
-    "pvera": Known("VeRA with sampled updates."),
+    "pvera": Known(
+        "VeRA with sampled updates.", learning_rate=5e-3,
+        left_out={"sample_at_inference": "the same input would give other outputs each time"},
+    ),
     "randlora": Known("Full-rank updates from scaled random matrices (Albert et al. 2025)."),
-    "road": Known("Rotations of pairs of outputs (Liao et al. 2024).", conv1d=False),
+    "road": Known("Rotations of pairs of outputs (Liao et al. 2024).", learning_rate=3e-3, conv1d=False),
     "shira": Known("A sparse set of entries of each weight (Bhardwaj et al. 2024).", conv1d=False),
     "supertuning": Known("The entries of each weight that PEFT ranks first.", quantized=False, conv1d=False),
-    "tinylora": Known("A handful of numbers that scale fixed directions of each weight.", quantized=False),
+    "tinylora": Known(
+        "A handful of numbers that scale fixed directions of each weight.", learning_rate=5e-3, quantized=False,
+        left_out={"init_weights": "without it the numbers start as whatever lies in memory"},
+    ),
     "trainable_tokens": Known(
         "Trained embeddings for the tokens in token_indices.", targets="embedding", modalities=TEXT,
     ),
-    "unilora": Known("All updates from one trained vector.", quantized=False, identity=False),
-    "vblora": Known("Updates put together from a shared bank of vectors (Li et al. 2024).", identity=False),
-    "vera": Known("Scales of random matrices that all layers share (Kopiczko et al. 2023)."),
-    "waveft": Known("Updates from a few trained wavelet coefficients."),
+    "unilora": Known("All updates from one trained vector.", learning_rate=1e-2, quantized=False, identity=False),
+    "vblora": Known("Updates put together from a shared bank of vectors (Li et al. 2024).", learning_rate=1e-2, identity=False),
+    "vera": Known("Scales of random matrices that all layers share (Kopiczko et al. 2023).", learning_rate=5e-3),
+    "waveft": Known("Updates from a few trained wavelet coefficients.", learning_rate=1e-2),
 }  # fmt: skip
 
 NOT_TRIED = Known(
@@ -100,6 +117,7 @@ NOT_TRIED = Known(
     mergeable=False,
     quantized=False,
     conv1d=False,
+    tokenwise=False,
     identity=False,
     limits="not tried",
 )

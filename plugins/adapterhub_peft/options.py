@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import ConfigDict, create_model
 
 from adapterhub_lite.api import Field, StrategyConfig
+from adapterhub_peft.methods import known
 from adapterhub_peft.source import Method, Option
 
 CORE = "adapterhub_lite writes it into the saved file"
@@ -51,7 +52,10 @@ LEFT_OUT: dict[str, str] = {
 NOT_WRITABLE = "its type cannot be written in YAML"
 
 HELP: dict[str, str] = {
-    "feedforward_modules": "Names, separated by commas as in `targets`, of those whose input is scaled instead of the output; none if not set.",
+    "feedforward_modules": "Names, separated by commas as in `targets`, of those whose input is scaled instead of the "
+    "output; none if not set.",
+    "init_lora_weights": "How to start; true leaves the outputs as they were. Starts that rewrite the base (pissa, olora, "
+    "loftq) or need data (eva, corda) are not offered here; strategy lora has pissa and loftq.",
 }
 """Help for options that mean something else here than in PEFT."""
 
@@ -78,9 +82,9 @@ OWN: tuple[Option, ...] = (
 )
 
 
-def left_out(method: Method, more: dict[str, str] | None = None) -> dict[str, str]:
+def left_out(method: Method) -> dict[str, str]:
     """The fields of a method that are no options, with the reason."""
-    reasons = {**LEFT_OUT, **(more or {})}
+    reasons = {**LEFT_OUT, **known(method.name).left_out}
     found = {}
     for option in method.options:
         if option.name in reasons:
@@ -90,23 +94,18 @@ def left_out(method: Method, more: dict[str, str] | None = None) -> dict[str, st
     return found
 
 
-def make_config(method: Method, targets: str, more: dict[str, str] | None = None) -> type[StrategyConfig]:
-    """Build the config class of a method.
-
-    Args:
-        method: From `read_methods`.
-        targets: Default of the option `targets`.
-        more: Fields left out for this method alone, with the reason.
-    """
-    out = left_out(method, more)
+def make_config(method: Method) -> type[StrategyConfig]:
+    """Build the config class of a method."""
+    facts = known(method.name)
+    out = left_out(method)
     fields: dict[str, Any] = {}
     for option in OWN:
-        default = targets if option.name == "targets" else option.default
+        default = facts.targets if option.name == "targets" else option.default
         fields[option.name] = (option.type, Field(default, description=option.help))
     for option in method.options:
         if option.name in out or option.name in fields:
             continue
-        kind = str | None if option.name == "feedforward_modules" else option.type
+        kind = str | None if option.name == "feedforward_modules" else facts.types.get(option.name, option.type)
         text = HELP.get(option.name) or _plain(option.help) or f"See {method.config} of PEFT."
         if isinstance(option.default, (dict, list)):
             fields[option.name] = (kind, Field(default_factory=type(option.default), description=text))
@@ -118,6 +117,9 @@ def make_config(method: Method, targets: str, more: dict[str, str] | None = None
 
 class _Deferred(StrategyConfig):
     model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
+
+    def __hash__(self) -> int:
+        return hash(self.model_dump_json())  # some options are mappings, which have no hash of their own
 
 
 def _plain(text: str) -> str:

@@ -75,8 +75,7 @@ def _parse(path: Path) -> ast.Module:
 
 def _registrations(module: ast.Module) -> Iterator[tuple[str, str]]:
     """Pairs of name and configuration class from `register_peft_method(name=..., config_cls=..., ...)`."""
-    for node in module.body:
-        call = node.value if isinstance(node, ast.Expr) else None
+    for call in ast.walk(module):
         if not isinstance(call, ast.Call) or getattr(call.func, "id", None) != "register_peft_method":
             continue
         given = {keyword.arg: keyword.value for keyword in call.keywords}
@@ -100,6 +99,7 @@ def _options(cls: ast.ClassDef) -> Iterator[Option]:
         if not isinstance(node, ast.AnnAssign) or not isinstance(node.target, ast.Name):
             continue
         given = _field_arguments(node.value)
+        default: Any
         try:
             if "default_factory" in given:
                 default = {"dict": {}, "list": []}[getattr(given["default_factory"], "id", "")]

@@ -21,6 +21,8 @@ from adapterhub_peft.options import LEFT_OUT, OWN
 from adapterhub_peft.targets import find_targets, is_transposed
 
 ADAPTER = "default"
+MASK_SEEDS = ("random_seed", "random_loc_seed")
+"""Options from which PEFT makes parts that do not train; if not set, it would draw others when it opens the file."""
 SAME = 1e-3
 """How far the checksum of the frozen part may be off: other hardware rounds in another way."""
 
@@ -115,7 +117,7 @@ class PeftMethod:
             wanted = arguments["feedforward_modules"]
             arguments["feedforward_modules"] = find_targets(view, wanted, self.name) if wanted else []
         for name, value in arguments.items():
-            if name.endswith("seed") and value is None:
+            if name in MASK_SEEDS and value is None:
                 arguments[name] = self._seed
         decided = {
             "fan_in_fan_out": any(is_transposed(view.module(path)) for path in targets),
@@ -130,7 +132,9 @@ class PeftMethod:
     def _make_config(self, *, inference_mode: bool = False) -> Any:
         try:
             with _quiet():
-                return PEFT_TYPE_TO_CONFIG_MAPPING[self.method.upper()](**self._arguments, inference_mode=inference_mode)
+                return PEFT_TYPE_TO_CONFIG_MAPPING[self.method.upper()](
+                    **self._arguments, inference_mode=inference_mode
+                )
         except (ValueError, TypeError, KeyError, ImportError) as error:
             raise ConfigError(f"{self.name}: PEFT refuses these options: {_reason(error)}") from error
 
@@ -164,7 +168,7 @@ class MergeablePeftMethod(PeftMethod):
             NotSupportedError: on a quantized base, where writing would round the adapter away, or where PEFT refuses.
         """
         layers = [(path, each) for path, each in view.model.named_modules() if isinstance(each, BaseTunerLayer)]
-        for path, layer in layers:
+        for path, _ in layers:
             if view.is_quantized(f"{path}.base_layer"):
                 raise NotSupportedError(f"{self.name}: '{path}' is quantized; merge into the unquantized base instead")
         for path, layer in layers:

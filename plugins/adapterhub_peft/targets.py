@@ -32,7 +32,9 @@ def find_targets(view: ModelView, wanted: str, strategy: str) -> list[str]:
         case _:
             return _by_name(view, wanted, strategy)
     if not found:
-        raise NotSupportedError(f"{strategy}: targets={wanted}, and this {type(view.model).__name__} has none; use lora")
+        raise NotSupportedError(
+            f"{strategy}: targets={wanted}, and this {type(view.model).__name__} has none; use lora"
+        )
     return found
 
 

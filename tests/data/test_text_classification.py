@@ -101,7 +101,10 @@ BAD = [
     ("text,label\na,x\nb\0c,y\n", "row 2 (line 3), column 'text': text has a NUL character at position 2"),
     ("text,label\na,x\nb,y\0\n", "row 2 (line 3), column 'label': label contains a NUL"),
     ("text,label\na,x\nb,x\n", "column 'label': every row has label 'x'; a classifier needs 2 classes"),
-    ("one,two,three\na,x,1\n", "cannot tell which column is the text; name one with --text-column (columns={'text': NAME} in Python): one, two"),
+    (
+        "one,two,three\na,x,1\n",
+        "cannot tell which column is the text; name one with --text-column (columns={'text': NAME} in Python): one, two",
+    ),
     ("text,two,three\na,x,1\n", "cannot tell which column is the label"),
 ]
 

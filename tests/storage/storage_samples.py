@@ -43,7 +43,7 @@ def good_header() -> dict[str, Any]:
 
 
 def good_tensors(version: int = 0) -> bytes:
-    return safetensors_bytes(good_header(), bytes((version + i) % 120 for i in range(36))  # below 0x7f, so every number is finite)
+    return safetensors_bytes(good_header(), bytes((version + i) % 120 for i in range(36)))  # all finite
 
 
 def manifest(version: int = 0) -> Manifest:
@@ -60,7 +60,7 @@ def manifest(version: int = 0) -> Manifest:
             parameters=100,
         ),
         task=TaskRecord(
-            name="classification",
+            name="text-classification",
             labels=["no", "да", "是"],
             columns={"text": "utterance"},
             preprocessing={"max_length": 128},
@@ -112,5 +112,6 @@ def forge_tensors(folder: Path, tensors: bytes) -> None:
 
 
 def leftovers(target: Path) -> list[str]:
-    """Everything beside `target` but the lock."""
-    return sorted(p.name for p in target.parent.iterdir() if p.name not in (target.name, f".{target.name}.lock"))
+    """Everything beside `target` but its lock and its history."""
+    ours = (target.name, f".{target.name}.lock", f".{target.name}.history")
+    return sorted(p.name for p in target.parent.iterdir() if p.name not in ours)

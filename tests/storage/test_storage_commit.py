@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import io
 import os
 import random
@@ -23,7 +24,9 @@ from adapterhub_lite.errors import AdapterNotFoundError, StorageError
 from adapterhub_lite.storage import commit, store
 from adapterhub_lite.storage.commit import check_writable_target, commit_directory
 from adapterhub_lite.storage.exchange import exchange
+from adapterhub_lite.storage.history import KEEP, contents, list_versions
 from adapterhub_lite.storage.store import MANIFEST, TENSORS, open_adapter, read_adapter, read_tensor_bytes
+from adapterhub_lite.storage.versions import delete_adapter, rollback
 
 posix = pytest.mark.skipif(os.name == "nt", reason="fork and signals of POSIX")
 
@@ -56,6 +59,19 @@ def version_at(target: Path) -> int | None:
     return int(version)
 
 
+def whole_versions(target: Path) -> set[int]:
+    """The versions in use or kept, each of which must be whole."""
+    found = set()
+    for version in list_versions(target):
+        seed = version.manifest.training["seed"]
+        assert isinstance(seed, int)
+        found.add(seed)
+        if not version.current:
+            for _, place, file in contents(target, version):
+                assert hashlib.sha256(place.read_bytes()).hexdigest() == file.sha256
+    return found
+
+
 def in_child(work: Callable[[], None]) -> int:
     """Start `work` in a child process and return its id."""
     child = os.fork()
@@ -79,13 +95,22 @@ def test_replaces_and_leaves_nothing(tmp_path: Path, way: str) -> None:
 
 
 @posix
-@pytest.mark.parametrize("first", [True, False], ids=["first save", "replacement"])
-def test_death_after_every_system_call(tmp_path: Path, way: str, first: bool) -> None:
+@pytest.mark.parametrize("kind", ["first save", "replacement", "rollback", "delete"])
+def test_death_after_every_system_call(tmp_path: Path, way: str, kind: str) -> None:
+    if way == "two renames" and kind != "replacement":
+        pytest.skip("nothing is replaced, or as in a replacement")
+    first = kind == "first save"
+    after = {"rollback": 0, "delete": None}.get(kind, 2)
     died = 0
     seen = set()
-    for moment in range(1, 1000):
-        target = tmp_path / "adapter"
+    target = tmp_path / "adapter"
+    act = {"rollback": lambda: rollback(target), "delete": lambda: delete_adapter(target)}.get(
+        kind, lambda: save(target, 2)
+    )
+    step = 1 if kind in ("first save", "replacement") else 3
+    for moment in range(1, 2000, step):
         if not first:
+            save(target, 0)
             save(target, 1)
 
         def doomed(moment: int = moment, target: Path = target) -> None:
@@ -102,27 +127,30 @@ def test_death_after_every_system_call(tmp_path: Path, way: str, first: bool) ->
                         os._exit(9)  # no cleanup, as after kill -9
 
             sys.setprofile(count)
-            save(target, 2)
+            act()
 
         child = in_child(doomed)
         status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
         assert status in (0, 9)
         found = version_at(target)
-        assert found in ((None, 2) if first else (1, 2)), moment
+        assert found in (None if first else 1, after), moment
         seen.add(found)
+        # Whatever was there before is in use or kept, and whole.
+        assert first or 1 in whole_versions(target), moment
         if status == 0:
-            assert found == 2
+            assert found == after
             break
         died += 1
         if moment % 2:  # the other half goes on with what the dead left lying about
             save(target, 3)
             assert version_at(target) == 3
             assert leftovers(target) == []
-        for entry in sorted(tmp_path.rglob("*"), reverse=True):
-            entry.rmdir() if entry.is_dir() else entry.unlink()
+            assert first or whole_versions(target) >= {1, 3}
+        for entry in list(tmp_path.iterdir()):
+            shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
     else:
         pytest.fail("the child never finished")
-    assert died > 60
+    assert died > 60 // step
     assert len(seen) == 2
 
 
@@ -133,15 +161,24 @@ def test_killed_at_random_moments(tmp_path: Path, way: str) -> None:
     save(target, 0)
 
     def forever() -> None:
+        dice = random.Random(os.getpid())
         for version in range(1, 10_000):
             save(target, version % 200)
+            if dice.random() < 0.2:
+                rollback(target)
+            if dice.random() < 0.1:
+                delete_adapter(target)
 
-    for _ in range(25):
+    missing = 0
+    for _ in range(100):  # 200 with both ways
         child = in_child(forever)
-        time.sleep(rng.uniform(0.005, 0.06))
+        time.sleep(rng.uniform(0.005, 0.05))
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
-        assert version_at(target) is not None
+        missing += version_at(target) is None  # deleted, and not saved again yet
+        assert whole_versions(target)
+        assert len(list_versions(target)) <= KEEP + 2  # one more when killed before the oldest is deleted, and this one
+    assert missing < 50
     save(target, 201)
     assert version_at(target) == 201
     assert leftovers(target) == []
@@ -178,7 +215,14 @@ def test_failure_at_every_step(
         calls = 0
         said = ""
         with monkeypatch.context() as patch:
-            for module, name in [(os, "fsync"), (os, "mkdir"), (os, "rename"), (io, "open"), (commit, "exchange")]:
+            for module, name in [
+                (os, "fsync"),
+                (os, "mkdir"),
+                (os, "rename"),
+                (os, "link"),
+                (io, "open"),
+                (commit, "exchange"),
+            ]:
                 patch.setattr(module, name, failing_now(getattr(module, name)))
             try:
                 save(target, 2)
@@ -207,14 +251,19 @@ def test_limit_on_file_sizes(tmp_path: Path) -> None:
     target = tmp_path / "adapter"
     save(target, 1)
 
+    largest = max(path.stat().st_size for path in target.iterdir())
+
     def limited() -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))
-        with pytest.raises(StorageError, match="File too large"):
-            save(target, 2)
+        # Every write comes to its end after so many bytes, as on a disk that is full or a quota that is used up.
+        for limit in range(0, largest, 61):
+            resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
+            with pytest.raises(StorageError, match=rf"{target}: File too large"):
+                save(target, 2)
+            assert version_at(target) == 1
+            assert leftovers(target) == []
 
     assert os.waitstatus_to_exitcode(os.waitpid(in_child(limited), 0)[1]) == 0
     assert version_at(target) == 1
-    assert leftovers(target) == []
 
 
 @pytest.mark.parametrize("error", [ValueError("mine"), KeyboardInterrupt(), StorageError("ours")])

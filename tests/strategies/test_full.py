@@ -50,9 +50,7 @@ def rate_at(step: int) -> float:
         ("tiny-vit", "image-classification", 1),
     ],
 )
-def test_training_is_a_plain_loop(
-    base: Any, put: Any, data_for: Any, model: str, task: str, top: int | None
-) -> None:
+def test_training_is_a_plain_loop(base: Any, put: Any, data_for: Any, model: str, task: str, top: int | None) -> None:
     loaded = base(model)
     ours = put(loaded, data_for(task), "full", {"top_layers": top})
     options = {"add_pooling_layer": False} if task.endswith("classification") else {}
@@ -115,7 +113,9 @@ def test_only_what_changed_is_saved(engine: Any, base: Any, data_for: Any, tmp_p
     assert {"head.weight", "head.bias", "encoder.layer.5.output.dense.weight"} <= saved.keys()
     assert all(not torch.equal(saved[name], plain[name]) for name in layer & saved.keys())
 
-    everything = engine.train(loaded, data, strategy="full", config=TrainConfig(steps=1, batch_size=4, weight_decay=0.0))
+    everything = engine.train(
+        loaded, data, strategy="full", config=TrainConfig(steps=1, batch_size=4, weight_decay=0.0)
+    )
     everything.save(tmp_path / "all")
     saved = load_file(tmp_path / "all" / "adapter_model.safetensors")
     # 18 texts use none of the positions after the longest, but their row is part of a matrix that did change.
@@ -136,9 +136,7 @@ def test_weights_that_did_not_move_are_left_out(base: Any, engine: Any, data_for
     """The output layer of a language model that classifies gets no gradient, and is not written."""
     loaded = base("tiny-gpt2")
     data = data_for("text-classification")
-    adapter = engine.train(
-        loaded, data, strategy="full", config=TrainConfig(steps=1, batch_size=2, weight_decay=0.0)
-    )
+    adapter = engine.train(loaded, data, strategy="full", config=TrainConfig(steps=1, batch_size=2, weight_decay=0.0))
     adapter.save(tmp_path / "adapter")
     saved = load_file(tmp_path / "adapter" / "adapter_model.safetensors")
     assert not [name for name in saved if "lm_head" in name]  # tied: one parameter, one tensor

@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from adapterhub_linear_probe import LinearProbeConfig
-from adapterhub_linear_probe.strategy import LinearProbe
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.model_selection import StratifiedKFold, cross_val_score
 from torch.nn import functional
 
+from adapterhub_linear_probe import LinearProbeConfig
+from adapterhub_linear_probe.strategy import LinearProbe
 from adapterhub_lite.api import FeatureProblem
 from adapterhub_lite.training.config import TrainConfig
 

@@ -180,7 +180,11 @@ def test_it_starts_at_the_base(base: Any, put: Any, data_for: Any, init: str) ->
         ("minilm", "nf4", {"rank": 16, "targets": "encoder.layer.0.attention.self.query,encoder.layer.5.output.dense"}),
         ("minilm", "int8", {"rank": 8, "rslora": True, "targets": "encoder.layer.0.attention.self.query"}),
         # More than the 192 rows of its key projection. Its weights come from a GGUF file.
-        ("smollm2", "nf4", {"rank": 256, "targets": "model.layers.0.self_attn.k_proj,model.layers.29.self_attn.q_proj"}),
+        (
+            "smollm2",
+            "nf4",
+            {"rank": 256, "targets": "model.layers.0.self_attn.k_proj,model.layers.29.self_attn.q_proj"},
+        ),
     ],
 )
 def test_loftq_makes_up_for_quantization(
@@ -203,7 +207,11 @@ def test_loftq_makes_up_for_quantization(
         assert left == pytest.approx(float(lost[rank:].square().sum().sqrt()), rel=2e-3, abs=2e-4), path
         assert left < 0.95 * float(torch.linalg.norm(lost)), path
     adapter = engine.train(
-        loaded, data, strategy="lora", settings={**settings, "init": "loftq"}, config=train_config(steps=1, batch_size=4)
+        loaded,
+        data,
+        strategy="lora",
+        settings={**settings, "init": "loftq"},
+        config=train_config(steps=1, batch_size=4),
     )
     adapter.save(tmp_path / "adapter")
     before = adapter.predict(data.inputs[:4])
@@ -242,7 +250,7 @@ def test_what_cannot_be_adapted_is_refused(base: Any, put: Any, data_for: Any, b
 def test_a_rank_above_the_size_of_a_weight(engine: Any, base: Any, data_for: Any, tmp_path: Path) -> None:
     """SmolLM2's keys have 192 rows: what is trained can be saved and loaded all the same."""
     loaded, data = base("smollm2-4"), data_for("text-classification")
-    with pytest.raises(ConfigError, match="'model.layers.0.self_attn.k_proj' has 192; lower the rank"):
+    with pytest.raises(ConfigError, match=r"'model.layers.0.self_attn.k_proj' has 192; lower the rank"):
         engine.train(loaded, data, strategy="lora", settings={"rank": 200, "init": "pissa"})
     adapter = engine.train(
         loaded, data, strategy="lora", settings={"rank": 200, "targets": "k_proj"},

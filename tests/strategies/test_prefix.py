@@ -6,14 +6,14 @@ from typing import Any
 
 import pytest
 import torch
-from adapterhub_prefix import PrefixConfig
-from adapterhub_prefix.strategy import Prefix
 from transformers import AttentionInterface
 from transformers.masking_utils import AttentionMaskInterface, eager_mask
 
 from adapterhub_lite.base.modelmap import example_inputs
 from adapterhub_lite.base.recompute import activation_checkpointing
 from adapterhub_lite.errors import NotSupportedError
+from adapterhub_prefix import PrefixConfig
+from adapterhub_prefix.strategy import Prefix
 
 INSTRUCTION = "where is my card please"
 TEXTS = ["how can i pay the bill with my new card", "the money was lost"]
@@ -160,7 +160,7 @@ def test_it_is_attention_with_more_keys(base: Any, model: str) -> None:
 def test_a_convolutional_network_has_no_attention(base: Any, put: Any, data_for: Any, bits: Any) -> None:
     loaded = base("mobilenet")
     before = bits(loaded.model)
-    with pytest.raises(NotSupportedError, match="no attention.*convolutional network.*use lora"):
+    with pytest.raises(NotSupportedError, match=r"no attention.*convolutional network.*use lora"):
         put(loaded, data_for("image-classification"), "prefix")
     assert bits(loaded.model) == before
     with pytest.raises(NotSupportedError, match="needs a base with a tokenizer"):

@@ -69,7 +69,9 @@ def check_two_adapters(bench: Bench) -> None:
         for turn in (0, 1, 0, 1):
             base.activate((first, second)[turn].view)
             same = torch.equal(outputs(base, inputs), alone[turn])
-            demand(same, f"with two adapters on one base, the {('first', 'second')[turn]} gives other outputs than alone")
+            demand(
+                same, f"with two adapters on one base, the {('first', 'second')[turn]} gives other outputs than alone"
+            )
         kinds = "of the same config" if config == bench.config else f"of configs {bench.config!r} and {config!r}"
         bare = not first.parameters or not second.parameters
         demand(bare or not torch.equal(*alone), f"two adapters {kinds} with other tensors give the same outputs")

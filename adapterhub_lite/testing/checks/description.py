@@ -59,7 +59,9 @@ def check_config_described(bench: Bench) -> None:
     """Every option of the config has a description and a default."""
     demand(bool(bench.spec.summary.strip()), "the spec's summary is empty")
     for name, field in bench.spec.config.model_fields.items():
-        demand(bool((field.description or "").strip()), f"option '{name}' has no description: give Field(description=...)")
+        demand(
+            bool((field.description or "").strip()), f"option '{name}' has no description: give Field(description=...)"
+        )
         demand(not field.is_required(), f"option '{name}' has no default; a strategy must work without settings")
 
 
@@ -76,7 +78,9 @@ def check_config_strict(bench: Bench) -> None:
             setattr(bench.spec.config(), name, getattr(bench.config, name))
         except ValidationError:
             continue
-        raise CheckFailed(f"option '{name}' can be set on a finished config; leave frozen=True as StrategyConfig has it")
+        raise CheckFailed(
+            f"option '{name}' can be set on a finished config; leave frozen=True as StrategyConfig has it"
+        )
 
 
 def _modules(bench: Bench) -> list[str]:
@@ -86,10 +90,12 @@ def _modules(bench: Bench) -> list[str]:
 
 
 def _importable(bench: Bench) -> str | None:
+    """The strategy is defined in a module that can be imported."""
     return "the strategy is defined in the program itself, not in a module" if "__main__" in _modules(bench) else None
 
 
 def _has_options(bench: Bench) -> str | None:
+    """The config has a default."""
     required = [name for name, field in bench.spec.config.model_fields.items() if field.is_required()]
     return f"there is no default config: option '{required[0]}' has no default" if required else None
 

@@ -56,7 +56,10 @@ def check_strict_load(bench: Bench) -> None:
         spoilt: dict[str, tuple[str, dict[str, Tensor]]] = {
             "lacks a tensor": (victim, {name: tensor for name, tensor in saved.items() if name != victim}),
             "has one more": ("stranger", {**saved, "stranger": torch.zeros(1)}),
-            "has one of another shape": (victim, {**saved, victim: saved[victim][None].repeat(2, *[1] * saved[victim].dim())}),
+            "has one of another shape": (
+                victim,
+                {**saved, victim: saved[victim][None].repeat(2, *[1] * saved[victim].dim())},
+            ),
         }
         base = bench.base()
         for what, (name, tensors) in spoilt.items():
@@ -75,6 +78,7 @@ def check_strict_load(bench: Bench) -> None:
 
 
 def _has_task(bench: Bench) -> str | None:
+    """The library has a task for the model."""
     if bench.model.problem().task == "series-classification":
         return "there is no task for series yet, so nothing can be saved"
     return None

@@ -43,7 +43,9 @@ def check_padding(bench: Bench) -> None:
     base = bench.base()
     disturb(bench.attach(base))
     rows = [torch.arange(4, 4 + length) for length in LENGTHS]
-    alone = [hidden_states(base, {"input_ids": row[None], "attention_mask": torch.ones_like(row)[None]})[0] for row in rows]
+    alone = [
+        hidden_states(base, {"input_ids": row[None], "attention_mask": torch.ones_like(row)[None]})[0] for row in rows
+    ]
     for side in ("right", "left"):
         for amount in PADDING:
             for row, expected in enumerate(_padded(base, rows, side, amount)):
@@ -83,15 +85,18 @@ def _padded(base: Base, rows: list[Tensor], side: str, amount: int) -> list[Tens
 
 
 def _generates(bench: Bench) -> str | None:
+    """The model generates text."""
     model_map = bench.base().map
     return None if model_map.causal and model_map.output is not None else "this model does not generate text"
 
 
 def _reads_text(bench: Bench) -> str | None:
+    """The model reads text."""
     return None if bench.base().map.modality == "text" else "only texts are padded"
 
 
 def _mergeable(bench: Bench) -> str | None:
+    """`traits.mergeable`."""
     return None if bench.spec.traits.mergeable else "traits.mergeable is False"
 
 

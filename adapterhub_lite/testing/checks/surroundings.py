@@ -62,12 +62,18 @@ def check_adapts_a_model(bench: Bench) -> None:
 
 
 def _refused(bench: Bench) -> str | None:
-    """Checks on adapted models see to those that are adapted."""
+    """The strategy refuses the model, or the model is the odd one without matrices and attention."""
     return None if bench.refusal is not None or bench.model is ODD_MODEL else "the strategy adapts this model"
 
 
+def _ordinary(bench: Bench) -> str | None:
+    """Always."""
+    # Nothing is asked of the strategy here: what its first use patches is to be seen inside the check.
+    return "only on models that may be adapted" if bench.model is ODD_MODEL else None
+
+
 CHECKS = (
-    Check(check_no_global_patches, on="any model"),
+    Check(check_no_global_patches, _ordinary, on="any model"),
     Check(check_adapts_a_model, on="strategy"),
     Check(check_refuses_cleanly, _refused, on="any model"),
 )

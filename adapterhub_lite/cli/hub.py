@@ -1,0 +1,33 @@
+"""`adapterhub-lite push` and `adapterhub-lite pull`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from adapterhub_lite.cli.options import AdapterPath
+
+
+def push(
+    adapter: AdapterPath,
+    repository: Annotated[str, typer.Argument(metavar="OWNER/NAME", help="Model repository; made if need be.")],
+    private: Annotated[bool, typer.Option("--private", help="Make it private, if it is made.")] = False,
+    card: Annotated[bool, typer.Option("--card", help="Replace the model card that is there.")] = False,
+) -> None:
+    """Upload an adapter to a hub, with a model card. Log in first: `hf auth login`, or set HF_TOKEN."""
+    from adapterhub_lite.interchange.hub import push as upload
+
+    typer.echo(upload(Path(adapter), repository, private=private, card=card))
+
+
+def pull(
+    repository: Annotated[str, typer.Argument(metavar="OWNER/NAME[@REVISION]", help="Model repository.")],
+    folder: Annotated[str, typer.Argument(metavar="DIR", help="Where the adapter goes.")],
+) -> None:
+    """Download an adapter from a hub and verify it."""
+    from adapterhub_lite.interchange.hub import pull as download
+
+    manifest = download(repository, Path(folder))
+    typer.echo(f"{folder}: {manifest.strategy.name} for {manifest.task.name} on {manifest.base.reference}")

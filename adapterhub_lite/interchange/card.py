@@ -1,0 +1,152 @@
+"""The model card of an adapter: what it does, on which base, trained on what, how well, and what it cannot do."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from importlib import metadata
+from pathlib import Path, PurePath
+from typing import Any
+
+import yaml
+
+from adapterhub_lite.storage import Manifest
+
+_PIPELINES = {
+    "text-classification": "text-classification",
+    "image-classification": "image-classification",
+    "causal-lm": "text-generation",
+}
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+_SHOWN_LABELS = 100
+
+
+def model_card(manifest: Manifest, *, peft: bool, licence: str | None) -> str:
+    """Return README.md for an adapter: front matter that hubs read, then Markdown that people read.
+
+    Args:
+        manifest: Of the adapter. Text in it is quoted, never taken for Markdown; of paths only the last part is told.
+        peft: Whether PEFT can open the adapter by itself.
+        licence: Of the base, where it is known.
+    """
+    base, task, data, made_by = manifest.base, manifest.task, manifest.data, manifest.strategy
+    front: dict[str, Any] = {
+        "library_name": "peft" if peft else "adapterhub-lite",
+        "pipeline_tag": _PIPELINES.get(task.name, task.name),
+        "tags": ["adapterhub-lite", "adapter", manifest.strategy.name],
+    }
+    hub_id = base_hub_id(manifest)
+    if hub_id is not None:
+        front["base_model"] = hub_id
+    if licence is not None:
+        front["license"] = licence
+    size = sum(file.size for file in manifest.files.values())
+    labels = ", ".join(_quote(label) for label in task.labels[:_SHOWN_LABELS])
+    more = f" and {len(task.labels) - _SHOWN_LABELS} more" if len(task.labels) > _SHOWN_LABELS else ""
+    title = f"{_PIPELINES.get(task.name, task.name)} adapter for {_name(base.reference)}"
+    lines = [
+        "---",
+        yaml.safe_dump(front, sort_keys=False, allow_unicode=True).rstrip(),
+        "---",
+        "",
+        f"# {_plain(title)}",
+        "",
+        f"An adapter of {size / 1e6:.1f} MB made by adapterhub-lite. It works on its base alone.",
+        "",
+        "## What it is",
+        "",
+        f"- **Task**: {_plain(task.name)}",
+        *([f"- **Labels** ({len(task.labels)}): {labels}{more}"] if task.labels else []),
+        f"- **Strategy**: {_quote(made_by.name)} of {_quote(made_by.dist)} {_plain(made_by.version)}",
+        f"- **Base**: {_quote(_name(base.reference))}, {base.parameters:,} weights; quantization: {base.quantization}",
+        f"- **Fingerprint of the base**: weights {_quote(base.fingerprint.weights[:16])}, "
+        f"architecture {_quote(base.fingerprint.architecture[:16])}",
+        f"- **Licence of the base**: {_plain(licence) if licence else 'unknown; ask its authors before you use it'}",
+        "",
+        "## Data",
+        "",
+        f"{data.rows:,} rows of {_quote(_name(data.source))}, SHA-256 {_quote(data.sha256)}."
+        if data is not None
+        else "Not recorded.",
+        "",
+        "## Held-out scores",
+        "",
+        *_table(manifest.metrics),
+        "",
+        "## Limits",
+        "",
+        "- It has been tested on data like its training data only; measure it on yours before you rely on it.",
+        *(["- It answers with one of its labels whatever it is given, also where none fits."] if task.labels else []),
+        *(["- What it generates may be false or offensive, as with its base."] if not task.labels else []),
+        "- What its base has learnt wrongly, biases included, it has too.",
+        *(f"- Checks overruled when it was made: {_plain(each)}" for each in manifest.forced),
+        "",
+        "## Use",
+        "",
+        "```sh",
+        "pip install adapterhub-lite",
+        "adapterhub-lite pull THIS-REPOSITORY my-adapter",
+        "adapterhub-lite verify my-adapter",
+        "```",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def base_hub_id(manifest: Manifest) -> str | None:
+    """The hub id of the base, where its reference is one; without a revision."""
+    reference = manifest.base.reference.partition("@")[0]
+    # With a revision on record it came from a hub; without one a folder may be called org/name as well.
+    found = _HUB_ID.fullmatch(reference) is not None and manifest.base.revision is not None
+    return reference if found else None
+
+
+def local_licence(reference: str) -> str | None:
+    """The licence of a base that is on this machine: from its model card, or from the metadata of its wheel."""
+    if reference.startswith("pypi:"):
+        try:
+            about = metadata.metadata(reference.removeprefix("pypi:"))
+        except (metadata.PackageNotFoundError, ValueError):
+            return None
+        for key in ("License-Expression", "License"):
+            value = (about.get_all(key) or [None])[0]
+            if value and len(value) < 60 and "\n" not in value:
+                return str(value)
+        found = [c.rpartition(" :: ")[2] for c in about.get_all("Classifier") or [] if c.startswith("License ::")]
+        return found[0] if found else None
+    try:
+        card = Path(reference, "README.md").read_text(encoding="utf-8")[:100_000]
+        front = yaml.safe_load(card.split("---")[1]) if card.startswith("---") else {}
+    except (OSError, ValueError, yaml.YAMLError, IndexError):
+        return None
+    licence = front.get("license") if isinstance(front, dict) else None
+    return licence if isinstance(licence, str) and len(licence) < 60 else None
+
+
+def _table(metrics: Mapping[str, float | None]) -> list[str]:
+    rows = [(name, value) for name, value in metrics.items() if value is not None]
+    if not rows:
+        return ["None recorded."]
+    shown = [
+        f"| {_plain(name)} | {value:,.0f} |" if name == "n" else f"| {_plain(name)} | {value:.4f} |"
+        for name, value in rows
+    ]
+    return ["| metric | value |", "|---|---:|", *shown]
+
+
+def _name(place: str) -> str:
+    """The last part of a path, which says nothing about the disk it is on; a hub id or another name as it is."""
+    absolute = place.startswith(("/", "~", ".")) or "\\" in place or place[1:2] == ":"
+    return PurePath(place.replace("\\", "/")).name if absolute or place.count("/") > 1 else place
+
+
+def _plain(text: str | None) -> str:
+    """Text in which nothing is Markdown or HTML."""
+    visible = "".join(c if c.isprintable() else " " for c in text or "")[:300]
+    return re.sub(r"([\\`*_{}\[\]<>()#!|~&$])", r"\\\1", visible)
+
+
+def _quote(text: str | None) -> str:
+    """Text as code, on one line."""
+    visible = "".join(c if c.isprintable() else " " for c in text or "").replace("`", "'").replace("|", "/")[:300]
+    return f"`{visible}`"

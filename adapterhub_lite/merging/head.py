@@ -1,0 +1,56 @@
+"""The head of a merged classifier: an adapter that holds nothing else, on the merged model as its base."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from adapterhub_lite.adapter import Adapter
+from adapterhub_lite.storage import Manifest
+from adapterhub_lite.tasks.attachment import Attachment, attach
+
+if TYPE_CHECKING:
+    from adapterhub_lite.base.loading import Base
+    from adapterhub_lite.engine import Engine
+    from adapterhub_lite.tasks.task import Task
+
+HEAD_FOLDER = "head"
+STRATEGY = "linear_probe"  # for a classifier it changes nothing in the base: it is the head and no more
+
+
+def attach_head(engine: Engine, base: Base, task: Task, head: Mapping[str, Tensor]) -> Attachment:
+    """Put a trained head on a merged base.
+
+    Args:
+        engine: Knows the strategy that is a head alone.
+        base: The merged model.
+        task: The adapter's task.
+        head: The head's tensors by the names they have in the adapter.
+    """
+    provided = engine.registry.resolve(STRATEGY)
+    options = engine.registry.configure(provided, {})
+    with torch.random.fork_rng(devices=[]):
+        attachment = attach(base, task, provided, engine.registry.load(provided), options)
+    attachment.load_tensors(head)
+    return attachment
+
+
+def save_head(engine: Engine, attachment: Attachment, manifest: Manifest, items: list[object], folder: Path) -> None:
+    """Write the head into the folder of the merged model; data and scores are those of the adapter."""
+    adapter = Adapter(
+        attachment,
+        engine.plugins,
+        engine.progress,
+        data=manifest.data,
+        metrics={name: value for name, value in manifest.metrics.items() if value is not None},
+        training=dict(manifest.training),
+        columns=dict(manifest.task.columns),
+        forced=list(manifest.forced),
+        probe_inputs=items,
+    )
+    adapter.save(folder)
+    folder.with_name(f".{folder.name}.lock").unlink(missing_ok=True)  # nobody else writes here before the commit

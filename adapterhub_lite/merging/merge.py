@@ -1,0 +1,278 @@
+"""`merge_adapter`: an adapter folded into the original weights of its base, as a model folder of its own."""
+
+from __future__ import annotations
+
+import gc
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from adapterhub_lite.api import WeightUpdater
+from adapterhub_lite.base.prepared import find_prepared, prepared_folder
+from adapterhub_lite.base.reference import Source, resolve
+from adapterhub_lite.errors import BaseNotFoundError, ConfigError, MergeError, NotSupportedError, StorageError
+from adapterhub_lite.merging.head import HEAD_FOLDER, attach_head, save_head
+from adapterhub_lite.merging.report import MergeReport, compare, probe_items, probe_logits
+from adapterhub_lite.merging.shards import copy_side_files, headers_of, weight_files, write_shards
+from adapterhub_lite.merging.skeleton import place_in_files, skeleton_of
+from adapterhub_lite.merging.whole import write_whole
+from adapterhub_lite.names import check_choice
+from adapterhub_lite.plugins import Provided
+from adapterhub_lite.storage import Manifest, StoredAdapter, commit_directory, open_adapter, read_adapter
+from adapterhub_lite.tasks import make_task
+from adapterhub_lite.tasks.attachment import HEAD
+from adapterhub_lite.tasks.task import Preprocessing
+
+if TYPE_CHECKING:
+    from adapterhub_lite.adapter import Adapter
+    from adapterhub_lite.engine import Engine
+
+RECORD = "adapterhub_merge.json"
+DTYPES = ("float32", "bfloat16", "float16")
+
+
+@dataclass(frozen=True)
+class Merged:
+    """What a merge made."""
+
+    path: Path
+    report: MergeReport
+    sharded: bool
+    """Merged weight by weight; False where the strategy needed the whole model in memory."""
+    head: Path | None
+    """The classifier's head, an adapter of its own; None for a language model."""
+    forced: list[str]
+
+
+def merge_adapter(
+    engine: Engine,
+    adapter: Path,
+    out: Path,
+    *,
+    base: str | None = None,
+    dtype: str = "float32",
+    device: str = "auto",
+    force: bool = False,
+) -> Merged:
+    """Fold an adapter into the unquantized weights of its base and write a model folder.
+
+    The weights keep the dtype of the base's files; a GGUF base is unpacked, as `dtype`. The merged model is loaded and
+    compared with the adapter on its base, both in fp32; where they differ too much, nothing is written.
+
+    Args:
+        engine: Loads bases and strategies.
+        adapter: The adapter's directory.
+        out: The folder to make; it must not exist, or be empty.
+        base: A reference to use instead of the recorded one; never a quantized one.
+        dtype: float32, bfloat16 or float16: how to unpack a GGUF base.
+        device: Where to run the comparison.
+        force: Accept a base that differs from the one of training; recorded in what is written.
+
+    Raises:
+        NotSupportedError: the strategy cannot be merged, or the base's own files are quantized.
+        BaseMismatchError: another base.
+        MergeError: the merged model does not do what the adapter does.
+        StorageError: the folder cannot be written.
+    """
+    check_choice("dtype", dtype, DTYPES)
+    stored = read_adapter(adapter)
+    provided = engine.registry.resolve(stored.manifest.strategy.name, dist=stored.manifest.strategy.dist)
+    require_mergeable(engine, provided)
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise StorageError(f"cannot merge into {out}: it is not an empty folder; choose a new one")
+    job = _Job(engine, adapter, stored, provided, base or stored.manifest.base.reference, dtype, device, force)
+    loaded = job.load("float32")
+    items = probe_items(loaded.attachment.task, loaded.probe_inputs)
+    before = probe_logits(loaded.attachment.task, loaded.base, items, loaded.attachment.logits)
+    manifest = stored.manifest.model_copy(update={"forced": list(loaded.forced)})
+    loaded.detach()
+    del loaded  # nothing of the model may be left in memory while its shards are merged
+    gc.collect()
+    made: list[Merged] = []
+
+    def write(staging: Path) -> None:
+        dtypes = job.write_sharded(staging)
+        sharded = dtypes is not None
+        if dtypes is None:
+            dtypes = job.write_whole(staging)
+        after = job.run_merged(staging, out, manifest, items)
+        report = compare(before, after, dtypes)
+        if not report.passed:
+            cure = (
+                "report this as a bug" if report.stored_as in ("F32", "F64") else "merge into a base with fp32 weights"
+            )
+            raise MergeError(
+                f"the merged model does not do what the adapter does, so it was not kept: {report.line()}; {cure}"
+            )
+        head = out / HEAD_FOLDER if manifest.task.labels else None
+        made.append(Merged(out, report, sharded, head, list(manifest.forced)))
+        record = json.dumps(_record(stored, job.reference, adapter, made[0]), indent=2, ensure_ascii=False)
+        (staging / RECORD).write_text(record + "\n", encoding="utf-8")
+
+    commit_directory(out, write, last=RECORD)
+    return made[0]
+
+
+def require_mergeable(engine: Engine, provided: Provided) -> None:
+    """Refuse a strategy whose adapters no weights can stand for.
+
+    Raises:
+        NotSupportedError: naming those that can be merged.
+    """
+    spec = provided.spec
+    if spec.traits.mergeable:
+        return
+    able = sorted({p.spec.name for p in engine.strategies() if p.spec.traits.mergeable and ":" not in p.spec.name})
+    raise NotSupportedError(
+        f"strategy '{spec.name}' cannot be merged: what it adds is no change of the base's weights; "
+        f"keep the adapter as it is, or train one of: {', '.join(able)}"
+    )
+
+
+class _Job:
+    """One adapter and the unquantized base it goes into."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        adapter: Path,
+        stored: StoredAdapter,
+        provided: Provided,
+        reference: str,
+        dtype: str,
+        device: str,
+        force: bool,
+    ):
+        if reference.startswith("("):
+            raise ConfigError(f"the adapter's base is {reference}, which cannot be opened again; give it with --base")
+        self.engine, self.adapter, self.stored, self.provided = engine, adapter, stored, provided
+        self.reference, self.device, self.force = reference, device, force
+        self.source: Source | None
+        try:
+            self.source = resolve(reference)
+        except BaseNotFoundError:
+            self.source = None  # perhaps a plug-in knows it; if not, loading it says so
+        if self.source is not None and self.source.gguf is None:
+            _refuse_quantized(self.source.folder, reference)
+            dtype = _dtype_of(self.source.folder)
+        self.dtype = dtype
+        """What the merged weights are stored in."""
+
+    def load(self, dtype: str) -> Adapter:
+        """Load the adapter on its base, unquantized."""
+        # Unpacked from GGUF as it is merged, so that one copy in the cache is enough and both round the same weights.
+        unpacked = self.source is not None and self.source.gguf is not None
+        base = self.engine.load_base(
+            self.reference, quantization="none", dtype=self.dtype if unpacked else dtype, device=self.device
+        )
+        if dtype == "float32" and base.dtype != torch.float32:
+            base.model.to(torch.float32)
+            base.dtype = torch.float32
+        return self.engine.load_adapter(self.adapter, base=base, force=self.force)
+
+    def write_sharded(self, out: Path) -> set[str] | None:
+        """Merge shard by shard; None, with nothing written, where only the loaded model shows how.
+
+        That is so for a strategy without `updates`, and for files that name weights in another way than the model.
+
+        Raises:
+            NotSupportedError: a weight that is used in two places and adapted in one.
+        """
+        folder = self._folder()
+        strategy = self.engine.registry.load(self.provided)
+        if folder is None or not isinstance(strategy, WeightUpdater):
+            return None
+        config = self.engine.registry.configure(self.provided, self.stored.manifest.strategy.config)
+        adapter = {name: tensor for name, tensor in self._tensors().items() if not name.startswith(HEAD)}
+        updates = strategy.updates(config, adapter)
+        if updates is None:
+            return None
+        skeleton = skeleton_of(folder)
+        headers = headers_of(weight_files(folder))
+        for name in updates:
+            if name in skeleton.tied and not self.provided.spec.traits.trains_base:
+                raise NotSupportedError(
+                    f"the adapter changes '{name}' alone, which is one and the same weight as "
+                    f"{' and '.join(repr(each) for each in skeleton.tied[name] if each != name)}; keep it as an adapter"
+                )
+        places = place_in_files(updates, skeleton, headers)
+        if places is None:
+            return None
+
+        def bound(name: str) -> Callable[[Tensor], Tensor]:
+            return lambda weight: updates[name](weight, name in skeleton.transposed)
+
+        copy_side_files(folder, out)
+        return write_shards(headers, {place: bound(name) for place, name in places.items()}, out, self.engine.progress)
+
+    def write_whole(self, out: Path) -> set[str]:
+        """Merge with the whole model in memory."""
+        folder = self._folder()
+        loaded = self.load(self.dtype)
+        return write_whole(loaded, out, folder)
+
+    def run_merged(self, staging: Path, out: Path, manifest: Manifest, items: list[Any]) -> list[Tensor]:
+        """Load the merged model, put the head on it and save that beside it, and return its logits."""
+        task = make_task(
+            manifest.task.name, manifest.task.labels, Preprocessing.from_record(manifest.task.preprocessing)
+        )
+        base = self.engine.load_base(str(staging), dtype="float32", device=self.device)
+        if not task.labels:
+            return probe_logits(task, base, items, lambda batch: task.logits(base, None, batch))
+        base.reference = str(out.absolute())  # where it will be
+        head = {name: tensor for name, tensor in self._tensors().items() if name.startswith(HEAD)}
+        attachment = attach_head(self.engine, base, task, head)
+        logits = probe_logits(task, base, items, attachment.logits)
+        save_head(self.engine, attachment, manifest, items, staging / HEAD_FOLDER)
+        attachment.detach()
+        return logits
+
+    def _folder(self) -> Path | None:
+        """The folder whose shards can be merged; None where only a loaded model is at hand."""
+        if self.source is None or self.source.gguf is None:
+            return self.source.folder if self.source is not None else None
+        prepared = find_prepared(prepared_folder(self.source, "none", self.dtype))
+        return prepared.folder if prepared is not None else None
+
+    def _tensors(self) -> dict[str, Tensor]:
+        stored, payload = open_adapter(self.adapter)
+        if stored.manifest != self.stored.manifest:
+            raise StorageError(f"{self.adapter} was replaced while it was merged; merge it again")
+        return safetensors.torch.load(payload)
+
+
+def _refuse_quantized(folder: Path, reference: str) -> None:
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    if config.get("quantization_config"):
+        method = config["quantization_config"].get("quant_method", "unknown")
+        raise NotSupportedError(
+            f"base '{reference}' is itself quantized ({method}), and adding the adapter would round it away; "
+            "give the unquantized original with --base"
+        )
+
+
+def _dtype_of(folder: Path) -> str:
+    found = {info.dtype for header in headers_of(weight_files(folder)).values() for info in header.values()}
+    return "bfloat16" if "BF16" in found else "float16" if "F16" in found else "float32"
+
+
+def _record(stored: StoredAdapter, reference: str, adapter: Path, merged: Merged) -> dict[str, Any]:
+    manifest = stored.manifest
+    return {
+        "adapter": str(adapter),
+        "adapter_files": {name: record.sha256 for name, record in manifest.files.items()},
+        "strategy": manifest.strategy.model_dump(mode="json"),
+        "task": manifest.task.model_dump(mode="json"),
+        "base": manifest.base.model_dump(mode="json"),
+        "merged_into": reference,
+        "forced": merged.forced,
+        "report": asdict(merged.report),
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+    }

@@ -1,0 +1,87 @@
+"""The structure of a base without its weights, and which tensor of its files each of its weights lies in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from adapterhub_lite.base.checkpoint import calm, model_class
+from adapterhub_lite.storage.header import TensorInfo
+
+
+@dataclass(frozen=True)
+class Skeleton:
+    """What is known of a model before any weight is read."""
+
+    shapes: dict[str, tuple[int, ...]]
+    transposed: frozenset[str]
+    """Weights of `Conv1D` layers (GPT-2), which lie as (in_features, out_features)."""
+    tied: dict[str, tuple[str, ...]]
+    """For each weight that has several names, all of them."""
+    model: Any
+    """The model on the meta device, which takes no memory for weights."""
+
+    def name_of(self, key: str) -> str | None:
+        """The weight that a tensor of a file is loaded into; None where several tensors are made into one, or none."""
+        try:
+            from transformers.conversion_mapping import get_model_conversion_mapping
+            from transformers.core_model_loading import WeightConverter, WeightRenaming, rename_source_key
+        except ImportError:  # another version; names that need no translation are still found
+            return self._spelled(key)
+        transforms = get_model_conversion_mapping(self.model)
+        renamings = [each for each in transforms if isinstance(each, WeightRenaming)]
+        converters = [each for each in transforms if isinstance(each, WeightConverter)]
+        name, conversion = rename_source_key(key, renamings, converters)
+        return self._spelled(name) if conversion is None else None
+
+    def _spelled(self, key: str) -> str | None:
+        """The name with or without what a head in front of the model adds to it."""
+        prefix = self.model.base_model_prefix
+        spellings = (key, f"{prefix}.{key}", key.removeprefix(f"{prefix}."))
+        return next((spelling for spelling in spellings if spelling in self.shapes), None)
+
+
+def skeleton_of(folder: Path, *, trust_remote_code: bool = False) -> Skeleton:
+    """Build the model of a folder without its weights."""
+    from transformers import AutoConfig
+
+    with calm(), torch.device("meta"):
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
+        model: Any = model_class(config).from_config(config, trust_remote_code=trust_remote_code)
+    names: dict[int, list[str]] = {}
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        names.setdefault(id(parameter), []).append(name)
+    return Skeleton(
+        shapes={name: tuple(p.shape) for name, p in model.named_parameters(remove_duplicate=False)},
+        transposed=frozenset(f"{n}.weight" for n, m in model.named_modules() if type(m).__name__ == "Conv1D"),
+        tied={name: tuple(group) for group in names.values() if len(group) > 1 for name in group},
+        model=model,
+    )
+
+
+def place_in_files(
+    names: Iterable[str], skeleton: Skeleton, headers: Mapping[Path, Mapping[str, TensorInfo]]
+) -> dict[tuple[Path, str], str] | None:
+    """Find the file and tensor of each weight.
+
+    Returns:
+        The weight's name by its file and the tensor's name there; a tied weight may lie in several places. None where
+        the files lay a weight out in another way than the model, so that only the library that loads them can tell.
+    """
+    stored: dict[str, list[tuple[Path, str]]] = {}
+    for path, header in headers.items():
+        for key, info in header.items():
+            name = skeleton.name_of(key)
+            if name is not None and info.shape == skeleton.shapes[name]:
+                stored.setdefault(name, []).append((path, key))
+    places: dict[tuple[Path, str], str] = {}
+    for name in names:
+        found = [place for alias in skeleton.tied.get(name, (name,)) for place in stored.get(alias, [])]
+        if not found:
+            return None
+        places |= dict.fromkeys(found, name)
+    return places

@@ -1,0 +1,113 @@
+"""The optimizer and the learning rate of each step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from adapterhub_lite.errors import NotSupportedError
+from adapterhub_lite.training.config import TrainConfig
+
+BITSANDBYTES = {"adamw_8bit": "AdamW8bit", "paged_adamw": "PagedAdamW32bit", "paged_adamw_8bit": "PagedAdamW8bit"}
+# What transformers asks for beside the warm-up and the number of steps.
+MORE: Mapping[str, dict[str, Any]] = {
+    "cosine_with_min_lr": {"min_lr_rate": 0.1},
+    "cosine_with_restarts": {"num_cycles": 3},
+    "polynomial": {"power": 2.0, "lr_end": 0.0},
+}
+DECAY_SHARE = 0.2
+"""Share of the steps at the end in which "warmup_stable_decay" goes down (Hu et al. 2024, arXiv:2404.06395)."""
+
+
+def make_optimizer(parameters: Sequence[nn.Parameter], config: TrainConfig, rate: float) -> Optimizer:
+    """AdamW (Loshchilov and Hutter 2019, arXiv:1711.05101), or one of bitsandbytes (Dettmers et al. 2022, arXiv:2110.02861).
+
+    Raises:
+        NotSupportedError: bitsandbytes is missing, or cannot run this optimizer on this device.
+    """
+    matrices = [p for p in parameters if p.dim() >= 2]
+    others = [p for p in parameters if p.dim() < 2]
+    groups = [
+        {"params": group, "weight_decay": decay}
+        for group, decay in ((matrices, config.weight_decay), (others, 0.0))
+        if group
+    ]
+    if config.optimizer == "adamw":
+        try:
+            return torch.optim.AdamW(groups, lr=rate, fused=True)
+        except RuntimeError:  # no fused kernel for this device or dtype
+            return torch.optim.AdamW(groups, lr=rate)
+    if config.optimizer.startswith("paged") and parameters[0].device.type == "cpu":
+        raise NotSupportedError(
+            f"optimizer '{config.optimizer}' moves its state between GPU and CPU, and this run is on the CPU alone; "
+            "use --optimizer adamw or adamw_8bit"
+        )
+    try:
+        import bitsandbytes
+    except ImportError as error:
+        raise NotSupportedError(
+            f"optimizer '{config.optimizer}' needs bitsandbytes ({error}); pip install bitsandbytes, "
+            "or use --optimizer adamw"
+        ) from None
+    made: Optimizer = getattr(bitsandbytes.optim, BITSANDBYTES[config.optimizer])(groups, lr=rate)
+    return made
+
+
+def learning_rates(config: TrainConfig, rate: float, total: int) -> Callable[[int], float]:
+    """The learning rate of each step, counted from 1, by transformers' schedules.
+
+    Their first step has the rate 0 and their last one not yet; ours are shifted by one, so that no step is for nothing.
+    A function of the step alone: there is no state to save.
+    """
+    from transformers import get_scheduler
+
+    name = "constant_with_warmup" if config.schedule == "constant" else config.schedule
+    more = dict(MORE.get(name, {}))
+    warmup = round(config.warmup * total)
+    if name == "warmup_stable_decay":
+        more["num_decay_steps"] = max(1, round(DECAY_SHARE * total))
+    scheduler: Any = get_scheduler(
+        name,
+        torch.optim.SGD([torch.zeros(1)], lr=rate),
+        num_warmup_steps=warmup + 1,
+        num_training_steps=total + 1,
+        scheduler_specific_kwargs=more,
+    )
+    factor = scheduler.lr_lambdas[0]
+    return lambda step: rate * float(factor(step))
+
+
+def optimizer_state(optimizer: Optimizer) -> tuple[dict[str, Tensor], dict[str, int | float]]:
+    """What an optimizer remembers: tensors, and numbers, by `<parameter>/<name>`."""
+    tensors: dict[str, Tensor] = {}
+    numbers: dict[str, int | float] = {}
+
+    def collect(prefix: str, entries: Mapping[Any, Any]) -> None:
+        for name, value in entries.items():
+            if isinstance(value, Tensor):
+                tensors[f"{prefix}{name}"] = value
+            elif isinstance(value, Mapping):  # bitsandbytes keeps what is quantized in a mapping of its own
+                collect(f"{prefix}{name}/", value)
+            else:
+                numbers[f"{prefix}{name}"] = value
+
+    collect("", optimizer.state_dict()["state"])
+    return tensors, numbers
+
+
+def set_optimizer_state(
+    optimizer: Optimizer, tensors: Mapping[str, Tensor], numbers: Mapping[str, int | float]
+) -> None:
+    """Give a fresh optimizer on the same parameters what `optimizer_state` returned."""
+    state: dict[int, dict[str, Any]] = {}
+    for key, value in {**tensors, **numbers}.items():
+        index, *path, name = key.split("/")
+        entries = state.setdefault(int(index), {})
+        for part in path:
+            entries = entries.setdefault(part, {})
+        entries[name] = value
+    optimizer.load_state_dict({**optimizer.state_dict(), "state": state})

@@ -1,0 +1,58 @@
+"""Where a run stands and what came of it, in numbers. No torch here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from adapterhub_lite.errors import TrainingError
+from adapterhub_lite.training.config import TrainConfig
+
+
+@dataclass
+class State:
+    """Where a run stands, in numbers."""
+
+    micro_batch_size: int
+    """What is computed at once; becomes smaller when memory runs out."""
+    step: int = 0
+    skipped: int = 0
+    """Steps not applied because loss or gradient was not finite."""
+    bad_in_a_row: int = 0
+    evaluated: int = 0
+    """The last step whose evaluation is done."""
+    best_step: int | None = None
+    best_value: float | None = None
+    evaluations_since_best: int = 0
+    stopped: str | None = None
+    """Why the run ended early."""
+
+
+@dataclass
+class TrainReport:
+    """What happened in a run."""
+
+    state: State
+    seconds: float = 0.0
+    losses: list[float] = field(default_factory=list)
+    """Mean loss of each step that was applied, per target."""
+
+    def facts(self, config: TrainConfig) -> dict[str, Any]:
+        """What is saved with the adapter.
+
+        Raises:
+            TrainingError: no step was applied, so that nothing was learnt.
+        """
+        last = self.losses[-20:]
+        if not last:
+            raise TrainingError("no step of the run could be applied: every loss or gradient was not finite")
+        return {
+            **config.model_dump(),
+            "steps": self.state.step,
+            "skipped_steps": self.state.skipped,
+            "micro_batch_size_used": self.state.micro_batch_size,
+            "best_step": self.state.best_step,
+            "seconds": round(self.seconds, 1),
+            "train_loss": sum(last) / len(last),
+            "stopped": self.state.stopped,
+        }

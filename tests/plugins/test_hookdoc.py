@@ -1,0 +1,79 @@
+"""docs/hooks.md is what the specifications say, and its examples run."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import types
+from pathlib import Path
+
+import pytest
+from torch import nn
+
+from adapterhub_lite import api
+from adapterhub_lite.api import ModelMap, Run, StrategyConfig, hookimpl
+from adapterhub_lite.plugins import Plugins
+from adapterhub_lite.scaffold.hookdoc import example, hooks, reference
+
+DOCUMENT = Path(__file__).parents[2] / "docs" / "hooks.md"
+
+
+class MyConfig(StrategyConfig):
+    pass
+
+
+class MyEncoder(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.width, self.blocks = 4, nn.ModuleList([nn.Linear(4, 4)])
+
+
+def test_the_document_is_up_to_date():
+    assert DOCUMENT.read_text(encoding="utf-8") == reference(), (
+        "run: python -m adapterhub_lite.scaffold.hookdoc > docs/hooks.md"
+    )
+
+
+def test_it_is_made_by_the_command_it_names():
+    command = [sys.executable, "-m", "adapterhub_lite.scaffold.hookdoc"]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == reference()
+
+
+@pytest.mark.parametrize("hook", hooks(), ids=lambda hook: hook.__name__)
+def test_examples_run(hook):
+    done = []
+    names = {
+        **{name: getattr(api, name) for name in api.__all__}, "sys": sys, "MyConfig": MyConfig, "load_mine": print,
+        "AutoModel": types.SimpleNamespace(from_pretrained=lambda path: nn.Linear(2, 2)), "fetch": str,
+        "notify": done.append, "upload": lambda path, name: done.append(name),
+    }  # fmt: skip
+    module = types.ModuleType("from_the_document")
+    vars(module).update(names)
+    exec(compile(example(hook), hook.__name__, "exec"), vars(module))
+    plugins = Plugins(enabled=False)
+    plugins.register(module)
+    run = Run("s", "t", "b", 3, {}, stop=done.append)
+    call = getattr(module, hook.__name__)
+    if hook.__name__ == "adapterhub_strategies":
+        assert [provided.spec.name for provided in plugins.strategies] == ["mine"]
+    elif hook.__name__ == "adapterhub_load_base":
+        ask = {"quantization": "none"}
+        assert isinstance(plugins.first_result(hook.__name__, {"ref": "vault:x", **ask}), nn.Linear)
+        assert plugins.first_result(hook.__name__, {"ref": "other", **ask}) is None
+    elif hook.__name__ == "adapterhub_describe_model":
+        assert isinstance(plugins.first_result(hook.__name__, {"model": MyEncoder()}), ModelMap)
+        assert plugins.first_result(hook.__name__, {"model": nn.Linear(2, 2)}) is None
+    elif hook.__name__ == "adapterhub_train_start":
+        call(run)
+    elif hook.__name__ == "adapterhub_step_end":
+        call(run, 1, {"loss": 0.5})
+        assert not done
+        call(run, 1, {"loss": 0.05})
+        assert done == ["the loss is low enough"]
+    elif hook.__name__ == "adapterhub_train_end":
+        call(run, ValueError("no"))
+        assert done == ["failed: no"]
+    else:
+        call(Path("p"), {"strategy": {"name": "mine"}})
+        assert done == ["mine"]
+    assert getattr(call, f"{hookimpl.project_name}_impl"), "every example marks its function"

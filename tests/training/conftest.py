@@ -1,0 +1,80 @@
+"""Runs of tiny models built in code."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from adapterhub_lite.engine import Engine
+from adapterhub_lite.progress import Silent
+from adapterhub_lite.training.config import TrainConfig
+
+
+class Told(Silent):
+    """Remembers what it is told."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def say(self, line: str) -> None:
+        self.lines.append(line)
+
+
+@dataclass
+class Ran:
+    """A run that ended."""
+
+    tensors: dict[str, Any]
+    facts: dict[str, Any]
+    metrics: dict[str, float]
+    said: list[str]
+
+
+@pytest.fixture
+def train() -> Callable[..., Ran]:
+    """Train LoRA with dropout on a tiny model, by default the encoder; options are those of TrainConfig."""
+    from adapterhub_lite.testing import problems
+    from adapterhub_lite.testing.models import tiny_base
+
+    def train(
+        folder: Path | None = None,
+        *,
+        resume: bool = False,
+        model: str = "encoder",
+        data: Any = None,
+        held_out: Any = None,
+        settings: dict[str, Any] | None = None,
+        strategy: str = "lora",
+        seed_of_base: int = 0,
+        interrupt: Any = None,
+        plugins: Any = None,
+        save: Path | None = None,
+        **options: Any,
+    ) -> Ran:
+        base = tiny_base(model, seed=seed_of_base)
+        data = data or (problems.texts() if model == "encoder" else problems.completions())
+        told = Told()
+        engine = Engine(plugins=plugins, progress=told)
+        config = TrainConfig(**{"steps": 6, "batch_size": 8, "micro_batch_size": 4, "learning_rate": 1e-2, **options})
+        settings = settings if settings is not None else {"rank": 2, "dropout": 0.2} if strategy == "lora" else {}
+        adapter = engine.train(
+            base, data, strategy=strategy, settings=settings, config=config, eval_data=held_out, run_folder=folder,
+            resume=resume, interrupt=interrupt,
+        )  # fmt: skip
+        if save is not None:
+            adapter.save(save)
+        tensors = {name: tensor.detach().clone() for name, tensor in adapter.attachment.tensors.items()}
+        return Ran(tensors, adapter.training, adapter.metrics, told.lines)
+
+    return train
+
+
+def contents(folder: Path) -> dict[str, str]:
+    """SHA-256 of the log and of every file of every checkpoint: all that must not depend on interruptions."""
+    files = [folder / "metrics.jsonl", *sorted((folder / "checkpoints").glob("step-*/*"))]
+    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}

@@ -1,0 +1,169 @@
+"""SIGINT and SIGTERM: end in order with 130 or 143 wherever they come, nothing half-written, and go on from there."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from adapterhub_lite.base import loading
+from adapterhub_lite.cli import main
+from adapterhub_lite.storage import commit, read_adapter
+from adapterhub_lite.training import loop
+from adapterhub_lite.training.interrupt import Interrupt, Stopped
+
+from .conftest import contents
+
+ROOT = Path(__file__).parents[2]
+TEXTS = ["one two three", "good day", "bad day and cold room", "my card is in the bank", "seven", "warm fish"] * 2
+
+
+@pytest.fixture
+def command(tmp_path: Path, references: Callable[[str], str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
+    """Run `adapterhub-lite train` on a tiny model in this process: its exit status."""
+    data = tmp_path / "data.csv"
+    data.write_text("text,label\n" + "".join(f"{text},{'xy'[i % 2]}\n" for i, text in enumerate(TEXTS)))
+    given = ["--base", references("tiny-bert"), "--data", data, "--eval-data", data, "--task", "text-classification"]
+    given += ["--steps", "5", "--batch-size", "4", "--micro-batch-size", "2", "--set", "rank=2", "--set", "dropout=0.2"]
+    given += ["--eval-every", "2", "--lr", "0.01", "--dtype", "float32"]
+
+    def run(out: Path, *more: str, everything: bool = True) -> int:
+        arguments = [*(given if everything else []), "--out", out, *more]
+        monkeypatch.setattr(sys, "argv", ["adapterhub-lite", "train", *map(str, arguments)])
+        before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+        try:
+            main()
+            status = 0
+        except SystemExit as end:
+            status = end.code
+        assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
+        return status
+
+    return run
+
+
+def send_at(patch: pytest.MonkeyPatch, owner: object, name: str, number: int, call: int, times: int = 1) -> None:
+    """Send this process a signal when a function is called for the `call`th time, before it does anything."""
+    original, seen = getattr(owner, name), []
+
+    def wrapped(*args, **kwargs):
+        seen.append(1)
+        if len(seen) == call:
+            for _ in range(times):
+                os.kill(os.getpid(), number)
+        return original(*args, **kwargs)
+
+    patch.setattr(owner, name, wrapped)
+
+
+PLACES = {
+    "while loading": (loading, "model_from", 1),
+    "in a step": (loop, "accumulate", 3),
+    "in the update": (loop, "apply", 2),
+    "in an evaluation": (loop, "score", 1),
+    "in the last evaluation": ("adapterhub_lite.adapter", "score", 1),
+    "in a commit of a checkpoint": (commit, "sync_tree", 2),
+    "in the commit of the adapter": ("adapterhub_lite.saving", "write_adapter", 1),
+}
+
+
+@pytest.mark.parametrize(
+    ("number", "times"), [(signal.SIGINT, 1), (signal.SIGTERM, 2)], ids=["one SIGINT", "two SIGTERM"]
+)
+@pytest.mark.parametrize("place", PLACES)
+def test_a_signal_ends_a_run_in_order_and_it_goes_on(place, number, times, command, tmp_path, monkeypatch):
+    owner, name, call = PLACES[place]
+    owner = sys.modules[owner] if isinstance(owner, str) else owner
+    with monkeypatch.context() as patch:
+        send_at(patch, owner, name, number, call, times)
+        assert command(tmp_path / "cut") == 128 + number
+    assert not [path for path in tmp_path.rglob(".*") if "staging" in path.name]
+    saved = (tmp_path / "cut").exists()
+    assert saved == (place == "in the commit of the adapter")
+    if not saved:
+        assert command(tmp_path / "cut", "--resume") == 0
+    whole = tmp_path.parent / "whole" / "adapter"  # made once, by the first of these tests
+    if not whole.exists():
+        assert command(whole) == 0
+    tensors = [(path / "adapter_model.safetensors").read_bytes() for path in (whole, tmp_path / "cut")]
+    assert tensors[0] == tensors[1]
+    logs = [(path.with_name(f"{path.name}.run") / "metrics.jsonl").read_bytes() for path in (whole, tmp_path / "cut")]
+    assert logs[0] == logs[1]
+    read_adapter(tmp_path / "cut")
+
+
+def test_resume_needs_nothing_but_the_name_and_says_so(command, tmp_path, monkeypatch, capsys):
+    with monkeypatch.context() as patch:
+        send_at(patch, loop, "accumulate", signal.SIGTERM, 3)
+        assert command(tmp_path / "cut") == 143
+    assert "stopped by SIGTERM after step 3 of 5; go on with --resume" in capsys.readouterr().err
+    assert command(tmp_path / "cut") == 2
+    assert "interrupted after step 3; go on with --resume" in capsys.readouterr().err
+    assert command(tmp_path / "cut", "--resume", everything=False) == 0
+    assert json.loads((tmp_path / "cut.run" / "finished.json").read_text())["training"]["steps"] == 5
+
+
+def test_fifty_signals_at_random_times(tmp_path):
+    arguments = [sys.executable, "-m", "benchmarks.crash_test", "--signals", "--kills", "22", "--seed", "2"]
+    done = subprocess.run(arguments, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "| all | 22 |" in done.stdout
+
+
+def test_signals_are_handled_only_while_listening_and_in_the_main_thread():
+    before = signal.getsignal(signal.SIGTERM)
+    interrupt = Interrupt()
+    assert signal.getsignal(signal.SIGTERM) is before
+    with interrupt.listening():
+        assert signal.getsignal(signal.SIGTERM) is not before
+    assert signal.getsignal(signal.SIGTERM) is before
+
+    def elsewhere() -> None:
+        with Interrupt().listening():
+            found.append(signal.getsignal(signal.SIGTERM))
+
+    found: list[object] = []
+    thread = threading.Thread(target=elsewhere)
+    thread.start()
+    thread.join()
+    assert found == [before]
+
+
+def test_a_delayed_signal_is_heeded_at_the_end_of_the_block_and_once():
+    reached = []
+
+    def work(interrupt: Interrupt) -> None:
+        with interrupt.delayed():
+            os.kill(os.getpid(), signal.SIGINT)
+            reached.append("after the first")
+            with interrupt.delayed():
+                os.kill(os.getpid(), signal.SIGTERM)
+            reached.append("after the second")
+        reached.append("never")
+
+    with Interrupt().listening() as interrupt:
+        with pytest.raises(Stopped) as stop:
+            work(interrupt)
+        os.kill(os.getpid(), signal.SIGINT)  # ignored: ending is under way
+        interrupt.check()
+    assert stop.value.exit_code == 130
+    assert reached == ["after the first", "after the second"]
+
+
+def test_a_program_that_is_no_command_line_keeps_its_handlers(train, tmp_path):
+    seen = []
+    before = signal.signal(signal.SIGTERM, lambda *_: seen.append(1))
+    try:
+        train(tmp_path / "run", steps=2)
+        os.kill(os.getpid(), signal.SIGTERM)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert seen == [1]
+    assert contents(tmp_path / "run")

@@ -24,12 +24,13 @@ class AllocationLimit(TorchDispatchMode):
     """While entered, refuses new tensors that an adapter of this size has no use for.
 
     A configuration of a few bytes can ask for a rank of a billion. What a strategy needs to hold an adapter is about
-    as large as the adapter's file, so several times that, and `FREE`, is the limit.
+    as large as the adapter's file, so several times that, and `FREE`, is the limit. What is only passing counts, too: a
+    strategy may dequantize every weight of the base in turn, so the limit grows with the base.
     """
 
-    def __init__(self, file_bytes: int, where: str):
+    def __init__(self, file_bytes: int, where: str, base_weights: int = 0):
         super().__init__()  # type: ignore[no-untyped-call]
-        self.limit = FREE + 8 * file_bytes
+        self.limit = FREE + 8 * file_bytes + 16 * base_weights
         self.where = where
         self.used = 0
 

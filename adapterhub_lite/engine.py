@@ -263,6 +263,11 @@ class Engine:
         scored = attachment.task.encode(held_out, attachment.base) if held_out is not None else None
         with opened(place, attachment, config, data, scored, self.progress) as folder:
             if isinstance(attachment.strategy, Solver):
+                if config.eval_every or config.checkpoint_every:
+                    name = attachment.provided.spec.name
+                    self.progress.say(
+                        f"note: {name} has no steps, so that there is nothing to evaluate or keep between them"
+                    )
                 return self._solve(attachment, attachment.strategy, data, config)
             training = Training(
                 attachment, data, config, self.progress, Observers(self.plugins),

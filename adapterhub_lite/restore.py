@@ -48,7 +48,7 @@ def restore(
         raise AdapterCorruptError(f"{where}: max_length {length} where '{base.reference}' takes {longest_input(base)}")
     with torch.random.fork_rng(devices=[]):
         try:
-            with AllocationLimit(len(payload), where):
+            with AllocationLimit(len(payload), where, base.parameters):
                 attachment = attach(base, task, provided, strategy, options)
         except (AdapterHubError, MemoryError, torch.OutOfMemoryError):
             raise

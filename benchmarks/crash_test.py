@@ -56,6 +56,8 @@ def one_run(out: Path) -> None:
     from adapterhub_lite.testing.models import tiny_base
     from adapterhub_lite.training.interrupt import Interrupt
 
+    if (out.with_name(f"{out.name}.run") / "finished.json").exists():
+        return  # killed after all was done
     config = ah.TrainConfig(
         steps=12, batch_size=6, micro_batch_size=2, learning_rate=1e-2, eval_every=3, checkpoint_every=2,
         keep_checkpoints=2, seed=3,

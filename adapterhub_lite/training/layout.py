@@ -34,13 +34,15 @@ def check_run_folder(path: Path, *, resume: bool) -> None:
     """Refuse to begin anew where that would delete the checkpoints of a run that did not end. Needs no model.
 
     Raises:
-        ConfigError: there are some.
+        ConfigError: there are some; or there is nothing to resume, because the run came to its end.
         StorageError: something else than a run folder is in the way.
     """
     if not path.exists():
         return
     if not (path / RUN).is_file() and (not path.is_dir() or any(path.iterdir())):
         raise StorageError(f"{path} is in the way of the run folder, and is none; move it or choose another --out")
+    if resume and (path / FINISHED).is_file():
+        raise ConfigError(f"{path} holds a run that is finished, its adapter saved; leave out --resume to train anew")
     found = checkpoint_paths(path)
     if found and not resume and not (path / FINISHED).is_file():
         raise ConfigError(

@@ -17,9 +17,9 @@ def random_state(device: torch.device) -> dict[str, Tensor]:
     _, keys, position, has_gauss, cached = np.random.get_state(legacy=True)
     state = {
         "torch": torch.get_rng_state(),
-        "python": torch.tensor([version, *words]),
+        "python": torch.from_numpy(np.array((version, *words), dtype=np.int64)),
         "python_gauss": torch.tensor([float("nan") if gauss is None else gauss], dtype=torch.float64),
-        "numpy": torch.tensor([*map(int, keys), int(position), int(has_gauss)]),
+        "numpy": torch.from_numpy(np.append(keys, (position, has_gauss)).astype(np.int64)),
         "numpy_gauss": torch.tensor([float(cached)], dtype=torch.float64),
     }
     if device.type == "cuda":

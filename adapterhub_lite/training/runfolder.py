@@ -18,7 +18,6 @@ from adapterhub_lite.training.checkpoint import Checkpoint, part, read_checkpoin
 from adapterhub_lite.training.layout import (
     CHECKPOINTS,
     EVENTS,
-    FINISHED,
     LOG,
     RUN,
     check_run_folder,
@@ -104,7 +103,6 @@ class RunFolder:
                 self.tell(f"warning: checkpoint {path.name} is skipped ({error}); it is kept as {aside.name}")
                 continue
             (self.path / LOG).write_bytes(found.log)
-            (self.path / FINISHED).unlink(missing_ok=True)
             self.tell(f"resuming after step {found.state['step']} from {path}")
             return found, tensors
         (self.path / LOG).write_bytes(b"")

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
+import resource
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -111,7 +111,7 @@ def test_mistakes_elsewhere(arguments, word, run, place, monkeypatch):
 
 def test_no_strategies_installed_says_what_to_install(run, place, monkeypatch):
     monkeypatch.chdir(place)
-    monkeypatch.setenv("ADAPTERHUB_DISABLE", "lora,prefix,linear_probe,full")
+    monkeypatch.setenv("ADAPTERHUB_DISABLE", "lora,prefix,linear_probe,full,peft")
     assert "pip install adapterhub-lite" in run("strategies").out
     outcome = run("train", "--base", MINILM, "--data", "good.csv", "--task", "text-classification", "--out", "o")
     assert outcome.code != 0
@@ -130,29 +130,25 @@ def test_help_is_quick_and_imports_no_torch():
         "sys.exit(repr(heavy) if heavy else 0)"
     )
     seconds = []
-    for _ in range(5):
-        started = time.perf_counter()
+    for _ in range(3):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
-        seconds.append(time.perf_counter() - started)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        seconds.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
         assert done.returncode == 0, done.stderr
     assert "train" in done.stdout
-    empty = min(_empty_python() for _ in range(3))
-    # 0.3 s on an idle machine; on a busy one, that much more than an empty interpreter takes.
-    assert min(seconds) < max(0.3, 0.3 + 4 * empty)
-
-
-def _empty_python() -> float:
-    started = time.perf_counter()
-    subprocess.run([sys.executable, "-c", "pass"], check=True)
-    return time.perf_counter() - started
+    # Processor time, because on a machine that does other things as well the clock measures those.
+    assert min(seconds) < 0.35
 
 
 def test_listings(run):
     described = json.loads(run("strategies", "--json").out)["strategies"]
-    assert [each["name"] for each in described] == ["full", "linear_probe", "lora", "prefix"]
+    ours = [each["name"] for each in described if not each["name"].startswith("peft:")]
+    assert ours == ["full", "linear_probe", "lora", "prefix"]
+    assert len(described) > 30
     for each in described:
         assert all(option["description"] for option in each["options"].values())
     listed = json.loads(run("plugins", "list", "--json").out)["plugins"]
     assert {record["name"]: record["state"] for record in listed} == dict.fromkeys(
-        ("full", "linear_probe", "lora", "prefix"), "loaded"
+        ("full", "linear_probe", "lora", "peft", "prefix"), "loaded"
     )

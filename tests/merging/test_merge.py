@@ -240,6 +240,7 @@ def test_damaged_adapter_is_not_merged(engine: Any, adapt: Any, tmp_path: Path) 
     assert not (tmp_path / "merged").exists()
 
 
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="the peak is read from Linux's /proc")
 def test_memory_stays_under_the_largest_shard(tmp_path: Path) -> None:
     """Six shards of 50 MB, merged in a process of its own that loads no model."""
     import subprocess

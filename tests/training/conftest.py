@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from adapterhub_lite.engine import Engine
 from adapterhub_lite.progress import Silent
@@ -51,12 +52,14 @@ def train() -> Callable[..., Ran]:
         settings: dict[str, Any] | None = None,
         strategy: str = "lora",
         seed_of_base: int = 0,
+        quantization: str = "none",
+        dtype: Any = None,
         interrupt: Any = None,
         plugins: Any = None,
         save: Path | None = None,
         **options: Any,
     ) -> Ran:
-        base = tiny_base(model, seed=seed_of_base)
+        base = tiny_base(model, seed=seed_of_base, quantization=quantization, dtype=dtype or torch.float32)
         data = data or (problems.texts() if model == "encoder" else problems.completions())
         told = Told()
         engine = Engine(plugins=plugins, progress=told)

@@ -51,6 +51,8 @@ RUNS = {
     "prefix": {"strategy": "prefix", "settings": {"length": 4}},
     "full": {"strategy": "full"},
     "vera, which has frozen random weights": {"strategy": "peft:vera", "settings": {"r": 4}},
+    "lora on a 4-bit base": {"strategy": "lora", "model": "decoder", "quantization": "nf4"},
+    "lora in bf16": {"strategy": "lora", "dtype": torch.bfloat16},
     "8 bits of bitsandbytes": {"strategy": "full", "optimizer": "adamw_8bit"},
 }
 
@@ -189,6 +191,8 @@ def test_a_run_that_did_not_end_is_not_overwritten_and_one_that_did_is(train, in
     train(interrupted, resume=True, checkpoint_every=2, save=tmp_path / "adapter")
     assert json.loads((interrupted / "finished.json").read_text())["training"]["steps"] == 6
     assert (interrupted / "checkpoints").is_dir(), "they were asked for"
+    with pytest.raises(ConfigError, match="is finished, its adapter saved"):
+        train(interrupted, resume=True)
     train(interrupted, save=tmp_path / "adapter")
     assert not (interrupted / "checkpoints").exists(), "they were not"
 

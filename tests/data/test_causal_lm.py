@@ -93,7 +93,7 @@ def test_bad_rows_are_refused_by_place(tmp_path: Path, rows: list[dict[str, Any]
 
 
 def test_no_usable_columns() -> None:
-    with pytest.raises(DataError, match=r"has no columns for a language model .* some of: a, b"):
+    with pytest.raises(DataError, match=r"has no columns for a language model .*--prompt-column.*: a, b"):
         load({"a": ["x"], "b": ["y"]})
 
 

@@ -94,7 +94,7 @@ def test_training_is_a_plain_loop(base: Any, put: Any, data_for: Any, model: str
 
     assert report.losses == pytest.approx(losses, rel=1e-4)
     for name, tensor in ours.attachment.tensors.items():
-        if name.endswith(("key.bias", "c_attn.bias")):
+        if name.endswith(("key.bias", "k_proj.bias", "c_attn.bias")):
             continue  # it shifts all scores of a query alike: its gradient is rounding noise, which AdamW makes steps of
         torch.testing.assert_close(tensor, trained[name], rtol=1e-3, atol=2e-5, msg=lambda m, n=name: f"{n}: {m}")
 

@@ -73,6 +73,39 @@ class Adapter:
     """Differences between this base and the one of training that were overridden."""
     probe_inputs: list[Any] = field(default_factory=list)
 
+    @classmethod
+    def recorded(
+        cls,
+        attachment: Attachment,
+        plugins: Plugins,
+        progress: Progress,
+        manifest: Manifest,
+        *,
+        differences: Sequence[str] = (),
+        probe_inputs: Sequence[Any] = (),
+    ) -> Adapter:
+        """An adapter with the history of a saved one: its data, scores, run and columns.
+
+        Args:
+            attachment: The strategy on the base, filled in.
+            plugins: For the hooks that see it saved.
+            progress: Where to show work.
+            manifest: Of the saved adapter.
+            differences: Between the bases, that were overridden now; added to those overridden before.
+            probe_inputs: Inputs to be saved with their outputs.
+        """
+        return cls(
+            attachment,
+            plugins,
+            progress,
+            data=manifest.data,
+            metrics={name: value for name, value in manifest.metrics.items() if value is not None},
+            training=dict(manifest.training),
+            columns=dict(manifest.task.columns),
+            forced=[*manifest.forced, *differences],
+            probe_inputs=list(probe_inputs),
+        )
+
     @property
     def base(self) -> Base:
         """The base it is on."""

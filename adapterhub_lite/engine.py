@@ -23,7 +23,7 @@ from adapterhub_lite.plugins import Plugins, Provided
 from adapterhub_lite.progress import Bar, Lines, Progress
 from adapterhub_lite.registry import Registry
 from adapterhub_lite.restore import longest_input, restore
-from adapterhub_lite.storage import DataRecord, check_base
+from adapterhub_lite.storage import BaseRecord, DataRecord, check_base
 from adapterhub_lite.tasks import make_task
 from adapterhub_lite.tasks.attachment import Attachment, attach
 from adapterhub_lite.tasks.task import Encoded, Preprocessing
@@ -198,21 +198,7 @@ class Engine:
         made_by = manifest.strategy
         provided = self.registry.resolve(made_by.name, dist=made_by.dist, version=made_by.version)
         options = self.registry.configure(provided, manifest.strategy.config)
-        if base is None or isinstance(base, str):
-            base = self.load_base(
-                base or manifest.base.reference,
-                quantization=manifest.base.quantization,
-                dtype=dtype or manifest.base.dtype,
-                device=device,
-            )
-        differences = check_base(
-            manifest.base,
-            base.fingerprint,
-            base.quantization,
-            base.reference,
-            force=force,
-            explain=partial(explain_architecture, manifest.base, base.model),
-        )
+        base, differences = self.base_for(manifest.base, base, dtype=dtype, device=device, force=force)
         for difference in differences:
             self.progress.say(f"warning: {difference}")
         task = make_task(
@@ -220,17 +206,51 @@ class Engine:
         )
         probes = [item_of_probe(value) for value in manifest.probe.inputs] if manifest.probe is not None else []
         attachment = restore(base, task, provided, self.registry.load(provided), options, stored, payload)
-        return Adapter(
-            attachment,
-            self.plugins,
-            self.progress,
-            data=manifest.data,
-            metrics={name: value for name, value in manifest.metrics.items() if value is not None},
-            training=dict(manifest.training),
-            columns=dict(manifest.task.columns),
-            forced=[*manifest.forced, *(differences if force else [])],
-            probe_inputs=probes,
+        overridden = differences if force else []
+        return Adapter.recorded(
+            attachment, self.plugins, self.progress, manifest, differences=overridden, probe_inputs=probes
+        )  # fmt: skip
+
+    def base_for(
+        self,
+        record: BaseRecord,
+        base: Base | str | None,
+        *,
+        dtype: str | None = None,
+        device: str = "auto",
+        force: bool = False,
+    ) -> tuple[Base, list[str]]:
+        """The base for a saved adapter, checked to be the one of training.
+
+        Args:
+            record: What the adapter records of its base.
+            base: A loaded base or a reference to use instead of the recorded one.
+            dtype: What to compute in; by default as recorded.
+            device: Where, if it is not loaded yet.
+            force: Return differences that matter instead of raising.
+
+        Returns:
+            The base, and how it differs.
+
+        Raises:
+            BaseMismatchError: another base; names what differs.
+        """
+        if base is None or isinstance(base, str):
+            base = self.load_base(
+                base or record.reference,
+                quantization=record.quantization,
+                dtype=dtype or record.dtype,
+                device=device,
+            )
+        differences = check_base(
+            record,
+            base.fingerprint,
+            base.quantization,
+            base.reference,
+            force=force,
+            explain=partial(explain_architecture, record, base.model),
         )
+        return base, differences
 
     def evaluate_base(self, base: Base, data: Dataset, *, max_length: int | None = None) -> Evaluation:
         """Score a bare language model: what an adapter has to beat.

@@ -10,9 +10,10 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -323,3 +324,30 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Any:
             pixels[..., channel] += 100
             Image.fromarray(pixels).save(folder / kind / f"{i}.png")
     return load_data(folder, "image-classification")
+
+
+class Outcome(NamedTuple):
+    """What a call of the command line came to."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Outcome]:
+    """Call `adapterhub-lite` with arguments inside the test process; gives exit code and what was printed."""
+    from adapterhub_lite.cli import main
+
+    def call(*arguments: Any) -> Outcome:
+        monkeypatch.setattr(sys, "argv", ["adapterhub-lite", *map(str, arguments)])
+        capsys.readouterr()
+        try:
+            main()
+            code = 0
+        except SystemExit as stop:
+            code = stop.code if isinstance(stop.code, int) else int(bool(stop.code))
+        printed = capsys.readouterr()
+        return Outcome(code, printed.out, printed.err)
+
+    return call

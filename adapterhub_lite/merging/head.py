@@ -41,16 +41,6 @@ def attach_head(engine: Engine, base: Base, task: Task, head: Mapping[str, Tenso
 
 def save_head(engine: Engine, attachment: Attachment, manifest: Manifest, items: list[object], folder: Path) -> None:
     """Write the head into the folder of the merged model; data and scores are those of the adapter."""
-    adapter = Adapter(
-        attachment,
-        engine.plugins,
-        engine.progress,
-        data=manifest.data,
-        metrics={name: value for name, value in manifest.metrics.items() if value is not None},
-        training=dict(manifest.training),
-        columns=dict(manifest.task.columns),
-        forced=list(manifest.forced),
-        probe_inputs=items,
-    )
+    adapter = Adapter.recorded(attachment, engine.plugins, engine.progress, manifest, probe_inputs=items)
     adapter.save(folder)
     folder.with_name(f".{folder.name}.lock").unlink(missing_ok=True)  # nobody else writes here before the commit

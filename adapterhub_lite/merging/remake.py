@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,10 +10,9 @@ import torch
 from torch import Tensor
 
 from adapterhub_lite.adapter import Adapter, item_of_probe
-from adapterhub_lite.base.differences import explain_architecture
 from adapterhub_lite.errors import AdapterCorruptError, NotSupportedError
 from adapterhub_lite.merging.report import probe_items
-from adapterhub_lite.storage import Manifest, check_base
+from adapterhub_lite.storage import Manifest
 from adapterhub_lite.tasks import make_task
 from adapterhub_lite.tasks.attachment import Attachment, attach
 from adapterhub_lite.tasks.task import Preprocessing, Task
@@ -75,37 +73,16 @@ def remake(
     Raises:
         BaseMismatchError: a base that is not the one of `manifest`.
     """
-    if base is None or isinstance(base, str):
-        base = engine.load_base(
-            base or manifest.base.reference,
-            quantization=manifest.base.quantization,
-            dtype=manifest.base.dtype,
-            device=device,
-        )
-    differences = check_base(
-        manifest.base,
-        base.fingerprint,
-        base.quantization,
-        base.reference,
-        force=force,
-        explain=partial(explain_architecture, manifest.base, base.model),
-    )
+    base, differences = engine.base_for(manifest.base, base, device=device, force=force)
     task = make_task(
         manifest.task.name, manifest.task.labels, Preprocessing.from_record(manifest.task.preprocessing)
     )  # fmt: skip
     attachment = fill(engine, base, task, manifest.strategy.name, settings, tensors)
     probes: Sequence[Any] = manifest.probe.inputs if manifest.probe is not None else []
-    adapter = Adapter(
-        attachment,
-        engine.plugins,
-        engine.progress,
-        data=manifest.data,
-        metrics={name: value for name, value in manifest.metrics.items() if value is not None},
-        training=dict(manifest.training),
-        columns=dict(manifest.task.columns),
-        forced=[*manifest.forced, *(differences if force else [])],
+    adapter = Adapter.recorded(
+        attachment, engine.plugins, engine.progress, manifest, differences=differences if force else [],
         probe_inputs=probe_items(task, [item_of_probe(value) for value in probes]),
-    )
+    )  # fmt: skip
     try:
         adapter.save(out)
     finally:

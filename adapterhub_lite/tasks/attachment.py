@@ -46,12 +46,6 @@ class Attachment:
         with self._precision():
             return self.task.logits(self.base, self.head, batch)
 
-    def features(self, batch: Batch) -> tuple[Tensor, Tensor | None]:
-        """Run base and strategy up to the features in front of the head."""
-        self.base.activate(self.view)
-        with self._precision():
-            return self.task.features(self.base, batch)
-
     def load_tensors(self, saved: Mapping[str, Tensor]) -> None:
         """Fill in saved values; the caller has checked names and shapes against `tensors`."""
         self.base.activate(self.view)

@@ -68,15 +68,6 @@ def environment() -> dict[str, Any]:
     }
 
 
-def changed_versions(before: Any) -> list[str]:
-    """Libraries whose version is not the recorded one; bits are promised for equal versions only."""
-    now = environment()["versions"]
-    recorded = before.get("versions", {}) if isinstance(before, dict) else {}
-    return [
-        f"{name} {recorded[name]} -> {now[name]}" for name in now if name in recorded and recorded[name] != now[name]
-    ]
-
-
 def git_commit() -> str | None:
     """The commit of the working directory, with "+changes" where files differ from it; None outside a repository."""
     try:

@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from adapterhub_lite.adapter import Adapter as Adapter
     from adapterhub_lite.adapter import Evaluation as Evaluation
-    from adapterhub_lite.adapter import Prediction as Prediction
     from adapterhub_lite.base.loading import Base as Base
     from adapterhub_lite.data import Dataset as Dataset
     from adapterhub_lite.data import split as split
@@ -30,6 +29,7 @@ if TYPE_CHECKING:
     from adapterhub_lite.shortcuts import load_data as load_data
     from adapterhub_lite.shortcuts import strategies as strategies
     from adapterhub_lite.shortcuts import train as train
+    from adapterhub_lite.tasks.outputs import Prediction as Prediction
     from adapterhub_lite.training.config import TrainConfig as TrainConfig
 
 __version__ = "0.1.0"
@@ -41,7 +41,7 @@ _HOME = {
     "Dataset": "data",
     "Engine": "engine",
     "Evaluation": "adapter",
-    "Prediction": "adapter",
+    "Prediction": "tasks.outputs",
     "TrainConfig": "training.config",
     "load_adapter": "shortcuts",
     "load_base": "shortcuts",

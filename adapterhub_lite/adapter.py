@@ -2,30 +2,28 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from torch.nn import functional
 
 from adapterhub_lite.adapter_data import read_for
 from adapterhub_lite.base.loading import Base
 from adapterhub_lite.data import Chat, Completion, Dataset, Message, Text
-from adapterhub_lite.errors import AdapterCorruptError, ConfigError, NotSupportedError
+from adapterhub_lite.errors import ConfigError, NotSupportedError
 from adapterhub_lite.plugins import Plugins
 from adapterhub_lite.progress import Lines, Progress
 from adapterhub_lite.saving import save_adapter
 from adapterhub_lite.storage import KEEP, DataRecord, Manifest, TaskRecord
 from adapterhub_lite.tasks.attachment import Attachment
 from adapterhub_lite.tasks.causal_lm import encode_prompt, render_chat
-from adapterhub_lite.tasks.task import Encoded, Example
-from adapterhub_lite.training.evaluate import predict_logits, score
+from adapterhub_lite.tasks.task import Encoded, Output
+from adapterhub_lite.training.evaluate import predict_logits, score_with_intervals
 from adapterhub_lite.training.layout import finish_run
+from adapterhub_lite.training.processes import Processes
 
 
 @dataclass(frozen=True)
@@ -35,16 +33,15 @@ class Evaluation:
     n: int
     metrics: dict[str, float]
     notes: tuple[str, ...] = ()
+    intervals: dict[str, tuple[float, float]] = field(default_factory=dict)
+    """95 % confidence intervals of some of the metrics, for rows drawn like these."""
 
-
-@dataclass(frozen=True)
-class Prediction:
-    """One predicted label."""
-
-    label: str
-    probability: float
-    probabilities: dict[str, float]
-    """By label, in the order of the labels; they add up to 1."""
+    def record(self) -> dict[str, float]:
+        """All of it as numbers by name, as saved with an adapter."""
+        ends: dict[str, float] = {}
+        for name, (low, high) in self.intervals.items():
+            ends |= {f"{name}_low": low, f"{name}_high": high}
+        return {"n": float(self.n), **self.metrics, **ends}
 
 
 @dataclass
@@ -129,7 +126,7 @@ class Adapter:
         """
         if isinstance(source, Dataset):
             return source
-        return read_for(self.task_record(), source, require_labels=require_labels)
+        return read_for(self.task_record(), source, plugins=self.plugins, require_labels=require_labels)
 
     def task_record(self) -> TaskRecord:
         """The task as it is written into the manifest."""
@@ -141,38 +138,42 @@ class Adapter:
             preprocessing=task.preprocessing.record(),
         )
 
-    def evaluate(self, data: Any) -> Evaluation:
-        """Score the adapter on labelled data: a `Dataset`, or anything `load_data` reads."""
+    def evaluate(self, data: Any, processes: Processes | None = None) -> Evaluation:
+        """Score the adapter on labelled data: a `Dataset`, or anything `load_data` reads.
+
+        Args:
+            data: What it is scored on.
+            processes: Those that all call this and share the work; each gets the scores of the whole.
+        """
         dataset = self.load_data(data)
         task = self.attachment.task
         if task.labels and dataset.labels != task.labels:
             raise ConfigError("the dataset was read with other labels; read it with adapter.load_data(source)")
         encoded = task.encode(dataset, self.base)
-        metrics = score(self.attachment, encoded, self.progress)
-        return Evaluation(len(encoded.examples), metrics, (*dataset.notes, *encoded.notes))
+        metrics, intervals = score_with_intervals(self.attachment, encoded, self.progress, processes)
+        return Evaluation(len(encoded.examples), metrics, (*dataset.notes, *encoded.notes), intervals)
 
-    def predict(self, inputs: Any) -> list[Prediction]:
-        """Predict labels.
+    def predict(self, inputs: Any) -> Sequence[Output]:
+        """Predict: a `Prediction` for each input of a classifier, and what the task makes of others.
 
         Args:
-            inputs: A list of texts or of images (paths, arrays or PIL images), or anything `load_data` reads.
+            inputs: A list of inputs (texts, images as paths, arrays or PIL images, ...), or anything `load_data` reads.
 
         Raises:
             NotSupportedError: for a language model, which generates instead.
         """
         task = self.attachment.task
-        if not task.labels:
+        if task.generates:
             raise NotSupportedError("a language model has no labels to predict; use generate")
-        dataset = self.load_data(inputs, require_labels=False) if _is_source(inputs) else _as_dataset(task.name, inputs)
+        if _is_source(inputs):
+            dataset = self.load_data(inputs, require_labels=False)
+        else:
+            items = tuple(task.item(value, row) for row, value in enumerate(inputs))
+            dataset = Dataset(task.name, items, None, (), {}, "<list>", "", None, form=task.preprocessing.form)
         if not len(dataset):
             return []
-        logits = predict_logits(self.attachment, _without_targets(task.encode(dataset, self.base)), self.progress)
-        probabilities = functional.softmax(logits, dim=-1)
-        best = probabilities.argmax(dim=-1)
-        return [
-            Prediction(task.labels[i], float(row[i]), dict(zip(task.labels, row.tolist(), strict=True)))
-            for i, row in zip(best.tolist(), probabilities, strict=True)
-        ]
+        encoded = _without_targets(task.encode(dataset, self.base))
+        return task.predictions(predict_logits(self.attachment, encoded, self.progress), encoded)
 
     def generate(
         self,
@@ -191,8 +192,8 @@ class Adapter:
             seed: Of the sampling.
         """
         task, base = self.attachment.task, self.base
-        if task.labels:
-            raise NotSupportedError("this adapter classifies; use predict")
+        if not task.generates:
+            raise NotSupportedError("this adapter does not continue text; use predict")
         base.activate(self.attachment.view)
         ids = prompt_ids(prompt, base.tokenizer, chat=task.preprocessing.form == "chat")
         return generate_text(base, ids, max_new_tokens=max_new_tokens, temperature=temperature, seed=seed)
@@ -273,58 +274,5 @@ def _is_source(inputs: Any) -> bool:
     return True
 
 
-def _as_dataset(task: str, inputs: Sequence[Any]) -> Dataset:
-    if task == "text-classification":
-        for row, text in enumerate(inputs):
-            if not isinstance(text, str) or not text.strip():
-                raise ConfigError(f"input {row + 1} is {text!r}; predict takes a list of non-empty texts")
-    return Dataset(task, tuple(inputs), None, (), {}, "<list>", "", None)
-
-
 def _without_targets(encoded: Encoded) -> Encoded:
-    return Encoded([Example(e.inputs, None, e.length, e.weight) for e in encoded.examples], encoded.notes, encoded.rows)
-
-
-def probe_item(item: Any) -> Any:
-    """A data item as JSON, for replaying it against a loaded adapter; None for what is not text."""
-    if isinstance(item, str):
-        return item
-    if isinstance(item, Chat):
-        return {"messages": [{"role": m.role, "content": m.content} for m in item.messages]}
-    if isinstance(item, Completion):
-        return {"prompt": item.prompt, "completion": item.completion}
-    if isinstance(item, Text):
-        return {"text": item.text}
-    return None
-
-
-def item_of_probe(value: Any) -> Any:
-    """The inverse of `probe_item`; a probe of an image model is noise, made anew from its number.
-
-    Raises:
-        AdapterCorruptError: a value that `probe_item` never made.
-    """
-    match value:
-        case str():
-            return value
-        case {"noise": int(number), **rest} if not rest:
-            pixels = hashlib.shake_256(str(number).encode()).digest(64 * 64 * 3)
-            return np.frombuffer(pixels, np.uint8).reshape(64, 64, 3)
-        case {"text": str(text), **rest} if not rest:
-            return Text(text)
-        case {"prompt": str(prompt), "completion": str(completion), **rest} if not rest:
-            return Completion(prompt, completion)
-        case {"messages": [*messages], **rest} if not rest and messages:
-            return Chat(tuple(_message(message) for message in messages))
-    raise AdapterCorruptError(
-        f"adapterhub.json: probe input not understood: {str(value)[:80]!r}; save the adapter again"
-    )
-
-
-def _message(value: Any) -> Message:
-    match value:
-        case {"role": str(role), "content": str(content), **rest} if not rest:
-            return Message(role, content)
-    raise AdapterCorruptError(
-        f"adapterhub.json: probe message not understood: {str(value)[:80]!r}; save the adapter again"
-    )
+    return Encoded([replace(e, target=None) for e in encoded.examples], encoded.notes, encoded.rows)

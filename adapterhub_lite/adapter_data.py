@@ -2,42 +2,57 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from typing import Any, cast
 
-from adapterhub_lite.data import Dataset, load_data, read_table
+from adapterhub_lite.data import Dataset, Table, read_table
 from adapterhub_lite.errors import DataError
+from adapterhub_lite.plugins import Plugins
 from adapterhub_lite.storage import TaskRecord
+from adapterhub_lite.tasks import Catalog
 
 
 def read_for(
-    task: TaskRecord, source: Any, *, columns: Mapping[str, str] | None = None, require_labels: bool
+    task: TaskRecord,
+    source: Any,
+    *,
+    plugins: Plugins | None = None,
+    columns: Mapping[str, str] | None = None,
+    require_labels: bool,
 ) -> Dataset:
     """Read and check data for an adapter.
 
     Args:
         task: What the adapter was trained for.
         source: What `load_data` takes.
+        plugins: Those that may provide the task.
         columns: Which column plays which role; by default as in training where the data has those, else guessed.
         require_labels: False for prediction.
 
     Raises:
         DataError: bad data, or a label the adapter was not trained on; names file, row and column.
+        ConfigError: a task that is not installed.
     """
-    if task.name != "image-classification":
+    catalog, preprocessing = Catalog(plugins), cast(dict[str, Any], task.preprocessing)
+    roles = catalog.resolve(task.name).spec.roles
+    # Not a table: a folder of images, an .npz, series; or a bad one, about which the task's reader will say the same.
+    with suppress(DataError):
         source = read_table(source)
-    used = columns or _columns_there(task.columns, source)
-    return load_data(source, task.name, columns=used, labels=task.labels or None, require_labels=require_labels)
+    there = source.columns if isinstance(source, Table) else ()
+    return catalog.read(
+        source,
+        task.name,
+        columns=columns or _columns_there(task.columns, roles, there),
+        labels=task.labels or None,
+        require_labels=require_labels,
+        form=preprocessing.get("form"),
+        options=preprocessing.get("options", {}),
+    )
 
 
-def _columns_there(columns: Mapping[str, str], source: Any) -> dict[str, str]:
+def _columns_there(columns: Mapping[str, str], roles: Sequence[str], there: Sequence[str]) -> dict[str, str]:
     """Those of training's columns that a table has, if the one with the inputs is among them."""
-    if not columns:
-        return {}
-    try:
-        there = read_table(source).columns
-    except DataError:
-        return {}  # a folder of images or an .npz, which have no columns to choose from
-    found = {role: name for role, name in columns.items() if name in there}
-    inputs = {role for role in columns if role in ("text", "prompt", "messages", "image")}
-    return found if inputs <= set(found) else {}
+    found = {role: name for role, name in columns.items() if all(each in there for each in name.split(","))}
+    first = next((role for role in roles if role in columns), None)
+    return found if first is None or first in found else {}

@@ -26,19 +26,24 @@ at start-up and free of torch, that says what the strategy is, and a heavy one, 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 import pluggy
 from pydantic import BaseModel, ConfigDict, Field
 
-from adapterhub_lite.errors import AdapterHubError, ConfigError, NotSupportedError
+from adapterhub_lite.errors import AdapterHubError, ConfigError, DataError, NotSupportedError
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from adapterhub_lite.base.loading import Base
     from adapterhub_lite.base.view import AttentionCall, AttentionSite, ModelView
+    from adapterhub_lite.data import Dataset, Table, read_table
+    from adapterhub_lite.tasks.classification import Classification
+    from adapterhub_lite.tasks.task import Batch, Encoded, Example, Preprocessing, Task
 
 API_VERSION = 1
 """The version of this contract; a spec that asks for another one is refused by name."""
@@ -47,8 +52,10 @@ PROJECT = "adapterhub_lite"
 hookimpl = pluggy.HookimplMarker(PROJECT)
 
 Modality = Literal["text", "image", "series"]
+TargetKind = Literal["classes", "labels", "values"]
 MODALITIES: frozenset[Modality] = frozenset({"text", "image", "series"})
 NAME_PATTERN = re.compile(r"[a-z][a-z0-9_]*(:[a-z0-9_]+)?")
+TASK_PATTERN = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 
 
 class StrategyConfig(BaseModel):
@@ -98,6 +105,76 @@ class StrategySpec:
             )
         if not callable(self.load):
             raise ConfigError(f"strategy {self.name!r}: load must be a function that returns the strategy")
+
+
+class TaskOptions(BaseModel):
+    """The options of a task: a frozen pydantic model whose every field has a description and a default."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+@dataclass(frozen=True)
+class Request:
+    """How a task's data is to be read."""
+
+    columns: Mapping[str, str] = field(default_factory=dict)
+    """Which column plays which role; roles left out are guessed."""
+    labels: Sequence[str] | None = None
+    """Classes of a trained adapter, in the order of its outputs; None to take them from the data."""
+    require_labels: bool = True
+    """False for prediction, where what is to be predicted may be missing."""
+    form: str | None = None
+    """`Dataset.form` of the data the adapter was trained on; None to find it out."""
+    options: Any = None
+    """An instance of the spec's options class."""
+
+
+class TaskKind(Protocol):
+    """What `TaskSpec.load` returns: usually the class of the task."""
+
+    def settle(self, base: Base, data: Dataset, options: Any) -> Preprocessing:
+        """Decide, before training, how inputs become tensors on this base; recorded in the adapter.
+
+        Raises:
+            ConfigError: an option that this base cannot follow.
+            NotSupportedError: a base that cannot do the task.
+        """
+        ...
+
+    def __call__(self, labels: Sequence[str], preprocessing: Preprocessing) -> Task:
+        """Make the task, for training or for a saved adapter."""
+        ...
+
+
+@dataclass(frozen=True)
+class TaskSpec:
+    """One task, described without importing torch."""
+
+    name: str
+    summary: str
+    modality: Modality
+    read: Callable[[Any, Request], Dataset]
+    """Read and check a source, without torch; raises DataError naming file, row and column."""
+    load: Callable[[], TaskKind]
+    roles: tuple[str, ...]
+    """Roles its columns play, that of the input first; `--column ROLE=NAME` names them."""
+    options: type[TaskOptions] = TaskOptions
+    labelled: bool = True
+    """Its outputs are classes with names."""
+    forms: tuple[str | None, ...] = (None,)
+    """Every `Dataset.form` that `read` gives."""
+    api: int = API_VERSION
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.name, str) or not TASK_PATTERN.fullmatch(self.name):
+            raise ConfigError(f"task name {self.name!r} must be lower case words joined by '-', as in 'text-ranking'")
+        if self.modality not in MODALITIES:
+            known = ", ".join(sorted(MODALITIES))
+            raise ConfigError(f"task {self.name!r}: modality {self.modality!r} is not one of {known}")
+        if not (isinstance(self.options, type) and issubclass(self.options, TaskOptions)):
+            raise ConfigError(f"task {self.name!r}: options must be a subclass of TaskOptions, not {self.options!r}")
+        if not callable(self.read) or not callable(self.load):
+            raise ConfigError(f"task {self.name!r}: read and load must be functions")
 
 
 class Strategy(Protocol):
@@ -169,14 +246,18 @@ class FeatureProblem:
     """Frozen features and what they should predict, for a strategy that solves instead of stepping an optimizer."""
 
     features: Tensor  # (n, hidden_size) float32
-    targets: Tensor  # (n,) int64: class index, or token id for a language model
+    targets: Tensor  # (n,) int64 class or token id; (n, outputs) 0.0 or 1.0; (n, outputs) float32 values: see `kind`
     outputs: int
-    """Number of classes, or size of the vocabulary."""
+    """Number of classes or values, or size of the vocabulary."""
     head: nn.Linear | None
     """The task's own head, to be filled in; None where the base's output layer is the head (a language model)."""
     seed: int
     progress: Callable[[float, str], None]
     """Call with the share done in [0, 1] and a word on what is being done."""
+    kind: TargetKind = "classes"
+    """One of several classes, any of several labels, or numbers."""
+    weights: Tensor | None = None  # of the shape of targets, float32
+    """How much each target counts; None for all alike."""
 
 
 @runtime_checkable
@@ -228,7 +309,14 @@ __all__ = [
     "AdapterHubError",
     "AttentionCall",
     "AttentionSite",
+    "Base",
+    "Batch",
+    "Classification",
     "ConfigError",
+    "DataError",
+    "Dataset",
+    "Encoded",
+    "Example",
     "Exporter",
     "FeatureProblem",
     "Field",
@@ -237,21 +325,44 @@ __all__ = [
     "ModelView",
     "NotSupportedError",
     "PeftCompatible",
+    "Preprocessing",
+    "Request",
     "Run",
     "Solver",
     "Strategy",
     "StrategyConfig",
     "StrategySpec",
+    "Table",
+    "TargetKind",
+    "Task",
+    "TaskKind",
+    "TaskOptions",
+    "TaskSpec",
     "Traits",
     "WeightUpdater",
     "hookimpl",
+    "read_table",
 ]
+
+# What needs torch or pyarrow is here to be named by plug-ins, and imported only when it is.
+_ELSEWHERE = {
+    "ModelView": "base.view",
+    "AttentionCall": "base.view",
+    "AttentionSite": "base.view",
+    "Base": "base.loading",
+    "Dataset": "data",
+    "Table": "data",
+    "read_table": "data",
+    "Classification": "tasks.classification",
+    "Batch": "tasks.task",
+    "Encoded": "tasks.task",
+    "Example": "tasks.task",
+    "Preprocessing": "tasks.task",
+    "Task": "tasks.task",
+}
 
 
 def __getattr__(name: str) -> Any:
-    # The view's types need torch: they are here to be named by plug-ins, and imported only when they are.
-    if name in ("ModelView", "AttentionCall", "AttentionSite"):
-        from adapterhub_lite.base import view
-
-        return getattr(view, name)
+    if name in _ELSEWHERE:
+        return getattr(import_module(f"adapterhub_lite.{_ELSEWHERE[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -85,7 +85,8 @@ def read_corpus() -> dict[str, list[tuple[str, str]]]:
 def _chat(engine: Engine, console: Console, corpus: dict[str, list[tuple[str, str]]], path: Path) -> tuple[Path, int]:
     """Adapt the chat model; returns the adapter's path and the base's size on disk."""
     from adapterhub_lite.adapter import generate_text, prompt_ids
-    from adapterhub_lite.data import load_data, split
+    from adapterhub_lite.data import split
+    from adapterhub_lite.tasks import load_data
     from adapterhub_lite.training.config import TrainConfig
 
     rows = [
@@ -121,7 +122,8 @@ def _topics(engine: Engine, console: Console, corpus: dict[str, list[tuple[str, 
     """Fit the probe and compare it with two baselines; returns the adapter's path and the base's size on disk."""
     from rich.table import Table
 
-    from adapterhub_lite.data import load_data, split
+    from adapterhub_lite.data import split
+    from adapterhub_lite.tasks import load_data
 
     prompts = {topic: list(dict.fromkeys(said for said, _ in pairs)) for topic, pairs in corpus.items()}
     rows = [

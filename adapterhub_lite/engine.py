@@ -10,23 +10,22 @@ from typing import Any
 
 import torch
 
-from adapterhub_lite.adapter import Adapter, Evaluation, item_of_probe
+from adapterhub_lite.adapter import Adapter, Evaluation
 from adapterhub_lite.api import FeatureProblem, Run, Solver
 from adapterhub_lite.base.differences import explain_architecture
 from adapterhub_lite.base.loading import Base, load_base
-from adapterhub_lite.data import Chat, Completion, Dataset, load_data
-from adapterhub_lite.errors import ConfigError, NotSupportedError, TrainingError
+from adapterhub_lite.data import Dataset
+from adapterhub_lite.errors import AdapterCorruptError, ConfigError, NotSupportedError, TrainingError
 from adapterhub_lite.features.store import encode_features
 from adapterhub_lite.interchange.bundle import open_any
-from adapterhub_lite.names import POOLINGS, check_choice
 from adapterhub_lite.plugins import Plugins, Provided
 from adapterhub_lite.progress import Bar, Lines, Progress
 from adapterhub_lite.registry import Registry
-from adapterhub_lite.restore import longest_input, restore
-from adapterhub_lite.storage import BaseRecord, DataRecord, check_base
-from adapterhub_lite.tasks import make_task
+from adapterhub_lite.restore import restore
+from adapterhub_lite.storage import BaseRecord, DataRecord, TaskRecord, check_base
+from adapterhub_lite.tasks import Catalog
 from adapterhub_lite.tasks.attachment import Attachment, attach
-from adapterhub_lite.tasks.task import Encoded, Preprocessing
+from adapterhub_lite.tasks.task import Encoded, Preprocessing, Task
 from adapterhub_lite.training.config import TrainConfig
 from adapterhub_lite.training.evaluate import score_language_model
 from adapterhub_lite.training.interrupt import Interrupt
@@ -34,9 +33,10 @@ from adapterhub_lite.training.loop import Training
 from adapterhub_lite.training.memory import is_out_of_memory
 from adapterhub_lite.training.observers import Observers
 from adapterhub_lite.training.place import Place, opened
+from adapterhub_lite.training.processes import Processes
 from adapterhub_lite.training.randomness import seeded
+from adapterhub_lite.training.sharding import shard_base
 
-LONGEST = {"text-classification": 512, "causal-lm": 1024}
 PROBES = 3
 
 
@@ -51,6 +51,7 @@ class Engine:
     def __init__(self, plugins: Plugins | None = None, progress: Progress | None = None):
         self.plugins = plugins if plugins is not None else Plugins()
         self.registry = Registry(self.plugins)
+        self.catalog = Catalog(self.plugins)
         self.progress: Progress = progress if progress is not None else Lines()
 
     def load_base(
@@ -86,10 +87,16 @@ class Engine:
             ) from error
 
     def load_data(
-        self, source: Any, task: str, *, columns: Mapping[str, str] | None = None, labels: Sequence[str] | None = None
+        self,
+        source: Any,
+        task: str,
+        *,
+        columns: Mapping[str, str] | None = None,
+        labels: Sequence[str] | None = None,
+        options: Mapping[str, Any] | None = None,
     ) -> Dataset:
-        """Read and check labelled data; see `adapterhub_lite.data.load_data`."""
-        return load_data(source, task, columns=columns, labels=labels)
+        """Read and check labelled data for a task, ours or a plug-in's; see `adapterhub_lite.tasks.load_data`."""
+        return self.catalog.read(source, task, columns=columns, labels=labels, options=options)
 
     def train(
         self,
@@ -100,8 +107,7 @@ class Engine:
         settings: Mapping[str, Any] | None = None,
         eval_data: Any = None,
         config: TrainConfig | None = None,
-        max_length: int | None = None,
-        pooling: str | None = None,
+        task_options: Mapping[str, Any] | None = None,
         run_folder: str | Path | None = None,
         resume: bool = False,
         run_file: str | None = None,
@@ -117,8 +123,7 @@ class Engine:
             eval_data: Held-out data, scored after training and every `config.eval_every` steps; the last scores are
                 saved with the adapter.
             config: Epochs, batch size, learning rate and so on.
-            max_length: Tokens an input is cut to; by default what the base takes, at most 512 (1024 for causal-lm).
-            pooling: "mean", "cls" or "last"; by default what suits the base.
+            task_options: The task's options, such as max_length, over those the data was read with.
             run_folder: Where log and checkpoints go; see `adapterhub_lite.training.runfolder`.
             resume: Go on with the run in that folder, exactly where it stopped, if there is one.
             run_file: The run as YAML, to be kept in that folder.
@@ -133,7 +138,7 @@ class Engine:
         config.check(held_out=eval_data is not None)
         provided = self.registry.resolve(strategy)
         options = self.registry.configure(provided, settings or {})
-        task = make_task(data.task, data.labels, preprocessing_for(base, data, max_length, pooling))
+        task = self.task_for(base, data, task_options)
         held_out = self._held_out(eval_data, data)
         for note in data.notes:
             self.progress.say(f"note: {note}")
@@ -147,7 +152,7 @@ class Engine:
         with seeded(config.seed, base.device):
             attachment = attach(base, task, provided, loaded, options)
             try:
-                encoded = task.encode(data, base)
+                encoded = task.balance(task.encode(data, base))
                 for note in encoded.notes:
                     self.progress.say(f"note: {note}")
                 facts = self._fit(attachment, encoded, config, held_out, place)
@@ -166,9 +171,47 @@ class Engine:
             run_folder=place.folder,
         )
         if held_out is not None:
-            evaluation = adapter.evaluate(held_out)
-            adapter.metrics = {"n": float(evaluation.n), **evaluation.metrics}
+            evaluation = adapter.evaluate(held_out, Processes())
+            adapter.metrics = evaluation.record()
         return adapter
+
+    def task_for(self, base: Base, data: Dataset, options: Mapping[str, Any] | None = None) -> Task:
+        """The task of a dataset on a base, its preprocessing settled.
+
+        Args:
+            base: What it will run on.
+            data: What it will learn from.
+            options: The task's options, over those the data was read with.
+
+        Raises:
+            ConfigError, NotSupportedError: options or data that this base cannot follow.
+        """
+        provided = self.catalog.resolve(data.task)
+        if base.map.modality != provided.spec.modality:
+            raise NotSupportedError(
+                f"task '{data.task}' needs a base for {_plural(provided.spec.modality)}; '{base.reference}' takes "
+                f"{_plural(base.map.modality)}"
+            )
+        kind = self.catalog.kind(provided)
+        settled = self.catalog.configure(provided, {**data.options, **(options or {})})
+        return kind(data.labels, kind.settle(base, data, settled))
+
+    def recorded_task(self, record: TaskRecord) -> Task:
+        """The task of a saved adapter.
+
+        Raises:
+            ConfigError: a task that is not installed.
+            AdapterCorruptError: a record that was never written.
+        """
+        provided = self.catalog.resolve(record.name)
+        preprocessing = Preprocessing.from_record(record.preprocessing)
+        if preprocessing.form not in provided.spec.forms:
+            raise AdapterCorruptError(f"adapterhub.json: task.preprocessing: there is no form {preprocessing.form!r}")
+        try:
+            self.catalog.configure(provided, preprocessing.options)
+        except ConfigError as error:
+            raise AdapterCorruptError(f"adapterhub.json: task.preprocessing: {error}") from error
+        return self.catalog.kind(provided)(record.labels, preprocessing)
 
     def load_adapter(
         self,
@@ -201,10 +244,8 @@ class Engine:
         base, differences = self.base_for(manifest.base, base, dtype=dtype, device=device, force=force)
         for difference in differences:
             self.progress.say(f"warning: {difference}")
-        task = make_task(
-            manifest.task.name, manifest.task.labels, Preprocessing.from_record(manifest.task.preprocessing)
-        )
-        probes = [item_of_probe(value) for value in manifest.probe.inputs] if manifest.probe is not None else []
+        task = self.recorded_task(manifest.task)
+        probes = [task.item_of_probe(value) for value in manifest.probe.inputs] if manifest.probe is not None else []
         attachment = restore(base, task, provided, self.registry.load(provided), options, stored, payload)
         overridden = differences if force else []
         return Adapter.recorded(
@@ -252,21 +293,23 @@ class Engine:
         )
         return base, differences
 
-    def evaluate_base(self, base: Base, data: Dataset, *, max_length: int | None = None) -> Evaluation:
+    def evaluate_base(self, base: Base, data: Dataset, *, task_options: Mapping[str, Any] | None = None) -> Evaluation:
         """Score a bare language model: what an adapter has to beat.
 
         Raises:
             NotSupportedError: for a task whose head has to be trained first.
         """
-        task = make_task(data.task, data.labels, preprocessing_for(base, data, max_length, None))
-        if task.labels:
+        task = self.task_for(base, data, task_options)
+        if not task.generates:
             raise NotSupportedError(
                 f"a base has no head for {data.task} before it is trained; try strategy linear_probe"
             )
         encoded = task.encode(data, base)
         base.activate(None)
-        metrics = score_language_model(base, task, lambda batch: task.logits(base, None, batch), encoded, self.progress)
-        return Evaluation(len(encoded.examples), metrics, encoded.notes)
+        metrics, intervals = score_language_model(
+            base, task, lambda batch: task.logits(base, None, batch), encoded, self.progress
+        )
+        return Evaluation(len(encoded.examples), metrics, encoded.notes, intervals)
 
     def strategies(self) -> list[Provided]:
         """Every strategy that can be used, by name."""
@@ -275,11 +318,15 @@ class Engine:
     def _held_out(self, eval_data: Any, data: Dataset) -> Dataset | None:
         if eval_data is None or isinstance(eval_data, Dataset):
             return eval_data
-        return load_data(eval_data, data.task, columns=data.columns, labels=data.labels or None)
+        return self.catalog.read(
+            eval_data, data.task, columns=data.columns, labels=data.labels or None, form=data.form, options=data.options
+        )  # fmt: skip
 
     def _fit(
         self, attachment: Attachment, data: Encoded, config: TrainConfig, held_out: Dataset | None, place: Place
     ) -> dict[str, Any]:
+        if config.shard:
+            shard_base(attachment, Processes())
         scored = attachment.task.encode(held_out, attachment.base) if held_out is not None else None
         with opened(place, attachment, config, data, scored, self.progress) as folder:
             if isinstance(attachment.strategy, Solver):
@@ -315,9 +362,11 @@ class Engine:
         features, targets = encode_features(attachment.base, attachment.task, data, self.progress)
         assert targets is not None
         with self.progress.bar("solving", 100, "%") as bar:
+            task = attachment.task
             problem = FeatureProblem(
-                features, targets, attachment.task.outputs(attachment.base), attachment.head, config.seed, _share(bar)
-            )
+                features, targets, task.outputs(attachment.base), attachment.head, config.seed, _share(bar),
+                task.target_kind, task.weights(targets),
+            )  # fmt: skip
             attachment.base.activate(attachment.view)
             if attachment.head is not None:
                 attachment.head.to("cpu")
@@ -338,31 +387,8 @@ def _same_rows(one: Dataset, other: Dataset) -> bool:
     return rows[0] == rows[1]
 
 
-def preprocessing_for(base: Base, data: Dataset, max_length: int | None, pooling: str | None) -> Preprocessing:
-    """Settle how inputs become tensors.
-
-    Raises:
-        ConfigError: a length the base cannot take, or a pooling that does not exist.
-    """
-    if pooling is not None:
-        check_choice("pooling", pooling, POOLINGS)
-    if base.map.modality != "text":
-        return Preprocessing(pooling=pooling or base.map.pooling)
-    takes = longest_input(base)
-    if max_length is not None and not 2 <= max_length <= takes:
-        raise ConfigError(
-            f"--max-length {max_length} is not between 2 and {takes}, the most that '{base.reference}' takes"
-        )
-    length = max_length or min(takes, LONGEST.get(data.task, 512))
-    if data.task != "causal-lm":
-        return Preprocessing(max_length=length, pooling=pooling or base.map.pooling)
-    first = data.inputs[0] if len(data) else None
-    form = "chat" if isinstance(first, Chat) else "completion" if isinstance(first, Completion) else "text"
-    if form == "chat" and not base.tokenizer.chat_template:
-        raise NotSupportedError(
-            f"'{base.reference}' has no chat template, so it cannot be trained on messages; use prompt and completion columns"
-        )
-    return Preprocessing(max_length=length, form=form)
+def _plural(modality: str) -> str:
+    return modality if modality == "series" else f"{modality}s"
 
 
 def _share(bar: Bar) -> Callable[[float, str], None]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pluggy
 
-from adapterhub_lite.api import PROJECT, ModelMap, Run, StrategySpec
+from adapterhub_lite.api import PROJECT, ModelMap, Run, StrategySpec, TaskSpec
 
 if TYPE_CHECKING:
     from torch import nn
@@ -33,6 +33,28 @@ def adapterhub_strategies() -> Iterable[StrategySpec]:  # type: ignore[empty-bod
             return [StrategySpec(name="mine", summary="My method.", config=MyConfig, load=load_mine)]
 
     When it fails: the plug-in is taken out and shown as failed by `adapterhub-lite plugins list`; the others go on.
+    """
+
+
+@hookspec
+def adapterhub_tasks() -> Iterable[TaskSpec]:  # type: ignore[empty-body]
+    """Offer tasks.
+
+    Called once at start-up, so import nothing heavy here. The tasks that come with adapterhub-lite are described in the
+    same way. A task of a plug-in is named `NAME`, or `DIST:NAME` where several distributions offer one of that name;
+    adapters record the latter.
+
+    Example:
+        @hookimpl
+        def adapterhub_tasks():
+            return [
+                TaskSpec(
+                    name="text-ranking", summary="Texts in, an order out.", modality="text",
+                    read=read_rankings, load=load_ranking, roles=("text", "rank"),
+                )
+            ]
+
+    When it fails: as for `adapterhub_strategies`.
     """
 
 

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 
 from adapterhub_lite.errors import ConfigError
 
-TASKS = ("text-classification", "causal-lm", "image-classification")
 QUANTIZATIONS = ("none", "nf4", "fp4", "int8")
 DTYPE_NAMES = ("auto", "float32", "bfloat16", "float16")
 POOLINGS = ("cls", "mean", "last")

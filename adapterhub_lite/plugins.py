@@ -19,17 +19,17 @@ import inspect
 import os
 import re
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass
 from importlib import metadata
 from types import ModuleType
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import pluggy
 
 from adapterhub_lite import hookspecs
-from adapterhub_lite.api import API_VERSION, PROJECT, ModelMap, StrategySpec
+from adapterhub_lite.api import API_VERSION, PROJECT, ModelMap, StrategySpec, TaskSpec
 from adapterhub_lite.errors import PluginError
 from adapterhub_lite.guard import model_state, waiting_for
 
@@ -41,8 +41,10 @@ HOOK_PREFIX = "adapterhub_"
 OBSERVERS = frozenset(
     {"adapterhub_train_start", "adapterhub_step_end", "adapterhub_train_end", "adapterhub_adapter_saved"}
 )
+COLLECTED = frozenset({"adapterhub_strategies", "adapterhub_tasks"})
 PLUGIN_NAME = re.compile(r"[A-Za-z0-9_.:-]+")
-Stage = Literal["find", "import", "hooks", "strategies"]
+Spec = TypeVar("Spec", StrategySpec, TaskSpec)
+Stage = Literal["find", "import", "hooks", "strategies", "tasks"]
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,7 @@ class Record:
     stage: Stage | None = None
     error: str | None = None
     strategies: tuple[str, ...] = ()
+    tasks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -81,6 +84,16 @@ class Provided:
     """A strategy with the plug-in that provides it."""
 
     spec: StrategySpec
+    plugin: str
+    dist: str
+    version: str
+
+
+@dataclass(frozen=True)
+class ProvidedTask:
+    """A task with the plug-in that provides it; a task of our own with `OURS` as both."""
+
+    spec: TaskSpec
     plugin: str
     dist: str
     version: str
@@ -111,6 +124,7 @@ class Plugins:
         self.manager.add_hookspecs(hookspecs)
         self.records: list[Record] = []
         self.strategies: list[Provided] = []
+        self.tasks: list[ProvidedTask] = []
         self.notes: list[str] = []
         """What is odd about the settings, such as a name in ADAPTERHUB_DISABLE that no plug-in has."""
         found, broken = find() if enabled else ([], [])
@@ -210,10 +224,14 @@ class Plugins:
                 raise
         except _Failure as failure:
             return self._note(found, "failed", stage=failure.stage, error=str(failure))
-        self.strategies.extend(provided)
-        return self._note(found, "loaded", strategies=tuple(p.spec.name for p in provided))
+        strategies = [Provided(spec, found.name, found.dist, found.version) for spec in provided[0]]
+        tasks = [ProvidedTask(spec, found.name, found.dist, found.version) for spec in provided[1]]
+        self.strategies.extend(strategies)
+        self.tasks.extend(tasks)
+        names = [tuple(each.spec.name for each in kind) for kind in (strategies, tasks)]
+        return self._note(found, "loaded", strategies=names[0], tasks=names[1])
 
-    def _register(self, loaded: Loaded) -> list[Provided]:
+    def _register(self, loaded: Loaded) -> tuple[list[StrategySpec], list[TaskSpec]]:
         found = loaded.found
         for name, value in list(vars(loaded.module).items()):
             self._check_hook(loaded.module, name, value)
@@ -227,11 +245,12 @@ class Plugins:
         try:
             waiting = waiting_for(f"plug-in '{found.name}' ({found.dist} {found.version})", remedy(found.name))
             with waiting, redirect_stdout(sys.stderr):
-                return self._collect(found)
+                offered = [(p.dist, p.spec.name, p.plugin) for p in self.strategies]
+                strategies = self._collect(found, StrategySpec, "strategies", offered)
+                offered = [(p.dist, p.spec.name, p.plugin) for p in self.tasks]
+                return strategies, self._collect(found, TaskSpec, "tasks", offered)
         except (_Failure, KeyboardInterrupt):
             raise
-        except BaseException as error:
-            raise _Failure("strategies", f"adapterhub_strategies raised {one_line(error)}") from error
 
     def _check_hook(self, module: ModuleType, name: str, value: Any) -> None:
         """Refuse a function that is meant to be a hook and would not be called as one."""
@@ -250,42 +269,54 @@ class Plugins:
             raise _Failure("hooks", f"hook '{name}' may not be a wrapper; return a value instead of yielding")
         if inspect.iscoroutinefunction(value) or inspect.isasyncgenfunction(value):
             raise _Failure("hooks", f"hook '{name}' is async, and nothing would await it")
-        if inspect.isgeneratorfunction(value) and hook != "adapterhub_strategies":
+        if inspect.isgeneratorfunction(value) and hook not in COLLECTED:
             raise _Failure(
                 "hooks", f"hook '{name}' is a generator, and nothing would run it; return instead of yielding"
             )
 
-    def _collect(self, found: Found) -> list[Provided]:
-        """Ask this plug-in alone for its strategies, a generator run to its end here and now."""
-        provided: list[Provided] = []
-        for implementation in self.manager.hook.adapterhub_strategies.get_hookimpls():
+    def _collect(
+        self, found: Found, kind: type[Spec], stage: Stage, taken: Sequence[tuple[str, str, str]]
+    ) -> list[Spec]:
+        """Ask this plug-in alone for its strategies or tasks, a generator run to its end here and now.
+
+        Args:
+            found: The plug-in.
+            kind: What it has to offer.
+            stage: Which of the two that is; also the end of the hook's name.
+            taken: Distribution, name and plug-in of those offered before.
+        """
+        hook, what = f"{HOOK_PREFIX}{stage}", kind.__name__.removesuffix("Spec").lower()
+        specs: list[Spec] = []
+        for implementation in getattr(self.manager.hook, hook).get_hookimpls():
             if implementation.plugin_name != found.name:
                 continue
-            result = implementation.function()
-            if isinstance(result, StrategySpec) or not isinstance(result, Iterable):
-                raise _Failure(
-                    "strategies", f"adapterhub_strategies must return a list of StrategySpec, not {_short(result)}"
-                )
-            for spec in result:
-                if not isinstance(spec, StrategySpec):
-                    raise _Failure(
-                        "strategies", f"adapterhub_strategies gave {_short(spec)}, which is not a StrategySpec"
+            try:
+                result = implementation.function()
+                if isinstance(result, kind) or not isinstance(result, Iterable):
+                    raise _Failure(stage, f"{hook} must return a list of {kind.__name__}, not {_short(result)}")
+                for spec in result:
+                    if not isinstance(spec, kind):
+                        raise _Failure(stage, f"{hook} gave {_short(spec)}, which is not a {kind.__name__}")
+                    if spec.api != API_VERSION:
+                        raise _Failure(
+                            stage,
+                            f"{what} '{spec.name}' is written for api {spec.api}, this adapterhub_lite has {API_VERSION}",
+                        )
+                    if spec.name in {each.name for each in specs}:
+                        raise _Failure(stage, f"{what} '{spec.name}' is offered twice")
+                    twin = next(
+                        (plugin for dist, name, plugin in taken if (dist, name) == (found.dist, spec.name)), None
                     )
-                if spec.api != API_VERSION:
-                    raise _Failure(
-                        "strategies",
-                        f"strategy '{spec.name}' is written for api {spec.api}, this adapterhub_lite has {API_VERSION}",
-                    )
-                if spec.name in {p.spec.name for p in provided}:
-                    raise _Failure("strategies", f"strategy '{spec.name}' is offered twice")
-                twin = next((p for p in self.strategies if (p.dist, p.spec.name) == (found.dist, spec.name)), None)
-                if twin is not None:
-                    raise _Failure(
-                        "strategies",
-                        f"strategy '{spec.name}' is also offered by plug-in '{twin.plugin}' of {found.dist}",
-                    )
-                provided.append(Provided(spec, found.name, found.dist, found.version))
-        return provided
+                    if twin is not None:
+                        raise _Failure(
+                            stage, f"{what} '{spec.name}' is also offered by plug-in '{twin}' of {found.dist}"
+                        )
+                    specs.append(spec)
+            except (_Failure, KeyboardInterrupt):
+                raise
+            except BaseException as error:
+                raise _Failure(stage, f"{hook} raised {one_line(error)}") from error
+        return specs
 
     def _note(
         self,
@@ -295,8 +326,9 @@ class Plugins:
         stage: Stage | None = None,
         error: str | None = None,
         strategies: tuple[str, ...] = (),
+        tasks: tuple[str, ...] = (),
     ) -> Record:
-        self.records.append(Record(found.name, found.dist, found.version, state, stage, error, strategies))
+        self.records.append(Record(found.name, found.dist, found.version, state, stage, error, strategies, tasks))
         return self.records[-1]
 
 

@@ -6,14 +6,14 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
-from typing import Protocol
+from typing import Any, Protocol
 
 
 class Bar(Protocol):
     """One piece of long work."""
 
-    def advance(self, amount: float, note: str = "") -> None:
-        """Count `amount` done and show a short note, such as the loss."""
+    def advance(self, amount: float, note: str = "", work: float | None = None) -> None:
+        """Count `amount` done, show a short note, such as the loss, and count `work` towards the rate if it is not that."""
         ...
 
 
@@ -24,8 +24,8 @@ class Progress(Protocol):
         """Tell the user a fact worth a line."""
         ...
 
-    def bar(self, name: str, total: float, unit: str) -> AbstractContextManager[Bar]:
-        """Show work of a known size."""
+    def bar(self, name: str, total: float, unit: str, rate: str = "") -> AbstractContextManager[Bar]:
+        """Show work of a known size, counted in `unit`, and its speed in another one if `rate` names it."""
         ...
 
 
@@ -36,12 +36,12 @@ class Silent:
         pass
 
     @contextmanager
-    def bar(self, name: str, total: float, unit: str) -> Iterator[Bar]:
+    def bar(self, name: str, total: float, unit: str, rate: str = "") -> Iterator[Bar]:
         yield _NoBar()
 
 
 class _NoBar:
-    def advance(self, amount: float, note: str = "") -> None:
+    def advance(self, amount: float, note: str = "", work: float | None = None) -> None:
         pass
 
 
@@ -54,9 +54,9 @@ class Lines:
         print(line, file=sys.stderr, flush=True)
 
     @contextmanager
-    def bar(self, name: str, total: float, unit: str) -> Iterator[Bar]:
+    def bar(self, name: str, total: float, unit: str, rate: str = "") -> Iterator[Bar]:
         if not sys.stderr.isatty():
-            line_bar = _LineBar(name, total, unit)
+            line_bar = _LineBar(name, total, unit, rate or unit)
             yield line_bar
             line_bar.finish()
             return
@@ -69,17 +69,18 @@ class Lines:
             TextColumn("{task.fields[rate]}"), TimeElapsedColumn(), TimeRemainingColumn(), TextColumn("{task.fields[note]}"),
         ]  # fmt: skip
         with RichProgress(*columns, console=Console(stderr=True), transient=False) as rich:
-            yield _RichBar(rich, rich.add_task(name, total=total, note="", rate=""), unit)
+            yield _RichBar(rich, rich.add_task(name, total=total, note="", rate=""), rate or unit)
 
 
 class _LineBar:
-    def __init__(self, name: str, total: float, unit: str):
-        self.name, self.total, self.unit = name, total, unit
-        self.done, self.note, self.started = 0.0, "", time.monotonic()
+    def __init__(self, name: str, total: float, unit: str, rate: str):
+        self.name, self.total, self.unit, self.rate = name, total, unit, rate
+        self.done, self.work, self.note, self.started = 0.0, 0.0, "", time.monotonic()
         self.said = self.started
 
-    def advance(self, amount: float, note: str = "") -> None:
+    def advance(self, amount: float, note: str = "", work: float | None = None) -> None:
         self.done += amount
+        self.work += amount if work is None else work
         self.note = note or self.note
         if time.monotonic() - self.said >= Lines.EVERY and self.done < self.total:
             self._write()
@@ -90,17 +91,21 @@ class _LineBar:
     def _write(self) -> None:
         self.said = time.monotonic()
         spent = self.said - self.started
-        rate = self.done / spent if spent > 0 else 0.0
-        left = f", {max(self.total - self.done, 0) / rate:.0f} s left" if rate and self.done < self.total else ""
-        text = f"{self.name}: {self.done:.0f}/{self.total:.0f} {self.unit}, {rate:.1f}/s, {spent:.1f} s{left}"
+        left = f", {spent * (self.total / self.done - 1):.0f} s left" if 0 < self.done < self.total else ""
+        speed = f"{_number(self.work / max(spent, 1e-9))} {self.rate}/s"
+        text = f"{self.name}: {self.done:.0f}/{self.total:.0f} {self.unit}, {speed}, {spent:.1f} s{left}"
         print(f"{text}  {self.note}".rstrip(), file=sys.stderr, flush=True)
 
 
 class _RichBar:
-    def __init__(self, rich: object, task: object, unit: str):
-        self.rich, self.task, self.started, self.done = rich, task, time.monotonic(), 0.0
+    def __init__(self, rich: Any, task: Any, rate: str):
+        self.rich, self.task, self.rate, self.started, self.work = rich, task, rate, time.monotonic(), 0.0
 
-    def advance(self, amount: float, note: str = "") -> None:
-        self.done += amount
-        rate = self.done / max(time.monotonic() - self.started, 1e-9)
-        self.rich.update(self.task, advance=amount, note=note, rate=f"{rate:.1f}/s")  # type: ignore[attr-defined]
+    def advance(self, amount: float, note: str = "", work: float | None = None) -> None:
+        self.work += amount if work is None else work
+        speed = _number(self.work / max(time.monotonic() - self.started, 1e-9))
+        self.rich.update(self.task, advance=amount, note=note, rate=f"{speed} {self.rate}/s")
+
+
+def _number(value: float) -> str:
+    return f"{value:.0f}" if value >= 100 else f"{value:.1f}"

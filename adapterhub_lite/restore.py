@@ -19,6 +19,7 @@ from adapterhub_lite.saving import config_file
 from adapterhub_lite.storage import CONFIG, TENSORS, StoredAdapter, check_tensors
 from adapterhub_lite.tasks.attachment import Attachment, attach
 from adapterhub_lite.tasks.task import Task
+from adapterhub_lite.tasks.text import longest_input
 
 DTYPE_CODES = {torch.float32: "F32", torch.bfloat16: "BF16", torch.float16: "F16", torch.float64: "F64"}
 # Which keys of PEFT's configuration decide what its tensors do, and are the same on every base and version.
@@ -64,12 +65,6 @@ def restore(
         attachment.detach()
         raise
     return attachment
-
-
-def longest_input(base: Base) -> int:
-    """The most tokens a text base takes."""
-    takes = getattr(base.model.config.get_text_config(), "max_position_embeddings", None) or 1 << 30
-    return int(min(takes, base.tokenizer.model_max_length or takes))
 
 
 def _fill(attachment: Attachment, stored: StoredAdapter, payload: bytes) -> None:

@@ -11,7 +11,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from adapterhub_lite.errors import ConfigError
-from adapterhub_lite.names import DTYPE_NAMES, POOLINGS, QUANTIZATIONS, TASKS, check_choice
+from adapterhub_lite.names import DTYPE_NAMES, QUANTIZATIONS, check_choice
 from adapterhub_lite.training.config import TrainConfig
 
 
@@ -30,8 +30,7 @@ class RunFile(BaseModel):
     quantize: str = Field("none", description="none, nf4, fp4 or int8.")
     dtype: str = Field("auto", description="auto, float32, bfloat16 or float16.")
     device: str = Field("auto", description="auto, cpu, cuda, ...")
-    max_length: int | None = Field(None, ge=2, description="Tokens an input is cut to.")
-    pooling: str | None = Field(None, description="cls, mean or last.")
+    task_options: dict[str, Any] = Field(default_factory=dict, description="Options of the task.")
     columns: dict[str, str] = Field(default_factory=dict, description="Which column plays which role.")
     training: TrainConfig = Field(default_factory=TrainConfig, description="How to train.")
 
@@ -41,11 +40,8 @@ class RunFile(BaseModel):
         Raises:
             ConfigError: naming the option and the choices.
         """
-        check_choice("task", self.task, TASKS)
         check_choice("quantization", self.quantize, QUANTIZATIONS)
         check_choice("dtype", self.dtype, DTYPE_NAMES)
-        if self.pooling is not None:
-            check_choice("pooling", self.pooling, POOLINGS)
 
     def to_yaml(self) -> str:
         """The run as a file that `train --config` reads."""

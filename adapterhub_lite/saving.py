@@ -15,6 +15,7 @@ from torch import Tensor
 
 from adapterhub_lite.api import Exporter, PeftCompatible
 from adapterhub_lite.base.precision import dtype_name
+from adapterhub_lite.data import Dataset
 from adapterhub_lite.errors import TrainingError
 from adapterhub_lite.storage import (
     KEEP,
@@ -90,6 +91,13 @@ def save_adapter(adapter: Adapter, path: Path, keep: int = KEEP) -> Manifest:
     return written
 
 
+def accompany_saving(adapter: Adapter) -> None:
+    """Run what `save_adapter` runs on the base: in the processes that do not write, where the base is sharded."""
+    if adapter.base.shards is not None:
+        adapter.use()
+        _probe(adapter)
+
+
 def config_file(attachment: Attachment, config: Any, tensors: Collection[str]) -> dict[str, Any]:
     """PEFT's configuration where the strategy has a PEFT form, else the strategy's own; `tensors` are the saved names."""
     if isinstance(attachment.strategy, PeftCompatible):
@@ -97,7 +105,7 @@ def config_file(attachment: Attachment, config: Any, tensors: Collection[str]) -
             **attachment.strategy.peft_config(attachment.view, config),
             "base_model_name_or_path": attachment.base.reference,
             "revision": attachment.base.revision,
-            "task_type": "CAUSAL_LM" if attachment.task.name == "causal-lm" else "FEATURE_EXTRACTION",
+            "task_type": "CAUSAL_LM" if attachment.task.generates else "FEATURE_EXTRACTION",
         }
     return {
         "strategy": attachment.provided.spec.name,
@@ -109,11 +117,9 @@ def config_file(attachment: Attachment, config: Any, tensors: Collection[str]) -
 
 def _probe(adapter: Adapter) -> ProbeRecord | None:
     """A few inputs with the outputs seen now, by which a loaded adapter can be checked against this one."""
-    from adapterhub_lite.adapter import probe_item
-
-    inputs = [value for value in map(probe_item, adapter.probe_inputs) if value is not None]
-    if adapter.probe_inputs and adapter.attachment.task.name == "image-classification":
-        inputs = [{"noise": number} for number in range(len(adapter.probe_inputs))]  # images are too large to keep
+    task = adapter.attachment.task
+    kept = [task.probe(item, number) for number, item in enumerate(adapter.probe_inputs)]
+    inputs = [value for value in kept if value is not None]
     if not inputs:
         return None
     return ProbeRecord(inputs=inputs, outputs=probe_outputs(adapter, inputs))
@@ -121,12 +127,10 @@ def _probe(adapter: Adapter) -> ProbeRecord | None:
 
 def probe_outputs(adapter: Adapter, inputs: list[Any]) -> list[list[float]]:
     """The first logits for each probe input: of the classes, or at the first supervised token."""
-    from adapterhub_lite.adapter import item_of_probe
-    from adapterhub_lite.data import Dataset
-
     attachment = adapter.attachment
-    items = tuple(item_of_probe(value) for value in inputs)
-    dataset = Dataset(attachment.task.name, items, None, attachment.task.labels, {}, "<probe>", "", None)
+    items = tuple(attachment.task.item_of_probe(value) for value in inputs)
+    form = attachment.task.preprocessing.form
+    dataset = Dataset(attachment.task.name, items, None, attachment.task.labels, {}, "<probe>", "", None, form=form)
     outputs = []
     with torch.no_grad():
         for example in attachment.task.encode(dataset, attachment.base).examples:

@@ -35,9 +35,8 @@ from torch.nn import functional
 from adapterhub_lite.adapter import Adapter
 from adapterhub_lite.base.loading import Base, adopt
 from adapterhub_lite.data import Dataset
-from adapterhub_lite.engine import Engine, preprocessing_for
+from adapterhub_lite.engine import Engine
 from adapterhub_lite.progress import Silent
-from adapterhub_lite.tasks import make_task
 from adapterhub_lite.tasks.attachment import Attachment, attach
 from adapterhub_peft.methods import PROMPT, REFUSED, known
 from adapterhub_peft.options import left_out
@@ -170,7 +169,7 @@ def put(engine: Engine, base: Base, method: str, kind: str, draw: int = 1, **set
     provided = engine.registry.resolve(f"peft:{method}")
     options = engine.registry.configure(provided, {**SETTINGS.get(method, {}), **settings})
     data = tiny_data(kind)
-    task = make_task(data.task, data.labels, preprocessing_for(base, data, None, None))
+    task = engine.task_for(base, data)
     torch.manual_seed(draw)
     attachment = attach(base, task, provided, engine.registry.load(provided), options)
     return attachment, task.collate(task.encode(data, base).examples, base)

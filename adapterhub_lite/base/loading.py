@@ -19,6 +19,7 @@ from adapterhub_lite.base.precision import choose_device, choose_dtype, dtype_na
 from adapterhub_lite.base.prepared import find_prepared, keep_prepared, prepared_folder, temporary_folder
 from adapterhub_lite.base.quantization import is_quantized, make_trainable, stored_transposed, unpack_misread
 from adapterhub_lite.base.reference import Source, resolve
+from adapterhub_lite.base.sharding import Shards
 from adapterhub_lite.base.view import ModelView
 from adapterhub_lite.errors import BaseNotFoundError, NotSupportedError, StorageError
 from adapterhub_lite.names import QUANTIZATIONS, check_choice
@@ -37,6 +38,7 @@ class Base:
         map: Where its layers and outputs are.
         fingerprint: Its identity by content.
         active: The view of the adapter that is mounted now, if any.
+        shards: Where its weights are spread over processes, what keeps these in step; else None.
     """
 
     reference: str
@@ -50,6 +52,7 @@ class Base:
     device: torch.device
     source: Source | None = None
     active: ModelView | None = field(default=None, repr=False)
+    shards: Shards | None = field(default=None, repr=False)
     parameters: int = field(init=False)
     """Number of weights of the bare base, quantized ones counted as what they stand for."""
 

@@ -79,6 +79,20 @@ def _dequantized_as_one_row(module: Any) -> Tensor:
     return weight
 
 
+def keep_quantization(model: nn.Module) -> None:
+    """Let 4-bit layers find how their weight is to be read in themselves, where the weight is replaced by its like.
+
+    Raises:
+        NotSupportedError: for 8-bit layers, which keep it in the weight alone.
+    """
+    for module in model.modules():
+        weight: Any = getattr(module, "weight", None)
+        if type(weight).__name__ == "Params4bit":
+            module.quant_state = weight.quant_state
+        elif type(weight).__name__ == "Int8Params":
+            raise NotSupportedError("--shard does not go with --quantize int8; use --quantize nf4 or none")
+
+
 def is_quantized(module: nn.Module) -> bool:
     """Whether the weight of this layer is stored in 4 or 8 bits."""
     return type(getattr(module, "weight", None)).__name__ in ("Params4bit", "Int8Params")

@@ -257,6 +257,15 @@ class ModelView:
             if id(parameter) in base and torch.equal(base[id(parameter)].float(), parameter.data)
         }
 
+    @property
+    def rewrites_base(self) -> bool:
+        """Whether weights of the base itself are other ones while this is mounted."""
+        return any(
+            isinstance(swap, (DataSwap, _BufferSwap))
+            or (isinstance(swap, ChildSwap) and swap.table == "_parameters" and swap.old is not None)
+            for swap in self._log
+        )
+
     def settle(self) -> None:
         """After a merge: take everything off but trained weights of the base, which stay; there is no way back."""
         for swap in reversed(self._log):

@@ -78,6 +78,7 @@ app.command("combine")(combine.combine)
 app.command("import-peft")(exchange.import_peft)
 app.command("export")(exchange.export)
 app.command("strategies")(listing.strategies)
+app.command("tasks")(listing.tasks)
 app.add_typer(listing.plugins_app, name="plugins")
 app.command("demo")(demo.demo)
 

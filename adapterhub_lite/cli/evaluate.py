@@ -12,6 +12,7 @@ from adapterhub_lite.cli.options import (
     Force,
     ImageColumn,
     LabelColumn,
+    OtherColumns,
     PromptColumn,
     TextColumn,
     named_columns,
@@ -30,17 +31,19 @@ def evaluate(
     image_column: ImageColumn = None,
     prompt_column: PromptColumn = None,
     completion_column: CompletionColumn = None,
+    column: OtherColumns = None,
     json_: AsJson = False,
 ) -> None:
     """Score an adapter on labelled data."""
     from adapterhub_lite.cli.loading import checked_data, open_engine
 
-    columns = named_columns(text_column, label_column, image_column, prompt_column, completion_column)
+    columns = named_columns(text_column, label_column, image_column, prompt_column, completion_column, column)
     dataset = checked_data(adapter, data, columns, require_labels=True)
     loaded = open_engine().load_adapter(adapter, base=base, device=device, force=force)
     result = loaded.evaluate(dataset)
     if json_:
-        print_json({"n": result.n, "metrics": result.metrics, "notes": list(result.notes)})
+        intervals = {name: list(ends) for name, ends in result.intervals.items()}
+        print_json({"n": result.n, "metrics": result.metrics, "intervals": intervals, "notes": list(result.notes)})
         return
     from rich.console import Console
     from rich.table import Table
@@ -48,8 +51,10 @@ def evaluate(
     table = Table(title=f"{adapter} on {data}, {result.n} rows", title_justify="left")
     table.add_column("metric")
     table.add_column("value", justify="right")
+    table.add_column("95 % interval", justify="right")
     for name, value in result.metrics.items():
-        table.add_row(name, f"{value:.4f}")
+        ends = result.intervals.get(name)
+        table.add_row(name, f"{value:.4f}", f"{ends[0]:.4f} to {ends[1]:.4f}" if ends else "")
     console = Console()
     console.print(table)
     for note in result.notes:

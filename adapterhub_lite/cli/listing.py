@@ -59,10 +59,11 @@ def _show_plugins(records: list[Record], notes: list[str]) -> None:
 
     console = Console()
     table = Table()
-    for column in ("plug-in", "distribution", "version", "state", "strategies or reason"):
+    for column in ("plug-in", "distribution", "version", "state", "strategies, tasks or reason"):
         table.add_column(column)
     for record in records:
-        detail = ", ".join(record.strategies) if record.error is None else f"{record.stage or ''}: {record.error}"
+        offers = (*record.strategies, *(f"task {name}" for name in record.tasks))
+        detail = ", ".join(offers) if record.error is None else f"{record.stage or ''}: {record.error}"
         row = (record.name, record.dist, record.version, record.state, detail.removeprefix(": "))
         table.add_row(*(escape(cell) for cell in row))
     console.print(
@@ -105,6 +106,43 @@ def strategies(json_: AsJson = False) -> None:
     for p in provided:
         console.print(f"[bold]{p.spec.name}[/bold]  {escape(p.spec.summary)}  [dim]{p.dist} {p.version}[/dim]")
         for name, field in p.spec.config.model_fields.items():
+            console.print(
+                f"    {name}={field.get_default()}  [dim]{escape(field.description or '')}[/dim]", highlight=False
+            )
+
+
+def tasks(json_: AsJson = False) -> None:
+    """List the tasks with the roles of their columns and their options."""
+    from adapterhub_lite.plugins import Plugins
+    from adapterhub_lite.tasks import Catalog
+
+    provided = Catalog(Plugins()).tasks
+    if json_:
+        print_json(
+            {
+                "tasks": [
+                    {
+                        "name": p.spec.name,
+                        "summary": p.spec.summary,
+                        "modality": p.spec.modality,
+                        "plugin": p.plugin,
+                        "dist": p.dist,
+                        "roles": list(p.spec.roles),
+                        "options": p.spec.options.model_json_schema().get("properties", {}),
+                    }
+                    for p in provided
+                ]
+            }
+        )
+        return
+    from rich.console import Console
+    from rich.markup import escape
+
+    console = Console()
+    for p in provided:
+        console.print(f"[bold]{p.spec.name}[/bold]  {escape(p.spec.summary)}  [dim]{p.dist}[/dim]")
+        console.print(f"    columns: {', '.join(p.spec.roles)}", highlight=False)
+        for name, field in p.spec.options.model_fields.items():
             console.print(
                 f"    {name}={field.get_default()}  [dim]{escape(field.description or '')}[/dim]", highlight=False
             )

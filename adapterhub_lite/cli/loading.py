@@ -23,9 +23,11 @@ def checked_data(adapter: str, source: str, columns: Mapping[str, str], *, requi
         DataError: bad data, naming file, row and column.
     """
     from adapterhub_lite.adapter_data import read_for
+    from adapterhub_lite.plugins import Plugins
 
     task = manifest_of(Path(adapter)).task
-    dataset = read_for(task, source, columns=columns, require_labels=require_labels)
+    plugins = Plugins() if ":" in task.name else None  # our own tasks need none
+    dataset = read_for(task, source, plugins=plugins, columns=columns, require_labels=require_labels)
     say_columns(dataset.columns, source)
     return dataset
 

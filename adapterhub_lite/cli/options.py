@@ -34,12 +34,37 @@ CompletionColumn = Annotated[
 ]
 
 
+OtherColumns = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--column", metavar="ROLE=NAME", help="Column of any role, such as pair, labels, target, group, time."
+    ),
+]
+
+
 def named_columns(
-    text: str | None, label: str | None, image: str | None, prompt: str | None, completion: str | None
+    text: str | None,
+    label: str | None,
+    image: str | None,
+    prompt: str | None,
+    completion: str | None,
+    others: list[str] | None,
 ) -> dict[str, str]:
-    """The columns that were named, by role."""
+    """The columns that were named, by role.
+
+    Raises:
+        ConfigError: one that is not ROLE=NAME, or a role named twice.
+    """
     given = {"text": text, "label": label, "image": image, "prompt": prompt, "completion": completion}
-    return {role: name for role, name in given.items() if name is not None}
+    columns = {role: name for role, name in given.items() if name is not None}
+    for pair in others or []:
+        role, equals, name = pair.partition("=")
+        if not equals or not role.strip() or not name.strip():
+            raise ConfigError(f"--column {pair}: write it as --column ROLE=NAME, as in --column labels=tags")
+        if role.strip() in columns:
+            raise ConfigError(f"--column {pair}: the {role.strip()} column is named twice")
+        columns[role.strip()] = name.strip()
+    return columns
 
 
 def say_columns(columns: Mapping[str, str], source: str) -> None:
@@ -49,7 +74,7 @@ def say_columns(columns: Mapping[str, str], source: str) -> None:
         print(f"{source}: reading {roles}", file=sys.stderr)
 
 
-def parse_settings(pairs: list[str]) -> dict[str, Any]:
+def parse_settings(pairs: list[str], option: str = "--set") -> dict[str, Any]:
     """Read `--set key=value` options; values are written as in YAML.
 
     Raises:
@@ -59,7 +84,7 @@ def parse_settings(pairs: list[str]) -> dict[str, Any]:
     for pair in pairs:
         key, equals, value = pair.partition("=")
         if not equals or not key.strip():
-            raise ConfigError(f"--set {pair}: write it as --set key=value")
+            raise ConfigError(f"{option} {pair}: write it as {option} key=value")
         try:
             parsed = yaml.safe_load(value)
         except yaml.YAMLError:

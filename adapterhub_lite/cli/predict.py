@@ -16,6 +16,7 @@ from adapterhub_lite.cli.options import (
     Force,
     ImageColumn,
     LabelColumn,
+    OtherColumns,
     PromptColumn,
     TextColumn,
     named_columns,
@@ -37,6 +38,7 @@ def predict(
     image_column: ImageColumn = None,
     prompt_column: PromptColumn = None,
     completion_column: CompletionColumn = None,
+    column: OtherColumns = None,
     max_new_tokens: Annotated[int, typer.Option(min=1, help="Language models: length of a completion.")] = 128,
 ) -> None:
     """Predict a label with probabilities, or a completion, for every row; the input's columns are kept."""
@@ -48,18 +50,14 @@ def predict(
     from adapterhub_lite.cli.loading import checked_data, open_engine
     from adapterhub_lite.data import write_rows
 
-    columns = named_columns(text_column, label_column, image_column, prompt_column, completion_column)
+    columns = named_columns(text_column, label_column, image_column, prompt_column, completion_column, column)
     dataset = checked_data(adapter, data, columns, require_labels=False)
     engine = open_engine()
     loaded = engine.load_adapter(adapter, base=base, device=device, force=force)
     extra: dict[str, list[Any]]
-    if loaded.labels:
-        predictions = loaded.predict(dataset)
-        extra = {
-            "prediction": [p.label for p in predictions],
-            "probability": [round(p.probability, 6) for p in predictions],
-            "probabilities": [{k: round(v, 6) for k, v in p.probabilities.items()} for p in predictions],
-        }
+    if not loaded.attachment.task.generates:
+        rows = [dict(output.columns()) for output in loaded.predict(dataset)]
+        extra = {name: [row[name] for row in rows] for name in rows[0]} if rows else {}
     else:
         replies = []
         with engine.progress.bar("generating", len(dataset), "rows") as bar:

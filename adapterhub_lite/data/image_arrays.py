@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import struct
 import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,8 @@ from adapterhub_lite.data.readers import existing, file_sha256
 from adapterhub_lite.data.table import Table, place
 from adapterhub_lite.errors import DataError
 
+# What numpy and zipfile raise for files that are damaged, encrypted, or compressed in an unknown way.
+UNREADABLE = (OSError, ValueError, EOFError, AttributeError, TypeError, RuntimeError, SyntaxError, struct.error)
 SPLITS = {"train": 0, "val": 1, "test": 2}
 Array = np.ndarray[Any, Any]
 
@@ -36,7 +40,7 @@ def read_arrays(
     name, split = parse_reference(reference)
     path = existing(name)
     sha256 = file_sha256(path, name)
-    arrays = _load(path, name)
+    arrays = load_arrays(path, name)
     used = {
         role: _find(arrays, given.get(role, f"{role}s"), name)
         for role in ("image", "label")
@@ -66,16 +70,18 @@ def read_arrays(
     columns = columns or {"row": pa.array(range(1, len(images) + 1))}
     table = Table(reference, pa.table(columns), sha256)
     if split:
-        chosen = _rows_of(split, arrays.get("split"), reference, len(images))
+        chosen = rows_of(split, arrays.get("split"), reference, len(images))
         return table.take(chosen), [images[row] for row in chosen], used, _names(classes)
     return table, list(images), used, _names(classes)
 
 
-def _load(path: Path, name: str) -> dict[str, Array]:
+def load_arrays(path: Path, name: str) -> dict[str, Array]:
+    """All arrays of an .npz file by name; DataError where one is not a plain array, or the file not whole."""
     try:
-        with np.load(path, allow_pickle=False) as file:
+        # Opened here, since numpy leaves a file that is no archive open.
+        with path.open("rb") as handle, np.load(handle, allow_pickle=False) as file:
             return {key: file[key] for key in file.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, AttributeError, TypeError) as error:
+    except (*UNREADABLE, zipfile.BadZipFile, zlib.error) as error:
         reason = " ".join(str(error).split())[:200]
         raise DataError(f"{name}: not a readable .npz of plain arrays ({reason}); write it with numpy.savez") from error
 
@@ -86,14 +92,15 @@ def _find(arrays: Mapping[str, Array], key: str, name: str) -> str:
     raise DataError(f"{name}: has no array {key!r}{suggestion(key, list(arrays))}; it has {shortened(list(arrays))}")
 
 
-def _rows_of(split: str, codes: Array | None, reference: str, count: int) -> list[int]:
+def rows_of(split: str, codes: Array | None, reference: str, count: int) -> list[int]:
+    """The rows of a split by its code, 0, 1 or 2, in the array `codes`."""
     if split not in SPLITS:
         raise DataError(f"{reference}: no split is called {split!r}; use #train, #val or #test")
     if codes is None:
         raise DataError(f"{reference}: the file has no array 'split'; leave out #{split} to use all rows")
     if codes.shape != (count,) or codes.dtype.kind not in "iu":
         raise DataError(
-            f"{reference}: array 'split' must hold one integer (0, 1, 2) an image, not {codes.dtype} {codes.shape}"
+            f"{reference}: array 'split' must hold one integer (0, 1, 2) a row, not {codes.dtype} {codes.shape}"
         )
     odd = np.flatnonzero(~np.isin(codes, list(SPLITS.values())))
     if len(odd):

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from adapterhub_lite.api import Request
 from adapterhub_lite.data.columns import check_roles, counted, find, guess, missing, shortened
 from adapterhub_lite.data.dataset import Dataset
 from adapterhub_lite.data.image_arrays import parse_reference, read_arrays
@@ -24,15 +25,9 @@ IMAGE_NAMES = ("image", "image_path", "path", "file", "filename", "file_name", "
 LABEL_NAMES = ("label", "category", "class", "target", "labels", "diagnosis", "class_label", "y")
 
 
-def read(
-    source: Any,
-    *,
-    columns: Mapping[str, str] | None = None,
-    labels: Sequence[str] | None = None,
-    require_labels: bool = True,
-) -> Dataset:
+def read(source: Any, request: Request) -> Dataset:
     """Read labelled images and check that each file is there; see `load_data`. Pixels are read by `open_image`."""
-    given = columns or {}
+    given, labels, require_labels = request.columns, request.labels, request.require_labels
     check_roles(given, ("image", "label"), TASK)
     declared: tuple[str, ...] | None = None
     inputs: Sequence[Any]

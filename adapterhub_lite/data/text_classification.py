@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
+from adapterhub_lite.api import Request
 from adapterhub_lite.data.columns import check_roles, find, guess, missing, shortened
 from adapterhub_lite.data.dataset import Dataset
 from adapterhub_lite.data.labels import Labels, read_labels
@@ -25,16 +26,11 @@ LABEL_NAMES = (
 )
 
 
-def read(
-    source: Any,
-    *,
-    columns: Mapping[str, str] | None = None,
-    labels: Sequence[str] | None = None,
-    require_labels: bool = True,
-) -> Dataset:
+def read(source: Any, request: Request) -> Dataset:
     """Read and check labelled texts; see `load_data`."""
     table = read_table(source)
-    used = choose_columns(table, columns or {}, require_labels)
+    labels, require_labels = request.labels, request.require_labels
+    used = choose_columns(table, request.columns, require_labels)
     texts = [checked_text(value, table, row, used["text"]) for row, value in enumerate(table.column(used["text"]))]
     if "label" in used:
         found = read_labels(table, used["label"], known=labels, required=require_labels)

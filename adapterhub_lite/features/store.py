@@ -42,7 +42,10 @@ def encode_features(
         (n, hidden_size) fp32 features and (n,) targets in the order of the examples, on the CPU.
     """
     path = cache_dir() / "features" / f"{_key(base, task, data.examples)}.safetensors"
-    if keep and (found := _read(path)) is not None:
+    found = _read(path) if keep else None
+    if base.shards is not None and base.shards.largest(int(found is None)):
+        found = None  # another process has to encode them, which it cannot do alone
+    if found is not None:
         progress.say(f"features of {len(data.examples)} examples found in the cache")
         return found
     base.activate(None)
@@ -52,7 +55,7 @@ def encode_features(
         for rows in _batches(lengths):
             batch = task.collate([data.examples[row] for row in rows], base)
             features, targets = task.features(base, {key: value.to(base.device) for key, value in batch.items()})
-            counts = [data.examples[row].weight for row in rows]
+            counts = [data.examples[row].rows for row in rows]
             split_targets = targets.cpu().split(counts) if targets is not None else [None] * len(rows)
             parts += zip(rows, features.float().cpu().split(counts), split_targets, strict=True)
             bar.advance(len(rows))
@@ -93,7 +96,7 @@ def _key(base: Base, task: Task, examples: Sequence[Example]) -> str:
     digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
     for example in examples:
         digest.update(_content(example.inputs))
-        digest.update(np.asarray([-1] if example.target is None else example.target, dtype=np.int64).tobytes())
+        digest.update(_content(-1 if example.target is None else example.target))
     return digest.hexdigest()[:40]
 
 

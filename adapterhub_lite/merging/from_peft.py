@@ -19,7 +19,6 @@ from adapterhub_lite.merging.peft_prefix import prefix_tensors
 from adapterhub_lite.merging.remake import fill
 from adapterhub_lite.merging.report import probe_items
 from adapterhub_lite.storage import Manifest
-from adapterhub_lite.tasks import make_task
 from adapterhub_lite.tasks.task import Preprocessing
 
 if TYPE_CHECKING:
@@ -110,9 +109,11 @@ def import_peft(
         strategy, (settings, tensors) = "prefix", prefix_tensors(files, base)
     else:
         strategy, (settings, tensors) = f"peft:{files.method}", _other(engine, files, body, base)
-    form = {"form": "text"} if name == "causal-lm" else {"pooling": "last"}
+    form, pooling = ("text", None) if name == "causal-lm" else (None, "last")
     length = min(getattr(base.model.config.get_text_config(), "max_position_embeddings", 512), 512)
-    made = make_task(name, labels or (), Preprocessing(max_length=length, **form))
+    made = engine.catalog.kind(engine.catalog.resolve(name))(
+        labels or (), Preprocessing(max_length=length, pooling=pooling, form=form)
+    )
     attachment = fill(engine, base, made, strategy, settings, {**tensors, **head})
     facts = {"imported_from": str(folder), "peft_version": str(files.config.get("peft_version"))}
     adapter = Adapter(

@@ -26,9 +26,7 @@ from adapterhub_lite.merging.whole import write_whole
 from adapterhub_lite.names import check_choice
 from adapterhub_lite.plugins import Provided
 from adapterhub_lite.storage import Manifest, StoredAdapter, commit_directory, open_adapter, read_adapter
-from adapterhub_lite.tasks import make_task
 from adapterhub_lite.tasks.attachment import HEAD
-from adapterhub_lite.tasks.task import Preprocessing
 
 if TYPE_CHECKING:
     from adapterhub_lite.adapter import Adapter
@@ -111,7 +109,7 @@ def merge_adapter(
             raise MergeError(
                 f"the merged model does not do what the adapter does, so it was not kept: {report.line()}; {cure}"
             )
-        head = out / HEAD_FOLDER if manifest.task.labels else None
+        head = out / HEAD_FOLDER if manifest.task.name != "causal-lm" else None
         made.append(Merged(out, report, sharded, head, list(manifest.forced)))
         record = json.dumps(_record(stored, job.reference, adapter, made[0]), indent=2, ensure_ascii=False)
         (staging / RECORD).write_text(record + "\n", encoding="utf-8")
@@ -220,11 +218,9 @@ class _Job:
 
     def run_merged(self, staging: Path, out: Path, manifest: Manifest, items: list[Any]) -> list[Tensor]:
         """Load the merged model, put the head on it and save that beside it, and return its logits."""
-        task = make_task(
-            manifest.task.name, manifest.task.labels, Preprocessing.from_record(manifest.task.preprocessing)
-        )
+        task = self.engine.recorded_task(manifest.task)
         base = self.engine.load_base(str(staging), dtype="float32", device=self.device)
-        if not task.labels:
+        if task.generates:
             return probe_logits(task, base, items, lambda batch: task.logits(base, None, batch))
         base.reference = str(out.absolute())  # where it will be
         head = {name: tensor for name, tensor in self._tensors().items() if name.startswith(HEAD)}

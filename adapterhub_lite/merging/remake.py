@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from adapterhub_lite.adapter import Adapter, item_of_probe
+from adapterhub_lite.adapter import Adapter
 from adapterhub_lite.errors import AdapterCorruptError, NotSupportedError
 from adapterhub_lite.merging.report import probe_items
 from adapterhub_lite.storage import Manifest
-from adapterhub_lite.tasks import make_task
 from adapterhub_lite.tasks.attachment import Attachment, attach
-from adapterhub_lite.tasks.task import Preprocessing, Task
+from adapterhub_lite.tasks.task import Task
 
 if TYPE_CHECKING:
     from adapterhub_lite.base.loading import Base
@@ -74,14 +73,12 @@ def remake(
         BaseMismatchError: a base that is not the one of `manifest`.
     """
     base, differences = engine.base_for(manifest.base, base, device=device, force=force)
-    task = make_task(
-        manifest.task.name, manifest.task.labels, Preprocessing.from_record(manifest.task.preprocessing)
-    )  # fmt: skip
+    task = engine.recorded_task(manifest.task)
     attachment = fill(engine, base, task, manifest.strategy.name, settings, tensors)
     probes: Sequence[Any] = manifest.probe.inputs if manifest.probe is not None else []
     adapter = Adapter.recorded(
         attachment, engine.plugins, engine.progress, manifest, differences=differences if force else [],
-        probe_inputs=probe_items(task, [item_of_probe(value) for value in probes]),
+        probe_inputs=probe_items(task, [task.item_of_probe(value) for value in probes]),
     )  # fmt: skip
     try:
         adapter.save(out)

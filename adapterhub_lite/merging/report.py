@@ -6,11 +6,10 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from adapterhub_lite.data import Chat, Completion, Dataset, Message, Text
+from adapterhub_lite.data import Dataset
 from adapterhub_lite.tasks.task import Batch, Task
 
 THRESHOLDS = {"F64": 1e-4, "F32": 1e-4, "F16": 1e-2, "BF16": 5e-2}
@@ -18,7 +17,6 @@ THRESHOLDS = {"F64": 1e-4, "F32": 1e-4, "F16": 1e-2, "BF16": 5e-2}
 
 What is lost is what rounding the merged weights loses: 2^-24 of each in fp32, 2^-11 in fp16, 2^-8 in bf16.
 """
-QUESTIONS = ("What is the capital of France?", "My new card has not arrived yet.", "1 + 1 = 2, and 2 + 2 =")
 
 
 @dataclass(frozen=True)
@@ -55,22 +53,14 @@ def probe_items(task: Task, saved: Sequence[Any]) -> list[Any]:
     """The adapter's probe inputs, or made-up ones of the right kind where it has none."""
     if saved:
         return list(saved)
-    if task.name == "image-classification":
-        random = np.random.default_rng(0)
-        return [random.integers(0, 256, (64, 64, 3), dtype=np.uint8) for _ in QUESTIONS]
-    if task.name != "causal-lm":
-        return list(QUESTIONS)
-    form = task.preprocessing.form
-    if form == "chat":
-        return [Chat((Message("user", text), Message("assistant", text))) for text in QUESTIONS]
-    return [Completion(text, text) if form == "completion" else Text(text) for text in QUESTIONS]
+    return list(task.samples())
 
 
 def probe_logits(
     task: Task, base: Any, items: Sequence[Any], logits: Callable[[Batch], tuple[Tensor, Tensor | None]]
 ) -> list[Tensor]:
     """All logits for each item: (1, labels) of a classifier, (supervised tokens, vocabulary) of a language model."""
-    dataset = Dataset(task.name, tuple(items), None, task.labels, {}, "<probe>", "", None)
+    dataset = Dataset(task.name, tuple(items), None, task.labels, {}, "<probe>", "", None, form=task.preprocessing.form)
     found = []
     with torch.no_grad():
         for example in task.encode(dataset, base).examples:

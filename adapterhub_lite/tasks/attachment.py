@@ -99,10 +99,9 @@ def attach(base: Base, task: Task, provided: Provided, strategy: Strategy, confi
             f"strategy '{spec.name}' needs an unquantized base, and this one is {base.quantization}; "
             "use --quantize none, or a strategy such as lora"
         )
-    wanted = "image" if task.name.startswith("image") else "text"
-    if base.map.modality != wanted:
+    if base.map.modality != task.modality:
         raise NotSupportedError(
-            f"task '{task.name}' needs a base for {wanted}s; '{base.reference}' takes {base.map.modality}s"
+            f"task '{task.name}' needs a base that takes {task.modality}; '{base.reference}' takes {base.map.modality}"
         )
     head = task.head(base.map)
     view = base.view(task.name)

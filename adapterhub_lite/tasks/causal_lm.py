@@ -8,28 +8,46 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
-from adapterhub_lite.api import ModelMap
+from adapterhub_lite.api import Modality, ModelMap, TargetKind
 from adapterhub_lite.base.loading import Base
-from adapterhub_lite.data.causal_lm import Chat, Completion, Text
+from adapterhub_lite.data.causal_lm import Chat, Completion, Message, Text
 from adapterhub_lite.data.dataset import Dataset
-from adapterhub_lite.errors import DataError, NotSupportedError
+from adapterhub_lite.errors import AdapterCorruptError, DataError, NotSupportedError
+from adapterhub_lite.tasks.options import CausalLMOptions
 from adapterhub_lite.tasks.task import Batch, Encoded, Example, Preprocessing
-from adapterhub_lite.tasks.text_classification import pad_tokens
+from adapterhub_lite.tasks.text import SAMPLES, checked_length, pad_tokens
 
 IGNORED = -100
+LONGEST = 1024
 
 
 class CausalLM:
     """See the module's docstring."""
 
     name = "causal-lm"
-    labels: tuple[str, ...] = ()
+    modality: Modality = "text"
     metric = "loss"
     higher_is_better = False
+    generates = True
+    target_kind: TargetKind = "classes"
 
-    def __init__(self, preprocessing: Preprocessing):
+    def __init__(self, labels: Sequence[str], preprocessing: Preprocessing):
+        self.labels: tuple[str, ...] = tuple(labels)
         self.preprocessing = preprocessing
+
+    @classmethod
+    def settle(cls, base: Base, data: Dataset, options: CausalLMOptions) -> Preprocessing:
+        """See `TaskKind.settle`."""
+        length = checked_length(base, options.max_length, LONGEST)
+        if data.form == "chat" and not base.tokenizer.chat_template:
+            raise NotSupportedError(
+                f"'{base.reference}' has no chat template, so it cannot be trained on messages; "
+                "use prompt and completion columns"
+            )
+        given = options.model_dump(mode="json", exclude_unset=True)
+        return Preprocessing(max_length=length, form=data.form, options=given)
 
     def head(self, model_map: ModelMap) -> nn.Linear | None:
         if model_map.output is None:
@@ -50,7 +68,7 @@ class CausalLM:
                 ids, labels, cut = ids[:limit], labels[:limit], cut + 1
             weight = sum(label != IGNORED for label in labels[1:])
             if weight:
-                examples.append(Example(ids, labels, len(ids), weight))
+                examples.append(Example(ids, labels, len(ids), weight, rows=weight))
                 rows.append(row)
         dropped = len(dataset) - len(examples)
         if not examples:
@@ -81,6 +99,49 @@ class CausalLM:
 
     def logits(self, base: Base, head: nn.Linear | None, batch: Batch) -> tuple[Tensor, Tensor | None]:
         return self._run(base, batch, None)
+
+    def balance(self, data: Encoded) -> Encoded:
+        return data
+
+    def losses(self, logits: Tensor, targets: Tensor) -> Tensor:
+        return functional.cross_entropy(logits, targets, reduction="none")
+
+    def weights(self, targets: Tensor) -> Tensor | None:
+        return None
+
+    def intervals(self, logits: Tensor, targets: Tensor) -> dict[str, tuple[float, float]]:
+        return {}  # of its loss, made where the losses are added up
+
+    def predictions(self, logits: Tensor, data: Encoded) -> list[Any]:
+        raise NotSupportedError("a language model has no labels to predict; use generate")
+
+    def item(self, value: Any, row: int) -> Any:
+        return value
+
+    def samples(self) -> list[Any]:
+        form = self.preprocessing.form
+        if form == "chat":
+            return [Chat((Message("user", text), Message("assistant", text))) for text in SAMPLES]
+        return [Completion(text, text) if form == "completion" else Text(text) for text in SAMPLES]
+
+    def probe(self, item: Any, number: int) -> Any:
+        if isinstance(item, Chat):
+            return {"messages": [{"role": m.role, "content": m.content} for m in item.messages]}
+        if isinstance(item, Completion):
+            return {"prompt": item.prompt, "completion": item.completion}
+        return {"text": item.text} if isinstance(item, Text) else None
+
+    def item_of_probe(self, value: Any) -> Any:
+        match value:
+            case {"text": str(text), **rest} if not rest:
+                return Text(text)
+            case {"prompt": str(prompt), "completion": str(completion), **rest} if not rest:
+                return Completion(prompt, completion)
+            case {"messages": [*messages], **rest} if not rest and messages:
+                return Chat(tuple(_message_of_probe(message) for message in messages))
+        raise AdapterCorruptError(
+            f"adapterhub.json: probe input not understood: {str(value)[:80]!r}; save the adapter again"
+        )
 
     def metrics(self, logits: Tensor, targets: Tensor, loss: float) -> dict[str, float]:
         # exp overflows a double at 709; a loss like that is a broken model, whose perplexity is as good as infinite.
@@ -174,3 +235,12 @@ def _encode_chat(chat: Chat, tokenizer: Any) -> tuple[list[int], list[int]]:
         for token, (start, _) in zip(ids, encoded["offset_mapping"], strict=True)
     ]
     return ids, labels
+
+
+def _message_of_probe(value: Any) -> Message:
+    match value:
+        case {"role": str(role), "content": str(content), **rest} if not rest:
+            return Message(role, content)
+    raise AdapterCorruptError(
+        f"adapterhub.json: probe message not understood: {str(value)[:80]!r}; save the adapter again"
+    )

@@ -1,66 +1,115 @@
-"""What classifiers of all kinds of input share: a linear head on pooled features, and its scores."""
+"""What classifiers of all kinds of input share: one label or several for each input, their loss and their scores."""
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+from torch.nn import functional
 
-from adapterhub_lite.api import ModelMap
+from adapterhub_lite.api import TargetKind
 from adapterhub_lite.base.loading import Base
-from adapterhub_lite.data.dataset import Dataset
-from adapterhub_lite.tasks.metrics import classification_metrics
+from adapterhub_lite.data.dataset import SEVERAL
+from adapterhub_lite.tasks.head import HeadTask, like
+from adapterhub_lite.tasks.metrics import (
+    classification_intervals,
+    classification_metrics,
+    labels_intervals,
+    labels_metrics,
+)
+from adapterhub_lite.tasks.outputs import LabelsPrediction, Prediction
 from adapterhub_lite.tasks.task import Batch, Encoded, Example, Preprocessing
 
 
-class Classification(ABC):
-    """One of several labels for each input; a subclass says how inputs become features."""
+class Classification(HeadTask):
+    """One of the labels for each input, or any number of them where the form of the data is "several".
 
-    name: str
-    metric = "accuracy"
+    With one label the loss is cross-entropy, with several the binary cross-entropy of each label. Class weights
+    ("balanced", as in scikit-learn) are n / (classes * rows of the class); with several labels a label that is there
+    counts as often as the rows without it outnumber those with it.
+    """
+
     higher_is_better = True
 
     def __init__(self, labels: Sequence[str], preprocessing: Preprocessing):
-        self.labels = tuple(labels)
-        self.preprocessing = preprocessing
+        super().__init__(labels, preprocessing)
+        self.several = preprocessing.form == SEVERAL
+        self.metric = "macro_f1" if self.several else "accuracy"
+        self.target_kind: TargetKind = "labels" if self.several else "classes"
+        self._class_weights: list[float] | None = None
 
-    @abstractmethod
-    def encode(self, dataset: Dataset, base: Base) -> Encoded: ...
-
-    @abstractmethod
-    def inputs(self, examples: Sequence[Example], base: Base) -> dict[str, Tensor]:
-        """Tensors of the inputs alone."""
+    def outputs(self, base: Base | None) -> int:
+        return len(self.labels)
 
     @abstractmethod
     def features(self, base: Base, batch: Batch) -> tuple[Tensor, Tensor | None]: ...
 
-    def head(self, model_map: ModelMap) -> nn.Linear | None:
-        # In fp32, and from small weights, so that the first loss is close to log(classes).
-        head = nn.Linear(model_map.hidden_size, len(self.labels))
-        nn.init.normal_(head.weight, std=0.02)
-        nn.init.zeros_(head.bias)
-        return head
+    def targets(self, examples: Sequence[Example]) -> Tensor:
+        if not self.several:
+            return torch.tensor([example.target for example in examples])
+        targets = torch.zeros(len(examples), len(self.labels))
+        for row, example in enumerate(examples):
+            targets[row, list(example.target)] = 1.0
+        return targets
 
-    def outputs(self, base: Base) -> int:
-        return len(self.labels)
+    def weight(self) -> float:
+        """What the targets of one input count together, without class weights."""
+        return float(len(self.labels)) if self.several else 1.0
 
-    def collate(self, examples: Sequence[Example], base: Base) -> Batch:
-        batch = self.inputs(examples, base)
-        if all(example.target is not None for example in examples):
-            batch["targets"] = torch.tensor([example.target for example in examples])
-        return batch
+    def losses(self, logits: Tensor, targets: Tensor) -> Tensor:
+        if self.several:
+            return functional.binary_cross_entropy_with_logits(logits, targets, reduction="none")
+        return functional.cross_entropy(logits, targets, reduction="none")
 
-    def logits(self, base: Base, head: nn.Linear | None, batch: Batch) -> tuple[Tensor, Tensor | None]:
-        assert head is not None
-        features, targets = self.features(base, batch)
-        return head(features).float(), targets
+    def balance(self, data: Encoded) -> Encoded:
+        if self.preprocessing.options.get("class_weights", "none") == "none":
+            self._class_weights = None
+            return data
+        counts = [0] * len(self.labels)
+        for example in data.examples:
+            for label in example.target if self.several else [example.target]:
+                counts[label] += 1
+        n = len(data.examples)
+        if self.several:
+            self._class_weights = [(n - count) / count if count else 1.0 for count in counts]
+        else:
+            self._class_weights = [n / (len(counts) * count) if count else 0.0 for count in counts]
+        return replace(data, examples=[replace(e, weight=self._weight_of(e)) for e in data.examples])
+
+    def weights(self, targets: Tensor) -> Tensor | None:
+        if self._class_weights is None:
+            return None
+        weights = like(self._class_weights, targets)
+        return 1 + targets * (weights - 1) if self.several else weights[targets]
 
     def metrics(self, logits: Tensor, targets: Tensor, loss: float) -> dict[str, float]:
-        return classification_metrics(logits, targets, loss)
+        return (labels_metrics if self.several else classification_metrics)(logits, targets, loss)
 
+    def intervals(self, logits: Tensor, targets: Tensor) -> dict[str, tuple[float, float]]:
+        return (labels_intervals if self.several else classification_intervals)(logits, targets)
 
-def targets_of(dataset: Dataset) -> Sequence[int | None]:
-    """The class of each row, None for every row of unlabelled data."""
-    return dataset.targets if dataset.targets is not None else [None] * len(dataset)
+    def predictions(self, logits: Tensor, data: Encoded) -> list[Prediction] | list[LabelsPrediction]:
+        if self.several:
+            rows = logits.sigmoid().tolist()
+            return [
+                LabelsPrediction(
+                    tuple(name for name, p in zip(self.labels, row, strict=True) if p >= 0.5),
+                    dict(zip(self.labels, row, strict=True)),
+                )
+                for row in rows
+            ]
+        probabilities = functional.softmax(logits, dim=-1)
+        best = probabilities.argmax(dim=-1).tolist()
+        return [
+            Prediction(self.labels[i], float(row[i]), dict(zip(self.labels, row.tolist(), strict=True)))
+            for i, row in zip(best, probabilities, strict=True)
+        ]
+
+    def _weight_of(self, example: Example) -> float:
+        assert self._class_weights is not None
+        if not self.several:
+            return self._class_weights[example.target]
+        return self.weight() + sum(self._class_weights[label] - 1 for label in example.target)

@@ -1,28 +1,44 @@
-"""Image in, one of several labels out."""
+"""Image in, one of several labels or any number of them out."""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
+from typing import Any
 
+import numpy as np
 from torch import Tensor
 
+from adapterhub_lite.api import Modality
 from adapterhub_lite.base.loading import Base
 from adapterhub_lite.data.dataset import Dataset
 from adapterhub_lite.data.images import open_image
-from adapterhub_lite.tasks.classification import Classification, targets_of
+from adapterhub_lite.errors import AdapterCorruptError
+from adapterhub_lite.tasks.classification import Classification
+from adapterhub_lite.tasks.head import targets_of
+from adapterhub_lite.tasks.options import ImageClassificationOptions
 from adapterhub_lite.tasks.pooling import pool
-from adapterhub_lite.tasks.task import Batch, Encoded, Example
+from adapterhub_lite.tasks.task import Batch, Encoded, Example, Preprocessing
 
 
 class ImageClassification(Classification):
     """See the module's docstring. Images are opened when their batch is made, and never all held in memory."""
 
     name = "image-classification"
+    modality: Modality = "image"
+
+    @classmethod
+    def settle(cls, base: Base, data: Dataset, options: ImageClassificationOptions) -> Preprocessing:
+        """Nothing has to be settled but the pooling."""
+        return Preprocessing(
+            pooling=options.pooling or base.map.pooling,
+            form=data.form,
+            options=options.model_dump(mode="json", exclude_unset=True),
+        )
 
     def encode(self, dataset: Dataset, base: Base) -> Encoded:
-        return Encoded(
-            [Example(item, target, 1, 1) for item, target in zip(dataset.inputs, targets_of(dataset), strict=True)]
-        )
+        rows = zip(dataset.inputs, targets_of(dataset), strict=True)
+        return Encoded([Example(item, target, 1, self.weight()) for item, target in rows])
 
     def inputs(self, examples: Sequence[Example], base: Base) -> dict[str, Tensor]:
         images = [open_image(example.inputs) for example in examples]
@@ -33,3 +49,19 @@ class ImageClassification(Classification):
         dtype = next(p for p in base.model.parameters() if p.is_floating_point()).dtype
         hidden = base.model(pixel_values=batch["pixel_values"].to(dtype)).last_hidden_state
         return pool(hidden, None, self.preprocessing.pooling or base.map.pooling), batch.get("targets")
+
+    def samples(self) -> list[Any]:
+        random = np.random.default_rng(0)
+        return [random.integers(0, 256, (64, 64, 3), dtype=np.uint8) for _ in range(4)]
+
+    def probe(self, item: Any, number: int) -> Any:
+        return {"noise": number}  # images are too large to keep, and may be private
+
+    def item_of_probe(self, value: Any) -> Any:
+        match value:
+            case {"noise": int(number), **rest} if not rest:
+                pixels = hashlib.shake_256(str(number).encode()).digest(64 * 64 * 3)
+                return np.frombuffer(pixels, np.uint8).reshape(64, 64, 3)
+        raise AdapterCorruptError(
+            f"adapterhub.json: probe input not understood: {str(value)[:80]!r}; save the adapter again"
+        )

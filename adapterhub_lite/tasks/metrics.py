@@ -1,9 +1,15 @@
-"""Scores of a classifier, from counts."""
+"""Scores from counts, and how far they can be trusted."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from statistics import NormalDist
+
 import torch
 from torch import Tensor
+
+RESAMPLES = 1000
+QUANTILE = NormalDist().inv_cdf(0.975)
 
 
 def classification_metrics(logits: Tensor, targets: Tensor, loss: float) -> dict[str, float]:
@@ -16,11 +22,107 @@ def classification_metrics(logits: Tensor, targets: Tensor, loss: float) -> dict
         targets: (n,)
         loss: Mean cross-entropy over the n rows, in nats.
     """
-    predicted, classes = logits.argmax(dim=-1), logits.shape[-1]
+    predicted = logits.argmax(dim=-1)
+    accuracy = (predicted == targets).double().mean()
+    return {"accuracy": float(accuracy), "macro_f1": macro_f1(predicted, targets, logits.shape[-1]), "loss": loss}
+
+
+def macro_f1(predicted: Tensor, targets: Tensor, classes: int) -> float:
+    """The mean F1 over the classes that occur; predicted and targets are (n,)."""
     hits = torch.bincount(targets[predicted == targets], minlength=classes).double()
     true = torch.bincount(targets, minlength=classes).double()
     said = torch.bincount(predicted, minlength=classes).double()
     occurring = (true + said) > 0
-    f1 = 2 * hits[occurring] / (true + said)[occurring]
-    accuracy = (predicted == targets).double().mean()
-    return {"accuracy": float(accuracy), "macro_f1": float(f1.mean()), "loss": loss}
+    return float((2 * hits[occurring] / (true + said)[occurring]).mean())
+
+
+def classification_intervals(logits: Tensor, targets: Tensor) -> dict[str, tuple[float, float]]:
+    """Wilson's interval of the accuracy, and a bootstrap interval of macro-F1."""
+    predicted, classes = logits.argmax(dim=-1), logits.shape[-1]
+    return {
+        "accuracy": wilson(int((predicted == targets).sum()), len(targets)),
+        "macro_f1": bootstrap(len(targets), lambda rows: macro_f1(predicted[rows], targets[rows], classes)),
+    }
+
+
+def labels_metrics(logits: Tensor, targets: Tensor, loss: float) -> dict[str, float]:
+    """Micro- and macro-F1, the share of rows with every label right, and mean binary cross-entropy.
+
+    A label is predicted where its probability is at least a half. Macro-F1 is the mean over the labels that occur in
+    the targets or the predictions.
+
+    Args:
+        logits: (n, labels)
+        targets: (n, labels), 0 or 1.
+        loss: Mean binary cross-entropy over all n * labels decisions, in nats.
+    """
+    predicted, true = logits >= 0, targets > 0.5
+    micro, macro = _labels_f1(predicted, true)
+    return {
+        "macro_f1": macro,
+        "micro_f1": micro,
+        "exact_match": float((predicted == true).all(dim=1).double().mean()),
+        "loss": loss,
+    }
+
+
+def labels_intervals(logits: Tensor, targets: Tensor) -> dict[str, tuple[float, float]]:
+    """Bootstrap intervals of micro- and macro-F1, rows drawn together."""
+    predicted, true = logits >= 0, targets > 0.5
+    return {
+        "macro_f1": bootstrap(len(true), lambda rows: _labels_f1(predicted[rows], true[rows])[1]),
+        "micro_f1": bootstrap(len(true), lambda rows: _labels_f1(predicted[rows], true[rows])[0]),
+    }
+
+
+def _labels_f1(predicted: Tensor, true: Tensor) -> tuple[float, float]:
+    """Micro- and macro-F1; both (n, labels) bool. Where nothing occurs and nothing is predicted, 1."""
+    hits = (predicted & true).sum(dim=0).double()
+    ends = (predicted.sum(dim=0) + true.sum(dim=0)).double()
+    if not ends.sum():
+        return 1.0, 1.0
+    occurring = ends > 0
+    return float(2 * hits.sum() / ends.sum()), float((2 * hits[occurring] / ends[occurring]).mean())
+
+
+def values_metrics(predicted: Tensor, targets: Tensor) -> dict[str, float]:
+    """Root mean squared error, mean absolute error and R²; both (n,), in the units of the data.
+
+    R² compares with always saying the mean of these targets, and is 0 where they are all alike.
+    """
+    error = (predicted - targets).double()
+    spread = (targets.double() - targets.double().mean()).pow(2).sum()
+    r2 = 1 - float(error.pow(2).sum() / spread) if spread > 0 else 0.0
+    return {"rmse": float(error.pow(2).mean().sqrt()), "mae": float(error.abs().mean()), "r2": r2}
+
+
+def values_intervals(predicted: Tensor, targets: Tensor) -> dict[str, tuple[float, float]]:
+    """Bootstrap intervals of root mean squared and mean absolute error."""
+    error = (predicted - targets).double()
+    return {
+        "rmse": bootstrap(len(error), lambda rows: float(error[rows].pow(2).mean().sqrt())),
+        "mae": bootstrap(len(error), lambda rows: float(error[rows].abs().mean())),
+    }
+
+
+def wilson(hits: int, n: int) -> tuple[float, float]:
+    """The 95 % score interval of a share (Wilson 1927), which is right for shares near 0 and 1 and for small n."""
+    share, z2 = hits / n, QUANTILE**2
+    centre = (share + z2 / (2 * n)) / (1 + z2 / n)
+    half = QUANTILE / (1 + z2 / n) * (share * (1 - share) / n + z2 / (4 * n * n)) ** 0.5
+    return max(0.0, centre - half), min(1.0, centre + half)
+
+
+def bootstrap(n: int, score: Callable[[Tensor], float]) -> tuple[float, float]:
+    """The 95 % percentile interval of a score over n rows drawn again with replacement (Efron 1979), always alike.
+
+    Args:
+        n: Rows.
+        score: From the rows drawn, (n,) int64, to the score.
+    """
+    generator = torch.Generator().manual_seed(0)
+    scores = torch.tensor(
+        [score(torch.randint(n, (n,), generator=generator)) for _ in range(RESAMPLES)], dtype=torch.float64
+    )
+    low, high = torch.quantile(scores, torch.tensor([0.025, 0.975], dtype=torch.float64))
+    return float(low), float(high)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
 from torch import Tensor, nn
 
-from adapterhub_lite.api import ModelMap
+from adapterhub_lite.api import Modality, ModelMap, TargetKind
 from adapterhub_lite.base.loading import Base
 from adapterhub_lite.data.dataset import Dataset
 from adapterhub_lite.errors import AdapterCorruptError
@@ -20,15 +20,20 @@ class Preprocessing:
     """How an input becomes tensors; recorded in the adapter, so that prediction does what training did."""
 
     max_length: int | None = None
-    """Tokens an input is cut to; None for images."""
+    """Tokens an input is cut to; None for images and series."""
     pooling: str | None = None
     """How features become one vector; None for a language model."""
     form: str | None = None
-    """What a language model was trained on: "text", "completion" or "chat"."""
+    """`Dataset.form` of the training data, such as "completion" or "several"."""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """The task's options that were given."""
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    """What the task took from the training data, such as means and spreads, as JSON."""
 
     def record(self) -> dict[str, Any]:
         """As written into the manifest."""
-        return asdict(self)
+        known = asdict(self)
+        return {key: value for key, value in known.items() if value != {}}
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> Preprocessing:
@@ -38,16 +43,19 @@ class Preprocessing:
             AdapterCorruptError: a key or a kind of value that was never written.
         """
         length, pooling, form = (record.get(name) for name in ("max_length", "pooling", "form"))
+        options, facts = (record.get(name, {}) for name in ("options", "facts"))
         understood = (
             (length is None or (type(length) is int and length >= 2))
             and pooling in (None, "spatial", *POOLINGS)
-            and form in (None, "text", "completion", "chat")
+            and (form is None or (isinstance(form, str) and form.isidentifier()))
+            and isinstance(options, dict)
+            and isinstance(facts, dict)
         )
-        if set(record) - {"max_length", "pooling", "form"} or not understood:
+        if set(record) - {"max_length", "pooling", "form", "options", "facts"} or not understood:
             raise AdapterCorruptError(
                 f"adapterhub.json: task.preprocessing is not understood: {str(dict(record))[:200]}"
             )
-        return cls(length, pooling, form)
+        return cls(length, pooling, form, options, facts)
 
 
 @dataclass(frozen=True)
@@ -56,11 +64,13 @@ class Example:
 
     inputs: Any
     target: Any
-    """Class index, token labels, or None when there is nothing to learn."""
+    """Class index, labels, number, token labels, or None when there is nothing to learn."""
     length: int
     """What its cost grows with: tokens; 1 for images."""
-    weight: int
-    """Targets it holds: supervised tokens, or 1."""
+    weight: float
+    """What its targets count together in the mean of a batch: their number, unless classes are weighted."""
+    rows: int = 1
+    """Rows of features and logits it gives: supervised tokens, or 1."""
 
 
 @dataclass(frozen=True)
@@ -77,26 +87,42 @@ class Encoded:
 Batch = Mapping[str, Tensor]
 
 
+class Output(Protocol):
+    """One prediction."""
+
+    def columns(self) -> Mapping[str, Any]:
+        """What is written beside the input's row, by column."""
+        ...
+
+
 class Task(Protocol):
-    """A task; stateless but for its labels and preprocessing."""
+    """A task; stateless but for its labels, its preprocessing and, in training, the weights of its classes."""
 
     name: str
     labels: tuple[str, ...]
     preprocessing: Preprocessing
+    modality: Modality
     metric: str
     """The metric that says which of two models is better."""
     higher_is_better: bool
+    generates: bool
+    """It continues text: the base's output layer is its head, and its logits are too large to keep."""
+    target_kind: TargetKind
 
     def head(self, model_map: ModelMap) -> nn.Linear | None:
         """A fresh head on pooled features, or None where the base's own output layer is the head."""
         ...
 
     def outputs(self, base: Base) -> int:
-        """How many numbers the task predicts an input: classes, or tokens of the vocabulary."""
+        """How many numbers the task predicts a target: classes, or tokens of the vocabulary."""
         ...
 
     def encode(self, dataset: Dataset, base: Base) -> Encoded:
         """Turn checked inputs into examples: tokenize once, open images late."""
+        ...
+
+    def balance(self, data: Encoded) -> Encoded:
+        """Weigh the targets as the options ask, for training on these examples; `weights` follows from now on."""
         ...
 
     def collate(self, examples: Sequence[Example], base: Base) -> Batch:
@@ -104,13 +130,53 @@ class Task(Protocol):
         ...
 
     def features(self, base: Base, batch: Batch) -> tuple[Tensor, Tensor | None]:
-        """Run the base: (n, hidden_size) features before the head and (n,) targets, n rows or supervised tokens."""
+        """Run the base: (n, features) before the head and (n, ...) targets, n rows or supervised tokens."""
         ...
 
     def logits(self, base: Base, head: nn.Linear | None, batch: Batch) -> tuple[Tensor, Tensor | None]:
-        """Run base and head: (n, outputs) logits in fp32 and (n,) targets."""
+        """Run base and head: (n, outputs) logits in fp32 and (n, ...) targets."""
+        ...
+
+    def losses(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """The loss of every target, not reduced: of the shape of targets."""
+        ...
+
+    def weights(self, targets: Tensor) -> Tensor | None:
+        """How much every target counts in training, of the shape of targets; None for all alike."""
         ...
 
     def metrics(self, logits: Tensor, targets: Tensor, loss: float) -> dict[str, float]:
         """Score predictions; `loss` is the mean over all targets."""
+        ...
+
+    def intervals(self, logits: Tensor, targets: Tensor) -> dict[str, tuple[float, float]]:
+        """95 % confidence intervals of some metrics, by name."""
+        ...
+
+    def predictions(self, logits: Tensor, data: Encoded) -> Sequence[Output]:
+        """What the logits say about each example; (n, outputs) in the order of the examples, `rows` of each."""
+        ...
+
+    def item(self, value: Any, row: int) -> Any:
+        """Check an input given in Python, as `Adapter.predict` takes them.
+
+        Raises:
+            ConfigError: saying what is wrong with input `row`.
+        """
+        ...
+
+    def samples(self) -> Sequence[Any]:
+        """A few made-up items, for comparing two models that should agree."""
+        ...
+
+    def probe(self, item: Any, number: int) -> Any:
+        """An item as JSON, to be run again when the adapter is verified; None for one that cannot be kept."""
+        ...
+
+    def item_of_probe(self, value: Any) -> Any:
+        """The inverse of `probe`.
+
+        Raises:
+            AdapterCorruptError: a value that `probe` never made.
+        """
         ...

@@ -1,58 +1,55 @@
-"""Text in, one of several labels out: a linear head on the base's pooled features."""
+"""A text or a pair of texts in, one of several labels or any number of them out."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
-import torch
 from torch import Tensor
 
+from adapterhub_lite.api import Modality
 from adapterhub_lite.base.loading import Base
-from adapterhub_lite.base.modelmap import backbone
 from adapterhub_lite.data.dataset import Dataset
-from adapterhub_lite.tasks.classification import Classification, targets_of
-from adapterhub_lite.tasks.pooling import pool
-from adapterhub_lite.tasks.task import Batch, Encoded, Example
+from adapterhub_lite.tasks import text
+from adapterhub_lite.tasks.classification import Classification
+from adapterhub_lite.tasks.head import targets_of
+from adapterhub_lite.tasks.options import TextClassificationOptions
+from adapterhub_lite.tasks.task import Batch, Encoded, Example, Preprocessing
 
 
 class TextClassification(Classification):
-    """See the module's docstring."""
+    """See the module's docstring: a linear head on the base's pooled features."""
 
     name = "text-classification"
+    modality: Modality = "text"
+
+    @classmethod
+    def settle(cls, base: Base, data: Dataset, options: TextClassificationOptions) -> Preprocessing:
+        """See `TaskKind.settle`."""
+        return text.settle_text(base, data, options)
 
     def encode(self, dataset: Dataset, base: Base) -> Encoded:
         limit = self.preprocessing.max_length
-        ids = base.tokenizer(list(dataset.inputs), truncation=False, add_special_tokens=True, verbose=False)[
-            "input_ids"
-        ]
-        cut = sum(len(row) > limit for row in ids) if limit else 0
-        if cut:
-            # Cut again by the tokenizer, which keeps the closing special token in its place.
-            ids = base.tokenizer(list(dataset.inputs), truncation=True, max_length=limit)["input_ids"]
-        examples = [Example(row, target, len(row), 1) for row, target in zip(ids, targets_of(dataset), strict=True)]
-        notes = (f"{cut} of {len(ids)} texts are longer than {limit} tokens and were cut",) if cut else ()
+        items, cut = text.tokenize(dataset.inputs, base, limit)
+        rows = zip(items, targets_of(dataset), strict=True)
+        examples = [Example(item, target, text.count(item), self.weight()) for item, target in rows]
+        notes = (f"{cut} of {len(items)} texts are longer than {limit} tokens and were cut",) if cut else ()
         return Encoded(examples, notes)
 
     def inputs(self, examples: Sequence[Example], base: Base) -> dict[str, Tensor]:
-        return pad_tokens([example.inputs for example in examples], base.tokenizer.pad_token_id)
+        return text.pad_items([example.inputs for example in examples], base.tokenizer.pad_token_id)
 
     def features(self, base: Base, batch: Batch) -> tuple[Tensor, Tensor | None]:
-        model = backbone(base.model)
-        options: dict[str, Any] = {"use_cache": False} if base.map.causal else {}
-        hidden = model(
-            input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], **options
-        ).last_hidden_state
-        pooled = pool(hidden, batch["attention_mask"], self.preprocessing.pooling or base.map.pooling)
-        return pooled, batch.get("targets")
+        return text.pooled(base, batch, self.preprocessing.pooling), batch.get("targets")
 
+    def item(self, value: Any, row: int) -> Any:
+        return text.checked_input(value, row)
 
-def pad_tokens(rows: Sequence[Sequence[int]], pad: int | None) -> dict[str, Tensor]:
-    """Pad token ids on the right: input_ids and attention_mask, (batch, tokens) int64."""
-    width = max(len(row) for row in rows)
-    ids = torch.full((len(rows), width), pad or 0)
-    mask = torch.zeros((len(rows), width), dtype=torch.long)
-    for i, row in enumerate(rows):
-        ids[i, : len(row)] = torch.tensor(row)
-        mask[i, : len(row)] = 1
-    return {"input_ids": ids, "attention_mask": mask}
+    def samples(self) -> list[Any]:
+        return list(text.SAMPLES)
+
+    def probe(self, item: Any, number: int) -> Any:
+        return text.probe_of(item)
+
+    def item_of_probe(self, value: Any) -> Any:
+        return text.item_of_probe(value)

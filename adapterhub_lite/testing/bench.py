@@ -17,12 +17,11 @@ from adapterhub_lite.api import FeatureProblem, Solver, StrategyConfig, Strategy
 from adapterhub_lite.base.loading import Base
 from adapterhub_lite.base.modelmap import backbone
 from adapterhub_lite.base.view import ModelView
-from adapterhub_lite.engine import Engine, preprocessing_for
+from adapterhub_lite.engine import Engine
 from adapterhub_lite.errors import NotSupportedError
 from adapterhub_lite.features.store import encode_features
 from adapterhub_lite.plugins import Plugins, Provided
 from adapterhub_lite.progress import Silent
-from adapterhub_lite.tasks import make_task
 from adapterhub_lite.tasks.attachment import Attachment, attach
 from adapterhub_lite.tasks.task import Task
 from adapterhub_lite.testing.models import TinyModel
@@ -85,7 +84,7 @@ class Bench:
         data = self.model.problem()
         if base.map.modality == "series":
             return SeriesClassification()
-        return make_task(data.task, data.labels, preprocessing_for(base, data, None, None))
+        return self.engine.task_for(base, data)
 
     def attach(self, base: Base, *, config: StrategyConfig | None = None, seed: int = 0) -> Attachment:
         """Attach the strategy as the engine does, its random draws from `seed`."""

@@ -33,7 +33,7 @@ def completions() -> Dataset:
         start = row // 2 % 4
         cut = start + 2 + row % 3
         inputs.append(Completion(" ".join(count[start:cut]), " ".join(count[cut : cut + 3])))
-    return Dataset("causal-lm", inputs, None, (), {}, "<kit>", "", None)
+    return Dataset("causal-lm", inputs, None, (), {}, "<kit>", "", None, form="completion")
 
 
 def images() -> Dataset:

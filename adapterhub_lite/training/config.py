@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
+import os
+from importlib.util import find_spec
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from adapterhub_lite.errors import ConfigError
 
@@ -14,7 +16,9 @@ Schedule = Literal[
     "warmup_stable_decay",
 ]  # fmt: skip
 
-KEEPS_NO_RESULT = frozenset({"checkpoint_every", "keep_checkpoints"})
+Tracker = Literal["tensorboard", "wandb", "mlflow", "trackio"]
+
+KEEPS_NO_RESULT = frozenset({"checkpoint_every", "keep_checkpoints", "activation_offload", "track"})
 """Options that change no number of a run, and may be other ones when it is resumed."""
 
 
@@ -37,12 +41,20 @@ class TrainConfig(BaseModel):
     clip: float = Field(1.0, gt=0, description="Largest norm of the gradient.")
     seed: int = Field(0, ge=0, description="Of initialisation, order and dropout.")
     activation_checkpointing: bool = Field(False, description="Recompute activations: less memory, a third more time.")
+    activation_offload: bool = Field(False, description="Keep activations in the CPU's memory until they are needed.")
+    shard: bool = Field(False, description="Spread the base over the processes, for one that does not fit a GPU.")
     eval_every: int | None = Field(
         None, ge=1, description="Score the held-out data every so many steps, and keep the best adapter."
     )
     patience: int | None = Field(None, ge=1, description="Stop after so many evaluations without a better one.")
     checkpoint_every: int | None = Field(None, ge=1, description="Commit a checkpoint every so many steps.")
     keep_checkpoints: int = Field(2, ge=1, description="Newest checkpoints to keep; the best one is kept as well.")
+    track: list[Tracker] = Field(default_factory=list, description="Experiment trackers, such as tensorboard,wandb.")
+
+    @field_validator("track", mode="before")
+    @classmethod
+    def _by_commas(cls, value: Any) -> Any:
+        return [name.strip() for name in value.split(",") if name.strip()] if isinstance(value, str) else value
 
     def check(self, *, held_out: bool) -> None:
         """Refuse options that make no sense together.
@@ -52,5 +64,14 @@ class TrainConfig(BaseModel):
         """
         if self.eval_every is not None and not held_out:
             raise ConfigError("--eval-every needs held-out data; give it with --eval-data")
+        if self.shard and int(os.environ.get("WORLD_SIZE", "1")) == 1:
+            raise ConfigError(
+                "--shard spreads the base over several processes, and this is one; start them with torchrun or "
+                "accelerate launch, or leave out --shard"
+            )
+        for name in self.track:
+            # accelerate takes either of the two for TensorBoard.
+            if not any(map(find_spec, [name, "tensorboardX"] if name == "tensorboard" else [name])):
+                raise ConfigError(f"--track {name}: {name} is not installed; pip install {name}")
         if self.patience is not None and self.eval_every is None:
             raise ConfigError("--patience counts evaluations; say how often to evaluate with --eval-every")

@@ -7,7 +7,6 @@ from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from adapterhub_lite.api import Solver
 from adapterhub_lite.base.loading import Base
@@ -16,49 +15,67 @@ from adapterhub_lite.errors import DataError, TrainingError
 from adapterhub_lite.features.store import encode_features
 from adapterhub_lite.progress import Progress
 from adapterhub_lite.tasks.attachment import Attachment
+from adapterhub_lite.tasks.metrics import bootstrap
 from adapterhub_lite.tasks.task import Batch, Encoded, Task
 from adapterhub_lite.training.memory import free, is_out_of_memory, need
+from adapterhub_lite.training.processes import Processes
 
 EXAMPLES_AT_ONCE = 32
 TEXTS_AT_ONCE = 8
 
 
 def predict_logits(attachment: Attachment, data: Encoded, progress: Progress) -> Tensor:
-    """Logits of a classifier for each example, (n, classes) fp32 on the CPU, in the order of the examples."""
-    if isinstance(attachment.strategy, Solver) and attachment.head is not None and not attachment.parameters:
-        features, _ = encode_features(attachment.base, attachment.task, data, progress)
-        with torch.no_grad():
-            result: Tensor = attachment.head(features.to(attachment.base.device)).float().cpu()
-        return result
-    parts: list[tuple[int, Tensor]] = []
-    lengths = [example.length for example in data.examples]
-    work = _batches(attachment.base, attachment.task, attachment.logits, data, EXAMPLES_AT_ONCE)
-    with progress.bar("predicting", len(lengths), "examples") as bar, evaluating(attachment.base.model):
-        for rows, logits, _ in work:
-            parts += zip(rows, logits.float().cpu(), strict=True)
-            bar.advance(len(rows))
-    return torch.stack([logits for _, logits in sorted(parts, key=lambda part: part[0])])
+    """Outputs of the head, (n, outputs) fp32 on the CPU, in the order of the examples, `rows` of each."""
+    return _outputs(attachment, data, progress)[0]
 
 
-def score(attachment: Attachment, data: Encoded, progress: Progress) -> dict[str, float]:
+def score(
+    attachment: Attachment, data: Encoded, progress: Progress, processes: Processes | None = None
+) -> dict[str, float]:
     """The task's metrics on labelled examples.
+
+    Args:
+        attachment: What is scored.
+        data: On what.
+        progress: Shows the work.
+        processes: Those that do this together, each a part of the examples; all of them get the scores of the whole.
 
     Raises:
         DataError: when there are no examples.
     """
-    if not data.examples:
-        raise DataError("there is nothing to evaluate: the data has no rows")
-    if attachment.task.labels:
-        logits = predict_logits(attachment, data, progress)
-        targets = torch.tensor([example.target for example in data.examples])
-        loss = float(functional.cross_entropy(logits, targets))
-        return attachment.task.metrics(logits, targets, loss)
-    return score_language_model(attachment.base, attachment.task, attachment.logits, data, progress)
+    _refuse_nothing(data)
+    task = attachment.task
+    if task.generates:
+        return score_language_model(attachment.base, task, attachment.logits, data, progress, processes)[0]
+    logits, targets = _labelled_outputs(attachment, data, progress, processes)
+    return task.metrics(logits, targets, float(task.losses(logits, targets).mean()))
+
+
+def score_with_intervals(
+    attachment: Attachment, data: Encoded, progress: Progress, processes: Processes | None = None
+) -> tuple[dict[str, float], dict[str, tuple[float, float]]]:
+    """The task's metrics on labelled examples, and 95 % confidence intervals of some of them; see `score`.
+
+    Raises:
+        DataError: when there are no examples.
+    """
+    _refuse_nothing(data)
+    task = attachment.task
+    if task.generates:
+        return score_language_model(attachment.base, task, attachment.logits, data, progress, processes)
+    logits, targets = _labelled_outputs(attachment, data, progress, processes)
+    metrics = task.metrics(logits, targets, float(task.losses(logits, targets).mean()))
+    return metrics, task.intervals(logits, targets)
 
 
 def score_language_model(
-    base: Base, task: Task, run: Callable[[Batch], tuple[Tensor, Tensor | None]], data: Encoded, progress: Progress
-) -> dict[str, float]:
+    base: Base,
+    task: Task,
+    run: Callable[[Batch], tuple[Tensor, Tensor | None]],
+    data: Encoded,
+    progress: Progress,
+    processes: Processes | None = None,
+) -> tuple[dict[str, float], dict[str, tuple[float, float]]]:
     """Mean loss over all supervised tokens; the logits, a vocabulary wide for every token, are not kept.
 
     Args:
@@ -67,16 +84,78 @@ def score_language_model(
         run: From a batch to (n, vocabulary) logits and (n,) targets.
         data: Encoded examples.
         progress: Shows the work.
+        processes: Those that do this together.
+
+    Returns:
+        The metrics, and a bootstrap interval of the loss, whole examples drawn.
     """
-    total, count = 0.0, 0
-    with progress.bar("evaluating", len(data.examples), "examples") as bar, evaluating(base.model):
-        for rows, logits, targets in _batches(base, task, run, data, TEXTS_AT_ONCE):
+    parts: list[tuple[int, float]] = []
+    counts = torch.tensor([example.rows for example in data.examples], dtype=torch.float64)
+    own = _share(data, processes)
+    with progress.bar("evaluating", len(own), "examples") as bar, evaluating(base.model):
+        for rows, logits, targets in _batches(base, task, run, data, TEXTS_AT_ONCE, own):
             assert targets is not None
-            total += float(functional.cross_entropy(logits, targets, reduction="sum"))
-            count += targets.numel()
+            losses = task.losses(logits, targets).double().cpu()
+            for row, part in zip(rows, losses.split([data.examples[row].rows for row in rows]), strict=True):
+                parts.append((row, float(part.sum())))
             bar.advance(len(rows))
+    parts = sorted(processes.collect(parts) if processes is not None else parts)
+    sums = torch.tensor([total for _, total in parts], dtype=torch.float64)
     nothing = torch.empty(0)
-    return task.metrics(nothing, nothing, total / count)
+    interval = bootstrap(len(sums), lambda rows: float(sums[rows].sum() / counts[rows].sum()))
+    return task.metrics(nothing, nothing, float(sums.sum() / counts.sum())), {"loss": interval}
+
+
+def _labelled_outputs(
+    attachment: Attachment, data: Encoded, progress: Progress, processes: Processes | None
+) -> tuple[Tensor, Tensor]:
+    logits, targets = _outputs(attachment, data, progress, processes)
+    if targets is None:
+        raise DataError("there is nothing to evaluate: the data has no labels")
+    return logits, targets
+
+
+def _outputs(
+    attachment: Attachment, data: Encoded, progress: Progress, processes: Processes | None = None
+) -> tuple[Tensor, Tensor | None]:
+    """Outputs of the head and the targets, in the order of the examples, on the CPU."""
+    base, task, head = attachment.base, attachment.task, attachment.head
+    parts: list[tuple[int, Tensor, Tensor | None]] = []
+
+    def keep(rows: list[int], logits: Tensor, targets: Tensor | None) -> None:
+        counts = [data.examples[row].rows for row in rows]
+        known = targets.cpu().split(counts) if targets is not None else [None] * len(rows)
+        parts.extend(zip(rows, logits.float().cpu().split(counts), known, strict=True))
+
+    own = _share(data, processes)
+    if isinstance(attachment.strategy, Solver) and head is not None and not attachment.parameters:
+        if base.shards is not None:  # whose processes have to encode alike
+            own, processes = list(range(len(data.examples))), None
+        if own:
+            features, targets = encode_features(base, task, Encoded([data.examples[row] for row in own]), progress)
+            with torch.no_grad():
+                keep(own, head(features.to(base.device)), targets)
+    else:
+        work = _batches(base, task, attachment.logits, data, EXAMPLES_AT_ONCE, own)
+        with progress.bar("predicting", len(own), "examples") as bar, evaluating(base.model):
+            for rows, logits, targets in work:
+                keep(rows, logits, targets)
+                bar.advance(len(rows))
+    parts = sorted(processes.collect(parts) if processes is not None else parts, key=lambda part: part[0])
+    found = [part[2] for part in parts if part[2] is not None]
+    return torch.cat([part[1] for part in parts]), torch.cat(found) if found else None
+
+
+def _share(data: Encoded, processes: Processes | None) -> list[int]:
+    """The rows that this process takes, longest first; dealt out in turns, so that all have about the same to do."""
+    lengths = [example.length for example in data.examples]
+    (order,) = length_batches(lengths, max(1, len(lengths))) or [[]]
+    return list(processes.share(order)) if processes is not None else order
+
+
+def _refuse_nothing(data: Encoded) -> None:
+    if not data.examples:
+        raise DataError("there is nothing to evaluate: the data has no rows")
 
 
 @contextmanager
@@ -93,28 +172,47 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
 
 def _batches(
-    base: Base, task: Task, run: Callable[[Batch], tuple[Tensor, Tensor | None]], data: Encoded, size: int
+    base: Base,
+    task: Task,
+    run: Callable[[Batch], tuple[Tensor, Tensor | None]],
+    data: Encoded,
+    size: int,
+    own: list[int],
 ) -> Iterator[tuple[list[int], Tensor, Tensor | None]]:
-    """Run all examples, longest first: rows, logits and targets of each batch. Batches that do not fit are cut in two."""
-    waiting = length_batches([example.length for example in data.examples], size)[::-1]
+    """Run examples in the order given: rows, logits and targets of each batch. Batches that do not fit are cut in two.
+
+    The processes of a sharded base run as many batches each, whoever has an example less; what is cut is cut by all.
+    """
+    shards = base.shards
+    most = len(own) if shards is None else shards.largest(len(own))
+    waiting = [(start, min(start + size, most)) for start in range(0, most, size)][::-1]
     while waiting:
-        rows = waiting.pop()
+        start, stop = waiting.pop()
+        rows = own[start:stop]
+        if not rows and shards is None:
+            continue
+        examples = [data.examples[row] for row in rows] or data.examples[:1]
         try:
-            batch = task.collate([data.examples[row] for row in rows], base)
+            batch = task.collate(examples, base)
             logits, targets = run({key: value.to(base.device) for key, value in batch.items()})
+            if shards is not None:
+                shards.check()
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
-            if len(rows) == 1:
+            if shards is not None:
+                shards.begin_again(error)
+            if stop - start == 1:
                 raise TrainingError(
-                    f"out of memory in evaluation with a single example of length {data.examples[rows[0]].length}"
+                    f"out of memory in evaluation with a single example of length {examples[0].length}"
                     f"{need(error, base.device)}; use a shorter --max-length, --quantize nf4, or a smaller base"
                 ) from error
             cut = True
         else:
             cut = False
-            yield rows, logits, targets
+            if rows:
+                yield rows, logits, targets
         if cut:  # outside the except block, where the error would keep the activations alive
             free(base.device)
-            half = len(rows) // 2
-            waiting += [rows[half:], rows[:half]]
+            half = (start + stop) // 2
+            waiting += [(half, stop), (start, half)]

@@ -51,7 +51,7 @@ def data_hash(data: Encoded) -> str:
             if isinstance(value, list) and all(type(each) is int for each in value):
                 total.update(array("q", value).tobytes())
             elif hasattr(value, "tobytes"):
-                total.update(value.tobytes())
+                total.update(f"{value.shape}{value.dtype}".encode() + value.tobytes())
             else:
                 total.update(str(value).encode())
             total.update(b"\0")

@@ -26,7 +26,10 @@ from adapterhub_lite.training.checkpoint import part, under
 from adapterhub_lite.training.config import TrainConfig
 from adapterhub_lite.training.evaluate import score
 from adapterhub_lite.training.interrupt import Interrupt, Stopped
+from adapterhub_lite.training.journal import Journal
+from adapterhub_lite.training.memory import used
 from adapterhub_lite.training.observers import Observers
+from adapterhub_lite.training.offload import activation_offload
 from adapterhub_lite.training.optimizer import learning_rates, make_optimizer, optimizer_state, set_optimizer_state
 from adapterhub_lite.training.order import Order
 from adapterhub_lite.training.processes import Processes
@@ -70,6 +73,7 @@ class Training:
         self.progress, self.observers, self.folder = progress, observers, folder
         self.interrupt = interrupt or Interrupt()
         self.processes = processes or Processes()
+        self.journal = Journal(progress, folder, config.track, self.processes.is_main)
         self.device = attachment.base.device
         self.tensors = attachment.tensors
         self.parameters = [p for p in self.tensors.values() if p.requires_grad]
@@ -97,11 +101,14 @@ class Training:
         started, error = time.monotonic(), None
         self.processes.start_equal(self.tensors)
         self._resume()
+        self.journal.begin(self.observed, self.attachment.config.model_dump(mode="json"), self.state.step)
         self.observers.notify("adapterhub_train_start", {"run": self.observed})
         try:
             recompute = activation_checkpointing(self.attachment.base.model, self.config.activation_checkpointing)
-            with self.interrupt.delayed(), recompute, self.attachment.training():
-                with self.progress.bar("training", self.order.total - self.state.step, "steps") as bar:
+            offload = activation_offload(self.attachment.base, self.config.activation_offload)
+            with self.interrupt.delayed(), recompute, offload, self.attachment.training():
+                unit = "tokens" if self.attachment.task.generates else "examples"
+                with self.progress.bar("training", self.order.total - self.state.step, "steps", rate=unit) as bar:
                     self._steps(bar)
                 self._commit()
         except BaseException as raised:
@@ -110,6 +117,7 @@ class Training:
         finally:
             self.optimizer.zero_grad(set_to_none=True)
             self.report.seconds = time.monotonic() - started
+            self.journal.end()
             self.observers.notify("adapterhub_train_end", {"run": self.observed, "error": error})
         refuse_broken(self.tensors)
         if self.best is not None and self.state.best_step != self.state.step:
@@ -133,7 +141,7 @@ class Training:
                 self._step(bar)
         except Stopped as stop:
             self._commit()
-            self._tell(f"{stop} after step {state.step} of {self.order.total}; go on with --resume")
+            self.journal.tell(f"{stop} after step {state.step} of {self.order.total}; go on with --resume")
             raise
 
     def _step(self, bar: Bar) -> None:
@@ -143,7 +151,7 @@ class Training:
         weight = sum(example.weight for example in examples)
         share = self.processes.share(examples)
         loss, state.micro_batch_size = accumulate(
-            self.attachment, self.parameters, share, weight, state.micro_batch_size, self._tell
+            self.attachment, self.parameters, share, weight, state.micro_batch_size, self.journal.tell, examples[:1]
         )
         (loss,) = self.processes.add(loss, device=self.device)
         self.processes.add_gradients(self.parameters)
@@ -160,16 +168,17 @@ class Training:
         state.bad_in_a_row = 0 if applied else state.bad_in_a_row + 1
         state.step = step
         metrics = {"loss": loss, "learning_rate": rate, "grad_norm": norm}
-        self._log(step=step, **metrics, targets=weight, applied=applied)
+        self.journal.step(step, metrics, targets=weight, applied=applied)
         if state.bad_in_a_row == BAD_STEPS_IN_A_ROW:
             raise TrainingError(
                 f"loss or gradient is not finite in {BAD_STEPS_IN_A_ROW} steps in a row, the last at step {step} with "
                 f"rows {self._numbers(rows)}; lower the learning rate ({rate:g}) or use --dtype float32"
             )
         if not applied:
-            self._tell(f"step {step} is not applied: loss {loss}, gradient {norm}, rows {self._numbers(rows)}")
+            self.journal.tell(f"step {step} is not applied: loss {loss}, gradient {norm}, rows {self._numbers(rows)}")
         self.observers.notify("adapterhub_step_end", {"run": self.observed, "step": step, "metrics": metrics})
-        bar.advance(1, f"loss {loss:.3f}")
+        done = sum(example.length for example in examples) if self.attachment.task.generates else len(examples)
+        bar.advance(1, f"loss {loss:.3f}, {used(self.device)}", done)
 
     def _evaluate(self) -> bool:
         """Score the adapter as it is; True if it is the best so far."""
@@ -178,8 +187,8 @@ class Training:
         # Processes have to stop together, which they do between two steps.
         may_be_cut_off = self.interrupt.allowed() if self.processes.count == 1 else nullcontext()
         with restored(self.device), may_be_cut_off:
-            metrics = score(self.attachment, self.held_out, self.progress)
-        self._log(step=state.step, **{f"eval_{name}": value for name, value in metrics.items()})
+            metrics = score(self.attachment, self.held_out, self.progress, self.processes)
+        self.journal.evaluation(state.step, metrics)
         state.evaluated = state.step
         value = metrics[task.metric] if task.higher_is_better else -metrics[task.metric]
         if math.isfinite(value) and (state.best_value is None or value > state.best_value):
@@ -229,17 +238,6 @@ class Training:
         """Rows as the user counts them."""
         own = self.data.rows
         return ", ".join(str((own[row] if own is not None else row) + 1) for row in rows[:8])
-
-    def _log(self, **values: float) -> None:
-        if self.folder is not None and self.processes.is_main:
-            # JSON has no infinity and no NaN.
-            self.folder.log({name: value if math.isfinite(value) else None for name, value in values.items()})
-
-    def _tell(self, line: str) -> None:
-        if self.folder is not None and self.processes.is_main:
-            self.folder.tell(line)
-        else:
-            self.progress.say(line)
 
 
 def fit(

@@ -6,6 +6,8 @@ import re
 
 import torch
 
+from adapterhub_lite.names import human_size
+
 # How allocators other than torch's own for accelerators put it.
 _WORDS = ("can't allocate memory", "not enough memory", "CUBLAS_STATUS_ALLOC_FAILED", "out of memory")
 
@@ -21,6 +23,15 @@ def free(device: torch.device) -> None:
     """Give cached blocks back, so that the next try does not fail for fragments."""
     if device.type == "cuda":
         torch.cuda.empty_cache()
+
+
+def used(device: torch.device) -> str:
+    """How much memory the program takes: the most so far of the accelerator's, else its part of the machine's now."""
+    if device.type == "cuda":
+        return human_size(torch.cuda.max_memory_allocated(device))
+    import psutil
+
+    return human_size(psutil.Process().memory_info().rss)
 
 
 def need(error: BaseException, device: torch.device) -> str:

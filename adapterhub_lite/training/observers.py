@@ -39,7 +39,7 @@ class Observers:
                 continue
             given = {key: self._own(name, value) for key, value in arguments.items()}
             title, failure = self._plugins.title(name), None
-            with _putting_back(arguments.get("error")), waiting_for(f"{title} in {hook}", remedy(name)):
+            with putting_back(arguments.get("error")), waiting_for(f"{title} in {hook}", remedy(name)):
                 try:
                     implementation.function(*[given[key] for key in implementation.argnames])
                 except KeyboardInterrupt:
@@ -72,7 +72,7 @@ def _stop_for_a_reason(run: Run, plugin: str) -> Callable[[str], None]:
 
 
 @contextmanager
-def _putting_back(error: BaseException | None) -> Iterator[None]:
+def putting_back(error: BaseException | None) -> Iterator[None]:
     """Put back what a call may have touched: random states, gradient mode, and the exception that ended the run."""
     import torch
 

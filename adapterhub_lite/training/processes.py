@@ -3,7 +3,8 @@
 Every process holds the whole adapter and takes a share of the rows of each step; the gradients are added up before they
 are clipped. This is what DistributedDataParallel computes, done once a step instead of in hooks of the backward pass:
 it needs no module that owns the parameters, adapters are small enough for one message, and a process that runs out of
-memory repeats its share with smaller micro-batches without the others noticing.
+memory repeats its share with smaller micro-batches without the others noticing, unless they share the base as well (see
+`adapterhub_lite.base.sharding`).
 """
 
 from __future__ import annotations
@@ -23,14 +24,14 @@ class Processes:
 
     def __init__(self) -> None:
         self.count = int(os.environ.get("WORLD_SIZE", "1"))
-        self.rank = 0
+        self.rank, self.device = 0, torch.device("cpu")
         if self.count > 1:
             from accelerate import PartialState
 
             # Starts torch.distributed, with gloo on CPUs and NCCL on GPUs, and takes this process's own GPU.
             cpu = os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true", "yes")
             state = PartialState(cpu=cpu or not torch.accelerator.is_available())
-            self.rank, self.count = state.process_index, state.num_processes
+            self.rank, self.count, self.device = state.process_index, state.num_processes, state.device
 
     @property
     def is_main(self) -> bool:
@@ -86,6 +87,14 @@ class Processes:
         torch.distributed.all_gather(received, sent)
         return [part.to(tensor.device) for part in received]
 
+    def collect(self, parts: list[Row]) -> list[Row]:
+        """The parts of every process in one list, those of the first process first."""
+        if self.count == 1:
+            return parts
+        received: list[Any] = [None] * self.count
+        torch.distributed.all_gather_object(received, parts)
+        return [part for each in received for part in each]
+
     def wait(self) -> None:
         """Wait for the others, after the main process has written something."""
         if self.count > 1:
@@ -96,5 +105,6 @@ class Processes:
         if self.count > 1 and torch.distributed.is_initialized():
             from accelerate import PartialState
 
+            self.wait()  # one that leaves while another is still talking takes it down
             state: Any = PartialState()
             state.destroy_process_group()

@@ -14,7 +14,9 @@ from torch import Tensor
 from adapterhub_lite.errors import AdapterCorruptError, ConfigError
 from adapterhub_lite.storage import commit_directory
 from adapterhub_lite.storage.faults import storage_error
-from adapterhub_lite.training.checkpoint import Checkpoint, part, read_checkpoint, write_checkpoint
+from adapterhub_lite.storage.plain import read_plain
+from adapterhub_lite.storage.strict_json import parse_json
+from adapterhub_lite.training.checkpoint import MAX_STATE_BYTES, Checkpoint, part, read_checkpoint, write_checkpoint
 from adapterhub_lite.training.layout import (
     CHECKPOINTS,
     EVENTS,
@@ -83,6 +85,19 @@ class RunFolder:
             commit_directory(self.path, write, last=RUN)
         self._resume = resume
         self.event("resumed" if resume else "started")
+        if resume:
+            self._compare_versions(facts)
+
+    def _compare_versions(self, facts: Mapping[str, Any]) -> None:
+        """Say which libraries are other ones than when the run was started: its numbers may then differ a little."""
+        recorded = parse_json(read_plain(self.path / RUN, MAX_STATE_BYTES), str(self.path / RUN))
+        before = recorded.get("versions") if isinstance(recorded, dict) else None
+        for name, version in facts.get("versions", {}).items():
+            if isinstance(before, dict) and before.get(name, version) != version:
+                self.tell(
+                    f"warning: this run was started with {name} {before[name] or '(not installed)'} and goes on with "
+                    f"{version or '(not installed)'}; its numbers may differ from those of an uninterrupted run"
+                )
 
     def newest(self) -> tuple[Checkpoint, dict[str, Tensor] | None] | None:
         """The newest checkpoint that is whole, with the tensors of the best adapter it knows of; None to begin anew.

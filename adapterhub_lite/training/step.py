@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 from torch.optim import Optimizer
 
 from adapterhub_lite.errors import TrainingError
@@ -23,6 +22,7 @@ def accumulate(
     weight: float,
     size: int,
     say: Callable[[str], None],
+    spare: Sequence[Example] = (),
 ) -> tuple[float, int]:
     """Put the gradient of a batch's loss into the parameters.
 
@@ -36,6 +36,7 @@ def accumulate(
         weight: Targets in the whole batch, by which the sum of their losses is divided.
         size: Examples computed at once.
         say: Told when the micro-batch is halved.
+        spare: An example, which the processes of a sharded base run for nothing where they have fewer than the others.
 
     Returns:
         The loss, and the examples computed at once in the end.
@@ -43,33 +44,42 @@ def accumulate(
     Raises:
         TrainingError: a single example does not fit.
     """
-    device = attachment.base.device
+    device, shards = attachment.base.device, attachment.base.shards
+    most = len(examples) if shards is None else shards.largest(len(examples))
     before = random_state(device)
     while True:
         total = 0.0
         try:
-            for start in range(0, len(examples), size):
-                batch = attachment.task.collate(examples[start : start + size], attachment.base)
+            for start in range(0, most, size):
+                # The processes of a sharded base run it equally often: who has nothing left runs something for nothing.
+                part = examples[start : start + size]
+                batch = attachment.task.collate(part or spare, attachment.base)
                 logits, targets = attachment.logits({key: value.to(device) for key, value in batch.items()})
                 assert targets is not None
-                loss = functional.cross_entropy(logits, targets, reduction="sum") / weight
+                losses, weights = attachment.task.losses(logits, targets), attachment.task.weights(targets)
+                loss = (losses if weights is None else losses * weights).sum() / weight
+                loss = loss if part else loss * 0
                 loss.backward()
                 total += float(loss.detach())
+                if shards is not None:
+                    shards.check()
             return total, size
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
+            if shards is not None:
+                shards.begin_again(error)
             if size == 1:
-                longest = max(example.length for example in examples)
+                longest = max(example.length for example in examples or spare)
                 raise TrainingError(
                     f"out of memory with a single example of length {longest}{need(error, device)}; use a shorter "
-                    "--max-length, --activation-checkpointing, --quantize nf4, or a smaller base"
+                    "--max-length, --activation-checkpointing, --activation-offload, --quantize nf4, or a smaller base"
                 ) from error
         # Outside the except block, where the error would keep the activations alive.
         for parameter in parameters:
             parameter.grad = None
         # More than the batch holds is never computed at once, and halving it would change nothing.
-        size = max(1, min(size, len(examples)) // 2)
+        size = max(1, min(size, most) // 2)
         say(f"out of memory: going on with {size} examples at once; the batch stays what it was")
         free(device)
         set_random_state(before, device)

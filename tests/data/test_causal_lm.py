@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from adapterhub_lite.data import Chat, Completion, Dataset, Message, Text, load_data
+from adapterhub_lite.data import Chat, Completion, Dataset, Message, Text
 from adapterhub_lite.errors import ConfigError, DataError
+from adapterhub_lite.tasks import load_data
 
 TASK = "causal-lm"
 SHARED = Path(__file__).parents[2].parent / "shared" / "data"

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from adapterhub_lite.data import Dataset, load_data, open_image
+from adapterhub_lite.data import Dataset, open_image
 from adapterhub_lite.errors import DataError
+from adapterhub_lite.tasks import load_data
 
 TASK = "image-classification"
 SHARED = Path(__file__).parents[2].parent / "shared" / "data"

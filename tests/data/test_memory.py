@@ -9,8 +9,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from adapterhub_lite.data import load_data, read_table
+from adapterhub_lite.data import read_table
 from adapterhub_lite.errors import DataError
+from adapterhub_lite.tasks import load_data
 
 
 def test_the_same_rows_hash_the_same_whatever_holds_them() -> None:

@@ -242,7 +242,7 @@ def test_no_memory_beyond_a_small_multiple_of_the_file(tmp_path: Path) -> None:
     assert python_peak < 40_000_000
 
 
-@pytest.mark.parametrize("module", ["adapterhub_lite.data", "adapterhub_lite.data.load", "adapterhub_lite.data.write"])
+@pytest.mark.parametrize("module", ["adapterhub_lite.data", "adapterhub_lite.tasks", "adapterhub_lite.data.write"])
 def test_importing_data_imports_nothing_heavy(module: str) -> None:
     code = f"import sys, {module}; print([m for m in ('torch', 'pandas', 'transformers', 'datasets', 'sklearn', 'PIL') if m in sys.modules])"  # noqa: E501
     root = Path(__file__).parents[2]

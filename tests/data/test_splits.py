@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from adapterhub_lite.data import Dataset, load_data, split
+from adapterhub_lite.data import Dataset, split
 from adapterhub_lite.errors import ConfigError, DataError
+from adapterhub_lite.tasks import load_data
 
 SHARED = Path(__file__).parents[2].parent / "shared" / "data"
 

@@ -32,7 +32,7 @@ def test_data_that_cannot_be_encoded_leaves_the_base_bare(load):
     engine = ah.Engine(progress=Silent())
     data = engine.load_data({"prompt": ["a long prompt of many words"], "completion": ["x"]}, "causal-lm")
     with pytest.raises(DataError, match="left to learn"):
-        engine.train(base, data, strategy="lora", max_length=2)
+        engine.train(base, data, strategy="lora", task_options={"max_length": 2})
     assert not any("lora" in name for name, _ in base.model.named_modules())
 
 

@@ -150,7 +150,7 @@ def test_other_outputs_fail_the_replay(run, adapter):
     ("inputs", "message"),
     [
         ([{"noise": "x"}], "probe input not understood"),
-        ([{"messages": [{"role": "user"}]}], "probe message not understood"),
+        ([{"messages": [{"role": "user"}]}], "probe input not understood"),
         ([7], "probe input not understood"),
         (["good"], "1 inputs but 3 rows"),
     ],

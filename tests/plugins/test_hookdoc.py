@@ -45,7 +45,7 @@ def test_examples_run(hook):
     names = {
         **{name: getattr(api, name) for name in api.__all__}, "sys": sys, "MyConfig": MyConfig, "load_mine": print,
         "AutoModel": types.SimpleNamespace(from_pretrained=lambda path: nn.Linear(2, 2)), "fetch": str,
-        "notify": done.append, "upload": lambda path, name: done.append(name),
+        "read_rankings": print, "load_ranking": print, "notify": done.append, "upload": lambda path, name: done.append(name),
     }  # fmt: skip
     module = types.ModuleType("from_the_document")
     vars(module).update(names)
@@ -56,6 +56,8 @@ def test_examples_run(hook):
     call = getattr(module, hook.__name__)
     if hook.__name__ == "adapterhub_strategies":
         assert [provided.spec.name for provided in plugins.strategies] == ["mine"]
+    elif hook.__name__ == "adapterhub_tasks":
+        assert [provided.spec.name for provided in plugins.tasks] == ["text-ranking"]
     elif hook.__name__ == "adapterhub_load_base":
         ask = {"quantization": "none"}
         assert isinstance(plugins.first_result(hook.__name__, {"ref": "vault:x", **ask}), nn.Linear)

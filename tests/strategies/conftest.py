@@ -9,9 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from adapterhub_lite.engine import preprocessing_for
 from adapterhub_lite.progress import Silent
-from adapterhub_lite.tasks import make_task
 from adapterhub_lite.tasks.attachment import Attachment, attach
 from adapterhub_lite.tasks.task import Encoded
 from adapterhub_lite.training.config import TrainConfig
@@ -58,7 +56,7 @@ def put(engine: Any) -> Iterator[Callable[..., Mounted]]:
     def put(base: Any, data: Any, strategy: str, settings: dict[str, Any] | None = None, seed: int = 0) -> Mounted:
         provided = engine.registry.resolve(strategy)
         options = engine.registry.configure(provided, settings or {})
-        task = make_task(data.task, data.labels, preprocessing_for(base, data, None, None))
+        task = engine.task_for(base, data)
         torch.manual_seed(seed)
         attachment = attach(base, task, provided, engine.registry.load(provided), options)
         made.append(attachment)

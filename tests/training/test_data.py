@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from adapterhub_lite.data import load_data
 from adapterhub_lite.errors import DataError
+from adapterhub_lite.tasks import load_data
 
 
 @pytest.fixture

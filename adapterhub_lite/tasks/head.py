@@ -1,0 +1,86 @@
+"""What tasks with a linear head of their own share, whatever they predict."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from adapterhub_lite.api import Modality, ModelMap
+from adapterhub_lite.base.loading import Base
+from adapterhub_lite.data.dataset import Dataset
+from adapterhub_lite.tasks.task import Batch, Encoded, Example, Preprocessing
+
+
+class HeadTask(ABC):
+    """A linear head on pooled features; subclasses say how inputs become features, and what the outputs mean."""
+
+    name: str
+    modality: Modality
+    generates = False
+
+    def __init__(self, labels: Sequence[str], preprocessing: Preprocessing):
+        self.labels = tuple(labels)
+        self.preprocessing = preprocessing
+
+    @abstractmethod
+    def outputs(self, base: Base | None) -> int:
+        """How many numbers the head gives."""
+
+    @abstractmethod
+    def encode(self, dataset: Dataset, base: Base) -> Encoded: ...
+
+    @abstractmethod
+    def inputs(self, examples: Sequence[Example], base: Base) -> dict[str, Tensor]:
+        """Tensors of the inputs alone."""
+
+    @abstractmethod
+    def targets(self, examples: Sequence[Example]) -> Tensor:
+        """Tensor of the targets, one row an example."""
+
+    @abstractmethod
+    def features(self, base: Base, batch: Batch) -> tuple[Tensor, Tensor | None]: ...
+
+    def feature_size(self, model_map: ModelMap) -> int:
+        """Numbers in a feature."""
+        return model_map.hidden_size
+
+    def head(self, model_map: ModelMap) -> nn.Linear | None:
+        # In fp32, and from small weights, so that the first loss is that of knowing nothing.
+        head = nn.Linear(self.feature_size(model_map), self.outputs(None))
+        nn.init.normal_(head.weight, std=0.02)
+        nn.init.zeros_(head.bias)
+        return head
+
+    def balance(self, data: Encoded) -> Encoded:
+        return data
+
+    def collate(self, examples: Sequence[Example], base: Base) -> Batch:
+        batch = self.inputs(examples, base)
+        if all(example.target is not None for example in examples):
+            batch["targets"] = self.targets(examples)
+        return batch
+
+    def logits(self, base: Base, head: nn.Linear | None, batch: Batch) -> tuple[Tensor, Tensor | None]:
+        assert head is not None
+        features, targets = self.features(base, batch)
+        return head(features).float(), targets
+
+    def weights(self, targets: Tensor) -> Tensor | None:
+        return None
+
+    def item(self, value: Any, row: int) -> Any:
+        return value
+
+
+def targets_of(dataset: Dataset) -> Sequence[Any]:
+    """The target of each row, None for every row of unlabelled data."""
+    return dataset.targets if dataset.targets is not None else [None] * len(dataset)
+
+
+def like(values: Sequence[float], other: Tensor) -> Tensor:
+    """Numbers as an fp32 tensor on the device of another."""
+    return torch.tensor(list(values), dtype=torch.float32, device=other.device)

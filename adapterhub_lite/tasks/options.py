@@ -1,0 +1,49 @@
+"""The options of the tasks that come with adapterhub-lite. No torch here."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from adapterhub_lite.api import TaskOptions
+
+Pooling = Literal["cls", "mean", "last"]
+
+
+class PooledText(TaskOptions):
+    """For tasks that read a text."""
+
+    max_length: int | None = Field(
+        None, ge=2, description="Tokens an input is cut to; what the base takes, at most 512."
+    )
+    pooling: Pooling | None = Field(None, description="How tokens become one vector; what suits the base.")
+
+
+class Classes(TaskOptions):
+    """For tasks with classes."""
+
+    class_weights: Literal["none", "balanced"] = Field(
+        "none", description="balanced: rare classes count more, n / (classes * rows of the class)."
+    )
+    separator: str | None = Field(
+        None, min_length=1, description="What stands between several labels in a text; found out by default."
+    )
+
+
+class TextClassificationOptions(PooledText, Classes):
+    """Options of text-classification."""
+
+
+class ImageClassificationOptions(Classes):
+    """Options of image-classification."""
+
+    pooling: Pooling | None = Field(None, description="How patches become one vector; what suits the base.")
+
+
+class CausalLMOptions(TaskOptions):
+    """Options of causal-lm."""
+
+    max_length: int | None = Field(
+        None, ge=2, description="Tokens an input is cut to; what the base takes, at most 1024."
+    )

@@ -1,0 +1,146 @@
+"""Texts and pairs of texts into tokens and pooled features: what every task that reads text shares."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from adapterhub_lite.base.loading import Base
+from adapterhub_lite.base.modelmap import backbone
+from adapterhub_lite.data.dataset import Dataset
+from adapterhub_lite.data.pairs import Pair
+from adapterhub_lite.errors import AdapterCorruptError, ConfigError
+from adapterhub_lite.tasks.options import PooledText
+from adapterhub_lite.tasks.pooling import pool
+from adapterhub_lite.tasks.task import Batch, Preprocessing
+
+LONGEST = 512
+SAMPLES = ("What is the capital of France?", "My new card has not arrived yet.", "1 + 1 = 2, and 2 + 2 =")
+
+
+def longest_input(base: Base) -> int:
+    """The most tokens a text base takes."""
+    takes = getattr(base.model.config.get_text_config(), "max_position_embeddings", None) or 1 << 30
+    return int(min(takes, base.tokenizer.model_max_length or takes))
+
+
+def checked_length(base: Base, given: int | None, at_most: int) -> int:
+    """The length inputs are cut to: as given, else what the base takes, no more than `at_most`.
+
+    Raises:
+        ConfigError: more than the base takes.
+    """
+    takes = longest_input(base)
+    if given is not None and given > takes:
+        raise ConfigError(f"--max-length {given} is not between 2 and {takes}, the most that '{base.reference}' takes")
+    return given or min(takes, at_most)
+
+
+def settle_text(base: Base, data: Dataset, options: PooledText) -> Preprocessing:
+    """Length and pooling of a task that pools a text."""
+    return Preprocessing(
+        max_length=checked_length(base, options.max_length, LONGEST),
+        pooling=options.pooling or base.map.pooling,
+        form=data.form,
+        options=options.model_dump(mode="json", exclude_unset=True),
+    )
+
+
+Tokens = list[int] | tuple[list[int], list[int]]
+"""The ids of a text; of a pair the ids and which of the two texts each stands in, for a base that is told."""
+
+
+def tokenize(items: Sequence[str | Pair], base: Base, limit: int | None) -> tuple[list[Tokens], int]:
+    """Tokenize texts or pairs of texts.
+
+    Returns:
+        The tokens of each item; and how many items were longer than the limit and cut by the tokenizer, which keeps the
+        closing special token in its place.
+    """
+    pairs = [item for item in items if isinstance(item, Pair)]
+    first = [item.first if isinstance(item, Pair) else item for item in items]
+    second = [item.second for item in pairs] if pairs else None
+    encoded = base.tokenizer(first, second, truncation=False, verbose=False)
+    cut = sum(len(ids) > limit for ids in encoded["input_ids"]) if limit else 0
+    if cut:
+        encoded = base.tokenizer(first, second, truncation=True, max_length=limit)
+    if pairs and "token_type_ids" in encoded:
+        return list(zip(encoded["input_ids"], encoded["token_type_ids"], strict=True)), cut
+    return encoded["input_ids"], cut
+
+
+def count(tokens: Tokens) -> int:
+    """How many tokens there are."""
+    return len(tokens[0]) if isinstance(tokens, tuple) else len(tokens)
+
+
+def pad_items(items: Sequence[Tokens], pad: int | None) -> dict[str, Tensor]:
+    """Pad tokenized items on the right: (batch, tokens) int64 each."""
+    batch = pad_tokens([item[0] if isinstance(item, tuple) else item for item in items], pad)
+    types = [item[1] for item in items if isinstance(item, tuple)]
+    return {**batch, "token_type_ids": pad_tokens(types, 0)["input_ids"]} if types else batch
+
+
+def pad_tokens(rows: Sequence[Sequence[int]], pad: int | None) -> dict[str, Tensor]:
+    """Pad token ids on the right: input_ids and attention_mask, (batch, tokens) int64."""
+    width = max(len(row) for row in rows)
+    ids = torch.full((len(rows), width), pad or 0)
+    mask = torch.zeros((len(rows), width), dtype=torch.long)
+    for i, row in enumerate(rows):
+        ids[i, : len(row)] = torch.tensor(row)
+        mask[i, : len(row)] = 1
+    return {"input_ids": ids, "attention_mask": mask}
+
+
+def hidden_states(base: Base, batch: Batch) -> Tensor:
+    """Last hidden states of a text base without its output layer: (batch, tokens, hidden_size)."""
+    names = ("input_ids", "attention_mask", "token_type_ids")
+    given: dict[str, Any] = {name: batch[name] for name in names if name in batch}
+    if base.map.causal:
+        given["use_cache"] = False
+    hidden: Tensor = backbone(base.model)(**given).last_hidden_state
+    return hidden
+
+
+def pooled(base: Base, batch: Batch, pooling: str | None) -> Tensor:
+    """(batch, hidden_size) features in fp32."""
+    return pool(hidden_states(base, batch), batch["attention_mask"], pooling or base.map.pooling)
+
+
+def checked_input(value: Any, row: int) -> str | Pair:
+    """A text or a pair of texts given in Python.
+
+    Raises:
+        ConfigError: something else, or an empty text.
+    """
+    if isinstance(value, (tuple, list)) and len(value) == 2:
+        value = Pair(*value)
+    texts = (value.first, value.second) if isinstance(value, Pair) else (value,)
+    for text in texts:
+        if not isinstance(text, str) or not text.strip():
+            raise ConfigError(f"input {row + 1} is {value!r}; predict takes a list of non-empty texts, or of pairs")
+    return value
+
+
+def probe_of(item: str | Pair) -> Any:
+    """A text or a pair as JSON."""
+    return {"first": item.first, "second": item.second} if isinstance(item, Pair) else item
+
+
+def item_of_probe(value: Any) -> str | Pair:
+    """The inverse of `probe_of`.
+
+    Raises:
+        AdapterCorruptError: something that `probe_of` never made.
+    """
+    match value:
+        case str():
+            return value
+        case {"first": str(first), "second": str(second), **rest} if not rest:
+            return Pair(first, second)
+    raise AdapterCorruptError(
+        f"adapterhub.json: probe input not understood: {str(value)[:80]!r}; save the adapter again"
+    )

@@ -1,0 +1,116 @@
+"""A base spread over two processes on gloo: the losses, scores and files of one process that has it whole."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import adapterhub_lite as ah
+from adapterhub_lite.errors import ConfigError
+from adapterhub_lite.testing.models import tiny_base
+from adapterhub_lite.training import offload
+from tests.training import sharded
+from tests.training.test_processes import TEXTS, losses
+
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+
+
+def launch(*command: object) -> None:
+    environment = dict(os.environ) | {"PYTHONPATH": str(Path(__file__).parents[2])}
+    done = subprocess.run(
+        [*TORCHRUN, *map(str, command)], capture_output=True, text=True, timeout=300, check=False, env=environment
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory, references: Any) -> Path:
+    """Where two processes have run every case, and at last the command line."""
+    folder = tmp_path_factory.mktemp("sharded")
+    (folder / "data.csv").write_text("text,label\n" + "".join(f"{t},{'xy'[i % 2]}\n" for i, t in enumerate(TEXTS)))
+    # Dropout stays on: resuming has to find each process's own random numbers again.
+    command = ["train", "--shard", "--base", references("tiny-bert"), "--data", folder / "data.csv"]
+    command += ["--task", "text-classification", "--dtype", "float32", "--steps", "6", "--batch-size", "5"]
+    command += ["--micro-batch-size", "2", "--set", "rank=2", "--set", "dropout=0.1", "--checkpoint-every", "3"]
+    launch(sharded.__file__, folder, *command, "--out", folder / "cli")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def found(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads((folder / f"found-{rank}.json").read_text()) for rank in (0, 1)]
+
+
+@pytest.mark.parametrize("name", sharded.CASES)
+def test_a_sharded_run_is_the_run_of_one_process(name, folder, found, tmp_path, monkeypatch):
+    monkeypatch.setattr(offload, "torch", torch)
+    monkeypatch.setattr(offload, "SMALL", offload.SMALL)
+    expected = sharded.run(name, tmp_path, shard=False)
+    assert expected.get("moved", [True, 0]) == [True, 0]
+    for each in found:
+        assert each[name]["metrics"] == pytest.approx(expected["metrics"], rel=1e-6, abs=1e-5)
+        texts = isinstance(expected["outputs"][0], str)
+        assert each[name]["outputs"] == (expected["outputs"] if texts else pytest.approx(expected["outputs"], abs=1e-4))
+        assert each[name].get("moved") == expected.get("moved"), "activations, and no weights"
+        assert each[name].get("bare", []) == pytest.approx(expected.get("bare", []), abs=1e-6)
+        assert each[name]["parameters"] < 0.62 * expected["parameters"], "each process holds a part"
+        assert each[name]["micro_batch"] == (1 if "fails" in sharded.CASES[name] else expected["micro_batch"])
+    lines = (tmp_path / f"{name}.run" / "metrics.jsonl").read_text().splitlines()
+    others = (folder / "sharded" / f"{name}.run" / "metrics.jsonl").read_text().splitlines()
+    assert len(lines) == len(others) == (0 if name == "linear_probe" else 8)
+    for line, other in zip(map(json.loads, lines), map(json.loads, others), strict=True):
+        assert other == pytest.approx(line, rel=1e-6, abs=1e-5)
+    one = load_file(tmp_path / name / "adapter_model.safetensors")
+    two = load_file(folder / "sharded" / name / "adapter_model.safetensors")
+    assert one.keys() == two.keys()
+    for key, tensor in one.items():
+        torch.testing.assert_close(two[key], tensor, atol=2e-4, rtol=0)
+
+
+def test_an_adapter_of_a_sharded_base_loads_anywhere(folder):
+    base = tiny_base("encoder")
+    adapter = ah.load_adapter(folder / "sharded" / "lora", base=base)
+    said = [each.probability for each in adapter.predict(list(sharded.problems.texts().inputs[:3]))]
+    recorded = json.loads((folder / "found-0.json").read_text())["lora"]["outputs"]
+    assert said == pytest.approx(recorded, abs=1e-5)
+
+
+@pytest.mark.parametrize("name", ["lora", "prefix", "linear_probe"])
+def test_scores_shared_by_whole_bases_are_those_of_one_process(name, found, tmp_path):
+    expected = sharded.run(name, tmp_path, shard=False)  # 7 rows for 2 processes
+    for each in found:
+        assert each["whole"][name]["metrics"] == pytest.approx(expected["metrics"], rel=1e-6, abs=1e-6)
+
+
+@pytest.mark.parametrize("name", ["full", "pissa"])
+def test_what_changes_the_base_is_refused(name, found):
+    assert all("--shard does not go with strategy" in each[name] for each in found)
+
+
+def test_a_sharded_run_that_was_killed_goes_on_to_the_same_bytes(folder, references):
+    run, adapter = folder / "cli.run", folder / "cli"
+    saved = (adapter / "adapter_model.safetensors").read_bytes()
+    last = {path.name: path.read_bytes() for path in (run / "checkpoints" / "step-00000006").iterdir()}
+    assert len(losses(run)) == 6
+    # As if both processes had been killed after step 3.
+    (run / "finished.json").unlink()
+    shutil.rmtree(run / "checkpoints" / "step-00000006")
+    shutil.rmtree(adapter)
+    launch("-m", "adapterhub_lite", "train", "--resume", "--out", adapter)
+    assert "resuming after step 3" in (run / "events.log").read_text()
+    assert (adapter / "adapter_model.safetensors").read_bytes() == saved
+    assert {path.name: path.read_bytes() for path in (run / "checkpoints" / "step-00000006").iterdir()} == last
+
+
+def test_one_process_has_nothing_to_share():
+    with pytest.raises(ConfigError, match="this is one"):
+        sharded.TrainConfig(shard=True).check(held_out=False)

@@ -14,6 +14,8 @@ from adapterhub_lite.adapter import Adapter, Evaluation
 from adapterhub_lite.api import FeatureProblem, Run, Solver
 from adapterhub_lite.base.differences import explain_architecture
 from adapterhub_lite.base.loading import Base, load_base
+from adapterhub_lite.base.reference import parse_scratch
+from adapterhub_lite.base.scratch import with_random_weights
 from adapterhub_lite.data import Dataset
 from adapterhub_lite.errors import AdapterCorruptError, ConfigError, NotSupportedError, TrainingError
 from adapterhub_lite.features.store import encode_features
@@ -65,12 +67,15 @@ class Engine:
     ) -> Base:
         """Load a foundation model, frozen; see `adapterhub_lite.base.loading.load_base`.
 
+        `scratch:SEED:REFERENCE` gives the model of that reference with random weights, as a control.
+
         Raises:
             NotSupportedError: it does not fit into memory, among the reasons given there.
         """
+        scratch = parse_scratch(reference)
         try:
-            return load_base(
-                reference,
+            base = load_base(
+                scratch[1] if scratch is not None else reference,
                 quantization=quantization,
                 dtype=dtype,
                 device=device,
@@ -78,6 +83,7 @@ class Engine:
                 plugins=self.plugins,
                 report=self.progress.say,
             )
+            return with_random_weights(base, scratch[0]) if scratch is not None else base
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise

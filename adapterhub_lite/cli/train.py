@@ -5,12 +5,12 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Mapping
-from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from adapterhub_lite.base.reference import parse_scratch, scratch_reference
 from adapterhub_lite.cli.options import (
     AsJson,
     CompletionColumn,
@@ -24,6 +24,7 @@ from adapterhub_lite.cli.options import (
     print_json,
     say_columns,
 )
+from adapterhub_lite.cli.rows import check_rows, read_rows
 from adapterhub_lite.errors import NotSupportedError
 from adapterhub_lite.names import human_size
 from adapterhub_lite.runfile import RunFile, read_run
@@ -37,6 +38,10 @@ def train(
     eval_data: Annotated[str | None, typer.Option(metavar="FILE", help="Held-out data, scored after training.")] = None,
     task: Annotated[str | None, typer.Option(help="What the model is to do; `adapterhub-lite tasks` lists them.")] = None,
     task_set: Annotated[list[str] | None, typer.Option("--task-set", metavar="KEY=VALUE", help="An option of the task; `adapterhub-lite tasks` lists them.")] = None,
+    hold_out: Annotated[float | None, typer.Option(metavar="SHARE", help="Score on this share of --data instead: stratified, and by group where there is --column group=NAME.")] = None,
+    shots: Annotated[int | None, typer.Option(metavar="K", help="Learn from K rows of each class.")] = None,
+    fraction: Annotated[float | None, typer.Option(metavar="F", help="Learn from this share of the rows, or of the groups.")] = None,
+    from_scratch: Annotated[bool | None, typer.Option("--from-scratch", help="Start from random weights in place of the base's: the control that shows what pre-training is worth.")] = None,
     strategy: Annotated[str | None, typer.Option(metavar="NAME", help="lora, prefix, linear_probe, full or any installed one [default: lora].")] = None,
     out: Annotated[str | None, typer.Option(metavar="DIR", help="Directory of the adapter; an adapter there is replaced.")] = None,
     quantize: Annotated[str | None, typer.Option(help="none, nf4, fp4 or int8 [default: none].")] = None,
@@ -90,7 +95,8 @@ def train(
     run = read_run(
         config,
         {
-            "base": base, "data": data, "eval_data": eval_data, "task": task, "strategy": strategy, "out": out,
+            "base": base, "data": data, "eval_data": eval_data, "hold_out": hold_out, "shots": shots,
+            "fraction": fraction, "from_scratch": from_scratch, "task": task, "strategy": strategy, "out": out,
             "quantize": quantize, "dtype": dtype, "device": device, "task_options": task_options,
             "columns": columns, "training": training, "settings": parse_settings(set_ or []),
         },
@@ -139,18 +145,16 @@ def run_training(run: RunFile, *, resume: bool = False, interrupt: Interrupt | N
         )
     target = Path(run.out)
     check_writable_target(target)
-    run.training.check(held_out=run.eval_data is not None)
+    check_rows(run)
+    run.training.check(held_out=run.eval_data is not None or run.hold_out is not None)
     if run.training.shard and run.quantize == "int8":
         raise NotSupportedError("--shard does not go with --quantize int8; use --quantize nf4 or none")
     run_folder = run_folder_of(target)
     check_run_folder(run_folder, resume=resume)
     if not plugins.observers("adapterhub_load_base"):
-        resolve(run.base)
-    read = partial(catalog.read, task=run.task, columns=run.columns, options=run.task_options)
-    dataset = read(run.data)
-    held_out = None
-    if run.eval_data is not None:
-        held_out = read(run.eval_data, labels=dataset.labels or None, form=dataset.form)
+        scratch = parse_scratch(run.base)
+        resolve(run.base if scratch is None else scratch[1])
+    dataset, held_out = read_rows(run, catalog)
     say_columns(dataset.columns, run.data)
 
     from adapterhub_lite.base.precision import choose_device, choose_dtype, dtype_name
@@ -165,7 +169,8 @@ def run_training(run: RunFile, *, resume: bool = False, interrupt: Interrupt | N
     if run.training.shard:
         # What does not fit one accelerator goes there in parts, from the CPU.
         dtype, first = dtype_name(choose_dtype(run.dtype, choose_device(run.device))), "cpu"
-    loaded = engine.load_base(run.base, quantization=run.quantize, dtype=dtype, device=first)
+    reference = scratch_reference(run.base, run.training.seed) if run.from_scratch else run.base
+    loaded = engine.load_base(reference, quantization=run.quantize, dtype=dtype, device=first)
     # "auto" depends on the machine: what it came to is what reproduces the run.
     settled = run.model_copy(update={"dtype": dtype_name(loaded.dtype), "device": device})
     interrupt = interrupt or Interrupt()

@@ -11,6 +11,7 @@ from adapterhub_lite.data.images import open_image
 from adapterhub_lite.data.pairs import Pair
 from adapterhub_lite.data.readers import read_table
 from adapterhub_lite.data.splits import split
+from adapterhub_lite.data.subsample import subsample
 from adapterhub_lite.data.table import Table
 from adapterhub_lite.data.write import write_rows
 
@@ -25,5 +26,6 @@ __all__ = [
     "open_image",
     "read_table",
     "split",
+    "subsample",
     "write_rows",
 ]

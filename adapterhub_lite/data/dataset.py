@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -34,6 +34,8 @@ class Dataset:
     notes: tuple[str, ...] = ()
     form: str | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
+    groups: Sequence[Hashable] | None = None
+    """What each row came from, such as a patient or a company; rows of one are kept on one side of a split."""
 
     def __len__(self) -> int:
         return len(self.inputs)
@@ -45,4 +47,5 @@ class Dataset:
             inputs=tuple(self.inputs[i] for i in indices),
             targets=None if self.targets is None else tuple(self.targets[i] for i in indices),
             table=None if self.table is None else self.table.take(indices),
+            groups=None if self.groups is None else tuple(self.groups[i] for i in indices),
         )

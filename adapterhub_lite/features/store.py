@@ -105,6 +105,8 @@ def _content(inputs: Any) -> bytes:
         return file_hash(Path(inputs)).encode()
     if isinstance(inputs, bytes):
         return hashlib.sha256(inputs).digest()
+    if isinstance(inputs, tuple):  # of parts that differ in length
+        return b"".join(map(_content, inputs))
     array = np.asarray(inputs)
     return f"{array.shape}{array.dtype}".encode() + array.tobytes()
 

@@ -109,7 +109,9 @@ class CausalLM:
     def weights(self, targets: Tensor) -> Tensor | None:
         return None
 
-    def intervals(self, logits: Tensor, targets: Tensor) -> dict[str, tuple[float, float]]:
+    def intervals(
+        self, logits: Tensor, targets: Tensor, rows: Sequence[int] | None = None
+    ) -> dict[str, tuple[float, float]]:
         return {}  # of its loss, made where the losses are added up
 
     def predictions(self, logits: Tensor, data: Encoded) -> list[Any]:
@@ -143,7 +145,9 @@ class CausalLM:
             f"adapterhub.json: probe input not understood: {str(value)[:80]!r}; save the adapter again"
         )
 
-    def metrics(self, logits: Tensor, targets: Tensor, loss: float) -> dict[str, float]:
+    def metrics(
+        self, logits: Tensor, targets: Tensor, loss: float, rows: Sequence[int] | None = None
+    ) -> dict[str, float]:
         # exp overflows a double at 709; a loss like that is a broken model, whose perplexity is as good as infinite.
         return {"loss": loss, "perplexity": math.exp(min(loss, 700.0))}
 

@@ -85,10 +85,14 @@ class Classification(HeadTask):
         weights = like(self._class_weights, targets)
         return 1 + targets * (weights - 1) if self.several else weights[targets]
 
-    def metrics(self, logits: Tensor, targets: Tensor, loss: float) -> dict[str, float]:
+    def metrics(
+        self, logits: Tensor, targets: Tensor, loss: float, rows: Sequence[int] | None = None
+    ) -> dict[str, float]:
         return (labels_metrics if self.several else classification_metrics)(logits, targets, loss)
 
-    def intervals(self, logits: Tensor, targets: Tensor) -> dict[str, tuple[float, float]]:
+    def intervals(
+        self, logits: Tensor, targets: Tensor, rows: Sequence[int] | None = None
+    ) -> dict[str, tuple[float, float]]:
         return (labels_intervals if self.several else classification_intervals)(logits, targets)
 
     def predictions(self, logits: Tensor, data: Encoded) -> list[Prediction] | list[LabelsPrediction]:

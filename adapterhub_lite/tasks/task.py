@@ -145,12 +145,16 @@ class Task(Protocol):
         """How much every target counts in training, of the shape of targets; None for all alike."""
         ...
 
-    def metrics(self, logits: Tensor, targets: Tensor, loss: float) -> dict[str, float]:
-        """Score predictions; `loss` is the mean over all targets."""
+    def metrics(
+        self, logits: Tensor, targets: Tensor, loss: float, rows: Sequence[int] | None = None
+    ) -> dict[str, float]:
+        """Score predictions; `loss` is the mean over all targets, `rows` is how many of them each example has."""
         ...
 
-    def intervals(self, logits: Tensor, targets: Tensor) -> dict[str, tuple[float, float]]:
-        """95 % confidence intervals of some metrics, by name."""
+    def intervals(
+        self, logits: Tensor, targets: Tensor, rows: Sequence[int] | None = None
+    ) -> dict[str, tuple[float, float]]:
+        """95 % confidence intervals of some metrics, by name; `rows` is how many targets each example has."""
         ...
 
     def predictions(self, logits: Tensor, data: Encoded) -> Sequence[Output]:

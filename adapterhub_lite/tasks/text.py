@@ -12,12 +12,15 @@ from adapterhub_lite.base.loading import Base
 from adapterhub_lite.base.modelmap import backbone
 from adapterhub_lite.data.dataset import Dataset
 from adapterhub_lite.data.pairs import Pair
-from adapterhub_lite.errors import AdapterCorruptError, ConfigError
+from adapterhub_lite.errors import AdapterCorruptError, ConfigError, DataError
+from adapterhub_lite.tasks.head import targets_of
 from adapterhub_lite.tasks.options import PooledText
 from adapterhub_lite.tasks.pooling import pool
-from adapterhub_lite.tasks.task import Batch, Preprocessing
+from adapterhub_lite.tasks.task import Batch, Encoded, Example, Preprocessing
 
 LONGEST = 512
+PAIRS = "pairs"
+"""The fact that an adapter was trained on pairs of texts."""
 SAMPLES = ("What is the capital of France?", "My new card has not arrived yet.", "1 + 1 = 2, and 2 + 2 =")
 
 
@@ -46,7 +49,42 @@ def settle_text(base: Base, data: Dataset, options: PooledText) -> Preprocessing
         pooling=options.pooling or base.map.pooling,
         form=data.form,
         options=options.model_dump(mode="json", exclude_unset=True),
+        facts={PAIRS: True} if isinstance(next(iter(data.inputs), None), Pair) else {},
     )
+
+
+def encode_texts(dataset: Dataset, base: Base, preprocessing: Preprocessing, weight: float = 1.0) -> Encoded:
+    """Tokenize the texts or pairs of texts of a dataset.
+
+    Args:
+        dataset: Checked inputs, with targets or without.
+        base: Whose tokenizer.
+        preprocessing: Says how long an input may be, and whether it is a pair.
+        weight: What the targets of one input count together.
+
+    Raises:
+        DataError: texts where the adapter was trained on pairs, or the other way round.
+    """
+    trained, given = bool(preprocessing.facts.get(PAIRS)), isinstance(next(iter(dataset.inputs), None), Pair)
+    if len(dataset) and trained != given:
+        advice = "name the second text with --column pair=NAME" if trained else "give one text a row, without pair="
+        raise DataError(f"{dataset.source}: this adapter was trained on {_kind(trained)}, not {_kind(given)}; {advice}")
+    limit = preprocessing.max_length
+    items, cut = tokenize(dataset.inputs, base, limit)
+    rows = zip(items, targets_of(dataset), strict=True)
+    examples = [Example(item, target, count(item), weight) for item, target in rows]
+    notes = []
+    if cut:
+        what = "pairs" if given else "texts"
+        notes.append(f"{cut} of {len(items)} {what} are longer than {limit} tokens and were cut")
+    special = base.tokenizer.num_special_tokens_to_add
+    if given and special(pair=True) <= special(pair=False):
+        notes.append("this base's tokenizer puts nothing between the two texts of a pair")
+    return Encoded(examples, tuple(notes))
+
+
+def _kind(pairs: bool) -> str:
+    return "pairs of texts" if pairs else "single texts"
 
 
 Tokens = list[int] | tuple[list[int], list[int]]
@@ -110,19 +148,29 @@ def pooled(base: Base, batch: Batch, pooling: str | None) -> Tensor:
     return pool(hidden_states(base, batch), batch["attention_mask"], pooling or base.map.pooling)
 
 
-def checked_input(value: Any, row: int) -> str | Pair:
+def checked_input(value: Any, row: int, preprocessing: Preprocessing) -> str | Pair:
     """A text or a pair of texts given in Python.
 
     Raises:
-        ConfigError: something else, or an empty text.
+        ConfigError: something else, an empty text, or a text where the adapter was trained on pairs.
     """
     if isinstance(value, (tuple, list)) and len(value) == 2:
         value = Pair(*value)
     texts = (value.first, value.second) if isinstance(value, Pair) else (value,)
+    trained = bool(preprocessing.facts.get(PAIRS))
+    if isinstance(value, (str, Pair)) and trained != isinstance(value, Pair):
+        raise ConfigError(f"input {row + 1} is {value!r}; this adapter was trained on {_kind(trained)}")
     for text in texts:
         if not isinstance(text, str) or not text.strip():
             raise ConfigError(f"input {row + 1} is {value!r}; predict takes a list of non-empty texts, or of pairs")
     return value
+
+
+def samples(preprocessing: Preprocessing) -> list[str | Pair]:
+    """Made-up texts, or pairs where the adapter was trained on pairs."""
+    if not preprocessing.facts.get(PAIRS):
+        return list(SAMPLES)
+    return [Pair(text, SAMPLES[number - 1]) for number, text in enumerate(SAMPLES)]
 
 
 def probe_of(item: str | Pair) -> Any:

@@ -12,7 +12,6 @@ from adapterhub_lite.base.loading import Base
 from adapterhub_lite.data.dataset import Dataset
 from adapterhub_lite.tasks import text
 from adapterhub_lite.tasks.classification import Classification
-from adapterhub_lite.tasks.head import targets_of
 from adapterhub_lite.tasks.options import TextClassificationOptions
 from adapterhub_lite.tasks.task import Batch, Encoded, Example, Preprocessing
 
@@ -29,12 +28,7 @@ class TextClassification(Classification):
         return text.settle_text(base, data, options)
 
     def encode(self, dataset: Dataset, base: Base) -> Encoded:
-        limit = self.preprocessing.max_length
-        items, cut = text.tokenize(dataset.inputs, base, limit)
-        rows = zip(items, targets_of(dataset), strict=True)
-        examples = [Example(item, target, text.count(item), self.weight()) for item, target in rows]
-        notes = (f"{cut} of {len(items)} texts are longer than {limit} tokens and were cut",) if cut else ()
-        return Encoded(examples, notes)
+        return text.encode_texts(dataset, base, self.preprocessing, self.weight())
 
     def inputs(self, examples: Sequence[Example], base: Base) -> dict[str, Tensor]:
         return text.pad_items([example.inputs for example in examples], base.tokenizer.pad_token_id)
@@ -43,10 +37,10 @@ class TextClassification(Classification):
         return text.pooled(base, batch, self.preprocessing.pooling), batch.get("targets")
 
     def item(self, value: Any, row: int) -> Any:
-        return text.checked_input(value, row)
+        return text.checked_input(value, row, self.preprocessing)
 
     def samples(self) -> list[Any]:
-        return list(text.SAMPLES)
+        return list(text.samples(self.preprocessing))
 
     def probe(self, item: Any, number: int) -> Any:
         return text.probe_of(item)

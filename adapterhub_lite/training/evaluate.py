@@ -48,7 +48,8 @@ def score(
     if task.generates:
         return score_language_model(attachment.base, task, attachment.logits, data, progress, processes)[0]
     logits, targets = _labelled_outputs(attachment, data, progress, processes)
-    return task.metrics(logits, targets, float(task.losses(logits, targets).mean()))
+    rows = [example.rows for example in data.examples]
+    return task.metrics(logits, targets, float(task.losses(logits, targets).mean()), rows)
 
 
 def score_with_intervals(
@@ -64,8 +65,9 @@ def score_with_intervals(
     if task.generates:
         return score_language_model(attachment.base, task, attachment.logits, data, progress, processes)
     logits, targets = _labelled_outputs(attachment, data, progress, processes)
-    metrics = task.metrics(logits, targets, float(task.losses(logits, targets).mean()))
-    return metrics, task.intervals(logits, targets)
+    rows = [example.rows for example in data.examples]
+    metrics = task.metrics(logits, targets, float(task.losses(logits, targets).mean()), rows)
+    return metrics, task.intervals(logits, targets, rows)
 
 
 def score_language_model(

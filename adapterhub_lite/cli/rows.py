@@ -1,0 +1,50 @@
+"""What a run learns from, and what it is scored on. No torch here."""
+
+from __future__ import annotations
+
+from adapterhub_lite.data import Dataset, split, subsample
+from adapterhub_lite.errors import ConfigError
+from adapterhub_lite.runfile import RunFile
+from adapterhub_lite.tasks import Catalog
+
+
+def check_rows(run: RunFile) -> None:
+    """Refuse what cannot go together, before anything is read.
+
+    Raises:
+        ConfigError: naming the options.
+    """
+    if run.hold_out is not None and run.eval_data is not None:
+        raise ConfigError("--hold-out scores on a part of --data, and --eval-data on another file; give one of them")
+    if run.shots is not None and run.fraction is not None:
+        raise ConfigError("--shots and --fraction both choose the rows to learn from; give one of them")
+    if run.from_scratch and run.strategy != "full":
+        raise ConfigError(
+            f"--from-scratch trains every weight of the base, which strategy '{run.strategy}' does not; use --strategy full"
+        )
+
+
+def read_rows(run: RunFile, catalog: Catalog) -> tuple[Dataset, Dataset | None]:
+    """Read and check the data of a run.
+
+    Rows are held out first, by group where there is a group column, and only what is left is sampled, so that the scores
+    of several sizes are on the same rows.
+
+    Returns:
+        What to learn from, and what to score on, if anything.
+
+    Raises:
+        DataError: bad data; names file, row and column.
+    """
+    dataset = catalog.read(run.data, run.task, columns=run.columns, options=run.task_options)
+    held_out = None
+    if run.eval_data is not None:
+        held_out = catalog.read(
+            run.eval_data, run.task, columns=run.columns, options=run.task_options,
+            labels=dataset.labels or None, form=dataset.form,
+        )  # fmt: skip
+    elif run.hold_out is not None:
+        dataset, held_out = split(dataset, run.hold_out, seed=run.training.seed, groups=dataset.groups)
+    if run.shots is not None or run.fraction is not None:
+        dataset = subsample(dataset, shots=run.shots, fraction=run.fraction, seed=run.training.seed)
+    return dataset, held_out

@@ -1,0 +1,90 @@
+"""A part of the training data, for learning curves and for comparisons with few labels."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Sequence
+from dataclasses import replace
+from random import Random
+
+from adapterhub_lite.data.columns import counted
+from adapterhub_lite.data.dataset import SEVERAL, Dataset
+from adapterhub_lite.errors import ConfigError
+
+
+def subsample(dataset: Dataset, *, shots: int | None = None, fraction: float | None = None, seed: int = 0) -> Dataset:
+    """Keep a few rows a class, or a share of all rows, in the order of the source.
+
+    The same seed gives the same rows, and of two sizes the smaller is part of the larger, so that a learning curve adds
+    labels and does not exchange them. `shots` takes that many rows of every class (all of a class that has fewer; of
+    data with several labels a row, rows until every label has as many). `fraction` takes that share of every class and
+    at least one row of it; where rows belong to groups it takes that share of the groups, whole.
+
+    Raises:
+        ConfigError: both or neither are given, a number that is no size, or shots of data without classes.
+    """
+    if (shots is None) == (fraction is None):
+        raise ConfigError("give either shots or a fraction of the data, not both")
+    random = Random(seed)
+    if shots is not None:
+        if shots < 1:
+            raise ConfigError(f"--shots {shots}: give at least 1 row a class")
+        rows, note = _shots(dataset, shots, random)
+    else:
+        assert fraction is not None
+        if not 0 < fraction <= 1:
+            raise ConfigError(f"--fraction {fraction}: give a share above 0 and up to 1, such as 0.1")
+        if dataset.groups is not None:
+            rows = _fraction_of_groups(dataset.groups, fraction, random)
+        else:
+            rows = _fraction(dataset, fraction, random)
+        note = f"{len(rows)} of {counted(len(dataset), 'row')} kept ({fraction:.4g} of the data, seed {seed})"
+    return replace(dataset.select(sorted(rows)), notes=(*dataset.notes, note))
+
+
+def _shots(dataset: Dataset, shots: int, random: Random) -> tuple[list[int], str]:
+    if not dataset.labels or dataset.targets is None:
+        raise ConfigError("--shots counts rows of each class, and this data has no classes; use --fraction")
+    order = list(range(len(dataset)))
+    random.shuffle(order)
+    left = [shots] * len(dataset.labels)
+    rows = []
+    for row in order:
+        wanted = _classes_of(dataset, row)
+        if any(left[label] > 0 for label in wanted):
+            rows.append(row)
+            for label in wanted:
+                left[label] -= 1
+    if dataset.form == SEVERAL:
+        # Rows without any label are what the others are told apart from.
+        rows += [row for row in order if not _classes_of(dataset, row)][:shots]
+    short = [name for name, missing in zip(dataset.labels, left, strict=True) if missing > 0]
+    fewer = f"; {counted(len(short), 'class has', 'classes have')} fewer" if short else ""
+    return rows, f"{len(rows)} of {counted(len(dataset), 'row')} kept ({shots} a class{fewer})"
+
+
+def _classes_of(dataset: Dataset, row: int) -> Sequence[int]:
+    """The classes of a row; of a row of tagged words those that occur."""
+    assert dataset.targets is not None
+    target = dataset.targets[row]
+    return (target,) if isinstance(target, int) else tuple(set(target))
+
+
+def _fraction(dataset: Dataset, fraction: float, random: Random) -> list[int]:
+    single = dataset.targets is not None and all(isinstance(target, int) for target in dataset.targets)
+    classes: Sequence[Hashable] = dataset.targets if single and dataset.targets is not None else [0] * len(dataset)
+    rows: dict[Hashable, list[int]] = {}
+    for row, label in enumerate(classes):
+        rows.setdefault(label, []).append(row)
+    taken = []
+    for its in rows.values():
+        random.shuffle(its)
+        taken += its[: math.ceil(len(its) * fraction)]
+    return taken
+
+
+def _fraction_of_groups(groups: Sequence[Hashable], fraction: float, random: Random) -> list[int]:
+    names = list(dict.fromkeys(groups))
+    random.shuffle(names)
+    kept = set(names[: math.ceil(len(names) * fraction)])
+    return [row for row, group in enumerate(groups) if group in kept]

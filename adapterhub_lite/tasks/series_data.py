@@ -1,0 +1,46 @@
+"""Reading series as the options of a task say, whole or cut into windows. No torch here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from adapterhub_lite.api import Request
+from adapterhub_lite.data.dataset import Dataset
+from adapterhub_lite.data.series import CLASSIFICATION, REGRESSION, Windows, columns_there, groups_of
+from adapterhub_lite.data.series import read_classification as classified
+from adapterhub_lite.data.series import read_regression as measured
+from adapterhub_lite.tasks.options import SeriesOptions
+
+WHOLE, WINDOWS = "series", "windows"
+FORMS = (WHOLE, WINDOWS)
+"""Every `Dataset.form` of series: a row a series, or a row a window."""
+NAMES = (CLASSIFICATION, REGRESSION)
+
+
+def read_classification(source: Any, request: Request) -> Dataset:
+    """Read and check series with one label each; see `adapterhub_lite.data.series`."""
+    return _read(classified, source, request)
+
+
+def read_regression(source: Any, request: Request) -> Dataset:
+    """Read and check series with one number each; see `adapterhub_lite.data.series`."""
+    return _read(measured, source, request)
+
+
+def columns_for(task: str, recorded: Mapping[str, str], source: Any) -> Mapping[str, str]:
+    """The columns of a trained adapter by which to read a new source: for series those it has, else all of them."""
+    return columns_there(recorded, source) if task in NAMES else recorded
+
+
+def _read(reader: Any, source: Any, request: Request) -> Dataset:
+    options = request.options
+    assert isinstance(options, SeriesOptions)
+    # Data of a known form is not learnt from: an adapter, or training data, came before it.
+    last = options.last_only and request.form is not None
+    windows = Windows(options.window, options.stride, last_only=last) if options.window is not None else None
+    found: Dataset = reader(
+        source, columns=request.columns, labels=request.labels, require_labels=request.require_labels, windows=windows
+    )
+    return replace(found, form=WHOLE if windows is None else WINDOWS, groups=groups_of(found))

@@ -1,8 +1,6 @@
 """Plug-ins: find the entry points, load the modules, register the hooks; one bad plug-in stops none of the others.
 
-Each stage has its own type: `find` gives `Found`, `load` gives `Loaded`, `register` fills a `Record`. Entry points
-are read directly, because pluggy's own loader stops at the first bad import and drops the second of two plug-ins of
-one name without a word.
+Each stage has its own type: `find` gives `Found`, `load` gives `Loaded`, `register` fills a `Record`.
 
 Which plug-ins are let in is settled before any of them is imported, by the environment or the arguments of `Plugins`:
 
@@ -17,7 +15,6 @@ from __future__ import annotations
 import difflib
 import inspect
 import os
-import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import redirect_stdout
@@ -30,11 +27,23 @@ import pluggy
 
 from adapterhub_lite import hookspecs
 from adapterhub_lite.api import API_VERSION, PROJECT, ModelMap, StrategySpec, TaskSpec
+from adapterhub_lite.entrypoints import (
+    GROUP,
+    Found,
+    Loaded,
+    PluginFailure,
+    Record,
+    Stage,
+    find,
+    load,
+    one_line,
+    remedy,
+    short,
+)
 from adapterhub_lite.errors import PluginError
 from adapterhub_lite.guard import model_state, waiting_for
 
 IN_PROGRAM = "(in this program)"  # the distribution of a plug-in that was registered by hand
-GROUP = "adapterhub_lite"
 OURS = "adapterhub-lite"
 """The distribution whose plug-ins are the built-in ones."""
 HOOK_PREFIX = "adapterhub_"
@@ -42,41 +51,7 @@ OBSERVERS = frozenset(
     {"adapterhub_train_start", "adapterhub_step_end", "adapterhub_train_end", "adapterhub_adapter_saved"}
 )
 COLLECTED = frozenset({"adapterhub_strategies", "adapterhub_tasks"})
-PLUGIN_NAME = re.compile(r"[A-Za-z0-9_.:-]+")
 Spec = TypeVar("Spec", StrategySpec, TaskSpec)
-Stage = Literal["find", "import", "hooks", "strategies", "tasks"]
-
-
-@dataclass(frozen=True)
-class Found:
-    """An entry point of our group, not yet imported."""
-
-    name: str
-    dist: str
-    version: str
-    entry: metadata.EntryPoint
-
-
-@dataclass(frozen=True)
-class Loaded:
-    """A plug-in whose module has been imported."""
-
-    found: Found
-    module: ModuleType
-
-
-@dataclass(frozen=True)
-class Record:
-    """What became of one plug-in; `adapterhub-lite plugins list` prints these."""
-
-    name: str
-    dist: str
-    version: str
-    state: Literal["loaded", "failed", "disabled"]
-    stage: Stage | None = None
-    error: str | None = None
-    strategies: tuple[str, ...] = ()
-    tasks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -97,14 +72,6 @@ class ProvidedTask:
     plugin: str
     dist: str
     version: str
-
-
-class _Failure(Exception):
-    """Carries the stage at which a plug-in failed."""
-
-    def __init__(self, stage: Stage, message: str):
-        super().__init__(message)
-        self.stage = stage
 
 
 class Plugins:
@@ -200,9 +167,7 @@ class Plugins:
                 continue
             if not _answers(hook, result):
                 wanted = "a ModelMap" if hook == "adapterhub_describe_model" else "a torch module"
-                raise PluginError(
-                    f"{title} gave {_short(result)} in {hook}, not {wanted} or None; fix it, or {way_out}"
-                )
+                raise PluginError(f"{title} gave {short(result)} in {hook}, not {wanted} or None; fix it, or {way_out}")
             return result
         return None
 
@@ -214,7 +179,7 @@ class Plugins:
         """Take one plug-in through the stages; on failure nothing of it stays behind but its record."""
         try:
             if self.manager.has_plugin(found.name):
-                raise _Failure("find", f"a plug-in named '{found.name}' is there already")
+                raise PluginFailure("find", f"a plug-in named '{found.name}' is there already")
             loaded = Loaded(found, module) if module is not None else load(found)
             try:
                 provided = self._register(loaded)
@@ -222,7 +187,7 @@ class Plugins:
                 if self.manager.has_plugin(found.name):
                     self.manager.unregister(name=found.name)
                 raise
-        except _Failure as failure:
+        except PluginFailure as failure:
             return self._note(found, "failed", stage=failure.stage, error=str(failure))
         strategies = [Provided(spec, found.name, found.dist, found.version) for spec in provided[0]]
         tasks = [ProvidedTask(spec, found.name, found.dist, found.version) for spec in provided[1]]
@@ -237,11 +202,11 @@ class Plugins:
             self._check_hook(loaded.module, name, value)
         twin = self.manager.get_name(loaded.module)
         if twin is not None:
-            raise _Failure("hooks", f"its module is the one of plug-in '{twin}'; one entry point is enough")
+            raise PluginFailure("hooks", f"its module is the one of plug-in '{twin}'; one entry point is enough")
         try:
             self.manager.register(loaded.module, name=found.name)
         except Exception as error:
-            raise _Failure("hooks", one_line(error)) from error
+            raise PluginFailure("hooks", one_line(error)) from error
         try:
             waiting = waiting_for(f"plug-in '{found.name}' ({found.dist} {found.version})", remedy(found.name))
             with waiting, redirect_stdout(sys.stderr):
@@ -249,7 +214,7 @@ class Plugins:
                 strategies = self._collect(found, StrategySpec, "strategies", offered)
                 offered = [(p.dist, p.spec.name, p.plugin) for p in self.tasks]
                 return strategies, self._collect(found, TaskSpec, "tasks", offered)
-        except (_Failure, KeyboardInterrupt):
+        except (PluginFailure, KeyboardInterrupt):
             raise
 
     def _check_hook(self, module: ModuleType, name: str, value: Any) -> None:
@@ -258,19 +223,19 @@ class Plugins:
         options = self.manager.parse_hookimpl_opts(module, name) if callable(value) else None
         if options is None:
             if name.startswith(HOOK_PREFIX) and inspect.isfunction(value):
-                raise _Failure("hooks", f"function '{name}' looks like a hook but is not marked with @hookimpl")
+                raise PluginFailure("hooks", f"function '{name}' looks like a hook but is not marked with @hookimpl")
             return
         hook = options.get("specname") or name
         if hook not in known:
             close = difflib.get_close_matches(hook, sorted(known), n=1)
             meant = f" (did you mean '{close[0]}'?)" if close else ""
-            raise _Failure("hooks", f"there is no hook '{hook}'{meant}; the hooks are {', '.join(sorted(known))}")
+            raise PluginFailure("hooks", f"there is no hook '{hook}'{meant}; the hooks are {', '.join(sorted(known))}")
         if options["wrapper"] or options["hookwrapper"]:
-            raise _Failure("hooks", f"hook '{name}' may not be a wrapper; return a value instead of yielding")
+            raise PluginFailure("hooks", f"hook '{name}' may not be a wrapper; return a value instead of yielding")
         if inspect.iscoroutinefunction(value) or inspect.isasyncgenfunction(value):
-            raise _Failure("hooks", f"hook '{name}' is async, and nothing would await it")
+            raise PluginFailure("hooks", f"hook '{name}' is async, and nothing would await it")
         if inspect.isgeneratorfunction(value) and hook not in COLLECTED:
-            raise _Failure(
+            raise PluginFailure(
                 "hooks", f"hook '{name}' is a generator, and nothing would run it; return instead of yielding"
             )
 
@@ -293,29 +258,29 @@ class Plugins:
             try:
                 result = implementation.function()
                 if isinstance(result, kind) or not isinstance(result, Iterable):
-                    raise _Failure(stage, f"{hook} must return a list of {kind.__name__}, not {_short(result)}")
+                    raise PluginFailure(stage, f"{hook} must return a list of {kind.__name__}, not {short(result)}")
                 for spec in result:
                     if not isinstance(spec, kind):
-                        raise _Failure(stage, f"{hook} gave {_short(spec)}, which is not a {kind.__name__}")
+                        raise PluginFailure(stage, f"{hook} gave {short(spec)}, which is not a {kind.__name__}")
                     if spec.api != API_VERSION:
-                        raise _Failure(
+                        raise PluginFailure(
                             stage,
                             f"{what} '{spec.name}' is written for api {spec.api}, this adapterhub_lite has {API_VERSION}",
                         )
                     if spec.name in {each.name for each in specs}:
-                        raise _Failure(stage, f"{what} '{spec.name}' is offered twice")
+                        raise PluginFailure(stage, f"{what} '{spec.name}' is offered twice")
                     twin = next(
                         (plugin for dist, name, plugin in taken if (dist, name) == (found.dist, spec.name)), None
                     )
                     if twin is not None:
-                        raise _Failure(
+                        raise PluginFailure(
                             stage, f"{what} '{spec.name}' is also offered by plug-in '{twin}' of {found.dist}"
                         )
                     specs.append(spec)
-            except (_Failure, KeyboardInterrupt):
+            except (PluginFailure, KeyboardInterrupt):
                 raise
             except BaseException as error:
-                raise _Failure(stage, f"{hook} raised {one_line(error)}") from error
+                raise PluginFailure(stage, f"{hook} raised {one_line(error)}") from error
         return specs
 
     def _note(
@@ -330,63 +295,6 @@ class Plugins:
     ) -> Record:
         self.records.append(Record(found.name, found.dist, found.version, state, stage, error, strategies, tasks))
         return self.records[-1]
-
-
-def find() -> tuple[list[Found], list[Record]]:
-    """Scan the installed distributions once for entry points of our group, sorted and free of repeats.
-
-    Two distributions that use one entry-point name are both kept; the second is called `name@dist`.
-
-    Returns:
-        What was found, and a record of every distribution whose entry points cannot be read.
-    """
-    seen: dict[tuple[str, str], Found] = {}
-    broken: list[Record] = []
-    for distribution in metadata.distributions():
-        try:
-            entries = distribution.entry_points.select(group=GROUP)
-            if not entries:
-                continue
-            dist = re.sub(r"[-_.]+", "-", distribution.metadata["Name"] or "unknown").lower()
-            version = distribution.version or "0"
-        except Exception as error:
-            folder = str(getattr(distribution, "_path", "unknown"))
-            message = f"its metadata in {folder} cannot be read: {one_line(error)}"
-            dist = os.path.basename(folder).split("-")[0].replace("_", "-").lower()  # noqa: PTH119
-            broken.append(Record(dist, dist, "0", "failed", "find", message))
-            continue
-        for entry in entries:
-            # The first on sys.path is the one that import would give; a second copy of it is a shadow.
-            seen.setdefault((entry.name, dist), Found(entry.name, dist, version, entry))
-    result: list[Found] = []
-    taken: set[str] = set()
-    for key in sorted(seen):
-        found = seen[key]
-        if not PLUGIN_NAME.fullmatch(found.name):
-            message = f"the name {found.name!r} of its entry point may hold letters, digits and _ . : - only"
-            broken.append(Record(found.name, found.dist, found.version, "failed", "find", message))
-            continue
-        if found.name in taken:
-            found = Found(f"{found.name}@{found.dist}", found.dist, found.version, found.entry)
-        taken.add(found.name)
-        result.append(found)
-    return result, broken
-
-
-def load(found: Found) -> Loaded:
-    """Import one plug-in's module, turning whatever it raises into a recorded failure."""
-    try:
-        waiting = waiting_for(f"plug-in '{found.name}' ({found.dist} {found.version}) to import", remedy(found.name))
-        # What a plug-in prints as it starts must not end up in the JSON of a command.
-        with waiting, redirect_stdout(sys.stderr):
-            module = found.entry.load()
-    except KeyboardInterrupt:
-        raise
-    except BaseException as error:  # SystemExit in a plug-in must not end the program
-        raise _Failure("import", f"importing '{found.entry.value}' raised {one_line(error)}") from error
-    if not isinstance(module, ModuleType):
-        raise _Failure("import", f"'{found.entry.value}' is not a module; point the entry point at the module itself")
-    return Loaded(found, module)
 
 
 def is_on(variable: str) -> bool:
@@ -405,25 +313,3 @@ def _answers(hook: str, result: Any) -> bool:
     from torch import nn
 
     return isinstance(result, nn.Module)
-
-
-def remedy(plugin: str) -> str:
-    """How to go on without a plug-in."""
-    return f"leave it out with ADAPTERHUB_DISABLE={plugin}"
-
-
-def _short(value: Any) -> str:
-    try:
-        text = " ".join(repr(value).split())
-    except Exception:  # a value of a plug-in's own type may fail at this too
-        text = f"a {type(value).__name__}"
-    return text if len(text) <= 80 else f"{text[:77]}..."
-
-
-def one_line(error: BaseException) -> str:
-    """An exception as type and message on one line."""
-    try:
-        text = " ".join(str(error).split())
-    except Exception:
-        text = ""
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__

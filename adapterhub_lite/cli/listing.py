@@ -12,7 +12,7 @@ from adapterhub_lite.cli.new import new
 from adapterhub_lite.cli.options import AsJson, print_json
 
 if TYPE_CHECKING:
-    from adapterhub_lite.plugins import Record
+    from adapterhub_lite.entrypoints import Record
 
 plugins_app = typer.Typer(help="See what plug-ins are installed.", no_args_is_help=True)
 Strict = Annotated[bool, typer.Option("--strict", help="Fail when a plug-in failed.")]

@@ -12,8 +12,9 @@ from contextlib import contextmanager
 from typing import Any
 
 from adapterhub_lite.api import Run
+from adapterhub_lite.entrypoints import one_line, remedy
 from adapterhub_lite.guard import waiting_for
-from adapterhub_lite.plugins import Plugins, one_line, remedy
+from adapterhub_lite.plugins import Plugins
 
 
 class Observers:

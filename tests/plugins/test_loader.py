@@ -181,7 +181,7 @@ def test_imports_point_one_way():
 
     layers = [
         {"errors", "names", "cache", "progress", "guard", "allocation"},
-        {"api", "hookspecs", "plugins", "registry"},
+        {"api", "hookspecs", "entrypoints", "plugins", "registry"},
         {"storage", "data"},
         {"base"},
         {"tasks"},

@@ -2,31 +2,28 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from adapterhub_lite.adapter import Adapter, Evaluation
-from adapterhub_lite.api import FeatureProblem, Run, Solver
+from adapterhub_lite.api import Solver
 from adapterhub_lite.base.differences import explain_architecture
 from adapterhub_lite.base.loading import Base, load_base
 from adapterhub_lite.base.reference import parse_scratch
 from adapterhub_lite.base.scratch import with_random_weights
 from adapterhub_lite.data import Dataset
-from adapterhub_lite.errors import AdapterCorruptError, ConfigError, NotSupportedError, TrainingError
-from adapterhub_lite.features.store import encode_features
+from adapterhub_lite.errors import AdapterCorruptError, ConfigError, NotSupportedError
 from adapterhub_lite.interchange.bundle import open_any
 from adapterhub_lite.plugins import Plugins, Provided
-from adapterhub_lite.progress import Bar, Lines, Progress
+from adapterhub_lite.progress import Lines, Progress
 from adapterhub_lite.registry import Registry
 from adapterhub_lite.restore import restore
 from adapterhub_lite.storage import BaseRecord, DataRecord, TaskRecord, check_base
 from adapterhub_lite.tasks import Catalog
 from adapterhub_lite.tasks.attachment import Attachment, attach
+from adapterhub_lite.tasks.series_data import columns_for
 from adapterhub_lite.tasks.task import Encoded, Preprocessing, Task
 from adapterhub_lite.training.config import TrainConfig
 from adapterhub_lite.training.evaluate import score_language_model
@@ -38,6 +35,7 @@ from adapterhub_lite.training.place import Place, opened
 from adapterhub_lite.training.processes import Processes
 from adapterhub_lite.training.randomness import seeded
 from adapterhub_lite.training.sharding import shard_base
+from adapterhub_lite.training.solve import solve_adapter, start_head
 
 PROBES = 3
 
@@ -324,8 +322,9 @@ class Engine:
     def _held_out(self, eval_data: Any, data: Dataset) -> Dataset | None:
         if eval_data is None or isinstance(eval_data, Dataset):
             return eval_data
+        columns = columns_for(data.task, data.columns, eval_data)
         return self.catalog.read(
-            eval_data, data.task, columns=data.columns, labels=data.labels or None, form=data.form, options=data.options
+            eval_data, data.task, columns=columns, labels=data.labels or None, form=data.form, options=data.options
         )  # fmt: skip
 
     def _fit(
@@ -336,53 +335,22 @@ class Engine:
         scored = attachment.task.encode(held_out, attachment.base) if held_out is not None else None
         with opened(place, attachment, config, data, scored, self.progress) as folder:
             if isinstance(attachment.strategy, Solver):
-                if config.eval_every or config.checkpoint_every:
-                    name = attachment.provided.spec.name
-                    self.progress.say(
-                        f"note: {name} has no steps, so that there is nothing to evaluate or keep between them"
-                    )
-                return self._solve(attachment, attachment.strategy, data, config)
+                return solve_adapter(
+                    attachment, attachment.strategy, data, config, Observers(self.plugins), self.progress
+                )
+            if config.start_head == "probe":
+                self._start_head(attachment, data, config)
             training = Training(
                 attachment, data, config, self.progress, Observers(self.plugins),
                 held_out=scored, folder=folder, interrupt=place.interrupt,
             )  # fmt: skip
             return training.run().facts(config)
 
-    def _solve(self, attachment: Attachment, strategy: Solver, data: Encoded, config: TrainConfig) -> dict[str, Any]:
-        """Fit in one go; observers see a run of no steps begin and end."""
-        observers, error = Observers(self.plugins), None
-        run = Run(
-            attachment.provided.spec.name, attachment.task.name, attachment.base.reference, 0, config.model_dump(),
-            stop=lambda reason: None,
-        )  # fmt: skip
-        observers.notify("adapterhub_train_start", {"run": run})
-        try:
-            return self._solution(attachment, strategy, data, config)
-        except BaseException as raised:
-            error = raised
-            raise
-        finally:
-            observers.notify("adapterhub_train_end", {"run": run, "error": error})
-
-    def _solution(self, attachment: Attachment, strategy: Solver, data: Encoded, config: TrainConfig) -> dict[str, Any]:
-        features, targets = encode_features(attachment.base, attachment.task, data, self.progress)
-        assert targets is not None
-        with self.progress.bar("solving", 100, "%") as bar:
-            task = attachment.task
-            problem = FeatureProblem(
-                features, targets, task.outputs(attachment.base), attachment.head, config.seed, _share(bar),
-                task.target_kind, task.weights(targets),
-            )  # fmt: skip
-            attachment.base.activate(attachment.view)
-            if attachment.head is not None:
-                attachment.head.to("cpu")
-            report = strategy.solve(attachment.view, attachment.config, attachment.parameters, problem)
-            if attachment.head is not None:
-                attachment.head.to(attachment.base.device)
-        broken = [name for name, tensor in attachment.tensors.items() if not torch.isfinite(tensor).all()]
-        if broken:
-            raise TrainingError(f"the solution is not finite in '{broken[0]}'; set a larger penalty")
-        return {"seed": config.seed, **{name: value for name, value in report.items() if math.isfinite(value)}}
+    def _start_head(self, attachment: Attachment, data: Encoded, config: TrainConfig) -> None:
+        provided = self.registry.resolve("linear_probe")
+        probe = self.registry.load(provided)
+        assert isinstance(probe, Solver)
+        start_head(attachment, probe, self.registry.configure(provided, {}), data, config, self.progress)
 
 
 def _same_rows(one: Dataset, other: Dataset) -> bool:
@@ -395,15 +363,3 @@ def _same_rows(one: Dataset, other: Dataset) -> bool:
 
 def _plural(modality: str) -> str:
     return modality if modality == "series" else f"{modality}s"
-
-
-def _share(bar: Bar) -> Callable[[float, str], None]:
-    """Adapt a bar of 100 to a function of the share done."""
-    seen = 0.0
-
-    def show(share: float, note: str) -> None:
-        nonlocal seen
-        bar.advance(max(0.0, 100 * share - seen), note)
-        seen = max(seen, 100 * share)
-
-    return show

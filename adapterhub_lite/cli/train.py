@@ -57,6 +57,8 @@ def train(
     max_length: Annotated[int | None, typer.Option(help="Tokens an input is cut to.")] = None,
     pooling: Annotated[str | None, typer.Option(help="cls, mean or last [default: what suits the base].")] = None,
     class_weights: Annotated[str | None, typer.Option(help="balanced: rare classes count more [default: none].")] = None,
+    window: Annotated[int | None, typer.Option(metavar="STEPS", help="Cut time series into windows of so many steps.")] = None,
+    stride: Annotated[int | None, typer.Option(metavar="STEPS", help="Steps from one window to the next [default: 1].")] = None,
     seed: Annotated[int | None, typer.Option(help="Of initialisation, order and dropout [default: 0].")] = None,
     activation_checkpointing: Annotated[bool | None, typer.Option("--activation-checkpointing", help="Less memory, a third more time.")] = None,
     activation_offload: Annotated[bool | None, typer.Option("--activation-offload", help="Activations wait in the CPU's memory: less of the GPU's, more time.")] = None,
@@ -64,6 +66,7 @@ def train(
     optimizer: Annotated[str | None, typer.Option(help="adamw, adamw_8bit, paged_adamw or paged_adamw_8bit [default: adamw].")] = None,
     schedule: Annotated[str | None, typer.Option(help="linear, cosine, constant, ... [default: linear].")] = None,
     warmup: Annotated[float | None, typer.Option(help="Share of the steps in which the learning rate rises [default: 0.06].")] = None,
+    start_head: Annotated[str | None, typer.Option(help="random, or probe: start from the linear probe's solution (LP-FT), best with few labels [default: random].")] = None,
     eval_every: Annotated[int | None, typer.Option(metavar="STEPS", help="Score the held-out data every so often, and keep the best adapter.")] = None,
     patience: Annotated[int | None, typer.Option(metavar="N", help="Stop after so many evaluations without a better one.")] = None,
     checkpoint_every: Annotated[int | None, typer.Option(metavar="STEPS", help="Commit a checkpoint to OUT.run every so often.")] = None,
@@ -83,13 +86,15 @@ def train(
         "epochs": epochs, "steps": steps, "batch_size": batch_size, "micro_batch_size": micro_batch_size,
         "learning_rate": lr, "seed": seed, "activation_checkpointing": activation_checkpointing, "activation_offload": activation_offload, "shard": shard, "track": track,
         "optimizer": optimizer,
-        "schedule": schedule, "warmup": warmup, "eval_every": eval_every, "patience": patience,
+        "schedule": schedule, "warmup": warmup, "start_head": start_head, "eval_every": eval_every, "patience": patience,
         "checkpoint_every": checkpoint_every, "keep_checkpoints": keep_checkpoints,
     }  # fmt: skip
     if resume and config is None and base is None and out is not None:
         recorded = run_folder_of(Path(out)) / "run.yaml"
         config = str(recorded) if recorded.is_file() else None
-    shortcuts = {"max_length": max_length, "pooling": pooling, "class_weights": class_weights}
+    shortcuts = {
+        "max_length": max_length, "pooling": pooling, "class_weights": class_weights, "window": window, "stride": stride,
+    }  # fmt: skip
     task_options = parse_settings(task_set or [], "--task-set") | {k: v for k, v in shortcuts.items() if v is not None}
     columns = named_columns(text_column, label_column, image_column, prompt_column, completion_column, column)
     run = read_run(

@@ -43,6 +43,10 @@ class TrainConfig(BaseModel):
     activation_checkpointing: bool = Field(False, description="Recompute activations: less memory, a third more time.")
     activation_offload: bool = Field(False, description="Keep activations in the CPU's memory until they are needed.")
     shard: bool = Field(False, description="Spread the base over the processes, for one that does not fit a GPU.")
+    start_head: Literal["random", "probe"] = Field(
+        "random",
+        description="What the head starts from; probe: the linear probe's solution (LP-FT), best with few labels.",
+    )
     eval_every: int | None = Field(
         None, ge=1, description="Score the held-out data every so many steps, and keep the best adapter."
     )

@@ -1,0 +1,119 @@
+"""Fitting on cached features instead of stepping an optimizer: a whole adapter, or the head that training starts from."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+
+from adapterhub_lite.api import FeatureProblem, Run, Solver
+from adapterhub_lite.errors import NotSupportedError, TrainingError
+from adapterhub_lite.features.store import encode_features
+from adapterhub_lite.progress import Bar, Progress
+from adapterhub_lite.tasks.attachment import Attachment
+from adapterhub_lite.tasks.task import Encoded
+from adapterhub_lite.training.config import TrainConfig
+from adapterhub_lite.training.observers import Observers
+
+
+def solve_adapter(
+    attachment: Attachment,
+    strategy: Solver,
+    data: Encoded,
+    config: TrainConfig,
+    observers: Observers,
+    progress: Progress,
+) -> dict[str, Any]:
+    """Fit an adapter in one go; observers see a run of no steps begin and end.
+
+    Returns:
+        Facts worth recording.
+
+    Raises:
+        TrainingError: the solution is not finite.
+    """
+    if config.eval_every or config.checkpoint_every:
+        name = attachment.provided.spec.name
+        progress.say(f"note: {name} has no steps, so that there is nothing to evaluate or keep between them")
+    error = None
+    run = Run(
+        attachment.provided.spec.name, attachment.task.name, attachment.base.reference, 0, config.model_dump(),
+        stop=lambda reason: None,
+    )  # fmt: skip
+    observers.notify("adapterhub_train_start", {"run": run})
+    try:
+        report = _solve(attachment, strategy, attachment.config, attachment.parameters, data, config, progress)
+        broken = [name for name, tensor in attachment.tensors.items() if not torch.isfinite(tensor).all()]
+        if broken:
+            raise TrainingError(f"the solution is not finite in '{broken[0]}'; set a larger penalty")
+        return {"seed": config.seed, **report}
+    except BaseException as raised:
+        error = raised
+        raise
+    finally:
+        observers.notify("adapterhub_train_end", {"run": run, "error": error})
+
+
+def start_head(
+    attachment: Attachment, probe: Solver, options: Any, data: Encoded, config: TrainConfig, progress: Progress
+) -> None:
+    """Let the head start from the linear probe's solution on the bare base (LP-FT, Kumar et al. 2022, arXiv:2202.10054).
+
+    From a random head the first steps distort good features to suit it; from this one they do not.
+
+    Args:
+        attachment: What is about to be trained; its head is filled in.
+        probe: The linear probe.
+        options: Its options.
+        data: What is about to be learnt from.
+        config: Of the run.
+        progress: Shows the work.
+
+    Raises:
+        NotSupportedError: a task without a head.
+    """
+    if attachment.head is None:
+        raise NotSupportedError(f"--start-head probe fits a head, and task '{attachment.task.name}' has none")
+    report = _solve(attachment, probe, options, {}, data, config, progress)
+    told = ", ".join(f"{name} {value:.4g}" for name, value in report.items())
+    progress.say(f"the head starts from the linear probe ({told})")
+
+
+def _solve(
+    attachment: Attachment,
+    strategy: Solver,
+    options: Any,
+    parameters: Mapping[str, Any],
+    data: Encoded,
+    config: TrainConfig,
+    progress: Progress,
+) -> dict[str, float]:
+    features, targets = encode_features(attachment.base, attachment.task, data, progress)
+    assert targets is not None
+    task, head = attachment.task, attachment.head
+    with progress.bar("solving", 100, "%") as bar:
+        problem = FeatureProblem(
+            features, targets, task.outputs(attachment.base), head, config.seed, _share(bar),
+            task.target_kind, task.weights(targets),
+        )  # fmt: skip
+        attachment.base.activate(attachment.view)
+        if head is not None:
+            head.to("cpu")
+        report = strategy.solve(attachment.view, options, parameters, problem)
+        if head is not None:
+            head.to(attachment.base.device)
+    return {name: value for name, value in report.items() if math.isfinite(value)}
+
+
+def _share(bar: Bar) -> Callable[[float, str], None]:
+    """Adapt a bar of 100 to a function of the share done."""
+    seen = 0.0
+
+    def show(share: float, note: str) -> None:
+        nonlocal seen
+        bar.advance(max(0.0, 100 * share - seen), note)
+        seen = max(seen, 100 * share)
+
+    return show

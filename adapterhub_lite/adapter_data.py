@@ -11,6 +11,7 @@ from adapterhub_lite.errors import DataError
 from adapterhub_lite.plugins import Plugins
 from adapterhub_lite.storage import TaskRecord
 from adapterhub_lite.tasks import Catalog
+from adapterhub_lite.tasks.series_data import SERIES, columns_for
 
 
 def read_for(
@@ -36,14 +37,18 @@ def read_for(
     """
     catalog, preprocessing = Catalog(plugins), cast(dict[str, Any], task.preprocessing)
     roles = catalog.resolve(task.name).spec.roles
-    # Not a table: a folder of images, an .npz, series; or a bad one, about which the task's reader will say the same.
-    with suppress(DataError):
-        source = read_table(source)
-    there = source.columns if isinstance(source, Table) else ()
+    if task.name in SERIES:
+        used = {**columns_for(task.name, task.columns, source), **(columns or {})}
+    else:
+        # Not a table: a folder of images, an .npz; or a bad one, about which the task's reader will say the same.
+        with suppress(DataError):
+            source = read_table(source)
+        there = source.columns if isinstance(source, Table) else ()
+        used = dict(columns or _columns_there(task.columns, roles, there))
     return catalog.read(
         source,
         task.name,
-        columns=columns or _columns_there(task.columns, roles, there),
+        columns=used,
         labels=task.labels or None,
         require_labels=require_labels,
         form=preprocessing.get("form"),

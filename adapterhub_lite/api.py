@@ -43,7 +43,12 @@ if TYPE_CHECKING:
     from adapterhub_lite.base.view import AttentionCall, AttentionSite, ModelView
     from adapterhub_lite.data import Dataset, Table, read_table
     from adapterhub_lite.tasks.classification import Classification
+    from adapterhub_lite.tasks.head import HeadTask
+    from adapterhub_lite.tasks.options import TextClassificationOptions, TextRegressionOptions
+    from adapterhub_lite.tasks.regression import Regression
     from adapterhub_lite.tasks.task import Batch, Encoded, Example, Preprocessing, Task
+    from adapterhub_lite.tasks.text_classification import TextClassification
+    from adapterhub_lite.tasks.text_regression import TextRegression
 
 API_VERSION = 1
 """The version of this contract; a spec that asks for another one is refused by name."""
@@ -289,6 +294,8 @@ class ModelMap:
     """How token or pixel features become one vector an example."""
     causal: bool
     """Each position sees only those before it."""
+    normalized: bool = False
+    """Its pooled features are made to be compared at one length, as sentence-transformers' Normalize leaves them."""
 
 
 @dataclass
@@ -320,12 +327,14 @@ __all__ = [
     "Exporter",
     "FeatureProblem",
     "Field",
+    "HeadTask",
     "Mergeable",
     "ModelMap",
     "ModelView",
     "NotSupportedError",
     "PeftCompatible",
     "Preprocessing",
+    "Regression",
     "Request",
     "Run",
     "Solver",
@@ -338,6 +347,10 @@ __all__ = [
     "TaskKind",
     "TaskOptions",
     "TaskSpec",
+    "TextClassification",
+    "TextClassificationOptions",
+    "TextRegression",
+    "TextRegressionOptions",
     "Traits",
     "WeightUpdater",
     "hookimpl",
@@ -354,6 +367,12 @@ _ELSEWHERE = {
     "Table": "data",
     "read_table": "data",
     "Classification": "tasks.classification",
+    "HeadTask": "tasks.head",
+    "Regression": "tasks.regression",
+    "TextClassification": "tasks.text_classification",
+    "TextClassificationOptions": "tasks.options",
+    "TextRegression": "tasks.text_regression",
+    "TextRegressionOptions": "tasks.options",
     "Batch": "tasks.task",
     "Encoded": "tasks.task",
     "Example": "tasks.task",

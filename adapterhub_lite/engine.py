@@ -23,6 +23,7 @@ from adapterhub_lite.restore import restore
 from adapterhub_lite.storage import BaseRecord, DataRecord, TaskRecord, check_base
 from adapterhub_lite.tasks import Catalog
 from adapterhub_lite.tasks.attachment import Attachment, attach
+from adapterhub_lite.tasks.catalog import recorded_name
 from adapterhub_lite.tasks.series_data import columns_for
 from adapterhub_lite.tasks.task import Encoded, Preprocessing, Task
 from adapterhub_lite.training.config import TrainConfig
@@ -156,7 +157,7 @@ class Engine:
         with seeded(config.seed, base.device):
             attachment = attach(base, task, provided, loaded, options)
             try:
-                encoded = task.balance(task.encode(data, base))
+                encoded = task.balance(task.encode(task.to_learn(data), base))
                 for note in encoded.notes:
                     self.progress.say(f"note: {note}")
                 facts = self._fit(attachment, encoded, config, held_out, place)
@@ -198,7 +199,9 @@ class Engine:
             )
         kind = self.catalog.kind(provided)
         settled = self.catalog.configure(provided, {**data.options, **(options or {})})
-        return kind(data.labels, kind.settle(base, data, settled))
+        task = kind(data.labels, kind.settle(base, data, settled))
+        task.name = recorded_name(provided)
+        return task
 
     def recorded_task(self, record: TaskRecord) -> Task:
         """The task of a saved adapter.
@@ -215,7 +218,9 @@ class Engine:
             self.catalog.configure(provided, preprocessing.options)
         except ConfigError as error:
             raise AdapterCorruptError(f"adapterhub.json: task.preprocessing: {error}") from error
-        return self.catalog.kind(provided)(record.labels, preprocessing)
+        task = self.catalog.kind(provided)(record.labels, preprocessing)
+        task.name = recorded_name(provided)
+        return task
 
     def load_adapter(
         self,
@@ -350,7 +355,9 @@ class Engine:
         provided = self.registry.resolve("linear_probe")
         probe = self.registry.load(provided)
         assert isinstance(probe, Solver)
-        start_head(attachment, probe, self.registry.configure(provided, {}), data, config, self.progress)
+        given = {} if config.start_penalty is None else {"penalty": config.start_penalty}
+        options = self.registry.configure(provided, given)
+        start_head(attachment, probe, options, data, config, self.progress)
 
 
 def _same_rows(one: Dataset, other: Dataset) -> bool:

@@ -29,6 +29,8 @@ def model_from(
         options["quantization_config"] = quantization_config(quantization, dtype)
     try:
         config = AutoConfig.from_pretrained(folder, trust_remote_code=trust)
+        if getattr(config, "do_mask_input", False):
+            config.do_mask_input = False  # PatchTST saved in pre-training would go on hiding patches at random
         kind = model_class(config)
         if kind is AutoModel and _takes_pooler_option(config):
             options["add_pooling_layer"] = False  # features are pooled by the task, never through a random pooler

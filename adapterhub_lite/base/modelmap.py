@@ -51,6 +51,7 @@ def describe(model: Any, folder: Path | None = None) -> ModelMap:
         output=next((n for n, m in model.named_modules() if m is output), None) if output is not None else None,
         pooling=_pooling(model, modality, causal, bool(attention), folder),
         causal=causal,
+        normalized=modality == "text" and folder is not None and _normalizes(folder),
     )
 
 
@@ -101,6 +102,14 @@ def _hidden_size(model: Any, modality: Modality) -> int:
 def backbone(model: Any) -> Any:
     """The model without its language-modelling head."""
     return model.base_model if model.get_output_embeddings() is not None else model
+
+
+def _normalizes(folder: Path) -> bool:
+    """Whether sentence-transformers scales this model's features to length 1."""
+    path = folder / "modules.json"
+    if not path.is_file():
+        return False
+    return any(str(module.get("type", "")).endswith(".Normalize") for module in json.loads(path.read_text("utf-8")))
 
 
 def _pooling(model: nn.Module, modality: Modality, causal: bool, has_attention: bool, folder: Path | None) -> Pooling:

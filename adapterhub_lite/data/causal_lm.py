@@ -10,9 +10,10 @@ from typing import Any
 from adapterhub_lite.api import Request
 from adapterhub_lite.data.columns import check_roles, find, guess, missing, shortened
 from adapterhub_lite.data.dataset import Dataset
+from adapterhub_lite.data.groups import read_groups
 from adapterhub_lite.data.readers import read_table
 from adapterhub_lite.data.table import Table
-from adapterhub_lite.data.text_classification import checked_text
+from adapterhub_lite.data.text_columns import checked_text
 from adapterhub_lite.errors import ConfigError, DataError
 
 TASK = "causal-lm"
@@ -71,12 +72,19 @@ def read(source: Any, request: Request) -> Dataset:
     else:
         values = table.column(used["text"])
         inputs = [Text(checked_text(value, table, row, used["text"])) for row, value in enumerate(values)]
-    return Dataset(TASK, inputs, None, (), used, table.source, table.sha256, table, tuple(notes), form)
+    return Dataset(
+        TASK, inputs, None, (), used, table.source, table.sha256, table, tuple(notes), form,
+        groups=read_groups(table, used, required=require_labels),
+    )  # fmt: skip
 
 
 def choose_columns(table: Table, given: Mapping[str, str], require_labels: bool) -> dict[str, str]:
     """The columns to read, by role: {messages}, {prompt, input?, completion} or {text}."""
-    check_roles(given, ("messages", "prompt", "input", "completion", "text"), TASK)
+    check_roles(given, ("messages", "prompt", "input", "completion", "text", "group"), TASK)
+    if "group" in given:
+        group = find(table, given["group"], "group")
+        rest = {role: name for role, name in given.items() if role != "group"}
+        return {**choose_columns(table, rest, require_labels), "group": group}
     used = {role: find(table, name, role) for role, name in given.items()}
     if used:
         alone = {"messages", "text"} & used.keys()

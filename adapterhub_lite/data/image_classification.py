@@ -1,4 +1,4 @@
-"""Images with one label each: a folder of class folders, a table of paths, or an .npz of arrays."""
+"""Images with one label each, or any number of them: a folder of class folders, a table of paths, or an .npz of arrays."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from adapterhub_lite.api import Request
+from adapterhub_lite.data.choices import read_choices
 from adapterhub_lite.data.columns import check_roles, counted, find, guess, missing, shortened
 from adapterhub_lite.data.dataset import Dataset
+from adapterhub_lite.data.groups import read_groups
 from adapterhub_lite.data.image_arrays import parse_reference, read_arrays
 from adapterhub_lite.data.image_folder import read_image_folder
 from adapterhub_lite.data.images import open_image
-from adapterhub_lite.data.labels import Labels, read_labels
 from adapterhub_lite.data.readers import existing, read_table
 from adapterhub_lite.data.table import Table
 from adapterhub_lite.errors import DataError
@@ -21,30 +22,35 @@ from adapterhub_lite.errors import DataError
 __all__ = ["TASK", "open_image", "read"]
 
 TASK = "image-classification"
+ROLES = ("image", "label", "labels", "group")
 IMAGE_NAMES = ("image", "image_path", "path", "file", "filename", "file_name", "filepath", "file_path", "img", "images")
 LABEL_NAMES = ("label", "category", "class", "target", "labels", "diagnosis", "class_label", "y")
 
 
 def read(source: Any, request: Request) -> Dataset:
     """Read labelled images and check that each file is there; see `load_data`. Pixels are read by `open_image`."""
-    given, labels, require_labels = request.columns, request.labels, request.require_labels
-    check_roles(given, ("image", "label"), TASK)
+    given, require_labels = request.columns, request.require_labels
+    check_roles(given, ROLES, TASK)
     declared: tuple[str, ...] | None = None
     inputs: Sequence[Any]
     if isinstance(source, (str, os.PathLike)) and parse_reference(os.fspath(source))[0].lower().endswith(".npz"):
-        table, inputs, used, declared = read_arrays(os.fspath(source), given, require_labels)
+        table, inputs, used, declared = read_arrays(os.fspath(source), given, require_labels and "labels" not in given)
     elif isinstance(source, (str, os.PathLike)) and _is_image_folder(os.fspath(source)):
         table, inputs, used = read_image_folder(os.fspath(source), require_labels)
     else:
         table = read_table(source)
         used = _choose_columns(table, given, require_labels)
         inputs = _images(table, used["image"])
-    if "label" in used:
-        found = read_labels(table, used["label"], known=labels, required=require_labels, declared=declared)
-    else:
-        found = Labels(None, tuple(labels or ()), ())
+    if "labels" in given:
+        used = {role: name for role, name in used.items() if role != "label"} | {"labels": given["labels"]}
+    if "group" in given:
+        used = {**used, "group": find(table, given["group"], "group")}
+    used, form, found = read_choices(table, used, request, declared)
     notes = table.notes + found.notes
-    return Dataset(TASK, inputs, found.targets, found.names, used, table.source, table.sha256, table, notes)
+    return Dataset(
+        TASK, inputs, found.targets, found.names, used, table.source, table.sha256, table, notes, form,
+        groups=read_groups(table, used, required=require_labels),
+    )  # fmt: skip
 
 
 def _is_image_folder(name: str) -> bool:
@@ -53,8 +59,10 @@ def _is_image_folder(name: str) -> bool:
 
 
 def _choose_columns(table: Table, given: Mapping[str, str], require_labels: bool) -> dict[str, str]:
-    used = {role: find(table, name, role) for role, name in given.items()}
+    used = {role: name if role == "labels" else find(table, name, role) for role, name in given.items()}
     for role, names in (("image", IMAGE_NAMES), ("label", LABEL_NAMES)):
+        if role == "label" and "labels" in used:
+            continue
         name = used.get(role) or guess(table, names, tuple(used.values()))
         if name is not None:
             used[role] = name

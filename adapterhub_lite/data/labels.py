@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from adapterhub_lite.data.columns import counted, missing, shortened, suggestion
 from adapterhub_lite.data.table import Table
@@ -16,9 +17,9 @@ INTEGER = re.compile(r"[+-]?\d{1,18}")
 
 @dataclass(frozen=True)
 class Labels:
-    """Class indices, the names they stand for, and what to tell the user."""
+    """Class indices, or tuples of them, the names they stand for, and what to tell the user."""
 
-    targets: tuple[int, ...] | None
+    targets: tuple[Any, ...] | None
     names: tuple[str, ...]
     notes: tuple[str, ...]
 
@@ -37,7 +38,7 @@ def read_labels(
         raise ConfigError("labels: a class is named twice; give each class once")
     try:
         texts, stripped = _texts(table, column, declared)
-        names = tuple(known) if known is not None else _order(texts, declared)
+        names = tuple(known) if known is not None else ordered(set(texts), declared)
         index = {name: position for position, name in enumerate(names)}
         for row, text in enumerate(texts):
             if text not in index:
@@ -54,7 +55,7 @@ def read_labels(
         raise DataError(
             f"{table.source}, column {column!r}: every row has label {_short(names[0])}; a classifier needs 2 classes"
         )
-    notes = _notes(texts, declared, known, column)
+    notes = notes_on_names(Counter(texts), declared or (), column) if known is None else []
     if stripped:
         notes.insert(0, f"column {column!r}: white space around {counted(stripped, 'label')} removed")
     return Labels(tuple(index[text] for text in texts), names, tuple(notes))
@@ -64,54 +65,60 @@ def _texts(table: Table, column: str, declared: Sequence[str] | None) -> tuple[l
     texts: list[str] = []
     stripped = 0
     for row, value in enumerate(table.column(column)):
-        if isinstance(value, float) and value.is_integer():
-            value = int(value)  # pandas makes floats of integers as soon as one is missing
-        if declared is not None and isinstance(value, int) and not isinstance(value, bool):
-            if value >= len(declared) or value < -1:
-                where = table.where(row, column)
-                raise DataError(f"{where}: label {value} has no name; the names are {shortened(declared)}")
-            value = declared[value] if value >= 0 else None  # -1 is how `datasets` writes "not labelled"
-        if missing(value) or (isinstance(value, str) and not value.strip()):
-            raise DataError(
-                f"{table.where(row, column)}: label is missing; "
-                "fill it in, remove the row, or choose another label column"
-            )
-        if isinstance(value, str):
-            text = value.strip()
-            stripped += text != value
-        elif isinstance(value, int):
-            text = str(value)
-        elif isinstance(value, float):
-            raise DataError(
-                f"{table.where(row, column)}: label {value!r} is not a whole number; "
-                "classes are text, integers or booleans (is this column a measurement?)"
-            )
-        else:
-            kind = "a list" if isinstance(value, list) else f"a {type(value).__name__}"
-            where = table.where(row, column)
-            raise DataError(f"{where}: label is {kind}; classes are text, integers or booleans, one a row")
-        if "\0" in text:
-            raise DataError(f"{table.where(row, column)}: label contains a NUL character; remove it")
+        text = one_label(value, declared, table.where(row, column))
+        stripped += isinstance(value, str) and text != value
         texts.append(text)
     return texts, stripped
 
 
-def _order(texts: Sequence[str], declared: Sequence[str] | None) -> tuple[str, ...]:
-    present = set(texts)
-    if declared is not None:
+def one_label(value: Any, declared: Sequence[str] | None, where: str) -> str:
+    """The name of the label that a value stands for.
+
+    Raises:
+        DataError: no label, or something that is none, at the place `where`.
+    """
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)  # pandas makes floats of integers as soon as one is missing
+    if declared is not None and isinstance(value, int) and not isinstance(value, bool):
+        if value >= len(declared) or value < -1:
+            raise DataError(f"{where}: label {value} has no name; the names are {shortened(declared)}")
+        value = declared[value] if value >= 0 else None  # -1 is how `datasets` writes "not labelled"
+    if missing(value) or (isinstance(value, str) and not value.strip()):
+        raise DataError(
+            f"{where}: label is missing; fill it in, remove the row, or choose another label column; where a row may "
+            "have none or several, name the column with --column labels=NAME"
+        )
+    if isinstance(value, float):
+        raise DataError(
+            f"{where}: label {value!r} is not a whole number; "
+            "classes are text, integers or booleans (is this column a measurement?)"
+        )
+    if not isinstance(value, (str, int)):
+        kind = "a list" if isinstance(value, list) else f"a {type(value).__name__}"
+        raise DataError(
+            f"{where}: label is {kind}; classes are text, integers or booleans, one a row (for several a row name the "
+            "column with --column labels=NAME)"
+        )
+    text = str(value).strip()
+    if "\0" in text:
+        raise DataError(f"{where}: label contains a NUL character; remove it")
+    return text
+
+
+def ordered(present: Collection[str], declared: Sequence[str] | None) -> tuple[str, ...]:
+    """Names in the order in which they are declared, then sorted, as numbers where all of them are integers."""
+    if declared:
         in_order = dict.fromkeys(declared)  # a name declared twice is one class
-        return (*(name for name in in_order if name in present), *sorted(present - in_order.keys()))
+        return (*(name for name in in_order if name in present), *sorted(set(present) - in_order.keys()))
     if all(INTEGER.fullmatch(text) for text in present):
         return tuple(sorted(present, key=lambda text: (int(text), text)))
     return tuple(sorted(present))
 
 
-def _notes(texts: list[str], declared: Sequence[str] | None, known: Sequence[str] | None, column: str) -> list[str]:
-    counts = Counter(texts)
+def notes_on_names(counts: Mapping[str, int], declared: Sequence[str], column: str) -> list[str]:
+    """What looks odd about the names of classes, counted by rows."""
     notes: list[str] = []
-    if known is not None:
-        return notes
-    absent = [name for name in declared or () if name not in counts]
+    absent = [name for name in declared if name not in counts]
     if absent:
         number = counted(len(absent), "declared class", "declared classes")
         notes.append(f"column {column!r}: {number} without rows: {shortened(absent)}")

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Hashable, Sequence
 from random import Random
+from typing import Any
 
 from adapterhub_lite.data.dataset import Dataset
 from adapterhub_lite.errors import ConfigError, DataError
+
+BINS = 10
 
 
 def split(
@@ -16,9 +19,11 @@ def split(
     """Split into (train, held out), with about `fraction` of the rows held out; both keep the order of the source.
 
     With labels, each class is held out in proportion, and every class keeps a row in train; a class with one row has it
-    there. With `groups` (one value a row: a contract, a patient), the rows of a group stay together, so the fraction is
-    met only as nearly as the groups allow. The same seed gives the same split. Raises DataError where nothing can be
-    held out.
+    there. Where rows have several labels, or words with tags, this holds for each of them as nearly as can be (iterative
+    stratification, Sechidis et al. 2011); numbers to be predicted are held out in proportion from ten bins of equal
+    size. With `groups` (one value a row: a contract, a patient; by default those of the dataset), the rows of a group
+    stay together, so the fraction is met only as nearly as the groups allow. The same seed gives the same split. Raises
+    DataError where nothing can be held out.
     """
     if not 0 < fraction < 1:
         raise ConfigError(f"fraction {fraction} cannot be held out; give a number between 0 and 1, such as 0.2")
@@ -26,11 +31,15 @@ def split(
         raise DataError(
             f"{dataset.source}: has {len(dataset)} row, and a split needs 2; give more rows or a separate file"
         )
-    classes: Sequence[int] = dataset.targets if dataset.targets is not None else [0] * len(dataset)
+    classes = _classes(dataset)
     random = Random(seed)
-    if groups is None:
-        held = _held_rows(classes, fraction, random)
+    groups = groups if groups is not None else dataset.groups
+    if groups is None and all(len(its) == 1 for its in classes):
+        held = _held_rows([its[0] for its in classes], fraction, random)
         reason = "every class has a single row"
+    elif groups is None:
+        held = _held_by_labels(classes, fraction, random)
+        reason = "each row is the last one of some label"
     else:
         if len(groups) != len(dataset):
             raise DataError(f"{dataset.source}: {len(groups)} groups given for {len(dataset)} rows; give one a row")
@@ -59,13 +68,61 @@ def _held_rows(classes: Sequence[int], fraction: float, random: Random) -> list[
     return [row for label in order for row in random.sample(rows[label], take[label])]
 
 
-def _held_groups(classes: Sequence[int], groups: Sequence[Hashable], fraction: float, random: Random) -> list[int]:
+def _classes(dataset: Dataset) -> list[tuple[int, ...]]:
+    """The classes each row counts for: one, or those of its labels or tags, -1 where it has none."""
+    targets: Sequence[Any] = dataset.targets if dataset.targets is not None else [0] * len(dataset)
+    if any(isinstance(target, float) for target in targets):
+        bins = max(1, min(BINS, len(targets) // BINS))
+        ranked = sorted(range(len(targets)), key=lambda row: targets[row])
+        bin_of = {row: rank * bins // len(targets) for rank, row in enumerate(ranked)}
+        return [(bin_of[row],) for row in range(len(targets))]
+    single = all(isinstance(target, int) for target in targets)
+    return [(target,) if single else tuple(sorted(set(target))) or (-1,) for target in targets]
+
+
+def _held_by_labels(classes: Sequence[tuple[int, ...]], fraction: float, random: Random) -> list[int]:
+    """Rows to hold out: label by label, the one with fewest rows left first, to the side that still wants it most."""
+    rows = list(range(len(classes)))
+    random.shuffle(rows)
+    with_label: dict[int, list[int]] = {}
+    for row in rows:
+        for label in classes[row]:
+            with_label.setdefault(label, []).append(row)
+    in_train = {label: len(its) for label, its in with_label.items()}
+    wanted = {label: len(its) * fraction for label, its in with_label.items()}  # still, of those held out
+    left = dict(in_train)  # rows on no side yet
+    total, undecided, held = len(rows) * fraction, set(rows), []
+    while left:
+        label = min(left, key=lambda each: (left[each], each))
+        for row in with_label[label]:
+            if row not in undecided:
+                continue
+            undecided.remove(row)
+            its = classes[row]
+            gain = wanted[label] - (left[label] - wanted[label])  # what held out wants more of it than train does
+            over = total - (len(undecided) + 1 - total)
+            chosen = gain > 0 or (gain == 0 and over > 0)
+            for each in its:
+                left[each] -= 1
+            if chosen and all(in_train[each] > 1 for each in its):
+                held.append(row)
+                total -= 1
+                for each in its:
+                    in_train[each] -= 1
+                    wanted[each] -= 1
+        del left[label]
+    return held
+
+
+def _held_groups(
+    classes: Sequence[tuple[int, ...]], groups: Sequence[Hashable], fraction: float, random: Random
+) -> list[int]:
     """Rows of the groups to hold out: in random order, each group that brings every class nearer to its share."""
     rows: dict[Hashable, list[int]] = {}
     for row, group in enumerate(groups):
         rows.setdefault(group, []).append(row)
-    counts = {group: Counter(classes[row] for row in its) for group, its in rows.items()}
-    left = Counter(classes)  # rows of each class still in train
+    counts = {group: Counter(label for row in its for label in classes[row]) for group, its in rows.items()}
+    left = Counter(label for its in classes for label in its)  # rows of each class still in train
     wanted = {label: count * fraction for label, count in left.items()}
     order = list(rows)
     random.shuffle(order)

@@ -69,14 +69,16 @@ class Table:
         return place(self.source, number, None if self.lines is None else self.lines[row], column)
 
     def class_names(self, column: str) -> tuple[str, ...] | None:
-        """The names behind an integer column, where `datasets` recorded it as a ClassLabel."""
+        """The names behind a column of integers or of lists of them, where `datasets` recorded it as a ClassLabel."""
         recorded = (self.arrow.schema.metadata or {}).get(HUGGINGFACE_METADATA)
         if recorded is None:
             return None
         try:
             feature = json.loads(recorded)["info"]["features"][column]
+            # A list of them, as versions of `datasets` write it: [{...}], or {"feature": {...}, "_type": "List"}.
+            feature = feature[0] if isinstance(feature, list) else feature.get("feature", feature)
             return tuple(map(str, feature["names"])) if feature["_type"] == "ClassLabel" else None
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, AttributeError, IndexError):
             return None
 
 

@@ -10,17 +10,45 @@ from typing import Any
 from pydantic import ValidationError
 
 from adapterhub_lite.api import Request, TaskKind, TaskOptions, TaskSpec
-from adapterhub_lite.data import causal_lm, image_classification, text_classification
+from adapterhub_lite.data import (
+    causal_lm,
+    image_classification,
+    series,
+    text_classification,
+    text_regression,
+    token_classification,
+)
 from adapterhub_lite.data.dataset import SEVERAL, Dataset
 from adapterhub_lite.errors import ConfigError, PluginError
 from adapterhub_lite.plugins import OURS, Plugins, ProvidedTask
-from adapterhub_lite.tasks.options import CausalLMOptions, ImageClassificationOptions, TextClassificationOptions
+from adapterhub_lite.tasks import series_data
+from adapterhub_lite.tasks.options import (
+    CausalLMOptions,
+    ImageClassificationOptions,
+    SeriesClassificationOptions,
+    SeriesRegressionOptions,
+    TextClassificationOptions,
+    TextRegressionOptions,
+    TokenClassificationOptions,
+)
 
 
 def _text_classification() -> TaskKind:
     from adapterhub_lite.tasks.text_classification import TextClassification
 
     return TextClassification
+
+
+def _text_regression() -> TaskKind:
+    from adapterhub_lite.tasks.text_regression import TextRegression
+
+    return TextRegression
+
+
+def _token_classification() -> TaskKind:
+    from adapterhub_lite.tasks.token_classification import TokenClassification
+
+    return TokenClassification
 
 
 def _causal_lm() -> TaskKind:
@@ -35,6 +63,18 @@ def _image_classification() -> TaskKind:
     return ImageClassification
 
 
+def _series_classification() -> TaskKind:
+    from adapterhub_lite.tasks.series_classification import SeriesClassification
+
+    return SeriesClassification
+
+
+def _series_regression() -> TaskKind:
+    from adapterhub_lite.tasks.series_regression import SeriesRegression
+
+    return SeriesRegression
+
+
 BUILT_IN = (
     TaskSpec(
         name="text-classification",
@@ -42,9 +82,28 @@ BUILT_IN = (
         modality="text",
         read=text_classification.read,
         load=_text_classification,
-        roles=("text", "pair", "label", "labels"),
+        roles=text_classification.ROLES,
         options=TextClassificationOptions,
         forms=(None, SEVERAL),
+    ),
+    TaskSpec(
+        name="text-regression",
+        summary="A text or a pair of texts in, a number out.",
+        modality="text",
+        read=text_regression.read,
+        load=_text_regression,
+        roles=text_regression.ROLES,
+        options=TextRegressionOptions,
+        labelled=False,
+    ),
+    TaskSpec(
+        name="token-classification",
+        summary="Words in, a tag for each of them out: entities, parts of speech.",
+        modality="text",
+        read=token_classification.read,
+        load=_token_classification,
+        roles=token_classification.ROLES,
+        options=TokenClassificationOptions,
     ),
     TaskSpec(
         name="causal-lm",
@@ -52,7 +111,7 @@ BUILT_IN = (
         modality="text",
         read=causal_lm.read,
         load=_causal_lm,
-        roles=("messages", "prompt", "input", "completion", "text"),
+        roles=("messages", "prompt", "input", "completion", "text", "group"),
         options=CausalLMOptions,
         forms=(None, "text", "completion", "chat"),
         labelled=False,
@@ -63,9 +122,30 @@ BUILT_IN = (
         modality="image",
         read=image_classification.read,
         load=_image_classification,
-        roles=("image", "label", "labels"),
+        roles=image_classification.ROLES,
         options=ImageClassificationOptions,
         forms=(None, SEVERAL),
+    ),
+    TaskSpec(
+        name=series.CLASSIFICATION,
+        summary="A time series in, whole or in windows, one of several labels out.",
+        modality="series",
+        read=series_data.read_classification,
+        load=_series_classification,
+        roles=("channels", "series", "time", "label", "group"),
+        options=SeriesClassificationOptions,
+        forms=series_data.FORMS,
+    ),
+    TaskSpec(
+        name=series.REGRESSION,
+        summary="A time series in, whole or in windows, a number out.",
+        modality="series",
+        read=series_data.read_regression,
+        load=_series_regression,
+        roles=("channels", "series", "time", "target", "group"),
+        options=SeriesRegressionOptions,
+        labelled=False,
+        forms=series_data.FORMS,
     ),
 )
 

@@ -16,11 +16,14 @@ from adapterhub_lite.data.causal_lm import Chat, Completion, Message, Text
 from adapterhub_lite.data.dataset import Dataset
 from adapterhub_lite.errors import AdapterCorruptError, DataError, NotSupportedError
 from adapterhub_lite.tasks.options import CausalLMOptions
+from adapterhub_lite.tasks.packing import SEGMENTS, UNPACKED, block_mask, check_packing, packed_batch, unpacked
 from adapterhub_lite.tasks.task import Batch, Encoded, Example, Preprocessing
 from adapterhub_lite.tasks.text import SAMPLES, checked_length, pad_tokens
 
 IGNORED = -100
 LONGEST = 1024
+PACKING_TOLERANCES = {torch.float32: 1e-3}
+"""Largest difference of a loss through packing; more where the base computes in half precision."""
 
 
 class CausalLM:
@@ -36,6 +39,8 @@ class CausalLM:
     def __init__(self, labels: Sequence[str], preprocessing: Preprocessing):
         self.labels: tuple[str, ...] = tuple(labels)
         self.preprocessing = preprocessing
+        self.packing = bool(preprocessing.options.get("packing", False))
+        self._shown_exact = False
 
     @classmethod
     def settle(cls, base: Base, data: Dataset, options: CausalLMOptions) -> Preprocessing:
@@ -46,6 +51,8 @@ class CausalLM:
                 f"'{base.reference}' has no chat template, so it cannot be trained on messages; "
                 "use prompt and completion columns"
             )
+        if options.packing:
+            check_packing(base.model, base.reference, length)
         given = options.model_dump(mode="json", exclude_unset=True)
         return Preprocessing(max_length=length, form=data.form, options=given)
 
@@ -85,6 +92,10 @@ class CausalLM:
         return Encoded(examples, tuple(notes), tuple(rows) if dropped else None)
 
     def collate(self, examples: Sequence[Example], base: Base) -> Batch:
+        if self.packing:
+            items = [(example.inputs, example.target) for example in examples]
+            room = self.preprocessing.max_length or max(example.length for example in examples)
+            return packed_batch(items, room, base.tokenizer.pad_token_id or 0, IGNORED)
         batch = pad_tokens([example.inputs for example in examples], base.tokenizer.pad_token_id)
         targets = torch.full(batch["input_ids"].shape, IGNORED)
         for i, example in enumerate(examples):
@@ -98,7 +109,12 @@ class CausalLM:
         return seen[0].float(), targets
 
     def logits(self, base: Base, head: nn.Linear | None, batch: Batch) -> tuple[Tensor, Tensor | None]:
+        if SEGMENTS in batch and not self._shown_exact:
+            self._show_exact(base, batch)
         return self._run(base, batch, None)
+
+    def to_learn(self, dataset: Dataset) -> Dataset:
+        return dataset
 
     def balance(self, data: Encoded) -> Encoded:
         return data
@@ -151,6 +167,39 @@ class CausalLM:
         # exp overflows a double at 709; a loss like that is a broken model, whose perplexity is as good as infinite.
         return {"loss": loss, "perplexity": math.exp(min(loss, 700.0))}
 
+    def _show_exact(self, base: Base, batch: Batch) -> None:
+        """Compare the losses of the first packed examples of a run with those of the same examples each in its row.
+
+        Raises:
+            NotSupportedError: they differ: the model, or the strategy on it, mixes what stands in one row.
+        """
+        row = int(batch[SEGMENTS].max(dim=1).values.argmax())
+        if int(batch[SEGMENTS][row].max()) < 2:
+            return  # nothing was packed; look again next time
+        self._shown_exact = True
+        packed = {name: tensor[[row]] for name, tensor in batch.items()}
+        modes = [(module, module.training) for module in base.model.modules()]
+        base.model.eval()
+        try:
+            with torch.no_grad():
+                alone = self.losses(*self._run(base, unpacked(packed, IGNORED), None))
+                together = self.losses(*self._run(base, packed, None))
+            difference = float((together - alone).abs().max()) / max(1.0, float(alone.abs().max()))
+        except (RuntimeError, TypeError, ValueError) as error:
+            if isinstance(error, torch.OutOfMemoryError) or "alloc" in str(error):
+                raise
+            raise NotSupportedError(
+                f"'{base.reference}' does not take a mask of blocks ({type(error).__name__}); {UNPACKED}"
+            ) from error
+        finally:
+            for module, mode in modes:
+                module.training = mode
+        if not difference < PACKING_TOLERANCES.get(base.dtype, 0.2):
+            raise NotSupportedError(
+                f"packing changes what '{base.reference}' computes with this strategy (losses by up to {difference:.1g}), "
+                f"so that examples would see each other; {UNPACKED}"
+            )
+
     def _run(self, base: Base, batch: Batch, watch: Callable[[Tensor], None] | None) -> tuple[Tensor, Tensor]:
         """Run the model with only the supervised positions passing through the output layer.
 
@@ -166,9 +215,16 @@ class CausalLM:
                 watch(rows)
             return (rows[None], *args[1:])
 
+        inputs = {"input_ids": batch["input_ids"]}
+        if SEGMENTS in batch:
+            config = base.model.config
+            mask = block_mask(batch[SEGMENTS], config._attn_implementation, base.dtype)
+            inputs |= {"attention_mask": mask, "position_ids": batch["position_ids"]}
+        else:
+            inputs["attention_mask"] = batch["attention_mask"]
         handle = base.model.get_output_embeddings().register_forward_pre_hook(gather)
         try:
-            output = base.model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], use_cache=False)
+            output = base.model(**inputs, use_cache=False)
         finally:
             handle.remove()
         return output.logits[0].float(), wanted[keep]

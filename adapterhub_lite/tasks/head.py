@@ -55,6 +55,9 @@ class HeadTask(ABC):
         nn.init.zeros_(head.bias)
         return head
 
+    def to_learn(self, dataset: Dataset) -> Dataset:
+        return dataset
+
     def balance(self, data: Encoded) -> Encoded:
         return data
 

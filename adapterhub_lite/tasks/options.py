@@ -18,6 +18,7 @@ class PooledText(TaskOptions):
         None, ge=2, description="Tokens an input is cut to; what the base takes, at most 512."
     )
     pooling: Pooling | None = Field(None, description="How tokens become one vector; what suits the base.")
+    normalize: bool | None = Field(None, description="Bring every vector to one length; what suits the base.")
 
 
 class Classes(TaskOptions):
@@ -34,9 +35,21 @@ class Classes(TaskOptions):
 class TextClassificationOptions(PooledText, Classes):
     """Options of text-classification."""
 
+    learn_names: bool = Field(
+        False, description="Learn the name of each class as one more example of it; helps where labels are few."
+    )
+
 
 class TextRegressionOptions(PooledText):
     """Options of text-regression."""
+
+
+class TokenClassificationOptions(TaskOptions):
+    """Options of token-classification."""
+
+    max_length: int | None = Field(
+        None, ge=2, description="Tokens an input is cut to; what the base takes, at most 512."
+    )
 
 
 class ImageClassificationOptions(Classes):
@@ -50,6 +63,10 @@ class CausalLMOptions(TaskOptions):
 
     max_length: int | None = Field(
         None, ge=2, description="Tokens an input is cut to; what the base takes, at most 1024."
+    )
+    packing: bool = Field(
+        False,
+        description="Several short examples in a row of max_length tokens, without seeing each other, instead of padding.",
     )
 
 
@@ -95,5 +112,6 @@ class SeriesRegressionOptions(SeriesOptions):
     """Options of series-regression."""
 
     target_cap: float | None = Field(
-        None, description="Targets above it count as it, in training and in scores: remaining life is capped at 125 or so."
+        None,
+        description="Targets above it count as it, in training and in scores: remaining life is capped at 125 or so.",
     )

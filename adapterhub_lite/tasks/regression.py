@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -56,14 +57,9 @@ class Regression(HeadTask):
     def __init__(self, labels: Sequence[str], preprocessing: Preprocessing):
         super().__init__(labels, preprocessing)
         facts = preprocessing.facts
-        mean, spread = facts.get("mean"), facts.get("spread")
-        numbers = all(type(value) in (int, float) and math.isfinite(value) for value in (mean, spread))
-        if not numbers or spread <= 0:  # type: ignore[operator]
-            raise AdapterCorruptError(
-                f"adapterhub.json: task.preprocessing.facts: mean {str(mean)[:40]} and spread {str(spread)[:40]} "
-                "are not those of a regression; save the adapter again"
-            )
-        self.mean, self.spread = float(mean), float(spread)  # type: ignore[arg-type]
+        self.mean, self.spread = (_number(facts.get(name), name) for name in ("mean", "spread"))
+        if self.spread <= 0:
+            raise AdapterCorruptError(f"adapterhub.json: task.preprocessing.facts: spread is {self.spread:g}")
 
     def outputs(self, base: Base | None) -> int:
         return 1
@@ -94,3 +90,12 @@ class Regression(HeadTask):
     def _in_units(self, values: Tensor) -> Tensor:
         """(n, 1) standard units as (n,) in the units of the data, in double precision."""
         return values[:, 0].double() * self.spread + self.mean
+
+
+def _number(value: Any, name: str) -> float:
+    if type(value) not in (int, float) or not math.isfinite(value):
+        raise AdapterCorruptError(
+            f"adapterhub.json: task.preprocessing.facts: {name} is {str(value)[:40]!r}, not a number; "
+            "save the adapter again"
+        )
+    return float(value)

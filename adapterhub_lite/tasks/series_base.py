@@ -71,9 +71,7 @@ def encode(base: Base, values: Tensor, mask: Tensor | None) -> Tensor:
     if taken != channels:
         inputs = {key: _apart(value, taken) for key, value in inputs.items()}
     output = model(**inputs)
-    hidden: Tensor = output if isinstance(output, Tensor) else getattr(output, "last_hidden_state", None)
-    if hidden is None:
-        hidden = output[0]
+    hidden: Tensor = output if isinstance(output, Tensor) else output[0]
     if taken != channels:
         rows = hidden.flatten(0, 1)[: batch * channels]  # (batch * channels, patches, hidden_size)
         return rows.unflatten(0, (batch, channels))
@@ -84,7 +82,7 @@ def encode(base: Base, values: Tensor, mask: Tensor | None) -> Tensor:
 
 def _channels(base: Base, given: int) -> int:
     """The number of channels to run it with."""
-    config = getattr(base.model, "config", None)
+    config: Any = getattr(base.model, "config", None)
     taken = getattr(config, "num_input_channels", None)
     if taken is None or taken == given:
         return given

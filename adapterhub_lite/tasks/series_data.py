@@ -16,7 +16,7 @@ from adapterhub_lite.tasks.options import SeriesOptions
 WHOLE, WINDOWS = "series", "windows"
 FORMS = (WHOLE, WINDOWS)
 """Every `Dataset.form` of series: a row a series, or a row a window."""
-NAMES = (CLASSIFICATION, REGRESSION)
+SERIES = (CLASSIFICATION, REGRESSION)
 
 
 def read_classification(source: Any, request: Request) -> Dataset:
@@ -31,7 +31,11 @@ def read_regression(source: Any, request: Request) -> Dataset:
 
 def columns_for(task: str, recorded: Mapping[str, str], source: Any) -> Mapping[str, str]:
     """The columns of a trained adapter by which to read a new source: for series those it has, else all of them."""
-    return columns_there(recorded, source) if task in NAMES else recorded
+    if task not in SERIES:
+        return recorded
+    found = columns_there(recorded, source)
+    # Windows are grouped by their series where there is no other group; that is found again, and not given.
+    return {role: name for role, name in found.items() if role != "group" or name != found.get("series")}
 
 
 def _read(reader: Any, source: Any, request: Request) -> Dataset:

@@ -68,7 +68,7 @@ def prepare(
     lengths = np.array([len(each) for each in series])
     for length in np.unique(lengths).tolist():
         rows = np.flatnonzero(lengths == length)
-        whole = np.stack([series[row] for row in rows]).astype(np.float64)  # (rows, time, channels)
+        whole = np.stack([series[row] for row in rows.tolist()]).astype(np.float64)  # (rows, time, channels)
         there = ~np.isnan(whole)
         if not there.all():
             whole = fill(whole, there, scales.mean)

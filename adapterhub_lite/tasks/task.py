@@ -121,6 +121,10 @@ class Task(Protocol):
         """Turn checked inputs into examples: tokenize once, open images late."""
         ...
 
+    def to_learn(self, dataset: Dataset) -> Dataset:
+        """The dataset to train on: the one given, or more of it where the options ask."""
+        ...
+
     def balance(self, data: Encoded) -> Encoded:
         """Weigh the targets as the options ask, for training on these examples; `weights` follows from now on."""
         ...

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from adapterhub_lite.base.loading import Base
 from adapterhub_lite.base.modelmap import backbone
@@ -21,6 +22,8 @@ from adapterhub_lite.tasks.task import Batch, Encoded, Example, Preprocessing
 LONGEST = 512
 PAIRS = "pairs"
 """The fact that an adapter was trained on pairs of texts."""
+NORMALIZE = "normalize"
+"""The fact that its features are brought to one length."""
 SAMPLES = ("What is the capital of France?", "My new card has not arrived yet.", "1 + 1 = 2, and 2 + 2 =")
 
 
@@ -43,13 +46,16 @@ def checked_length(base: Base, given: int | None, at_most: int) -> int:
 
 
 def settle_text(base: Base, data: Dataset, options: PooledText) -> Preprocessing:
-    """Length and pooling of a task that pools a text."""
+    """Length, pooling and scaling of a task that pools a text."""
+    normalize = base.map.normalized if options.normalize is None else options.normalize
+    facts = {PAIRS: True} if isinstance(next(iter(data.inputs), None), Pair) else {}
+    facts |= {NORMALIZE: True} if normalize else {}
     return Preprocessing(
         max_length=checked_length(base, options.max_length, LONGEST),
         pooling=options.pooling or base.map.pooling,
         form=data.form,
         options=options.model_dump(mode="json", exclude_unset=True),
-        facts={PAIRS: True} if isinstance(next(iter(data.inputs), None), Pair) else {},
+        facts=facts,
     )
 
 
@@ -143,9 +149,13 @@ def hidden_states(base: Base, batch: Batch) -> Tensor:
     return hidden
 
 
-def pooled(base: Base, batch: Batch, pooling: str | None) -> Tensor:
-    """(batch, hidden_size) features in fp32."""
-    return pool(hidden_states(base, batch), batch["attention_mask"], pooling or base.map.pooling)
+def pooled(base: Base, batch: Batch, preprocessing: Preprocessing) -> Tensor:
+    """(batch, hidden_size) features in fp32; normalised ones have length sqrt(hidden_size), so that entries are near 1."""
+    how = preprocessing.pooling or base.map.pooling
+    features = pool(hidden_states(base, batch), batch["attention_mask"], how)
+    if preprocessing.facts.get(NORMALIZE):
+        features = functional.normalize(features, dim=-1) * features.shape[-1] ** 0.5
+    return features
 
 
 def checked_input(value: Any, row: int, preprocessing: Preprocessing) -> str | Pair:

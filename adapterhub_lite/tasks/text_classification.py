@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from torch import Tensor
@@ -10,6 +12,7 @@ from torch import Tensor
 from adapterhub_lite.api import Modality
 from adapterhub_lite.base.loading import Base
 from adapterhub_lite.data.dataset import Dataset
+from adapterhub_lite.errors import ConfigError
 from adapterhub_lite.tasks import text
 from adapterhub_lite.tasks.classification import Classification
 from adapterhub_lite.tasks.options import TextClassificationOptions
@@ -25,7 +28,23 @@ class TextClassification(Classification):
     @classmethod
     def settle(cls, base: Base, data: Dataset, options: TextClassificationOptions) -> Preprocessing:
         """See `TaskKind.settle`."""
-        return text.settle_text(base, data, options)
+        settled = text.settle_text(base, data, options)
+        if options.learn_names and settled.facts.get(text.PAIRS):
+            raise ConfigError("learn_names makes a text of each class's name, and this data has pairs of texts")
+        return settled
+
+    def to_learn(self, dataset: Dataset) -> Dataset:
+        if not self.preprocessing.options.get("learn_names") or dataset.targets is None:
+            return dataset
+        names = [(words_of(label), number) for number, label in enumerate(self.labels)]
+        named = [(words, number) for words, number in names if any(each.isalpha() for each in words)]
+        return replace(
+            dataset,
+            inputs=(*dataset.inputs, *(words for words, _ in named)),
+            targets=(*dataset.targets, *((number,) if self.several else number for _, number in named)),
+            table=None,
+            groups=None,
+        )
 
     def encode(self, dataset: Dataset, base: Base) -> Encoded:
         return text.encode_texts(dataset, base, self.preprocessing, self.weight())
@@ -34,7 +53,7 @@ class TextClassification(Classification):
         return text.pad_items([example.inputs for example in examples], base.tokenizer.pad_token_id)
 
     def features(self, base: Base, batch: Batch) -> tuple[Tensor, Tensor | None]:
-        return text.pooled(base, batch, self.preprocessing.pooling), batch.get("targets")
+        return text.pooled(base, batch, self.preprocessing), batch.get("targets")
 
     def item(self, value: Any, row: int) -> Any:
         return text.checked_input(value, row, self.preprocessing)
@@ -47,3 +66,9 @@ class TextClassification(Classification):
 
     def item_of_probe(self, value: Any) -> Any:
         return text.item_of_probe(value)
+
+
+def words_of(label: str) -> str:
+    """A label as words: "card_arrival" and "CardArrival" are both "card arrival"."""
+    parted = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", " ", label)
+    return " ".join(re.split(r"[\s_\-./]+", parted)).strip().lower()

@@ -36,7 +36,7 @@ class TextRegression(Regression):
         return text.pad_items([example.inputs for example in examples], base.tokenizer.pad_token_id)
 
     def features(self, base: Base, batch: Batch) -> tuple[Tensor, Tensor | None]:
-        return text.pooled(base, batch, self.preprocessing.pooling), batch.get("targets")
+        return text.pooled(base, batch, self.preprocessing), batch.get("targets")
 
     def item(self, value: Any, row: int) -> Any:
         return text.checked_input(value, row, self.preprocessing)

@@ -6,17 +6,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from types import ModuleType
-from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from adapterhub_lite.adapter import Adapter
 from adapterhub_lite.api import FeatureProblem, Solver, StrategyConfig, StrategySpec, hookimpl
 from adapterhub_lite.base.loading import Base
 from adapterhub_lite.base.modelmap import backbone
-from adapterhub_lite.base.view import ModelView
 from adapterhub_lite.engine import Engine
 from adapterhub_lite.errors import NotSupportedError
 from adapterhub_lite.features.store import encode_features
@@ -25,7 +23,6 @@ from adapterhub_lite.progress import Silent
 from adapterhub_lite.tasks.attachment import Attachment, attach
 from adapterhub_lite.tasks.task import Task
 from adapterhub_lite.testing.models import TinyModel
-from adapterhub_lite.testing.series import SeriesClassification
 from adapterhub_lite.training.config import TrainConfig
 from adapterhub_lite.training.loop import Training
 from adapterhub_lite.training.observers import Observers
@@ -81,20 +78,14 @@ class Bench:
 
     def task(self, base: Base) -> Task:
         """The task of the model's problem."""
-        data = self.model.problem()
-        if base.map.modality == "series":
-            return SeriesClassification()
-        return self.engine.task_for(base, data)
+        return self.engine.task_for(base, self.model.problem())
 
     def attach(self, base: Base, *, config: StrategyConfig | None = None, seed: int = 0) -> Attachment:
         """Attach the strategy as the engine does, its random draws from `seed`."""
         torch.manual_seed(seed)
         config = self.config if config is None else config
         task, strategy = self.task(base), self.spec.load()
-        if base.map.modality == "series" and "series" in self.spec.traits.modalities and self._quantization_fits(base):
-            attachment = _attach_without_task(base, task, self.provided, strategy, config)
-        else:
-            attachment = attach(base, task, self.provided, strategy, config)
+        attachment = attach(base, task, self.provided, strategy, config)
         if attachment.head is not None and attachment.parameters:
             # A head that lets the features be felt: the usual start at small weights hides the adapter behind it.
             generator = torch.Generator().manual_seed(1)
@@ -161,9 +152,6 @@ class Bench:
         with torch.no_grad():
             return attachment.logits(self.batch(attachment))[0].clone()
 
-    def _quantization_fits(self, base: Base) -> bool:
-        return base.quantization == "none" or self.spec.traits.works_on_quantized_base
-
 
 def outputs(base: Base, inputs: Mapping[str, Tensor]) -> Tensor:
     """Raw outputs of the model with whatever is mounted on it: logits, or the last hidden states."""
@@ -214,21 +202,3 @@ def far(left: Tensor, right: Tensor) -> float:
 def refusals(bench: Bench) -> dict[str, str | None]:
     """Why the strategy does not adapt each model of this run, None where it does."""
     return {model.name: replace(bench, model=model).refusal for model in bench.others}
-
-
-def _attach_without_task(
-    base: Base, task: Task, provided: Provided, strategy: Any, config: StrategyConfig
-) -> Attachment:
-    """What `attach` does, for a modality that no task of the library has yet."""
-    head = task.head(base.map)
-    view: ModelView = base.view(task.name)
-    try:
-        parameters: dict[str, nn.Parameter] = dict(strategy.attach(view, config))
-        for parameter in parameters.values():
-            parameter.requires_grad_(True)
-    except BaseException:
-        view.unmount()
-        raise
-    base.model.eval()
-    base.active = view
-    return Attachment(base, task, view, provided, strategy, config, parameters, head)

@@ -113,7 +113,7 @@ TINY_MODELS: tuple[TinyModel, ...] = (
     ),
     TinyModel("conv1d", "GPT-2-like: Conv1D weights, absolute positions", _conv1d, problems.completions),
     TinyModel("vision", "ViT with its PIL image processor", _vision, problems.images),
-    TinyModel("series", "PatchTST, on raw outputs: there is no task for series yet", _series, problems.series),
+    TinyModel("series", "PatchTST, for series classification", _series, problems.series),
 )
 _BY_NAME: Mapping[str, TinyModel] = {model.name: model for model in TINY_MODELS}
 

@@ -47,6 +47,9 @@ class TrainConfig(BaseModel):
         "random",
         description="What the head starts from; probe: the linear probe's solution (LP-FT), best with few labels.",
     )
+    start_penalty: float | None = Field(
+        None, gt=0, description="Penalty of the probe the head starts from; chosen by cross-validation by default."
+    )
     eval_every: int | None = Field(
         None, ge=1, description="Score the held-out data every so many steps, and keep the best adapter."
     )

@@ -1,8 +1,9 @@
 """Experiment trackers: TensorBoard, W&B, MLflow and trackio, through those of accelerate.
 
 They look on, as observers do: nothing of a run depends on them, and one that fails is warned about once and muted. Without
-an account or a server everything stays in the run folder: events for TensorBoard, an offline run of W&B, a database of
-MLflow. A resumed run goes on in the same experiment and on the same axis of steps.
+an account or a server everything stays on the machine: events for TensorBoard, an offline run of W&B and a database of
+MLflow in the run folder, what trackio keeps in its own cache. A resumed run goes on in the same experiment and on the
+same axis of steps.
 """
 
 from __future__ import annotations
@@ -15,8 +16,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from adapterhub_lite.entrypoints import one_line
 from adapterhub_lite.errors import ConfigError
-from adapterhub_lite.plugins import one_line
 from adapterhub_lite.training.observers import putting_back
 
 PROJECT = "adapterhub-lite"

@@ -13,7 +13,7 @@ class LinearProbeConfig(StrategyConfig):
     solver: Literal["lbfgs", "ridge"] = Field(
         "lbfgs",
         description="lbfgs: logistic regression; ridge: least squares in closed form, for very many examples; its "
-        "probabilities are rough.",
+        "probabilities are rough. Numbers are always fitted by ridge.",
     )
     penalty: float | None = Field(
         None, gt=0, description="L2 penalty on the weights; chosen by cross-validation if not set."

@@ -8,13 +8,13 @@ import torch
 from torch import Tensor, nn
 
 from adapterhub_linear_probe import LinearProbeConfig
-from adapterhub_linear_probe.classifier import fit_classifier
+from adapterhub_linear_probe.classifier import fit_head
 from adapterhub_linear_probe.translator import fit_translator
 from adapterhub_lite.api import FeatureProblem, ModelView
 
 
 class LinearProbe:
-    """For a classifier the task's head; for a language model an affine map in front of its frozen output layer.
+    """For a task with a head this head; for a language model an affine map in front of its frozen output layer.
 
     The latter is the translator of the tuned lens (Belrose et al. 2023, arXiv:2303.08112) on the last layer: a full new
     output layer would be as large as the vocabulary, this one is hidden_size squared.
@@ -40,9 +40,9 @@ class LinearProbe:
         parameters: Mapping[str, nn.Parameter],
         problem: FeatureProblem,
     ) -> Mapping[str, float]:
-        """Fit in place; see `fit_classifier` and `fit_translator`."""
+        """Fit in place; see `fit_head` and `fit_translator`."""
         if problem.head is not None:
-            return fit_classifier(config, problem, problem.head)
+            return fit_head(config, problem, problem.head)
         assert view.map.output is not None
         output = view.module(view.map.output)
         return fit_translator(config, problem, parameters["translator.weight"], parameters["translator.bias"], output)

@@ -110,3 +110,58 @@ def test_contracts_stay_whole() -> None:
     assert held.table is not None
     assert not set(train.table.column("company")) & set(held.table.column("company"))
     assert 0.15 < len(held) / len(data) < 0.25
+
+
+@pytest.mark.parametrize("seed", range(15))
+def test_every_one_of_several_labels_gives_its_share(seed: int) -> None:
+    """Nearer to it than chance, and none is lost to train."""
+    random = Random(seed)
+    shares = [random.choice([0.02, 0.05, 0.2, 0.5]) for _ in range(8)]
+    rows = [[f"l{i}" for i, share in enumerate(shares) if random.random() < share] for _ in range(600)]
+    rows[0] = [f"l{i}" for i in range(8)]
+    data = load_data({"text": [str(i) for i in range(600)], "labels": rows}, "text-classification")
+    train, held = split(data, 0.2, seed=seed)
+    assert abs(len(held) - 120) <= 12  # the rarest labels are given their share first
+    whole, part = (Counter(label for its in d.targets or () for label in its) for d in (data, held))
+    for label, count in whole.items():
+        # Binomial chance would stray by sqrt(0.16 count), some label by twice as much.
+        assert abs(part[label] - 0.2 * count) <= max(1.0, 0.05 * count), (label, count)
+        assert part[label] < count
+    assert split(data, 0.2, seed=seed)[1].inputs == held.inputs
+    again = split(data, 0.95, seed=seed)[0]
+    assert {label for its in again.targets or () for label in its} == set(whole)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_numbers_are_held_out_from_all_their_range(seed: int) -> None:
+    random = Random(seed)
+    values = [random.expovariate(1.0) for _ in range(500)]
+    rows = {"text": [str(i) for i in range(500)], "target": values}
+    _, held = split(load_data(rows, "text-regression"), 0.2, seed=seed)
+    assert len(held) == 100
+    edges = sorted(values)[49::50]
+    bins = Counter(sum(value > edge for edge in edges) for value in held.targets or ())
+    assert set(bins.values()) == {10}
+
+
+def test_tags_of_words_are_spread() -> None:
+    rows = [{"tokens": ["a", "b"], "tags": ["O", "B-RARE" if i % 50 == 0 else "O"]} for i in range(500)]
+    _, held = split(load_data(rows, "token-classification"), 0.2)
+    rare = 0 if load_data(rows, "token-classification").labels[0] == "B-RARE" else 1
+    assert sum(rare in target for target in held.targets or ()) == 2
+    assert abs(len(held) - 100) <= 2
+
+
+@pytest.mark.skipif(not SHARED.is_dir(), reason=f"real data not found in {SHARED}")
+def test_a_group_column_is_a_split_by_group() -> None:
+    data = load_data(
+        SHARED / "unfair_tos" / "unfair_tos_en.tsv",
+        "text-classification",
+        columns={"text": "text", "labels": "labels", "group": "company"},
+    )
+    train, held = split(data, 0.2, seed=1)
+    assert train.groups is not None
+    assert held.groups is not None
+    assert not set(train.groups) & set(held.groups)
+    assert 0.15 < len(held) / len(data) < 0.25
+    assert {label for its in held.targets or () for label in its} == set(range(9))

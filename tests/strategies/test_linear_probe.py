@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from sklearn.linear_model import LogisticRegression, Ridge
-from sklearn.model_selection import StratifiedKFold, cross_val_score
+from sklearn.model_selection import KFold, StratifiedKFold, cross_val_score
 from torch.nn import functional
 
 from adapterhub_linear_probe import LinearProbeConfig
@@ -98,9 +98,12 @@ def test_the_penalty_that_is_chosen_is_a_good_one(bank_features: Any) -> None:
 def test_the_engine_learns_bank_intents(engine: Any, base: Any, bank: Any, bank_features: Any) -> None:
     """Features through the engine are transformers' own, and the head learns what it is shown."""
     loaded, data = base("minilm"), bank(10, 30)
-    adapter = engine.train(loaded, data, strategy="linear_probe", settings={"penalty": 1e-3})
-    head, _ = solve(*bank_features, penalty=1e-3)
-    expected = functional.softmax(head(bank_features[0]), 1)
+    plain = {"normalize": False}
+    adapter = engine.train(loaded, data, strategy="linear_probe", settings={"penalty": 1e-3}, task_options=plain)
+    mean, labels = bank_features
+    features = functional.normalize(mean, dim=1) * 384**0.5  # as MiniLM's own modules.json says
+    head, _ = solve(features, labels, penalty=1e-3)
+    expected = functional.softmax(head(features), 1)
     found = torch.tensor([list(p.probabilities.values()) for p in adapter.predict(list(data.inputs))])
     torch.testing.assert_close(found, expected.detach(), rtol=0, atol=2e-3)
     assert adapter.evaluate(data).metrics["accuracy"] > 0.95
@@ -130,3 +133,110 @@ def test_the_translator_lowers_the_loss(engine: Any, base: Any, sums: Any) -> No
     assert adapter.metrics["loss"] == pytest.approx(after, rel=1e-4)
     assert after < before - 0.2
     adapter.detach()
+
+
+def solved(x: torch.Tensor, y: torch.Tensor, outputs: int, kind: Any, weights: Any = None, **settings: Any) -> Any:
+    head = torch.nn.Linear(x.shape[1], outputs)
+    problem = FeatureProblem(x, y, outputs, head, 0, lambda share, note: None, kind, weights)
+    report = LinearProbe().solve(None, LinearProbeConfig(**settings), {}, problem)  # type: ignore[arg-type]
+    return head, report
+
+
+@pytest.fixture(scope="module")
+def drawn() -> tuple[torch.Tensor, torch.Tensor]:
+    """Features of very different spread, and what three linear functions of them say with noise. (240, 12), (240, 3)"""
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(240, 12, generator=generator) * torch.linspace(0.2, 3, 12) + 5
+    scores = (x - 5) @ torch.randn(12, 3, generator=generator) + 2 * torch.randn(240, 3, generator=generator)
+    return x, scores
+
+
+@pytest.mark.parametrize("balanced", [False, True])
+@pytest.mark.parametrize("penalty", [1e-1, 1e-3])
+def test_labels_are_regressions_of_their_own(drawn: Any, penalty: float, balanced: bool) -> None:
+    """scikit-learn's, label by label; balanced counts the rows with a label as much as those without."""
+    x, scores = drawn
+    y = (scores > torch.tensor([0.0, 2.0, 4.0])).float()
+    positive = (len(y) - y.sum(0)) / y.sum(0)
+    weights = 1 + y * (positive - 1) if balanced else None
+    head, _ = solved(x, y, 3, "labels", weights, penalty=penalty)
+    z, _, _ = standardised(x)
+    for label in range(3):
+        weight = {1: float(positive[label]), 0: 1.0} if balanced else None
+        model = LogisticRegression(C=1 / (len(z) * penalty), tol=1e-8, max_iter=5000, class_weight=weight)
+        wanted = model.fit(z, y[:, label].numpy()).predict_proba(z)[:, 1]
+        assert np.abs(torch.sigmoid(head(x))[:, label].detach().numpy() - wanted).max() < 2e-3
+
+
+@pytest.mark.parametrize("penalty", [1e-1, 1e-3])
+def test_balanced_classes_are_those_of_scikit_learn(drawn: Any, penalty: float) -> None:
+    x, scores = drawn
+    y = (scores + torch.tensor([0.0, 3.0, 8.0])).argmax(1)
+    counts = torch.bincount(y)
+    assert counts.min() < len(y) / 6, "the classes differ in size"
+    weights = (len(y) / (3 * counts.float()))[y]
+    head, _ = solved(x, y, 3, "classes", weights, penalty=penalty)
+    plain, _ = solved(x, y, 3, "classes", None, penalty=penalty)
+    z, _, _ = standardised(x)
+    model = LogisticRegression(C=1 / (len(z) * penalty), tol=1e-8, max_iter=5000, class_weight="balanced")
+    wanted = model.fit(z, y.numpy()).predict_proba(z)
+    found = functional.softmax(head(x), 1).detach().numpy()
+    assert np.abs(found - wanted).max() < 2e-3
+    assert np.abs(functional.softmax(plain(x), 1).detach().numpy() - wanted).max() > 2e-2
+
+
+@pytest.mark.parametrize("solver", ["lbfgs", "ridge"])
+@pytest.mark.parametrize("penalty", [1.0, 1e-2])
+def test_numbers_are_ridge(drawn: Any, penalty: float, solver: str) -> None:
+    x, scores = drawn
+    head, _ = solved(x, scores, 3, "values", penalty=penalty, solver=solver)
+    z, _, _ = standardised(x)
+    reference = Ridge(alpha=len(z) * penalty).fit(z, scores.double().numpy())
+    np.testing.assert_allclose(head(x).detach().numpy(), reference.predict(z), rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("kind", ["labels", "values", "classes"])
+def test_weighted_ridge_counts_rows(drawn: Any, kind: str) -> None:
+    x, scores = drawn
+    generator = torch.Generator().manual_seed(1)
+    z, _, _ = standardised(x)
+    if kind == "classes":
+        y, weights = scores.argmax(1), torch.rand(240, generator=generator) + 0.1
+        signs = functional.one_hot(y, 3).double().numpy() * 2 - 1
+        columns = [weights.numpy()] * 3
+    else:
+        y, weights = scores if kind == "values" else (scores > 0).float(), torch.rand(240, 3, generator=generator) + 0.1
+        signs = y.double().numpy() if kind == "values" else y.double().numpy() * 2 - 1
+        columns = list(weights.T.numpy())
+    head, _ = solved(x, y, 3, kind, weights, penalty=0.1, solver="ridge")
+    for output, each in enumerate(columns):
+        reference = Ridge(alpha=0.1 * float(each.sum())).fit(z, signs[:, output], sample_weight=each)
+        np.testing.assert_allclose(head(x)[:, output].detach().numpy(), reference.predict(z), rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("kind", ["labels", "values"])
+def test_the_penalty_of_labels_and_numbers_is_a_good_one(kind: str) -> None:
+    """Its score in scikit-learn's own cross-validation is near that of the best, and far from that of the worst."""
+    generator = torch.Generator().manual_seed(3)
+    x = torch.randn(120, 60, generator=generator)
+    scores = x @ torch.randn(60, 2, generator=generator) * 0.2 + 2 * torch.randn(120, 2, generator=generator)
+    y = (scores > 0).float() if kind == "labels" else scores
+    _, report = solved(x, y, 2, kind)
+    z, _, _ = standardised(x)
+
+    def loss(penalty: float) -> float:
+        strength = 0.8 * len(z) * penalty
+        total = 0.0
+        for output in range(2):
+            model = Ridge(alpha=strength) if kind == "values" else LogisticRegression(C=1 / strength, max_iter=2000)
+            scoring = "neg_mean_squared_error" if kind == "values" else "neg_log_loss"
+            folds = KFold(5, shuffle=True, random_state=0)
+            total -= cross_val_score(model, z, y[:, output].numpy(), cv=folds, scoring=scoring).mean()
+        return float(total)
+
+    grid = [3e-2, 1e-2, 3e-3, 1e-3, 1e-4] if kind == "labels" else [1e1, 3.0, 1.0, 1e-1, 1e-2, 1e-4]
+    losses = {penalty: loss(penalty) for penalty in grid}
+    chosen = losses.get(report["penalty"], loss(report["penalty"]))
+    assert chosen < 1.05 * min(losses.values())
+    assert chosen < 0.9 * max(losses.values())
+    assert report["cv_score"] == pytest.approx(chosen, rel=0.15)

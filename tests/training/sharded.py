@@ -40,6 +40,7 @@ CASES: dict[str, dict[str, Any]] = {
     # More processes than rows in the last batch of an epoch, and memory that runs out on one of them.
     "one_row_left": {"model": "encoder", "settings": {"rank": 2}, "rows": 11},
     "out_of_memory_forward": {"model": "decoder", "settings": {"rank": 2}, "fails": "forward"},
+    "out_of_memory_scoring": {"model": "decoder", "settings": {"rank": 2}, "fails": "scoring"},
     "out_of_memory_backward": {"model": "decoder", "settings": {"rank": 2}, "fails": "backward"},
 }
 
@@ -96,14 +97,14 @@ def some(data: Dataset, rows: int) -> Dataset:
 
 
 def fail(base: Base, where: str) -> None:
-    """Run out of memory in the second layer whenever gradients are wanted for more than one example."""
+    """Run out of memory in the second layer with more than one example: in training, or where no gradient is wanted."""
 
     def out_of_memory(*_: Any) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB (pretended)")
 
     def hook(_: Any, __: Any, output: Any) -> None:
-        if torch.is_grad_enabled() and len(output) > 1:
-            if where == "forward":
+        if torch.is_grad_enabled() == (where != "scoring") and len(output) > 1:
+            if where != "backward":
                 out_of_memory()
             output.register_hook(out_of_memory)
 

@@ -12,7 +12,7 @@ from adapterhub_lite.progress import Silent
 WORDS = ["good", "bad", "fine", "awful"]
 ROWS = {
     "text": [f"{word} number {i}" for i in range(6) for word in WORDS],
-    "label": [word in ("good", "fine") and "yes" or "no" for _ in range(6) for word in WORDS],
+    "label": ["yes" if word in ("good", "fine") else "no" for _ in range(6) for word in WORDS],
 }
 
 

@@ -1,0 +1,235 @@
+"""Words in, a tag for each of them out: entities, parts of speech.
+
+What is known of a word is read off its first sub-token, in training and in prediction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from adapterhub_lite.api import Modality, TargetKind
+from adapterhub_lite.base.loading import Base
+from adapterhub_lite.data.columns import counted
+from adapterhub_lite.data.dataset import Dataset
+from adapterhub_lite.errors import AdapterCorruptError, ConfigError, DataError, NotSupportedError
+from adapterhub_lite.tasks import text
+from adapterhub_lite.tasks.entities import are_spans, f1, spans
+from adapterhub_lite.tasks.head import HeadTask, targets_of
+from adapterhub_lite.tasks.metrics import bootstrap, macro_f1
+from adapterhub_lite.tasks.options import TokenClassificationOptions
+from adapterhub_lite.tasks.outputs import Entity, TagsPrediction
+from adapterhub_lite.tasks.task import Batch, Encoded, Example, Preprocessing
+
+
+class Words(NamedTuple):
+    """One encoded input."""
+
+    ids: list[int]
+    starts: list[int]
+    """The place of the first token of each word that has one, rising."""
+    numbers: list[int]
+    """Which words these are, counted from 0."""
+    words: list[str]
+
+
+class TokenClassification(HeadTask):
+    """See the module's docstring. A sentence has as many rows of logits as it has words with a token.
+
+    Words are joined by blanks and tokenized as running text, which is what a base has seen; a token belongs to the word
+    whose characters it holds. Words beyond the longest input, and words of which the tokenizer makes nothing, are not
+    learnt, not scored, and get None for a tag.
+    """
+
+    name = "token-classification"
+    modality: Modality = "text"
+    higher_is_better = True
+    target_kind: TargetKind = "classes"
+
+    def __init__(self, labels: Sequence[str], preprocessing: Preprocessing):
+        super().__init__(labels, preprocessing)
+        self.marks_spans = are_spans(self.labels)
+        self.metric = "f1" if self.marks_spans else "macro_f1"
+
+    @classmethod
+    def settle(cls, base: Base, data: Dataset, options: TokenClassificationOptions) -> Preprocessing:
+        """See `TaskKind.settle`."""
+        if not base.tokenizer.is_fast:
+            raise NotSupportedError(
+                f"'{base.reference}' has a tokenizer that cannot say which token belongs to which word "
+                f"({type(base.tokenizer).__name__}); token-classification needs a base with a fast tokenizer"
+            )
+        length = text.checked_length(base, options.max_length, text.LONGEST)
+        return Preprocessing(max_length=length, options=options.model_dump(mode="json", exclude_unset=True))
+
+    def outputs(self, base: Base | None) -> int:
+        return len(self.labels)
+
+    def encode(self, dataset: Dataset, base: Base) -> Encoded:
+        """Tokenize every sentence.
+
+        Raises:
+            DataError: labelled data of which no word is left.
+        """
+        limit, tokenizer = self.preprocessing.max_length, base.tokenizer
+        joined = [" ".join(words) for words in dataset.inputs]
+        encoded = tokenizer(joined, return_offsets_mapping=True, truncation=False, verbose=False)
+        longer = [limit is not None and len(ids) > limit for ids in encoded["input_ids"]]
+        if any(longer):
+            encoded = tokenizer(joined, return_offsets_mapping=True, truncation=True, max_length=limit)
+        examples, beyond, nothing = [], 0, 0
+        for row, (words, target) in enumerate(zip(dataset.inputs, targets_of(dataset), strict=True)):
+            ids = encoded["input_ids"][row] or [tokenizer.pad_token_id or 0]
+            starts, numbers = first_tokens(words, encoded["offset_mapping"][row])
+            last = numbers[-1] if numbers else -1
+            lost = len(words) - 1 - last if longer[row] else 0
+            beyond, nothing = beyond + lost, nothing + len(words) - len(numbers) - lost
+            known = [target[number] for number in numbers] if target is not None else None
+            inputs = Words(ids, starts, numbers, list(words))
+            examples.append(Example(inputs, known, len(ids), float(len(numbers)), rows=len(numbers)))
+        if dataset.targets is not None and not any(example.rows for example in examples):
+            raise DataError(f"{dataset.source}: no word has a token within {limit} tokens; raise --max-length")
+        notes = []
+        if any(longer):
+            notes.append(
+                f"{sum(longer)} of {len(examples)} texts are longer than {limit} tokens; the "
+                f"{counted(beyond, 'word')} beyond are not learnt, not scored and get no tag"
+            )
+        if nothing:
+            notes.append(
+                f"{counted(nothing, 'word')} of which the tokenizer makes nothing are not scored and get no tag"
+            )
+        return Encoded(examples, tuple(notes))
+
+    def balance(self, data: Encoded) -> Encoded:
+        """Leave out, of training, what has no word to learn from."""
+        kept = [row for row, example in enumerate(data.examples) if example.rows]
+        if len(kept) == len(data.examples):
+            return data
+        return replace(data, examples=[data.examples[row] for row in kept], rows=tuple(kept))
+
+    def inputs(self, examples: Sequence[Example], base: Base) -> dict[str, Tensor]:
+        batch = text.pad_tokens([example.inputs.ids for example in examples], base.tokenizer.pad_token_id)
+        starts = torch.zeros(batch["input_ids"].shape, dtype=torch.bool)
+        for row, example in enumerate(examples):
+            starts[row, example.inputs.starts] = True
+        return {**batch, "starts": starts}
+
+    def targets(self, examples: Sequence[Example]) -> Tensor:
+        return torch.tensor([tag for example in examples for tag in example.target], dtype=torch.long)
+
+    def features(self, base: Base, batch: Batch) -> tuple[Tensor, Tensor | None]:
+        hidden = text.hidden_states(base, batch)  # (batch, tokens, hidden_size)
+        return hidden[batch["starts"]].float(), batch.get("targets")
+
+    def losses(self, logits: Tensor, targets: Tensor) -> Tensor:
+        return functional.cross_entropy(logits, targets, reduction="none")
+
+    def metrics(
+        self, logits: Tensor, targets: Tensor, loss: float, rows: Sequence[int] | None = None
+    ) -> dict[str, float]:
+        """Share of words with the right tag; and precision, recall and F1 of whole spans, or else the tags' macro-F1."""
+        predicted = logits.argmax(dim=-1)
+        accuracy = float((predicted == targets).double().mean())
+        if not self.marks_spans:
+            score = macro_f1(predicted, targets, len(self.labels))
+            return {"macro_f1": score, "accuracy": accuracy, "loss": loss}
+        precision, recall, score = f1(*self._counts(predicted, targets, rows).sum(dim=0).tolist()[:3])
+        return {"f1": score, "precision": precision, "recall": recall, "accuracy": accuracy, "loss": loss}
+
+    def intervals(
+        self, logits: Tensor, targets: Tensor, rows: Sequence[int] | None = None
+    ) -> dict[str, tuple[float, float]]:
+        """Bootstrap intervals, whole sentences drawn, because words of one are not independent."""
+        predicted = logits.argmax(dim=-1)
+        counts = self._counts(predicted, targets, rows)
+
+        def accuracy(drawn: Tensor) -> float:
+            right, words = counts[drawn][:, 3:].sum(dim=0).tolist()
+            return right / words if words else 0.0
+
+        found = {"accuracy": bootstrap(len(counts), accuracy)}
+        if self.marks_spans:
+            found["f1"] = bootstrap(len(counts), lambda drawn: f1(*counts[drawn].sum(dim=0).tolist()[:3])[2])
+        return found
+
+    def predictions(self, logits: Tensor, data: Encoded) -> list[TagsPrediction]:
+        probabilities, best = functional.softmax(logits, dim=-1).max(dim=-1)
+        found, start = [], 0
+        for example in data.examples:
+            inputs, stop = example.inputs, start + example.rows
+            tags: list[str | None] = [None] * len(inputs.words)
+            certain: list[float | None] = [None] * len(inputs.words)
+            for number, index, p in zip(
+                inputs.numbers, best[start:stop].tolist(), probabilities[start:stop].tolist(), strict=True
+            ):
+                tags[number], certain[number] = self.labels[index], p
+            entities = None
+            if self.marks_spans:
+                entities = tuple(Entity(*span, " ".join(inputs.words[span.start : span.end])) for span in spans(tags))
+            found.append(TagsPrediction(tuple(tags), tuple(certain), entities))
+            start = stop
+        return found
+
+    def item(self, value: Any, row: int) -> Any:
+        words = list(value) if isinstance(value, (list, tuple)) else []
+        if not words or not all(isinstance(word, str) and word.strip() for word in words):
+            raise ConfigError(f"input {row + 1} is {value!r}; predict takes lists of words, such as text.split()")
+        return words
+
+    def samples(self) -> list[Any]:
+        return [sample.split() for sample in text.SAMPLES]
+
+    def probe(self, item: Any, number: int) -> Any:
+        return {"words": list(item)}
+
+    def item_of_probe(self, value: Any) -> Any:
+        match value:
+            case {"words": [*words], **rest} if not rest and words and all(isinstance(word, str) for word in words):
+                return words
+        raise AdapterCorruptError(
+            f"adapterhub.json: probe input not understood: {str(value)[:80]!r}; save the adapter again"
+        )
+
+    def _counts(self, predicted: Tensor, targets: Tensor, rows: Sequence[int] | None) -> Tensor:
+        """For each sentence: spans found rightly, spans predicted, true spans, words tagged rightly, words. (n, 5)"""
+        counts, start = [], 0
+        said, true = predicted.tolist(), targets.tolist()
+        for length in rows if rows is not None else [len(true)]:
+            one, other = said[start : start + length], true[start : start + length]
+            found, there = (
+                set(spans([self.labels[tag] for tag in tags])) if self.marks_spans else set() for tags in (one, other)
+            )
+            right = sum(a == b for a, b in zip(one, other, strict=True))
+            counts.append([len(found & there), len(found), len(there), right, length])
+            start += length
+        return torch.tensor(counts, dtype=torch.float64)
+
+
+def first_tokens(words: Sequence[str], offsets: Sequence[tuple[int, int]]) -> tuple[list[int], list[int]]:
+    """Which token is the first of each word, in a text that is the words with blanks between.
+
+    Args:
+        words: At least one character each.
+        offsets: First character and the one after the last, for each token; (0, 0) for a special one.
+
+    Returns:
+        The places of these tokens, and the numbers of the words; those without a token of their own are left out.
+    """
+    starts, numbers = [], []
+    token, begin = 0, 0
+    for number, word in enumerate(words):
+        end = begin + len(word)
+        while token < len(offsets) and (offsets[token][1] <= begin or offsets[token][0] == offsets[token][1]):
+            token += 1
+        if token < len(offsets) and offsets[token][0] < end:
+            starts.append(token)
+            numbers.append(number)
+            token += 1
+        begin = end + 1
+    return starts, numbers

@@ -1,0 +1,1 @@
+"""The table of scores over every domain, and the curves of label efficiency; see `python -m benchmarks.scores --help`."""

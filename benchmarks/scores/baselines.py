@@ -1,0 +1,75 @@
+"""What adapting is compared with, each in a process of its own: `python -m benchmarks.scores.baselines NAME TRAIN TEST`.
+
+`tfidf` is TF-IDF of words and word pairs with logistic regression (scikit-learn); `dtw` is the nearest neighbour by dynamic
+time warping over the whole window, all channels warped together (Shokoohi-Yekta et al. 2017, DTW_D). One JSON object is
+printed.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from adapterhub_lite.tasks import load_data
+
+
+def tfidf(train: Path, test: Path) -> dict[str, float]:
+    """Macro-F1 and accuracy on a text file with columns text and unfair."""
+    from sklearn.feature_extraction.text import TfidfVectorizer
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.metrics import f1_score
+    from sklearn.pipeline import make_pipeline
+
+    (x, y), (x_test, y_test) = _columns(train), _columns(test)
+    model = make_pipeline(
+        TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, min_df=2),
+        LogisticRegression(C=10, class_weight="balanced", max_iter=2000),
+    )
+    predicted = model.fit(x, y).predict(x_test)
+    return {
+        "macro_f1": float(f1_score(y_test, predicted, average="macro")),
+        "accuracy": float(np.mean(predicted == np.asarray(y_test))),
+    }
+
+
+def dtw(train: Path, test: Path) -> dict[str, float]:
+    """Accuracy of one nearest neighbour; the first of equally near ones."""
+    known = load_data(train, "series-classification")
+    unknown = load_data(test, "series-classification", labels=known.labels)
+    assert known.targets is not None
+    assert unknown.targets is not None
+    hits = 0
+    for series, target in zip(unknown.inputs, unknown.targets, strict=True):
+        distances = [distance(series, other) for other in known.inputs]
+        hits += known.targets[int(np.argmin(distances))] == target
+    return {"accuracy": hits / len(unknown)}
+
+
+def distance(one: np.ndarray, other: np.ndarray) -> float:
+    """Squared dependent DTW distance of two series, (time, channels) each, cell by anti-diagonal."""
+    cost = ((one[:, None, :].astype(np.float64) - other[None]) ** 2).sum(axis=2)  # (n, m)
+    n, m = cost.shape
+    before = np.full(n + 1, np.inf)  # of the diagonal before the last, by row
+    last = np.full(n + 1, np.inf)
+    before[0] = 0.0
+    for diagonal in range(n + m - 1):
+        rows = np.arange(max(0, diagonal - m + 1), min(n, diagonal + 1))
+        now = np.full(n + 1, np.inf)
+        now[rows + 1] = cost[rows, diagonal - rows] + np.minimum(np.minimum(last[rows], last[rows + 1]), before[rows])
+        before, last = last, now
+    return float(last[n])
+
+
+def _columns(path: Path) -> tuple[list[str], list[str]]:
+    with path.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    return [row["text"] for row in rows], [row["unfair"] for row in rows]
+
+
+if __name__ == "__main__":
+    name, first, second = sys.argv[1:]
+    print(json.dumps({"metrics": {"tfidf": tfidf, "dtw": dtw}[name](Path(first), Path(second))}))

@@ -1,0 +1,127 @@
+"""Packed examples are computed as they are alone, or are refused."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import pytest
+import torch
+
+from adapterhub_lite.base.loading import adopt
+from adapterhub_lite.errors import NotSupportedError
+from adapterhub_lite.tasks import load_data
+from adapterhub_lite.tasks.attachment import attach
+from adapterhub_lite.tasks.packing import pack
+from adapterhub_lite.testing.models import tiny_base
+from adapterhub_lite.testing.tokenizer import WORDS, tiny_tokenizer, vocabulary_size
+from adapterhub_lite.training.config import TrainConfig
+
+STRATEGIES: dict[str, dict[str, Any]] = {"lora": {"rank": 4}, "prefix": {"length": 4}, "full": {}, "linear_probe": {}}
+
+
+@pytest.fixture(scope="module")
+def counted() -> Any:
+    draw = random.Random(0)
+
+    def words(most: int) -> str:
+        return " ".join(draw.choices(WORDS, k=draw.randint(1, most)))
+
+    return load_data([{"prompt": words(8), "completion": words(6)} for _ in range(12)], "causal-lm")
+
+
+def gradients(engine: Any, base: Any, data: Any, strategy: str, packing: bool) -> tuple[torch.Tensor, dict[str, Any], Any]:
+    task, provided = engine.task_for(base, data, {"packing": packing}), engine.registry.resolve(strategy)
+    torch.manual_seed(0)
+    options = engine.registry.configure(provided, STRATEGIES[strategy])
+    attachment = attach(base, task, provided, engine.registry.load(provided), options)
+    with torch.no_grad():
+        for name, parameter in attachment.tensors.items():
+            if "lora_B" in name or "translator" in name:
+                parameter.normal_(std=0.05)  # at zero, it would hide the gradient of the other factor
+    with attachment.training():
+        batch = task.collate(task.encode(data, base).examples, base)
+        logits, targets = attachment.logits(batch)
+        losses = task.losses(logits, targets)
+        losses.mean().backward()
+    found = {name: parameter.grad.clone() for name, parameter in attachment.tensors.items()}
+    attachment.detach()
+    return losses.detach(), found, batch["input_ids"].shape
+
+
+# Prefix extends sdpa alone.
+WAYS = [(s, i) for s in STRATEGIES for i in ("sdpa", "eager") if (s, i) != ("prefix", "eager")]
+
+
+@pytest.mark.parametrize(("strategy", "implementation"), WAYS)
+@pytest.mark.parametrize("model", ["decoder", "conv1d"])
+def test_losses_and_gradients_are_the_unpacked_ones(
+    engine: Any, counted: Any, model: str, strategy: str, implementation: str
+) -> None:
+    """With rotary and with absolute positions, with our own attention (prefix) and with transformers'."""
+    base = tiny_base(model)
+    base.model.set_attn_implementation(implementation)
+    alone, packed = (gradients(engine, base, counted, strategy, packing) for packing in (False, True))
+    assert packed[2][0] < alone[2][0] / 2, "several examples share a row"
+    torch.testing.assert_close(packed[0], alone[0], rtol=1e-5, atol=1e-5)
+    for name, gradient in alone[1].items():
+        assert float((packed[1][name] - gradient).abs().max()) < 1e-5 * max(1.0, float(gradient.abs().max())), name
+
+
+def test_a_whole_run_is_the_unpacked_one(engine: Any, base: Any, sums: Any) -> None:
+    """SmolLM2's real weights: the losses of each step, the batch counted in examples, and the scores."""
+    loaded, data = base("smollm2-4"), sums(8)
+    config = TrainConfig(steps=2, batch_size=8, micro_batch_size=4, learning_rate=1e-3)
+    scores, losses = [], []
+    for packing in (False, True):
+        adapter = engine.train(
+            loaded, data, eval_data=data, strategy="lora", settings={"rank": 4}, config=config,
+            task_options={"packing": packing, "max_length": 256},
+        )  # fmt: skip
+        losses.append(adapter.training["train_loss"])
+        scores.append(adapter.evaluate(data).metrics["loss"])
+        adapter.detach()
+    assert losses[1] == pytest.approx(losses[0], rel=1e-5)
+    assert scores[1] == pytest.approx(scores[0], rel=1e-5)
+
+
+def test_rows_are_filled_in_order() -> None:
+    assert pack([5, 3, 2, 9, 1, 12, 1], 10) == [[0, 1, 2], [3, 4], [5], [6]]
+    assert pack([], 10) == []
+
+
+def tiny(kind: str) -> Any:
+    from transformers import MambaConfig, MambaForCausalLM, MistralConfig, MistralForCausalLM
+
+    torch.manual_seed(0)
+    common = {"vocab_size": vocabulary_size(), "hidden_size": 64, "num_hidden_layers": 2, "initializer_range": 0.2}
+    if kind == "mamba":
+        return MambaForCausalLM(MambaConfig(**common, state_size=8, pad_token_id=0, bos_token_id=2, eos_token_id=3))
+    return MistralForCausalLM(
+        MistralConfig(
+            **common, intermediate_size=64, num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=48,
+            sliding_window=8,
+        )
+    )  # fmt: skip
+
+
+def test_models_for_which_it_is_not_exact_are_refused(engine: Any, counted: Any) -> None:
+    base = adopt(tiny("mistral"), tiny_tokenizer(), reference="windowed")
+    with pytest.raises(NotSupportedError, match="attends to the last 8 tokens only"):
+        engine.task_for(base, counted, {"packing": True})
+    base = adopt(tiny("mamba"), tiny_tokenizer(), reference="recurrent")
+    with pytest.raises(NotSupportedError, match="does not take a mask of blocks"):
+        gradients(engine, base, counted, "full", True)
+
+
+def test_a_model_that_ignores_the_mask_is_refused(engine: Any, counted: Any) -> None:
+    """One that looks at the token before, wherever it stands: the first token of an example sees the last of another."""
+    base = tiny_base("decoder")
+
+    def mix(_: Any, args: Any, output: torch.Tensor) -> torch.Tensor:
+        return output + 0.5 * torch.cat([torch.zeros_like(output[:, :1]), output[:, :-1]], dim=1)
+
+    handle = base.model.get_input_embeddings().register_forward_hook(mix)
+    with pytest.raises(NotSupportedError, match="examples would see each other; use --task-set packing=false"):
+        gradients(engine, base, counted, "lora", True)
+    handle.remove()

@@ -189,6 +189,7 @@ def _load_prepared(
     say(f"quantizing {source.reference} to {quantization}")
     model = model_from(source, source.folder, dtype, device, quantization, trust)
     processor = processor_from(source.folder, model, trust)
+    make_trainable(model)  # describing it may run it, which would repack what is about to be kept
     identity = _fingerprint(source, model, describe(model, source.folder))
     _keep(folder, model, processor, identity, say)
     return model, processor, identity

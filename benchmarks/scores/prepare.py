@@ -13,7 +13,6 @@ from benchmarks.scores.jobs import Files
 
 COMPANY_FOLDS = 5
 SENSORS = ("unit", "cycle", *(f"setting_{i}" for i in range(1, 4)), *(f"sensor_{i}" for i in range(1, 22)))
-CAP = 125
 
 
 def company_folds(files: Files) -> None:
@@ -55,13 +54,17 @@ def instructions(files: Files) -> None:
 
 
 def sensor_bases(files: Files) -> None:
-    """The pre-trained PatchTSTs, and the same with random weights."""
-    for kind, data in (("cmapss", "cmapss"), ("ucr", "ucr_uea")):
-        for name, more in ((kind, []), (f"{kind}-random", ["--random"])):
-            out = files.made / "bases" / name
-            if not (out / "config.json").is_file():
-                command = ["-m", "benchmarks.pretrain_series", "--kind", kind, "--data", str(files.data / data)]
-                subprocess.run([sys.executable, *command, "--out", str(out), *more], check=True)
+    """The pre-trained PatchTSTs, and one with random weights for a probe on those."""
+    bases: list[tuple[str, str, str, list[str]]] = [
+        ("cmapss", "cmapss", "cmapss", []),
+        ("ucr", "ucr", "ucr_uea", []),
+        ("ucr-random", "ucr", "ucr_uea", ["--random"]),
+    ]
+    for name, kind, data, more in bases:
+        out = files.made / "bases" / name
+        if not (out / "config.json").is_file():
+            command = ["-m", "benchmarks.pretrain_series", "--kind", kind, "--data", str(files.data / data)]
+            subprocess.run([sys.executable, *command, "--out", str(out), *more], check=True)
 
 
 def prepare(files: Files) -> None:

@@ -1,0 +1,185 @@
+"""The rows of the table, the bars they are held against, and the points of the curves."""
+
+from __future__ import annotations
+
+from benchmarks.scores.jobs import MINILM, SMOLLM, Files, Job
+
+SETS = ("ACSF1", "BasicMotions", "GunPoint", "ItalyPowerDemand", "JapaneseVowels")
+BARS = {
+    "banking77": "LoRA or full at least 0.942, the probe at least 0.929 (Casanueva et al. 2020: BERT-base in full 0.937)",
+    "banking77, 10 per class": "the best strategy at least 0.865",
+    "snips": "at least 0.985",
+    "unfair_tos": "macro-F1 above TF-IDF with logistic regression on the same company folds (0.835)",
+    "bccd": "macro-F1 at least 0.985, the random-weights control far below",
+    "cmapss": "RMSE at most 15",
+    "instruct_rasbt": "held-out loss no worse than TRL's SFTTrainer with PEFT at the same rank, tokens and updates",
+    **{f"ucr_uea, {name}": "not below 1-NN DTW" for name in SETS},
+}
+CHANGING = tuple(f"sensor_{number}" for number in (2, 3, 4, 7, 8, 9, 11, 12, 13, 14, 15, 17, 20, 21))
+CURVES = {
+    "banking77": ("labels (all 77 classes)", "accuracy", True),
+    "bccd": ("labelled cells", "macro-F1", True),
+    "cmapss": ("engines run to failure, of 100", "RMSE (cycles)", False),
+}
+"""By data: what is counted, what is measured, and whether more of it is better."""
+
+PROBE = ["--strategy", "linear_probe"]
+LORA = ["--strategy", "lora", "--set", "rank=16", "--batch-size", "32", "--lr", "1e-3"]
+FULL = ["--strategy", "full", "--batch-size", "32"]
+SCRATCH = [*FULL, "--from-scratch"]
+NAMES = ["--task-set", "learn_names=true"]
+FROM_PROBE = ["--start-head", "probe", "--start-penalty", "3e-3"]
+FEW = [*FULL, "--lr", "5e-5", "--epochs", "10", *FROM_PROBE, *NAMES]
+BANKING_CLASSES, BCCD_CLASSES = 77, 3
+
+
+def jobs(files: Files) -> list[Job]:
+    """All of them."""
+    return [
+        *banking(files),
+        *snips(files),
+        *unfair(files),
+        *bccd(files),
+        *engines(files),
+        *sensors(files),
+        *chat(files),
+    ]
+
+
+def banking(files: Files) -> list[Job]:
+    """Bank intents with all labels and with few."""
+    text = ["--base", MINILM, "--task", "text-classification"]
+    text += ["--data", f"{files.data}/banking77/train.csv", "--eval-data", f"{files.data}/banking77/test.csv"]
+    few = {
+        "linear_probe": PROBE,
+        "linear_probe, names learnt": [*PROBE, *NAMES],
+        "full from the probe's head, names learnt": FEW,
+        "lora r16 from the probe's head": [*LORA, "--lr", "5e-4", "--epochs", "10", *FROM_PROBE],
+        "full from a random head": [*FULL, "--lr", "2e-4", "--epochs", "20"],
+    }
+    scratch = [*SCRATCH, "--lr", "5e-4"]
+    found = [
+        Job("banking77", "linear_probe", "accuracy", [*text, *PROBE], labels=10003),
+        Job("banking77", "lora r16, 8 epochs", "accuracy", [*text, *LORA, "--epochs", "8"], labels=10003),
+        Job("banking77", "full from scratch", "accuracy", [*text, *scratch, "--epochs", "10"], labels=10003),
+    ]
+    for way, options in few.items():
+        found.append(Job("banking77, 10 per class", way, "accuracy", [*text, "--shots", "10", *options]))
+    for shots, epochs in ((5, "60"), (10, "40"), (20, "30"), (50, "20")):
+        curves = {
+            "linear_probe": PROBE,
+            "full from the probe's head, names learnt": FEW,
+            "full from scratch": [*scratch, "--epochs", epochs],
+        }
+        for way, options in curves.items():
+            chosen = [*text, "--shots", str(shots), *options]
+            found.append(Job("banking77", way, "accuracy", chosen, labels=shots * BANKING_CLASSES, curve=True))
+    return found
+
+
+def snips(files: Files) -> list[Job]:
+    """Seven intents of a voice assistant."""
+    text = ["--base", MINILM, "--task", "text-classification", "--column", "label=intent"]
+    text += ["--data", f"{files.data}/snips/train.tsv", "--eval-data", f"{files.data}/snips/test.tsv"]
+    return [
+        Job("snips", "linear_probe", "accuracy", [*text, *PROBE]),
+        Job("snips", "lora r16, 2 epochs", "accuracy", [*text, *LORA, "--epochs", "2"]),
+    ]
+
+
+def unfair(files: Files) -> list[Job]:
+    """Unfair clauses of companies that were not learnt from; a score is the mean of five folds."""
+    made = f"{files.made}/unfair_tos"
+    text = ["--base", MINILM, "--task", "text-classification", "--data", f"{made}/{{fold}}/train.csv"]
+    text += ["--eval-data", f"{made}/{{fold}}/test.csv", "--column", "label=unfair", "--max-length", "128"]
+    folds = tuple("01234")
+    baseline = ["-m", "benchmarks.scores.baselines", "tfidf", f"{made}/{{fold}}/train.csv", f"{made}/{{fold}}/test.csv"]
+    tuned = [*FULL, "--lr", "1.5e-4", "--epochs", "3"]
+    return [
+        Job("unfair_tos", "TF-IDF and logistic regression", "macro_f1", baseline, folds, seeds=1),
+        Job("unfair_tos", "linear_probe", "macro_f1", [*text, *PROBE], folds, seeds=1),
+        Job("unfair_tos", "full, 3 epochs", "macro_f1", [*text, *tuned], folds),
+    ]
+
+
+def bccd(files: Files) -> list[Job]:
+    """Blood cells, cut out of microscope pictures."""
+    cells = f"{files.data}/bccd/bccd_crops64.npz"
+    image = ["--base", f"{files.models}/mobilenet_v2", "--task", "image-classification"]
+    image += ["--data", f"{cells}#train", "--eval-data", f"{cells}#test"]
+    scratch = [*SCRATCH, "--lr", "1e-3"]
+    found = [
+        Job("bccd", "linear_probe", "macro_f1", [*image, *PROBE], labels=1014),
+        Job("bccd", "full from scratch", "macro_f1", [*image, *scratch, "--epochs", "8"], labels=1014),
+    ]
+    for shots in (3, 10, 30, 100):
+        for way, options in (("linear_probe", PROBE), ("full from scratch", [*scratch, "--steps", "120"])):
+            chosen = [*image, "--shots", str(shots), *options]
+            found.append(Job("bccd", way, "macro_f1", chosen, labels=shots * BCCD_CLASSES, curve=True))
+    return found
+
+
+def engines(files: Files) -> list[Job]:
+    """Cycles that a turbofan has left, from its last 60; sensors that never change are left out."""
+    made = f"{files.made}/cmapss"
+    series = ["--base", f"{files.made}/bases/cmapss", "--task", "series-regression", "--data", f"{made}/train.csv"]
+    series += ["--eval-data", f"{made}/test.csv", "--column", "series=unit", "--column", "time=cycle"]
+    series += ["--column", "target=RUL", "--column", f"channels={','.join(CHANGING)}", "--task-set", "target_cap=125"]
+    series += ["--task-set", "window=60", "--task-set", "stride=2", "--task-set", "last_only=true"]
+    series += ["--task-set", "patch_pooling=last"]
+    steps = {100: "600", 25: "300", 10: "200"}
+    found = []
+    for percent, count in steps.items():
+        step = ["--batch-size", "32", "--schedule", "cosine", "--steps", count]
+        ways = {
+            "linear_probe": PROBE,
+            "full": ["--strategy", "full", "--lr", "5e-4", *step],
+            "full from the probe's head": ["--strategy", "full", "--lr", "5e-4", *step, "--start-head", "probe"],
+            "lora r8": ["--strategy", "lora", "--set", "rank=8", "--lr", "3e-3", *step],
+            "full from scratch": ["--strategy", "full", "--from-scratch", "--lr", "2e-3", *step],
+        }
+        for way, options in ways.items():
+            chosen = [*series, *([] if percent == 100 else ["--fraction", str(percent / 100)]), *options]
+            found.append(Job("cmapss", way, "rmse", chosen, labels=percent, curve=percent < 100))
+    return found
+
+
+def sensors(files: Files) -> list[Job]:
+    """Five sets of sensor readings, each with the one base that saw the unlabelled training series of all."""
+    found = []
+    for name in SETS:
+        folder = f"{files.data}/ucr_uea/{name}"
+        train, test = f"{folder}/{name}_TRAIN.ts", f"{folder}/{name}_TEST.ts"
+        series = ["--base", f"{files.made}/bases/ucr", "--task", "series-classification", "--data", train]
+        series += ["--eval-data", test, "--task-set", "patch_pooling=mean+max"]
+        step = ["--batch-size", "16", "--schedule", "cosine", "--steps", "300"]
+        ways = {
+            "linear_probe": PROBE,
+            "full": ["--strategy", "full", "--lr", "1e-3", *step],
+            "lora r8": ["--strategy", "lora", "--set", "rank=8", "--lr", "3e-3", *step],
+            "full from scratch": ["--strategy", "full", "--from-scratch", "--lr", "1e-3", *step],
+            "linear_probe on random weights": [*PROBE, "--base", f"{files.made}/bases/ucr-random"],
+        }
+        data = f"ucr_uea, {name}"
+        found.append(
+            Job(data, "1-NN DTW", "accuracy", ["-m", "benchmarks.scores.baselines", "dtw", train, test], seeds=1)
+        )
+        found += [Job(data, way, "accuracy", [*series, *options]) for way, options in ways.items()]
+    return found
+
+
+def chat(files: Files) -> list[Job]:
+    """Instructions for a chat model in 4 bits."""
+    text = [
+        "--base",
+        SMOLLM,
+        "--quantize",
+        "nf4",
+        "--task",
+        "causal-lm",
+        "--data",
+        f"{files.made}/instruct/train.jsonl",
+    ]
+    text += ["--eval-data", f"{files.made}/instruct/test.jsonl"]
+    lora = ["--strategy", "lora", "--set", "rank=16", "--batch-size", "8", "--lr", "5e-4", "--epochs", "2"]
+    return [Job("instruct_rasbt", "lora r16", "loss", [*text, *lora])]

@@ -13,7 +13,7 @@ import torch
 from adapterhub_lite.adapter_data import read_for
 from adapterhub_lite.base.loading import Base
 from adapterhub_lite.data import Chat, Completion, Dataset, Message, Text
-from adapterhub_lite.errors import ConfigError, NotSupportedError
+from adapterhub_lite.errors import ConfigError, DataError, NotSupportedError
 from adapterhub_lite.plugins import Plugins
 from adapterhub_lite.progress import Lines, Progress
 from adapterhub_lite.saving import save_adapter
@@ -146,6 +146,8 @@ class Adapter:
             processes: Those that all call this and share the work; each gets the scores of the whole.
         """
         dataset = self.load_data(data)
+        if not len(dataset):
+            raise DataError(f"{dataset.source}: has no rows, so that there is nothing to evaluate; give labelled rows")
         task = self.attachment.task
         if task.labels and dataset.labels != task.labels:
             raise ConfigError("the dataset was read with other labels; read it with adapter.load_data(source)")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from adapterhub_lite.base.loading import Base, load_base
 from adapterhub_lite.base.reference import parse_scratch
 from adapterhub_lite.base.scratch import with_random_weights
 from adapterhub_lite.data import Dataset
+from adapterhub_lite.data.columns import counted
 from adapterhub_lite.errors import AdapterCorruptError, ConfigError, NotSupportedError
 from adapterhub_lite.interchange.bundle import open_any
 from adapterhub_lite.plugins import Plugins, Provided
@@ -147,17 +149,18 @@ class Engine:
         held_out = self._held_out(eval_data, data)
         for note in data.notes:
             self.progress.say(f"note: {note}")
-        if held_out is not None and _same_rows(data, held_out):
+        shared = _shared_rows(data, held_out) if held_out is not None else 0
+        if held_out is not None and shared:
             self.progress.say(
-                f"warning: the evaluation data ({held_out.source}) is the training data; "
-                "its scores say nothing about new data"
+                f"warning: the evaluation data ({held_out.source}) has {counted(shared, 'row')} that the training data "
+                "has as well; scores on them say nothing about new data"
             )
         loaded = self.registry.load(provided)
         place = Place(Path(run_folder) if run_folder is not None else None, resume, run_file, interrupt or Interrupt())
         with seeded(config.seed, base.device):
             attachment = attach(base, task, provided, loaded, options)
             try:
-                encoded = task.balance(task.encode(task.to_learn(data), base))
+                encoded = _numbered(task.balance(task.encode(task.to_learn(data), base)), data)
                 for note in encoded.notes:
                     self.progress.say(f"note: {note}")
                 facts = self._fit(attachment, encoded, config, held_out, place)
@@ -360,12 +363,23 @@ class Engine:
         start_head(attachment, probe, options, data, config, self.progress)
 
 
-def _same_rows(one: Dataset, other: Dataset) -> bool:
-    """Whether two datasets hold the same rows of files with the same bytes."""
-    if not one.sha256 or one.sha256 != other.sha256 or len(one) != len(other):
-        return False
-    rows = [list(d.table.rows) if d.table is not None and d.table.rows is not None else None for d in (one, other)]
-    return rows[0] == rows[1]
+def _shared_rows(one: Dataset, other: Dataset) -> int:
+    """How many rows of a file two datasets have in common; files are the same whose bytes are."""
+    if not one.sha256 or one.sha256 != other.sha256:
+        return 0
+    return len(set(_rows_of(one)) & set(_rows_of(other)))
+
+
+def _rows_of(data: Dataset) -> Sequence[int]:
+    """The row of its source that each example of a dataset comes from, counted from 0."""
+    return data.table.rows if data.table is not None and data.table.rows is not None else range(len(data))
+
+
+def _numbered(encoded: Encoded, data: Dataset) -> Encoded:
+    """Encoded examples whose rows are counted as in the source of a dataset; -1 for one that is in none."""
+    own = encoded.rows if encoded.rows is not None else range(len(encoded.examples))
+    source = _rows_of(data)
+    return replace(encoded, rows=tuple(source[row] if row < len(source) else -1 for row in own))
 
 
 def _plural(modality: str) -> str:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from adapterhub_lite.data import Dataset, split, subsample
+from typing import TYPE_CHECKING
+
 from adapterhub_lite.errors import ConfigError
-from adapterhub_lite.runfile import RunFile
-from adapterhub_lite.tasks import Catalog
+
+if TYPE_CHECKING:
+    from adapterhub_lite.data import Dataset
+    from adapterhub_lite.runfile import RunFile
+    from adapterhub_lite.tasks import Catalog
 
 
 def check_rows(run: RunFile) -> None:
@@ -36,6 +40,8 @@ def read_rows(run: RunFile, catalog: Catalog) -> tuple[Dataset, Dataset | None]:
     Raises:
         DataError: bad data; names file, row and column.
     """
+    from adapterhub_lite.data import split, subsample
+
     dataset = catalog.read(run.data, run.task, columns=run.columns, options=run.task_options)
     held_out = None
     if run.eval_data is not None:

@@ -20,8 +20,10 @@ from adapterhub_lite.base.loading import Base
 from adapterhub_lite.base.precision import dtype_name
 from adapterhub_lite.cache import cache_dir
 from adapterhub_lite.data.batches import length_batches
+from adapterhub_lite.errors import TrainingError
 from adapterhub_lite.progress import Progress
 from adapterhub_lite.tasks.task import Encoded, Example, Task
+from adapterhub_lite.training.memory import free, is_out_of_memory, need
 
 TOKENS_AT_ONCE = 8192
 
@@ -40,6 +42,9 @@ def encode_features(
 
     Returns:
         (n, hidden_size) fp32 features and (n,) targets in the order of the examples, on the CPU.
+
+    Raises:
+        TrainingError: out of memory with a single example; batches that do not fit are cut in two.
     """
     path = cache_dir() / "features" / f"{_key(base, task, data.examples)}.safetensors"
     found = _read(path) if keep else None
@@ -52,9 +57,31 @@ def encode_features(
     lengths = [example.length for example in data.examples]
     parts: list[tuple[int, Tensor, Tensor | None]] = []
     with progress.bar("encoding", len(lengths), "examples") as bar, torch.no_grad():
-        for rows in _batches(lengths):
-            batch = task.collate([data.examples[row] for row in rows], base)
-            features, targets = task.features(base, {key: value.to(base.device) for key, value in batch.items()})
+        waiting = _batches(lengths)[::-1]
+        while waiting:
+            rows = waiting.pop()
+            try:
+                batch = task.collate([data.examples[row] for row in rows], base)
+                features, targets = task.features(base, {key: value.to(base.device) for key, value in batch.items()})
+                if base.shards is not None:
+                    base.shards.check()
+                cut = False
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                if base.shards is not None:
+                    base.shards.begin_again(error)
+                if len(rows) == 1:
+                    raise TrainingError(
+                        f"out of memory while encoding a single example of length {lengths[rows[0]]}"
+                        f"{need(error, base.device)}; use a shorter --max-length, --quantize nf4, or a smaller base"
+                    ) from error
+                cut = True
+            if cut:  # outside the except block, where the error would keep the activations alive
+                free(base.device)
+                half = len(rows) // 2
+                waiting += [rows[half:], rows[:half]]
+                continue
             counts = [data.examples[row].rows for row in rows]
             split_targets = targets.cpu().split(counts) if targets is not None else [None] * len(rows)
             parts += zip(rows, features.float().cpu().split(counts), split_targets, strict=True)
@@ -90,6 +117,7 @@ def _key(base: Base, task: Task, examples: Sequence[Example]) -> str:
         "dtype": dtype_name(base.dtype),
         "device": base.device.type,
         "task": task.name,
+        "labels": len(task.labels),  # how wide the targets of several labels are
         "preprocessing": task.preprocessing.record(),
         "torch": torch.__version__,
     }

@@ -104,13 +104,13 @@ class CausalLM:
         return batch
 
     def features(self, base: Base, batch: Batch) -> tuple[Tensor, Tensor | None]:
+        self._show_exact(base, batch)
         seen: list[Tensor] = []
         _, targets = self._run(base, batch, seen.append)
         return seen[0].float(), targets
 
     def logits(self, base: Base, head: nn.Linear | None, batch: Batch) -> tuple[Tensor, Tensor | None]:
-        if SEGMENTS in batch and not self._shown_exact:
-            self._show_exact(base, batch)
+        self._show_exact(base, batch)
         return self._run(base, batch, None)
 
     def to_learn(self, dataset: Dataset) -> Dataset:
@@ -173,6 +173,9 @@ class CausalLM:
         Raises:
             NotSupportedError: they differ: the model, or the strategy on it, mixes what stands in one row.
         """
+        # The processes of a sharded base have to run it equally often, whoever has packed rows.
+        if self._shown_exact or SEGMENTS not in batch or base.shards is not None:
+            return
         row = int(batch[SEGMENTS].max(dim=1).values.argmax())
         if int(batch[SEGMENTS][row].max()) < 2:
             return  # nothing was packed; look again next time

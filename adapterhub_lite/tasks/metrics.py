@@ -57,7 +57,8 @@ def labels_metrics(logits: Tensor, targets: Tensor, loss: float) -> dict[str, fl
         loss: Mean binary cross-entropy over all n * labels decisions, in nats.
     """
     predicted, true = logits >= 0, targets > 0.5
-    micro, macro = _labels_f1(predicted, true)
+    ends = predicted.sum(dim=0) + true.sum(dim=0)
+    micro, macro = _labels_f1((predicted & true).sum(dim=0).double(), ends.double())
     return {
         "macro_f1": macro,
         "micro_f1": micro,
@@ -69,16 +70,23 @@ def labels_metrics(logits: Tensor, targets: Tensor, loss: float) -> dict[str, fl
 def labels_intervals(logits: Tensor, targets: Tensor) -> dict[str, tuple[float, float]]:
     """Bootstrap intervals of micro- and macro-F1, rows drawn together."""
     predicted, true = logits >= 0, targets > 0.5
+    hits, ends = (predicted & true).float(), predicted.float() + true.float()  # (n, labels); exact to 8 million rows
+
+    def drawn(rows: Tensor) -> tuple[float, float]:
+        times = torch.bincount(rows, minlength=len(rows)).float()  # counting is much faster than copying the rows
+        return _labels_f1((times @ hits).double(), (times @ ends).double())
+
     return {
-        "macro_f1": bootstrap(len(true), lambda rows: _labels_f1(predicted[rows], true[rows])[1]),
-        "micro_f1": bootstrap(len(true), lambda rows: _labels_f1(predicted[rows], true[rows])[0]),
+        "macro_f1": bootstrap(len(true), lambda rows: drawn(rows)[1]),
+        "micro_f1": bootstrap(len(true), lambda rows: drawn(rows)[0]),
     }
 
 
-def _labels_f1(predicted: Tensor, true: Tensor) -> tuple[float, float]:
-    """Micro- and macro-F1; both (n, labels) bool. Where nothing occurs and nothing is predicted, 1."""
-    hits = (predicted & true).sum(dim=0).double()
-    ends = (predicted.sum(dim=0) + true.sum(dim=0)).double()
+def _labels_f1(hits: Tensor, ends: Tensor) -> tuple[float, float]:
+    """Micro- and macro-F1, from how often each label is predicted rightly, and predicted or there, both added up.
+
+    (labels,) float64 each. Where nothing occurs and nothing is predicted, 1.
+    """
     if not ends.sum():
         return 1.0, 1.0
     occurring = ends > 0

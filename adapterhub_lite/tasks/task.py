@@ -81,7 +81,7 @@ class Encoded:
     notes: tuple[str, ...] = ()
     """Counted repairs worth telling, such as truncations."""
     rows: tuple[int, ...] | None = None
-    """Where rows were left out: the dataset's row each example comes from."""
+    """Where they are not simply counted: the row each example comes from; -1 for one that was made up."""
 
 
 Batch = Mapping[str, Tensor]

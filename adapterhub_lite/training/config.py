@@ -80,5 +80,7 @@ class TrainConfig(BaseModel):
             # accelerate takes either of the two for TensorBoard.
             if not any(map(find_spec, [name, "tensorboardX"] if name == "tensorboard" else [name])):
                 raise ConfigError(f"--track {name}: {name} is not installed; pip install {name}")
+        if self.start_penalty is not None and self.start_head != "probe":
+            raise ConfigError("--start-penalty is that of the probe the head starts from; give --start-head probe")
         if self.patience is not None and self.eval_every is None:
             raise ConfigError("--patience counts evaluations; say how often to evaluate with --eval-every")

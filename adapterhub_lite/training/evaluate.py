@@ -122,12 +122,11 @@ def _outputs(
 ) -> tuple[Tensor, Tensor | None]:
     """Outputs of the head and the targets, in the order of the examples, on the CPU."""
     base, task, head = attachment.base, attachment.task, attachment.head
-    parts: list[tuple[int, Tensor, Tensor | None]] = []
+    parts: list[tuple[list[int], Tensor, Tensor | None]] = []
 
     def keep(rows: list[int], logits: Tensor, targets: Tensor | None) -> None:
-        counts = [data.examples[row].rows for row in rows]
-        known = targets.cpu().split(counts) if targets is not None else [None] * len(rows)
-        parts.extend(zip(rows, logits.float().cpu().split(counts), known, strict=True))
+        # Whole batches: a part of a tensor takes all of it along when it is sent to another process.
+        parts.append((rows, logits.float().cpu(), targets.cpu() if targets is not None else None))
 
     own = _share(data, processes)
     if isinstance(attachment.strategy, Solver) and head is not None and not attachment.parameters:
@@ -143,9 +142,13 @@ def _outputs(
             for rows, logits, targets in work:
                 keep(rows, logits, targets)
                 bar.advance(len(rows))
-    parts = sorted(processes.collect(parts) if processes is not None else parts, key=lambda part: part[0])
-    found = [part[2] for part in parts if part[2] is not None]
-    return torch.cat([part[1] for part in parts]), torch.cat(found) if found else None
+    parts = processes.collect(parts) if processes is not None else parts
+    order = torch.tensor([row for rows, _, _ in parts for row in rows])
+    counts = torch.tensor([data.examples[row].rows for rows, _, _ in parts for row in rows])
+    place = order.repeat_interleave(counts).argsort(stable=True)
+    found = [targets for _, _, targets in parts if targets is not None]
+    logits = torch.cat([logits for _, logits, _ in parts])
+    return logits[place], torch.cat(found)[place] if found else None
 
 
 def _share(data: Encoded, processes: Processes | None) -> list[int]:

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import Any
+from typing import Any, NoReturn
 
 CAUGHT = (signal.SIGINT, signal.SIGTERM)
 
@@ -76,8 +76,12 @@ class Interrupt:
             Stopped: once; what is done on the way out is not stopped again.
         """
         if self.received is not None and not self._raised:
-            self._raised = True
-            raise Stopped(self.received)
+            self.stop(self.received)
+
+    def stop(self, number: int) -> NoReturn:
+        """Stop here for a signal, which may have come to another process, or whose first `Stopped` something swallowed."""
+        self.received, self._raised = number, True
+        raise Stopped(number)
 
     def _handle(self, number: int, _: FrameType | None) -> None:
         if self.received is not None:

@@ -132,12 +132,17 @@ class Training:
                 improved = False
                 if config.eval_every and state.step % config.eval_every == 0 and state.evaluated < state.step:
                     improved = self._evaluate()
+                # An observer may ask one process alone, and one that stops alone leaves the others waiting.
+                if self.processes.largest(int(state.stopped is not None), self.device):
+                    state.stopped = state.stopped or "asked to in another process"
                 if improved or (config.checkpoint_every and state.step % config.checkpoint_every == 0 and state.step):
                     self._commit()
+                # What comes after this question is heard at the next step, by all processes.
+                received = self.processes.largest(self.interrupt.received or 0, self.device)
+                if received:
+                    self.interrupt.stop(received)
                 if state.step >= self.order.total or state.stopped is not None:
                     return
-                self.interrupt.received = self.processes.largest(self.interrupt.received or 0, self.device) or None
-                self.interrupt.check()
                 self._step(bar)
         except Stopped as stop:
             self._commit()
@@ -237,7 +242,8 @@ class Training:
     def _numbers(self, rows: list[int]) -> str:
         """Rows as the user counts them."""
         own = self.data.rows
-        return ", ".join(str((own[row] if own is not None else row) + 1) for row in rows[:8])
+        numbers = [own[row] if own is not None else row for row in rows[:8]]
+        return ", ".join(str(number + 1) if number >= 0 else "(name of a class)" for number in numbers)
 
 
 def fit(

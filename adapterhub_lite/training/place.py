@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from adapterhub_lite.entrypoints import one_line
 from adapterhub_lite.progress import Progress
 from adapterhub_lite.tasks.attachment import Attachment
 from adapterhub_lite.tasks.task import Encoded
@@ -54,6 +55,9 @@ def opened(
     try:
         yield folder
         if processes.is_main:
-            draw_losses(folder.path, progress.say)
+            try:
+                draw_losses(folder.path, progress.say)
+            except Exception as error:  # whatever is wrong with a picture, the adapter is there
+                progress.say(f"warning: the loss curve could not be drawn ({one_line(error)})")
     finally:
         folder.close()

@@ -23,7 +23,7 @@ from typing import Any
 
 from benchmarks.scores.jobs import Files, Job
 from benchmarks.scores.measure import measured
-from benchmarks.scores.prepare import prepare, sensor_bases
+from benchmarks.scores.prepare import chat_base, prepare, sensor_bases
 from benchmarks.scores.report import write_report
 from benchmarks.scores.table import jobs
 
@@ -48,8 +48,11 @@ def main() -> None:
     done = read_log()
     if not arguments.tables:
         prepare(files)
-        if any("bases/" in option for job in chosen for option in job.options):
+        needed = " ".join(option for job in chosen for option in job.options)
+        if "bases/cmapss" in needed or "bases/ucr" in needed:
             sensor_bases(files)
+        if "bases/smollm2" in needed:
+            chat_base(files)
         for seed in range(arguments.seeds):  # all rows of a seed before the next, so that an early end is even
             for job in chosen:
                 if seed < job.seeds and (job.name, seed) not in done:
@@ -64,7 +67,7 @@ def run(job: Job, seed: int, files: Files, work: Path) -> dict[str, Any]:
     results = []
     for fold in job.folds:
         with tempfile.TemporaryDirectory(dir=work) as folder:
-            options = [option.format(fold=fold) for option in job.options]
+            options = [option.format(fold=fold, seed=seed) for option in job.options]
             if options[0] == "-m":
                 result = measured(options, Path(folder) / "cache")
             else:

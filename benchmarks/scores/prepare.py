@@ -9,7 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from benchmarks.scores.jobs import Files
+from benchmarks.scores.jobs import SMOLLM, Files
 
 COMPANY_FOLDS = 5
 SENSORS = ("unit", "cycle", *(f"setting_{i}" for i in range(1, 4)), *(f"sensor_{i}" for i in range(1, 22)))
@@ -65,6 +65,17 @@ def sensor_bases(files: Files) -> None:
         if not (out / "config.json").is_file():
             command = ["-m", "benchmarks.pretrain_series", "--kind", kind, "--data", str(files.data / data)]
             subprocess.run([sys.executable, *command, "--out", str(out), *more], check=True)
+
+
+def chat_base(files: Files) -> None:
+    """SmolLM2 out of its GGUF file, as a folder that transformers and TRL open as well."""
+    out = files.made / "bases" / "smollm2"
+    if not (out / "config.json").is_file():
+        from adapterhub_lite.engine import Engine
+
+        base = Engine().load_base(SMOLLM, dtype="float32", device="cpu")
+        base.model.save_pretrained(out)
+        base.tokenizer.save_pretrained(out)
 
 
 def prepare(files: Files) -> None:

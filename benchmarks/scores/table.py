@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from benchmarks.scores.jobs import MINILM, SMOLLM, Files, Job
+from benchmarks.scores.jobs import MINILM, Files, Job
 
 SETS = ("ACSF1", "BasicMotions", "GunPoint", "ItalyPowerDemand", "JapaneseVowels")
 BARS = {
@@ -169,17 +169,15 @@ def sensors(files: Files) -> list[Job]:
 
 
 def chat(files: Files) -> list[Job]:
-    """Instructions for a chat model in 4 bits."""
-    text = [
-        "--base",
-        SMOLLM,
-        "--quantize",
-        "nf4",
-        "--task",
-        "causal-lm",
-        "--data",
-        f"{files.made}/instruct/train.jsonl",
+    """Instructions for a chat model in 4 bits, by us and by TRL; needs TRL."""
+    made = files.made
+    given = [f"{made}/bases/smollm2", f"{made}/instruct/train.jsonl", f"{made}/instruct/test.jsonl", "--seed", "{seed}"]
+    return [
+        Job(
+            "instruct_rasbt",
+            "adapterhub-lite, lora r16",
+            "loss",
+            ["-m", "benchmarks.scores.chat", "adapterhub", *given],
+        ),
+        Job("instruct_rasbt", "TRL and PEFT, lora r16", "loss", ["-m", "benchmarks.scores.chat", "trl", *given]),
     ]
-    text += ["--eval-data", f"{files.made}/instruct/test.jsonl"]
-    lora = ["--strategy", "lora", "--set", "rank=16", "--batch-size", "8", "--lr", "5e-4", "--epochs", "2"]
-    return [Job("instruct_rasbt", "lora r16", "loss", [*text, *lora])]

@@ -28,7 +28,7 @@ def load(cells: list[Any], **options: Any) -> Dataset:
     "labels",
     [
         ROWS,
-        [None if not row else row for row in ROWS],
+        [row or None for row in ROWS],
         [json.dumps(row) for row in ROWS],
         [str(row) for row in ROWS],
         ["b|a", "", "c", "a|c"],
@@ -128,7 +128,7 @@ def test_what_is_refused(labels: list[Any], message: str) -> None:
 def test_an_adapter_knows_its_labels() -> None:
     known = ["c", "a", "b"]
     assert load(ROWS, labels=known).targets == ((1, 2), (), (0,), (0, 1))
-    with pytest.raises(DataError, match="row 2, column 'tags': label 'bb' is not one the adapter knows.*did you mean"):
+    with pytest.raises(DataError, match=r"row 2, column 'tags': label 'bb' is not one the adapter knows.*did you mean"):
         load([["a"], ["bb"]], labels=known)
     assert load([["a"], ["bb"]], labels=known, require_labels=False).targets is None
     both = {"text": ["x", "y"], "label": ["a", "b"], "labels": [["a"], ["b"]]}
@@ -143,7 +143,7 @@ def test_real_contracts(shared: Path) -> None:
     assert found.targets is not None
     assert found.groups is not None
     by_hand = [line.split("\t")[4] for line in path.read_text(encoding="utf-8").splitlines()[1:3000]]
-    named = [set(found.labels[i] for i in target) for target in found.targets[: len(by_hand)]]
+    named = [{found.labels[i] for i in target} for target in found.targets[: len(by_hand)]]
     # Rows of the file with line breaks inside quotes would shift the lines; there are none among these.
     assert named == [set(filter(None, cell.split("|"))) for cell in by_hand]
     assert sum(not target for target in found.targets) == 16009

@@ -46,6 +46,12 @@ def write_base(kind: str, folder: Path, **changes: Any) -> Path:
     return folder
 
 
+@pytest.fixture
+def write_series_base() -> Callable[..., Path]:
+    """Save a base of a kind with other settings: `write_series_base("plain", folder, d_model=64)`."""
+    return write_base
+
+
 @pytest.fixture(scope="session")
 def series_base(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], str]:
     """The folder of a base by its kind."""

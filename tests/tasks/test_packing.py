@@ -30,7 +30,9 @@ def counted() -> Any:
     return load_data([{"prompt": words(8), "completion": words(6)} for _ in range(12)], "causal-lm")
 
 
-def gradients(engine: Any, base: Any, data: Any, strategy: str, packing: bool) -> tuple[torch.Tensor, dict[str, Any], Any]:
+def gradients(
+    engine: Any, base: Any, data: Any, strategy: str, packing: bool
+) -> tuple[torch.Tensor, dict[str, Any], Any]:
     task, provided = engine.task_for(base, data, {"packing": packing}), engine.registry.resolve(strategy)
     torch.manual_seed(0)
     options = engine.registry.configure(provided, STRATEGIES[strategy])

@@ -21,6 +21,7 @@ from adapterhub_lite.plugins import Plugins
 from adapterhub_lite.progress import Silent
 from adapterhub_lite.tasks import load_data
 from adapterhub_lite.tasks.task import Preprocessing
+from adapterhub_lite.training.config import TrainConfig
 
 Bases = Callable[[str], str]
 Files = Callable[[str, str], Path]
@@ -187,6 +188,33 @@ def test_in_bfloat16(engine: Engine, series_base: Bases, ucr: Files) -> None:
     found = _features(engine, base, data)
     assert found.dtype == torch.float32
     assert float((found - exact).norm() / exact.norm()) < 0.02
+
+
+@pytest.mark.parametrize("width", [16, 64])
+def test_quantized(engine: Engine, ucr: Files, tmp_path: Path, write_series_base: Any, width: int) -> None:
+    """Finding out about a base runs it, before its quantized form is kept: then and later it gives what it should."""
+    functional = pytest.importorskip("bitsandbytes.functional")
+    sizes = {"d_model": width, "patch_length": width, "patch_stride": width, "context_length": 128}
+    folder = str(write_series_base("plain", tmp_path / "base", **sizes))
+    data = load_data(ucr("GunPoint", "TRAIN"), "series-classification")
+    model = transformers.PatchTSTModel.from_pretrained(folder, dtype=torch.bfloat16).eval()
+    for module in model.modules():
+        if isinstance(module, nn.Linear):
+            row = functional.quantize_4bit(
+                module.weight.data.reshape(1, -1), quant_type="nf4", compress_statistics=True
+            )
+            module.weight.data = functional.dequantize_4bit(*row).reshape(module.weight.shape)
+    with torch.no_grad():
+        values = _standard(data, 128).bfloat16()
+        wanted = model(past_values=values).last_hidden_state.float().mean(2)[:, 0]
+    for _ in range(2):  # quantized now, and as kept
+        base = engine.load_base(folder, quantization="nf4", dtype="bfloat16", device="cpu")
+        found = _features(engine, base, data)
+        assert float((found - wanted).norm() / wanted.norm()) < 0.03
+        adapter = engine.train(base, data, strategy="lora", config=TrainConfig(steps=2))
+        moved = [name for name, tensor in adapter.attachment.tensors.items() if "lora_B" in name and tensor.any()]
+        assert len(moved) == len(base.map.linears)
+        adapter.detach()
 
 
 class Averages(nn.Module):

@@ -81,6 +81,15 @@ def test_regression_in_windows(
     loaded.detach()
 
 
+def test_targets_are_learnt_as_capped(engine: Engine, series_base: Bases, engines: Path) -> None:
+    base = engine.load_base(series_base("plain"), dtype="float32", device="cpu")
+    data = engine.load_data(engines, "series-regression", options={"window": 12, "target_cap": 30})
+    task = engine.task_for(base, data)
+    capped = np.minimum(data.targets, 30)
+    learnt = task.collate(task.encode(data, base).examples, base)["targets"][:, 0]
+    np.testing.assert_allclose(learnt, (capped - capped.mean()) / capped.std(), atol=1e-5)
+
+
 def test_a_long_series_given_in_python_is_predicted_from_its_last_window(
     engine: Engine, series_base: Bases, engines: Path
 ) -> None:

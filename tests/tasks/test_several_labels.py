@@ -78,3 +78,20 @@ def test_the_gradient_of_an_empty_row_counts(engine: Any) -> None:
     example = Example([1], data.targets[0], 1, task().weight())  # type: ignore[index]
     assert task().targets([example]).tolist() == [[0.0] * 4]
     assert example.weight == 4.0
+
+
+def test_images_have_several_labels_too(engine: Any, tmp_path: Any) -> None:
+    """Bright on the left, bright at the top: both, one or neither, and a probe tells them apart."""
+    from adapterhub_lite.tasks import load_data
+    from adapterhub_lite.testing.models import tiny_base
+
+    random = np.random.default_rng(0)
+    left, top = random.integers(0, 2, 32), random.integers(0, 2, 32)
+    pixels = random.integers(0, 60, (32, 16, 16, 3), dtype=np.uint8)
+    pixels[:, :, :8] += (90 * left).astype(np.uint8)[:, None, None, None]
+    pixels[:, :8] += (90 * top).astype(np.uint8)[:, None, None, None]
+    np.savez(tmp_path / "x.npz", images=pixels, left=left, top=top)
+    data = load_data(tmp_path / "x.npz", "image-classification", columns={"labels": "left,top"})
+    adapter = engine.train(tiny_base("vision"), data, strategy="linear_probe", settings={"penalty": 1e-4})
+    assert adapter.evaluate(data).metrics["exact_match"] == 1.0
+    adapter.detach()

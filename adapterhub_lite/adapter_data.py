@@ -36,15 +36,8 @@ def read_for(
         ConfigError: a task that is not installed.
     """
     catalog, preprocessing = Catalog(plugins), cast(dict[str, Any], task.preprocessing)
-    roles = catalog.resolve(task.name).spec.roles
-    if task.name in SERIES:
-        used = {**columns_for(task.name, task.columns, source), **(columns or {})}
-    else:
-        # Not a table: a folder of images, an .npz; or a bad one, about which the task's reader will say the same.
-        with suppress(DataError):
-            source = read_table(source)
-        there = source.columns if isinstance(source, Table) else ()
-        used = dict(columns or _columns_there(task.columns, roles, there))
+    source, found = columns_as_before(catalog, task.name, task.columns, source)
+    used = {**found, **(columns or {})} if task.name in SERIES else dict(columns or found)
     return catalog.read(
         source,
         task.name,
@@ -54,6 +47,29 @@ def read_for(
         form=preprocessing.get("form"),
         options=preprocessing.get("options", {}),
     )
+
+
+def columns_as_before(
+    catalog: Catalog, task: str, columns: Mapping[str, str], source: Any
+) -> tuple[Any, dict[str, str]]:
+    """The columns of a new source that play the roles they played in the training data; none where its inputs have another.
+
+    Args:
+        catalog: The tasks.
+        task: Name of one.
+        columns: Which column played which role.
+        source: What `load_data` takes.
+
+    Returns:
+        The source, as a table where it is one, and the columns by role; roles left out are to be guessed.
+    """
+    if task in SERIES:
+        return source, dict(columns_for(task, columns, source))
+    # Not a table: a folder of images, an .npz; or a bad one, about which the task's reader will say the same.
+    with suppress(DataError):
+        source = read_table(source)
+    there = source.columns if isinstance(source, Table) else ()
+    return source, _columns_there(columns, catalog.resolve(task).spec.roles, there)
 
 
 def _columns_there(columns: Mapping[str, str], roles: Sequence[str], there: Sequence[str]) -> dict[str, str]:

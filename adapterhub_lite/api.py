@@ -263,6 +263,8 @@ class FeatureProblem:
     """One of several classes, any of several labels, or numbers."""
     weights: Tensor | None = None  # of the shape of targets, float32
     """How much each target counts; None for all alike."""
+    groups: Tensor | None = None  # (n,) int64
+    """Rows of one group, such as a patient, are alike, and belong into one fold of a cross-validation."""
 
 
 @runtime_checkable

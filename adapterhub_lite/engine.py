@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from adapterhub_lite.adapter import Adapter, Evaluation
+from adapterhub_lite.adapter_data import columns_as_before
 from adapterhub_lite.api import Solver
 from adapterhub_lite.base.differences import explain_architecture
 from adapterhub_lite.base.loading import Base, load_base
@@ -26,7 +27,6 @@ from adapterhub_lite.storage import BaseRecord, DataRecord, TaskRecord, check_ba
 from adapterhub_lite.tasks import Catalog
 from adapterhub_lite.tasks.attachment import Attachment, attach
 from adapterhub_lite.tasks.catalog import recorded_name
-from adapterhub_lite.tasks.series_data import columns_for
 from adapterhub_lite.tasks.task import Encoded, Preprocessing, Task
 from adapterhub_lite.training.config import TrainConfig
 from adapterhub_lite.training.evaluate import score_language_model
@@ -330,9 +330,9 @@ class Engine:
     def _held_out(self, eval_data: Any, data: Dataset) -> Dataset | None:
         if eval_data is None or isinstance(eval_data, Dataset):
             return eval_data
-        columns = columns_for(data.task, data.columns, eval_data)
+        source, columns = columns_as_before(self.catalog, data.task, data.columns, eval_data)
         return self.catalog.read(
-            eval_data, data.task, columns=columns, labels=data.labels or None, form=data.form, options=data.options
+            source, data.task, columns=columns, labels=data.labels or None, form=data.form, options=data.options
         )  # fmt: skip
 
     def _fit(
@@ -379,7 +379,13 @@ def _numbered(encoded: Encoded, data: Dataset) -> Encoded:
     """Encoded examples whose rows are counted as in the source of a dataset; -1 for one that is in none."""
     own = encoded.rows if encoded.rows is not None else range(len(encoded.examples))
     source = _rows_of(data)
-    return replace(encoded, rows=tuple(source[row] if row < len(source) else -1 for row in own))
+    rows = tuple(source[row] if row < len(source) else -1 for row in own)
+    if data.groups is None:
+        return replace(encoded, rows=rows)
+    numbers = {group: number for number, group in enumerate(dict.fromkeys(data.groups))}
+    # An example that is in no row, such as the name of a class, is a group of its own.
+    groups = tuple(numbers[data.groups[row]] if row < len(source) else len(numbers) + row for row in own)
+    return replace(encoded, rows=rows, groups=groups)
 
 
 def _plural(modality: str) -> str:

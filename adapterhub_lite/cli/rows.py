@@ -40,13 +40,17 @@ def read_rows(run: RunFile, catalog: Catalog) -> tuple[Dataset, Dataset | None]:
     Raises:
         DataError: bad data; names file, row and column.
     """
+    from adapterhub_lite.adapter_data import columns_as_before
     from adapterhub_lite.data import split, subsample
 
     dataset = catalog.read(run.data, run.task, columns=run.columns, options=run.task_options)
     held_out = None
     if run.eval_data is not None:
+        source, columns = columns_as_before(catalog, dataset.task, dataset.columns, run.eval_data)
+        # Groups are for splitting, and this is not split: they may be missing.
+        columns |= {role: name for role, name in run.columns.items() if role != "group"}
         held_out = catalog.read(
-            run.eval_data, run.task, columns=run.columns, options=run.task_options,
+            source, run.task, columns=columns, options=run.task_options,
             labels=dataset.labels or None, form=dataset.form,
         )  # fmt: skip
     elif run.hold_out is not None:

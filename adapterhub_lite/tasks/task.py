@@ -82,6 +82,8 @@ class Encoded:
     """Counted repairs worth telling, such as truncations."""
     rows: tuple[int, ...] | None = None
     """Where they are not simply counted: the row each example comes from; -1 for one that was made up."""
+    groups: tuple[int, ...] | None = None
+    """The number of the group each example belongs to, such as a patient; None where there are no groups."""
 
 
 Batch = Mapping[str, Tensor]

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from adapterhub_lite.api import FeatureProblem, Run, Solver
 from adapterhub_lite.errors import NotSupportedError, TrainingError
@@ -96,7 +97,7 @@ def _solve(
     with progress.bar("solving", 100, "%") as bar:
         problem = FeatureProblem(
             features, targets, task.outputs(attachment.base), head, config.seed, _share(bar),
-            task.target_kind, task.weights(targets),
+            task.target_kind, task.weights(targets), _groups(data),
         )  # fmt: skip
         attachment.base.activate(attachment.view)
         if head is not None:
@@ -105,6 +106,14 @@ def _solve(
         if head is not None:
             head.to(attachment.base.device)
     return {name: value for name, value in report.items() if math.isfinite(value)}
+
+
+def _groups(data: Encoded) -> Tensor | None:
+    """The group of each row of features."""
+    if data.groups is None:
+        return None
+    rows = torch.tensor([example.rows for example in data.examples])
+    return torch.tensor(data.groups).repeat_interleave(rows)
 
 
 def _share(bar: Bar) -> Callable[[float, str], None]:

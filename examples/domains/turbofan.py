@@ -40,7 +40,6 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="where tables, adapters and the plot go")
     parser.add_argument("--prepare", action="store_true", help="only make the tables")
     parser.add_argument("--base", type=Path, help="folder of the pre-trained PatchTST")
-    parser.add_argument("--steps", type=int, default=600, help="of tuning all weights [default: %(default)s]")
     arguments = parser.parse_args()
     out = arguments.out
     out.mkdir(parents=True, exist_ok=True)
@@ -50,44 +49,48 @@ def main() -> None:
     if arguments.base is None:
         parser.error("give --base, the folder of the pre-trained PatchTST")
 
+    from adapterhub_lite.data import subsample
+
     columns = {"series": "unit", "time": "cycle", "target": "RUL"}
     columns["channels"] = ",".join(f"sensor_{number}" for number in CHANGING)
     options = {"window": 60, "stride": 2, "last_only": True, "patch_pooling": "last", "target_cap": CAP}
     data = ah.load_data(out / "train.csv", "series-regression", columns=columns, options=options)
-    steps = {"steps": arguments.steps, "batch_size": 32, "schedule": "cosine"}
-    tuned, fresh = ah.TrainConfig(learning_rate=5e-4, **steps), ah.TrainConfig(learning_rate=2e-3, **steps)
     ways = {
-        "turbofan-probe": ("frozen, ridge on its features", str(arguments.base), "linear_probe", tuned),
-        "turbofan-full": ("pre-trained, all weights tuned", str(arguments.base), "full", tuned),
-        "turbofan-scratch": ("random weights, all trained", f"scratch:0:{arguments.base}", "full", fresh),
+        "probe": ("frozen, ridge on its features", str(arguments.base), "linear_probe", 5e-4),
+        "full": ("pre-trained, all weights tuned", str(arguments.base), "full", 5e-4),
+        "scratch": ("random weights, all trained", f"scratch:0:{arguments.base}", "full", 2e-3),
     }
-    found = {}
-    for name, (title, reference, strategy, config) in ways.items():
-        if not (out / name).exists():
-            base = ah.load_base(reference)
-            ah.train(base, data, strategy=strategy, eval_data=out / "test.csv", config=config).save(out / name)
-        adapter = ah.load_adapter(out / name)
-        last = adapter.load_data(out / "test.csv")  # a window an engine: its last 60 cycles
-        true = [min(target, CAP) for target in last.targets or ()]
-        said = [prediction.value for prediction in adapter.predict(last)]
-        score = adapter.evaluate(last)
-        low, high = score.intervals["rmse"]
-        rmse = score.metrics["rmse"]
-        print(f"{title}: RMSE {rmse:.2f} ({low:.2f} to {high:.2f}) cycles on {score.n} engines")
-        found[f"{title}\nRMSE {rmse:.1f} ({low:.1f} to {high:.1f})"] = (true, said)
+    panels = []
+    for share, steps in ((1.0, 600), (0.1, 200)):
+        some = subsample(data, fraction=share)  # of the engines, whole
+        engines = len(set(some.groups or ()))
+        for way, (title, reference, strategy, rate) in ways.items():
+            folder = out / (f"turbofan-{way}" if share == 1 else f"turbofan-{way}-{engines}")
+            if not folder.exists():
+                base = ah.load_base(reference)
+                config = ah.TrainConfig(learning_rate=rate, steps=steps, batch_size=32, schedule="cosine")
+                ah.train(base, some, strategy=strategy, eval_data=out / "test.csv", config=config).save(folder)
+            adapter = ah.load_adapter(folder)
+            last = adapter.load_data(out / "test.csv")  # a window an engine: its last 60 cycles
+            true = [min(target, CAP) for target in last.targets or ()]
+            said = [prediction.value for prediction in adapter.predict(last)]
+            score = adapter.evaluate(last)
+            rmse, (low, high) = score.metrics["rmse"], score.intervals["rmse"]
+            print(f"{engines:3} engines, {title:30}: RMSE {rmse:.2f} ({low:.2f} to {high:.2f}) on {score.n} engines")
+            panels.append((f"{engines} engines, {title}\nRMSE {rmse:.1f} ({low:.1f} to {high:.1f})", true, said))
 
     import matplotlib
 
     matplotlib.use("agg")
     from matplotlib import pyplot
 
-    figure, axes = pyplot.subplots(1, 3, figsize=(9, 3.4), layout="constrained", sharey=True)
-    for (title, (true, said)), panel in zip(found.items(), axes, strict=True):
-        panel.scatter(true, said, s=12, alpha=0.7)
+    figure, axes = pyplot.subplots(2, 3, figsize=(9, 6.2), layout="constrained", sharex=True, sharey=True)
+    for (title, true, said), panel in zip(panels, axes.flat, strict=True):
+        panel.scatter(true, said, s=10, alpha=0.7)
         panel.plot([0, CAP], [0, CAP], color="tab:grey", linewidth=1)
-        panel.set_title(title, fontsize=9)
-        panel.set_xlabel(f"cycles left (at most {CAP})")
-    axes[0].set_ylabel("predicted")
+        panel.set_title(title, fontsize=8)
+    figure.supxlabel(f"cycles left (at most {CAP})", fontsize=9)
+    figure.supylabel("predicted", fontsize=9)
     figure.savefig(out / "turbofan.png", dpi=80)
     print(f"drew {out / 'turbofan.png'}")
 

@@ -65,14 +65,17 @@ def fit_head(config: LinearProbeConfig, problem: FeatureProblem, head: nn.Linear
 
 
 def _cross_validate(config: LinearProbeConfig, problem: FeatureProblem, rows: Rows) -> tuple[float, float]:
-    """The penalty of the best score over stratified folds; of equal ones the strongest.
+    """The penalty of the best score over stratified folds, or folds of whole groups; of equal ones the strongest.
 
     Penalties are tried from the strongest on, each fit started from the one before, and no further than two past the
     best: what is weaker still takes longest to fit and overfits more.
     """
     logistic = _is_logistic(config, problem)
     penalties = LOGISTIC_PENALTIES if logistic else RIDGE_PENALTIES
-    fold_of = _folds(_order(problem), config.folds, problem.seed)
+    if problem.groups is None:
+        fold_of = _folds(_order(problem), config.folds, problem.seed)
+    else:
+        fold_of = _folds_of_groups(problem.groups, config.folds, problem.seed)
     held_out = [held for held in (fold_of == fold for fold in range(config.folds)) if held.any() and not held.all()]
     paths = [_path(config, rows.at(~held), problem) for held in held_out]
     scores: list[float] = []
@@ -135,6 +138,17 @@ def _folds(targets: Tensor, folds: int, seed: int) -> Tensor:
     fold_of = torch.empty(len(targets), dtype=torch.long)
     fold_of[by_class] = torch.arange(len(targets)) % folds
     return fold_of
+
+
+def _folds_of_groups(groups: Tensor, folds: int, seed: int) -> Tensor:
+    """A fold for each row, the groups kept whole: in random order, each into the fold that is smallest so far. (n,)"""
+    generator = torch.Generator().manual_seed(seed)
+    _, group_of, sizes = groups.unique(return_inverse=True, return_counts=True)
+    filled, chosen = [0] * folds, [0] * len(sizes)
+    for group in torch.randperm(len(sizes), generator=generator).tolist():
+        chosen[group] = filled.index(min(filled))
+        filled[chosen[group]] += int(sizes[group])
+    return torch.tensor(chosen)[group_of]
 
 
 Fit = Callable[[float, int], tuple[Tensor, Tensor]]

@@ -9,6 +9,7 @@ import pytest
 import torch
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.model_selection import KFold, StratifiedKFold, cross_val_score
+from torch import nn
 from torch.nn import functional
 
 from adapterhub_linear_probe import LinearProbeConfig
@@ -239,3 +240,27 @@ def test_the_penalty_of_labels_and_numbers_is_a_good_one(kind: str) -> None:
     assert chosen < 1.05 * min(losses.values())
     assert chosen < 0.9 * max(losses.values())
     assert report["cv_score"] == pytest.approx(chosen, rel=0.15)
+
+
+def test_groups_are_kept_in_one_fold() -> None:
+    """Rows of a group are copies of one another: folds of rows think that no penalty is needed, folds of groups know better."""
+    from adapterhub_linear_probe.classifier import _folds_of_groups
+
+    groups = torch.arange(40).repeat_interleave(torch.randint(1, 9, (40,), generator=torch.Generator().manual_seed(0)))
+    fold_of = _folds_of_groups(groups, 5, seed=3)
+    assert all(len(fold_of[groups == group].unique()) == 1 for group in range(40))
+    counts = fold_of.bincount(minlength=5)
+    assert int(counts.max() - counts.min()) <= 8  # no more than the largest group
+    generator = torch.Generator().manual_seed(1)
+    x = torch.randn(30, 20, generator=generator)
+    y = x[:, :1] + 2 * torch.randn(30, 1, generator=generator)
+    copies = torch.arange(30).repeat_interleave(6)
+
+    def penalty(groups: torch.Tensor | None) -> float:
+        head = nn.Linear(20, 1)
+        problem = FeatureProblem(
+            x[copies], y[copies], 1, head, 0, lambda share, note: None, kind="values", groups=groups
+        )  # fmt: skip
+        return LinearProbe().solve(None, LinearProbeConfig(), {}, problem)["penalty"]  # type: ignore[arg-type]
+
+    assert penalty(copies) > 3 * penalty(None)

@@ -12,12 +12,14 @@ import pytest
 import torch
 from sklearn.metrics import f1_score
 
+from adapterhub_lite.cli.rows import read_rows
 from adapterhub_lite.data import split
 from adapterhub_lite.engine import Engine
 from adapterhub_lite.errors import ConfigError, DataError, TrainingError
 from adapterhub_lite.features.store import encode_features
 from adapterhub_lite.progress import Silent
-from adapterhub_lite.tasks import load_data, metrics
+from adapterhub_lite.runfile import read_run
+from adapterhub_lite.tasks import Catalog, load_data, metrics
 from adapterhub_lite.tasks.attachment import attach
 from adapterhub_lite.testing import problems
 from adapterhub_lite.testing.models import tiny_base
@@ -123,7 +125,9 @@ def test_an_observer_that_stops_one_process_stops_all_of_them(asked):
         engine, base = Engine(progress=Silent()), tiny_base("encoder")
         data = problems.texts()
         task, provided = engine.task_for(base, data), engine.registry.resolve("lora")
-        attachment = attach(base, task, provided, engine.registry.load(provided), engine.registry.configure(provided, {}))
+        attachment = attach(
+            base, task, provided, engine.registry.load(provided), engine.registry.configure(provided, {})
+        )
         config = TrainConfig(steps=6, batch_size=8)
         training = loop.Training(
             attachment, task.encode(data, base), config, Silent(), Impatient(rank), processes=Played(rank, meeting)
@@ -157,7 +161,7 @@ def test_features_of_several_labels_are_kept_apart_by_how_many_there_are(train):
 
     test = [{"text": "good bank", "label": ["a", "b"]}, {"text": "bad bank", "label": ["a"]}]
     for adapter in (probe(["a", "b"], ["a"], ["b"], ["a"]), probe(["a", "b"], ["a"], ["b"], ["c"])):
-        found = adapter.evaluate(adapter.load_data(test))  # the same texts and numbers, once in two columns, once in three
+        found = adapter.evaluate(adapter.load_data(test))  # the same test data in two columns, then in three
         assert found.n == 2
 
 
@@ -176,7 +180,7 @@ def test_encoding_that_runs_out_of_memory_goes_on_with_less_at_once(fits, monkey
 
     monkeypatch.setattr(type(task), "features", small)
     if not fits:
-        with pytest.raises(TrainingError, match="encoding a single example of length .*--max-length"):
+        with pytest.raises(TrainingError, match=r"encoding a single example of length .*--max-length"):
             encode_features(base, task, encoded, Silent(), keep=False)
         return
     found, same = encode_features(base, task, encoded, Silent(), keep=False)
@@ -188,7 +192,9 @@ def test_processes_send_each_other_no_more_than_the_outputs(monkeypatch):
     engine, base, data = Engine(progress=Silent()), tiny_base("encoder"), problems.texts()
     adapter = engine.train(base, data, config=TrainConfig(steps=1))
     encoded = adapter.attachment.task.encode(data, base)
-    wanted = torch.cat([evaluate.predict_logits(adapter.attachment, one(encoded, i), Silent()) for i in range(len(data))])
+    wanted = torch.cat(
+        [evaluate.predict_logits(adapter.attachment, one(encoded, i), Silent()) for i in range(len(data))]
+    )
     sent = []
 
     class Sending(Processes):
@@ -237,6 +243,29 @@ def test_evaluation_rows_that_were_trained_on_are_counted(train, file):
     assert len([line for line in ran.said if line.startswith("warning: the evaluation data") and "6 rows" in line]) == 1
     ran = train(data=data.select(range(6)), held_out=data.select(range(6, 16)), steps=1)
     assert not [line for line in ran.said if line.startswith("warning")]
+
+
+def test_the_file_to_score_on_is_read_by_the_columns_of_the_training_data(tmp_path):
+    (tmp_path / "train.csv").write_text("sentence,label\ngood day,x\nbad day,y\nmy card,x\none two,y\n")
+    (tmp_path / "dev.csv").write_text("text,sentence,label\nid 1,good card,x\nid 2,bad card,y\n")
+    given = {"base": "any", "task": "text-classification", "out": "any"}
+    given |= {"data": str(tmp_path / "train.csv"), "eval_data": str(tmp_path / "dev.csv")}
+    _, held_out = read_rows(read_run(None, given), Catalog())
+    assert list(held_out.inputs) == ["good card", "bad card"]
+
+
+@pytest.mark.parametrize("way", ["command line", "Python"])
+def test_the_file_to_score_on_needs_no_groups(way, tmp_path):
+    (tmp_path / "train.csv").write_text("text,label,who\ngood day,x,1\nbad day,y,1\nmy card,x,2\none two,y,2\n")
+    (tmp_path / "dev.csv").write_text("text,label\ngood card,x\nbad card,y\n")
+    train, dev, columns = str(tmp_path / "train.csv"), str(tmp_path / "dev.csv"), {"group": "who"}
+    if way == "Python":
+        engine = Engine(progress=Silent())
+        held_out = engine._held_out(dev, engine.load_data(train, "text-classification", columns=columns))
+    else:
+        given = {"base": "any", "task": "text-classification", "out": "any", "columns": columns}
+        _, held_out = read_rows(read_run(None, given | {"data": train, "eval_data": dev}), Catalog())
+    assert len(held_out) == 2
 
 
 @pytest.mark.parametrize("names", [False, True])

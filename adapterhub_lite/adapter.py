@@ -20,6 +20,7 @@ from adapterhub_lite.saving import save_adapter
 from adapterhub_lite.storage import KEEP, DataRecord, Manifest, TaskRecord
 from adapterhub_lite.tasks.attachment import Attachment
 from adapterhub_lite.tasks.causal_lm import encode_prompt, render_chat
+from adapterhub_lite.tasks.rows import numbered
 from adapterhub_lite.tasks.task import Encoded, Output
 from adapterhub_lite.training.evaluate import predict_logits, score_with_intervals
 from adapterhub_lite.training.layout import finish_run
@@ -34,7 +35,7 @@ class Evaluation:
     metrics: dict[str, float]
     notes: tuple[str, ...] = ()
     intervals: dict[str, tuple[float, float]] = field(default_factory=dict)
-    """95 % confidence intervals of some of the metrics, for rows drawn like these."""
+    """95 % confidence intervals of some of the metrics, for rows drawn like these; where rows have groups, for groups."""
 
     def record(self) -> dict[str, float]:
         """All of it as numbers by name, as saved with an adapter."""
@@ -151,7 +152,7 @@ class Adapter:
         task = self.attachment.task
         if task.labels and dataset.labels != task.labels:
             raise ConfigError("the dataset was read with other labels; read it with adapter.load_data(source)")
-        encoded = task.encode(dataset, self.base)
+        encoded = numbered(task.encode(dataset, self.base), dataset)
         metrics, intervals = score_with_intervals(self.attachment, encoded, self.progress, processes)
         return Evaluation(len(encoded.examples), metrics, (*dataset.notes, *encoded.notes), intervals)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,6 +26,7 @@ from adapterhub_lite.storage import BaseRecord, DataRecord, TaskRecord, check_ba
 from adapterhub_lite.tasks import Catalog
 from adapterhub_lite.tasks.attachment import Attachment, attach
 from adapterhub_lite.tasks.catalog import recorded_name
+from adapterhub_lite.tasks.rows import numbered, rows_of
 from adapterhub_lite.tasks.task import Encoded, Preprocessing, Task
 from adapterhub_lite.training.config import TrainConfig
 from adapterhub_lite.training.evaluate import score_language_model
@@ -160,7 +160,7 @@ class Engine:
         with seeded(config.seed, base.device):
             attachment = attach(base, task, provided, loaded, options)
             try:
-                encoded = _numbered(task.balance(task.encode(task.to_learn(data), base)), data)
+                encoded = numbered(task.balance(task.encode(task.to_learn(data), base)), data)
                 for note in encoded.notes:
                     self.progress.say(f"note: {note}")
                 facts = self._fit(attachment, encoded, config, held_out, place)
@@ -316,7 +316,7 @@ class Engine:
             raise NotSupportedError(
                 f"a base has no head for {data.task} before it is trained; try strategy linear_probe"
             )
-        encoded = task.encode(data, base)
+        encoded = numbered(task.encode(data, base), data)
         base.activate(None)
         metrics, intervals = score_language_model(
             base, task, lambda batch: task.logits(base, None, batch), encoded, self.progress
@@ -367,25 +367,7 @@ def _shared_rows(one: Dataset, other: Dataset) -> int:
     """How many rows of a file two datasets have in common; files are the same whose bytes are."""
     if not one.sha256 or one.sha256 != other.sha256:
         return 0
-    return len(set(_rows_of(one)) & set(_rows_of(other)))
-
-
-def _rows_of(data: Dataset) -> Sequence[int]:
-    """The row of its source that each example of a dataset comes from, counted from 0."""
-    return data.table.rows if data.table is not None and data.table.rows is not None else range(len(data))
-
-
-def _numbered(encoded: Encoded, data: Dataset) -> Encoded:
-    """Encoded examples whose rows are counted as in the source of a dataset; -1 for one that is in none."""
-    own = encoded.rows if encoded.rows is not None else range(len(encoded.examples))
-    source = _rows_of(data)
-    rows = tuple(source[row] if row < len(source) else -1 for row in own)
-    if data.groups is None:
-        return replace(encoded, rows=rows)
-    numbers = {group: number for number, group in enumerate(dict.fromkeys(data.groups))}
-    # An example that is in no row, such as the name of a class, is a group of its own.
-    groups = tuple(numbers[data.groups[row]] if row < len(source) else len(numbers) + row for row in own)
-    return replace(encoded, rows=rows, groups=groups)
+    return len(set(rows_of(one)) & set(rows_of(other)))
 
 
 def _plural(modality: str) -> str:

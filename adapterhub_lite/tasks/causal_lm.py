@@ -126,7 +126,11 @@ class CausalLM:
         return None
 
     def intervals(
-        self, logits: Tensor, targets: Tensor, rows: Sequence[int] | None = None
+        self,
+        logits: Tensor,
+        targets: Tensor,
+        rows: Sequence[int] | None = None,
+        groups: Sequence[int] | None = None,
     ) -> dict[str, tuple[float, float]]:
         return {}  # of its loss, made where the losses are added up
 

@@ -91,9 +91,13 @@ class Classification(HeadTask):
         return (labels_metrics if self.several else classification_metrics)(logits, targets, loss)
 
     def intervals(
-        self, logits: Tensor, targets: Tensor, rows: Sequence[int] | None = None
+        self,
+        logits: Tensor,
+        targets: Tensor,
+        rows: Sequence[int] | None = None,
+        groups: Sequence[int] | None = None,
     ) -> dict[str, tuple[float, float]]:
-        return (labels_intervals if self.several else classification_intervals)(logits, targets)
+        return (labels_intervals if self.several else classification_intervals)(logits, targets, groups)
 
     def predictions(self, logits: Tensor, data: Encoded) -> list[Prediction] | list[LabelsPrediction]:
         if self.several:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from statistics import NormalDist
 
 import torch
 from torch import Tensor
 
 RESAMPLES = 1000
+MANY, FEW_RESAMPLES = 200_000, 200
+"""Above so many rows the interval is narrow, and a rougher one of it is told in seconds."""
 QUANTILE = NormalDist().inv_cdf(0.975)
 
 
@@ -36,12 +38,17 @@ def macro_f1(predicted: Tensor, targets: Tensor, classes: int) -> float:
     return float((2 * hits[occurring] / (true + said)[occurring]).mean())
 
 
-def classification_intervals(logits: Tensor, targets: Tensor) -> dict[str, tuple[float, float]]:
-    """Wilson's interval of the accuracy, and a bootstrap interval of macro-F1."""
-    predicted, classes = logits.argmax(dim=-1), logits.shape[-1]
+def classification_intervals(
+    logits: Tensor, targets: Tensor, groups: Sequence[int] | None = None
+) -> dict[str, tuple[float, float]]:
+    """Wilson's interval of the accuracy, and a bootstrap interval of macro-F1; of both where rows have groups."""
+    predicted, classes, n = logits.argmax(dim=-1), logits.shape[-1], len(targets)
+    right = (predicted == targets).double()
     return {
-        "accuracy": wilson(int((predicted == targets).sum()), len(targets)),
-        "macro_f1": bootstrap(len(targets), lambda rows: macro_f1(predicted[rows], targets[rows], classes)),
+        "accuracy": wilson(int(right.sum()), n)
+        if groups is None
+        else bootstrap(n, lambda rows: float(right[rows].mean()), groups),
+        "macro_f1": bootstrap(n, lambda rows: macro_f1(predicted[rows], targets[rows], classes), groups),
     }
 
 
@@ -67,18 +74,20 @@ def labels_metrics(logits: Tensor, targets: Tensor, loss: float) -> dict[str, fl
     }
 
 
-def labels_intervals(logits: Tensor, targets: Tensor) -> dict[str, tuple[float, float]]:
+def labels_intervals(
+    logits: Tensor, targets: Tensor, groups: Sequence[int] | None = None
+) -> dict[str, tuple[float, float]]:
     """Bootstrap intervals of micro- and macro-F1, rows drawn together."""
     predicted, true = logits >= 0, targets > 0.5
     hits, ends = (predicted & true).float(), predicted.float() + true.float()  # (n, labels); exact to 8 million rows
 
     def drawn(rows: Tensor) -> tuple[float, float]:
-        times = torch.bincount(rows, minlength=len(rows)).float()  # counting is much faster than copying the rows
+        times = torch.bincount(rows, minlength=len(true)).float()  # counting is much faster than copying the rows
         return _labels_f1((times @ hits).double(), (times @ ends).double())
 
     return {
-        "macro_f1": bootstrap(len(true), lambda rows: drawn(rows)[1]),
-        "micro_f1": bootstrap(len(true), lambda rows: drawn(rows)[0]),
+        "macro_f1": bootstrap(len(true), lambda rows: drawn(rows)[1], groups),
+        "micro_f1": bootstrap(len(true), lambda rows: drawn(rows)[0], groups),
     }
 
 
@@ -104,12 +113,14 @@ def values_metrics(predicted: Tensor, targets: Tensor) -> dict[str, float]:
     return {"rmse": float(error.pow(2).mean().sqrt()), "mae": float(error.abs().mean()), "r2": r2}
 
 
-def values_intervals(predicted: Tensor, targets: Tensor) -> dict[str, tuple[float, float]]:
+def values_intervals(
+    predicted: Tensor, targets: Tensor, groups: Sequence[int] | None = None
+) -> dict[str, tuple[float, float]]:
     """Bootstrap intervals of root mean squared and mean absolute error."""
     error = (predicted - targets).double()
     return {
-        "rmse": bootstrap(len(error), lambda rows: float(error[rows].pow(2).mean().sqrt())),
-        "mae": bootstrap(len(error), lambda rows: float(error[rows].abs().mean())),
+        "rmse": bootstrap(len(error), lambda rows: float(error[rows].pow(2).mean().sqrt()), groups),
+        "mae": bootstrap(len(error), lambda rows: float(error[rows].abs().mean()), groups),
     }
 
 
@@ -121,16 +132,29 @@ def wilson(hits: int, n: int) -> tuple[float, float]:
     return max(0.0, centre - half), min(1.0, centre + half)
 
 
-def bootstrap(n: int, score: Callable[[Tensor], float]) -> tuple[float, float]:
-    """The 95 % percentile interval of a score over n rows drawn again with replacement (Efron 1979), always alike.
+def bootstrap(n: int, score: Callable[[Tensor], float], groups: Sequence[int] | None = None) -> tuple[float, float]:
+    """The 95 % percentile interval of a score over rows drawn again with replacement (Efron 1979), always alike.
+
+    Rows of one group, such as the windows of one engine, are not independent: where there are groups, whole groups are
+    drawn (the cluster bootstrap, Field and Welsh 2007), and the interval is for new groups.
 
     Args:
         n: Rows.
-        score: From the rows drawn, (n,) int64, to the score.
+        score: From the rows drawn, (m,) int64 with m about n, to the score.
+        groups: The group of each row.
     """
     generator = torch.Generator().manual_seed(0)
-    scores = torch.tensor(
-        [score(torch.randint(n, (n,), generator=generator)) for _ in range(RESAMPLES)], dtype=torch.float64
-    )
+    members: list[Tensor] = []
+    if groups is not None:
+        _, group_of, sizes = torch.tensor(groups).unique(return_inverse=True, return_counts=True)
+        members = list(group_of.argsort(stable=True).split(sizes.tolist()))
+
+    def draw() -> Tensor:
+        if groups is None:
+            return torch.randint(n, (n,), generator=generator)
+        return torch.cat([members[i] for i in torch.randint(len(members), (len(members),), generator=generator)])
+
+    times = RESAMPLES if n <= MANY else FEW_RESAMPLES
+    scores = torch.tensor([score(draw()) for _ in range(times)], dtype=torch.float64)
     low, high = torch.quantile(scores, torch.tensor([0.025, 0.975], dtype=torch.float64))
     return float(low), float(high)

@@ -158,9 +158,20 @@ class Task(Protocol):
         ...
 
     def intervals(
-        self, logits: Tensor, targets: Tensor, rows: Sequence[int] | None = None
+        self,
+        logits: Tensor,
+        targets: Tensor,
+        rows: Sequence[int] | None = None,
+        groups: Sequence[int] | None = None,
     ) -> dict[str, tuple[float, float]]:
-        """95 % confidence intervals of some metrics, by name; `rows` is how many targets each example has."""
+        """95 % confidence intervals of some metrics, by name.
+
+        Args:
+            logits: (n, outputs)
+            targets: (n, ...)
+            rows: How many of the targets each example has.
+            groups: The group of each example; examples of one are not independent.
+        """
         ...
 
     def predictions(self, logits: Tensor, data: Encoded) -> Sequence[Output]:

@@ -143,7 +143,11 @@ class TokenClassification(HeadTask):
         return {"f1": score, "precision": precision, "recall": recall, "accuracy": accuracy, "loss": loss}
 
     def intervals(
-        self, logits: Tensor, targets: Tensor, rows: Sequence[int] | None = None
+        self,
+        logits: Tensor,
+        targets: Tensor,
+        rows: Sequence[int] | None = None,
+        groups: Sequence[int] | None = None,
     ) -> dict[str, tuple[float, float]]:
         """Bootstrap intervals, whole sentences drawn, because words of one are not independent."""
         predicted = logits.argmax(dim=-1)
@@ -153,9 +157,9 @@ class TokenClassification(HeadTask):
             right, words = counts[drawn][:, 3:].sum(dim=0).tolist()
             return right / words if words else 0.0
 
-        found = {"accuracy": bootstrap(len(counts), accuracy)}
+        found = {"accuracy": bootstrap(len(counts), accuracy, groups)}
         if self.marks_spans:
-            found["f1"] = bootstrap(len(counts), lambda drawn: f1(*counts[drawn].sum(dim=0).tolist()[:3])[2])
+            found["f1"] = bootstrap(len(counts), lambda drawn: f1(*counts[drawn].sum(dim=0).tolist()[:3])[2], groups)
         return found
 
     def predictions(self, logits: Tensor, data: Encoded) -> list[TagsPrediction]:

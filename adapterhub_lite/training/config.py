@@ -63,6 +63,10 @@ class TrainConfig(BaseModel):
     def _by_commas(cls, value: Any) -> Any:
         return [name.strip() for name in value.split(",") if name.strip()] if isinstance(value, str) else value
 
+    def evaluates_at(self, step: int, total: int) -> bool:
+        """Whether the held-out data is scored after a step: every so often, and at the end, which may be the best."""
+        return self.eval_every is not None and (step % self.eval_every == 0 or step >= total)
+
     def check(self, *, held_out: bool) -> None:
         """Refuse options that make no sense together.
 

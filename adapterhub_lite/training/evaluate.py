@@ -67,7 +67,7 @@ def score_with_intervals(
     logits, targets = _labelled_outputs(attachment, data, progress, processes)
     rows = [example.rows for example in data.examples]
     metrics = task.metrics(logits, targets, float(task.losses(logits, targets).mean()), rows)
-    return metrics, task.intervals(logits, targets, rows)
+    return metrics, task.intervals(logits, targets, rows, data.groups)
 
 
 def score_language_model(
@@ -104,7 +104,7 @@ def score_language_model(
     parts = sorted(processes.collect(parts) if processes is not None else parts)
     sums = torch.tensor([total for _, total in parts], dtype=torch.float64)
     nothing = torch.empty(0)
-    interval = bootstrap(len(sums), lambda rows: float(sums[rows].sum() / counts[rows].sum()))
+    interval = bootstrap(len(sums), lambda rows: float(sums[rows].sum() / counts[rows].sum()), data.groups)
     return task.metrics(nothing, nothing, float(sums.sum() / counts.sum())), {"loss": interval}
 
 

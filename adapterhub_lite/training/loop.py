@@ -130,7 +130,7 @@ class Training:
         try:
             while True:
                 improved = False
-                if config.eval_every and state.step % config.eval_every == 0 and state.evaluated < state.step:
+                if state.evaluated < state.step and config.evaluates_at(state.step, self.order.total):
                     improved = self._evaluate()
                 # An observer may ask one process alone, and one that stops alone leaves the others waiting.
                 if self.processes.largest(int(state.stopped is not None), self.device):
@@ -244,10 +244,3 @@ class Training:
         own = self.data.rows
         numbers = [own[row] if own is not None else row for row in rows[:8]]
         return ", ".join(str(number + 1) if number >= 0 else "(name of a class)" for number in numbers)
-
-
-def fit(
-    attachment: Attachment, data: Encoded, config: TrainConfig, progress: Progress, observers: Observers
-) -> TrainReport:
-    """Train an attachment in place, without held-out data, folder and signals; see `Training`."""
-    return Training(attachment, data, config, progress, observers).run()

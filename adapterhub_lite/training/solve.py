@@ -18,6 +18,9 @@ from adapterhub_lite.tasks.task import Encoded
 from adapterhub_lite.training.config import TrainConfig
 from adapterhub_lite.training.observers import Observers
 
+OF_STEPS = frozenset(TrainConfig.model_fields) - {"seed", "shard", "micro_batch_size", "keep_checkpoints"}
+"""Options that are about the steps of an optimizer."""
+
 
 def solve_adapter(
     attachment: Attachment,
@@ -35,9 +38,11 @@ def solve_adapter(
     Raises:
         TrainingError: the solution is not finite.
     """
-    if config.eval_every or config.checkpoint_every:
-        name = attachment.provided.spec.name
-        progress.say(f"note: {name} has no steps, so that there is nothing to evaluate or keep between them")
+    unused = sorted(
+        name for name in config.model_fields_set & OF_STEPS if getattr(config, name) not in (None, [], False)
+    )
+    if unused:
+        progress.say(f"note: {attachment.provided.spec.name} has no steps: {', '.join(unused)} say nothing to it")
     error = None
     run = Run(
         attachment.provided.spec.name, attachment.task.name, attachment.base.reference, 0, config.model_dump(),

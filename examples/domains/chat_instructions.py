@@ -31,7 +31,7 @@ def main() -> None:
     from adapterhub_lite.adapter import generate_text, prompt_ids
 
     engine = ah.Engine()
-    columns = {"prompt": "instruction", "input": "input", "completion": "output", "group": "instruction"}
+    columns = {"group": "instruction"}  # instruction, input and output are recognised
     data = engine.load_data(arguments.data / "instruction-data.json", "causal-lm", columns=columns)
     # One instruction is asked of several inputs: all its rows are on one side.
     train, held_out = ah.split(data, 0.15, seed=0)
@@ -40,8 +40,9 @@ def main() -> None:
     asked = held_out.inputs[:ASK]
     before = engine.evaluate_base(base, held_out)
     base.activate(None)
+    # Asked as it expects to be, through its chat template; without, it often says nothing at all.
     first = [
-        generate_text(base, prompt_ids(one.prompt, base.tokenizer, chat=False), max_new_tokens=WORDS) for one in asked
+        generate_text(base, prompt_ids(one.prompt, base.tokenizer, chat=True), max_new_tokens=WORDS) for one in asked
     ]
 
     if (out / "chat-lora").exists():

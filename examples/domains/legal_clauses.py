@@ -87,7 +87,8 @@ def main() -> None:
     for title, answers in said.items():
         precision, recall, _, _ = precision_recall_fscore_support(true, answers, pos_label="1", average="binary")
         bars[title] = (f1_score(true, answers, average="macro"), precision, recall)
-        print(f"{title!r}: macro-F1 {bars[title][0]:.3f}, unfair precision {precision:.3f}, recall {recall:.3f}")
+        name = " ".join(title.split())
+        print(f"{name}: macro-F1 {bars[title][0]:.3f}, unfair precision {precision:.3f}, recall {recall:.3f}")
     draw(bars, out / "legal_clauses.png")
 
 

@@ -74,10 +74,11 @@ def draw(scores: dict[str, dict[str, list[float]]], names: list[str], path: Path
     from matplotlib import pyplot
 
     figure, axes = pyplot.subplots(figsize=(7.5, 3.6), layout="constrained")
-    for k, (title, row) in enumerate(scores.items()):
-        at = [x + 0.2 * (k - 1.5) for x in range(len(names))]
+    for number, (title, row) in enumerate(scores.items()):
+        at = [x + 0.2 * (number - 1.5) for x in range(len(names))]
         middle = [row[name][0] for name in names]
-        ends = [[row[name][0] - row[name][1] for name in names], [row[name][2] - row[name][0] for name in names]]
+        # At 1.0 the upper end may fall short of it by rounding.
+        ends = [[abs(row[name][end] - row[name][0]) for name in names] for end in (1, 2)]
         bars = axes.bar(at, middle, 0.19, label=title, yerr=ends, capsize=2, error_kw={"linewidth": 0.8})
         axes.bar_label(bars, fmt="%.2f", fontsize=7, label_type="center", color="white")
     axes.set_xticks(range(len(names)), names)

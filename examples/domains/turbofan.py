@@ -84,14 +84,14 @@ def main() -> None:
     matplotlib.use("agg")
     from matplotlib import pyplot
 
-    figure, axes = pyplot.subplots(2, 3, figsize=(9, 6.2), layout="constrained", sharex=True, sharey=True)
+    figure, axes = pyplot.subplots(2, 3, figsize=(8, 5.4), layout="constrained", sharex=True, sharey=True)
     for (title, true, said), panel in zip(panels, axes.flat, strict=True):
-        panel.scatter(true, said, s=10, alpha=0.7)
+        panel.scatter(true, said, s=6)
         panel.plot([0, CAP], [0, CAP], color="tab:grey", linewidth=1)
         panel.set_title(title, fontsize=8)
     figure.supxlabel(f"cycles left (at most {CAP})", fontsize=9)
     figure.supylabel("predicted", fontsize=9)
-    figure.savefig(out / "turbofan.png", dpi=80)
+    figure.savefig(out / "turbofan.png", dpi=75)
     print(f"drew {out / 'turbofan.png'}")
 
 

@@ -13,7 +13,7 @@ from adapterhub_lite.progress import Silent
 from adapterhub_lite.tasks.attachment import Attachment, attach
 from adapterhub_lite.tasks.task import Encoded
 from adapterhub_lite.training.config import TrainConfig
-from adapterhub_lite.training.loop import TrainReport, fit
+from adapterhub_lite.training.loop import Training, TrainReport
 from adapterhub_lite.training.observers import Observers
 
 
@@ -27,7 +27,8 @@ class Mounted:
     def fit(self, *, seed: int = 0, **options: Any) -> TrainReport:
         """Run the trainer, its random draws from `seed`."""
         torch.manual_seed(seed)
-        return fit(self.attachment, self.encoded, TrainConfig(seed=seed, **options), Silent(), Observers(None))
+        config = TrainConfig(seed=seed, **options)
+        return Training(self.attachment, self.encoded, config, Silent(), Observers(None)).run()
 
     def batch(self, rows: list[int]) -> dict[str, torch.Tensor]:
         """The batch that training makes of these rows."""

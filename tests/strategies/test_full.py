@@ -87,7 +87,10 @@ def test_training_is_a_plain_loop(base: Any, put: Any, data_for: Any, model: str
             loss = functional.cross_entropy(head(output.last_hidden_state[:, 0]), targets)
         else:
             mask = batch["attention_mask"][:, :, None]
-            loss = functional.cross_entropy(head((output.last_hidden_state * mask).sum(1) / mask.sum(1)), targets)
+            mean = (output.last_hidden_state * mask).sum(1) / mask.sum(1)
+            # MiniLM's features are made to be compared at one length.
+            features = functional.normalize(mean) * mean.shape[1] ** 0.5 if loaded.map.normalized else mean
+            loss = functional.cross_entropy(head(features), targets)
         loss.backward()
         losses.append(float(loss.detach()))
         adamw_step(list(trained.values()), state, step + 1, rate_at(step))

@@ -99,7 +99,10 @@ def test_training_is_pefts(base: Any, put: Any, data_for: Any, model: str, setti
             loss = functional.cross_entropy(logits.flatten(0, 1), batch["targets"][:, 1:].flatten(), ignore_index=-100)
         else:
             hidden, mask = theirs(**inputs_of(batch)).last_hidden_state, batch["attention_mask"][:, :, None]
-            loss = functional.cross_entropy(head((hidden * mask).sum(1) / mask.sum(1)), batch["targets"])
+            mean = (hidden * mask).sum(1) / mask.sum(1)
+            # MiniLM's features are made to be compared at one length.
+            features = functional.normalize(mean) * mean.shape[1] ** 0.5 if loaded.map.normalized else mean
+            loss = functional.cross_entropy(head(features), batch["targets"])
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(trained, 1.0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 import signal
 import threading
@@ -12,6 +13,7 @@ import pytest
 import torch
 from sklearn.metrics import f1_score
 
+import adapterhub_lite as ah
 from adapterhub_lite.cli.rows import read_rows
 from adapterhub_lite.data import split
 from adapterhub_lite.engine import Engine
@@ -300,3 +302,30 @@ def test_a_picture_that_cannot_be_drawn_costs_no_adapter(train, tmp_path, monkey
 def test_a_penalty_for_a_probe_that_is_not_asked_for_is_refused(train):
     with pytest.raises(ConfigError, match="--start-head probe"):
         train(start_penalty=0.1)
+
+
+def test_the_last_step_is_scored_whatever_the_steps(references, tmp_path):
+    """With 5 steps and a score every 3, the adapter of step 5 may be the best one, and has to be scored to be kept."""
+    engine = ah.Engine(progress=Silent())
+    base = engine.load_base(references("tiny-bert"))
+    rows = {"text": ["a good day", "one bad day"] * 8, "label": ["yes", "no"] * 8}
+    data = engine.load_data(rows, "text-classification")
+    config = ah.TrainConfig(steps=5, eval_every=3, batch_size=4)
+    engine.train(base, data, strategy="lora", eval_data=data, config=config, run_folder=tmp_path / "run")
+    lines = map(json.loads, (tmp_path / "run" / "metrics.jsonl").read_text().splitlines())
+    assert [line["step"] for line in lines if "eval_accuracy" in line] == [3, 5]
+
+
+def test_options_of_steps_are_told_to_say_nothing_to_a_probe(references):
+    said: list[str] = []
+
+    class Telling(Silent):
+        def say(self, line: str) -> None:
+            said.append(line)
+
+    engine = ah.Engine(progress=Telling())
+    base = engine.load_base(references("tiny-bert"))
+    data = engine.load_data({"text": ["good", "bad"] * 4, "label": ["yes", "no"] * 4}, "text-classification")
+    config = ah.TrainConfig(learning_rate=1e-3, epochs=2, seed=4)
+    engine.train(base, data, strategy="linear_probe", config=config)
+    assert "note: linear_probe has no steps: epochs, learning_rate say nothing to it" in said

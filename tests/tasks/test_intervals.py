@@ -1,0 +1,63 @@
+"""Confidence intervals: as scipy computes them, as the normal approximation says, and wider where rows are not independent."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from scipy.stats import binomtest
+from sklearn.metrics import f1_score
+
+import adapterhub_lite as ah
+from adapterhub_lite.progress import Silent
+from adapterhub_lite.tasks.metrics import bootstrap, classification_intervals, macro_f1, wilson
+
+
+@pytest.mark.parametrize(("hits", "n"), [(0, 10), (10, 10), (1, 3), (93, 100), (2867, 3080)])
+def test_wilson_is_scipys(hits, n):
+    interval = binomtest(hits, n).proportion_ci(method="wilson")
+    assert wilson(hits, n) == pytest.approx((interval.low, interval.high), abs=1e-12)
+
+
+def test_the_bootstrap_of_a_mean_is_the_normal_interval():
+    values = torch.randn(400, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    low, high = bootstrap(400, lambda rows: float(values[rows].mean()))
+    half = 1.96 * float(values.std()) / 20
+    assert low == pytest.approx(float(values.mean()) - half, abs=0.15 * half)
+    assert high == pytest.approx(float(values.mean()) + half, abs=0.15 * half)
+    assert (low, high) == bootstrap(400, lambda rows: float(values[rows].mean()))
+
+
+def test_rows_of_a_group_count_as_one_where_they_are_alike():
+    means = torch.randn(50, generator=torch.Generator().manual_seed(4), dtype=torch.float64)
+    values, groups = means.repeat_interleave(30), torch.arange(50).repeat_interleave(30).tolist()
+    order = torch.randperm(1500, generator=torch.Generator().manual_seed(5))  # groups need not lie together
+    values, groups = values[order], [groups[i] for i in order]
+    low, high = bootstrap(1500, lambda rows: float(values[rows].mean()), groups)
+    half = 1.96 * float(means.std()) / 50**0.5
+    assert (high - low) / 2 == pytest.approx(half, rel=0.15)
+    narrow = bootstrap(1500, lambda rows: float(values[rows].mean()))
+    assert (high - low) > 4 * (narrow[1] - narrow[0])  # about the root of 30
+
+
+def test_groups_are_told_by_an_evaluation(references):
+    engine = ah.Engine(progress=Silent())
+    base = engine.load_base(references("tiny-bert"))
+    rows = {"text": [f"{word} {i}" for i in range(20) for word in ("good", "bad")], "label": ["a", "b"] * 20}
+    rows["label"][8:16] = ["b", "a"] * 4  # one patient is told wrongly
+    rows["patient"] = [str(i // 8) for i in range(40)]
+    alone = engine.load_data(rows, "text-classification")
+    grouped = engine.load_data(rows, "text-classification", columns={"group": "patient"})
+    adapter = engine.train(base, alone, strategy="linear_probe")
+    one, other = adapter.evaluate(alone), adapter.evaluate(grouped)
+    assert one.metrics == other.metrics
+    width = [result.intervals["accuracy"][1] - result.intervals["accuracy"][0] for result in (one, other)]
+    assert width[0] != width[1]
+
+
+def test_macro_f1_is_scikit_learns():
+    generator = torch.Generator().manual_seed(0)
+    logits, targets = torch.randn(200, 5, generator=generator), torch.randint(4, (200,), generator=generator)
+    predicted = logits.argmax(dim=1)
+    assert macro_f1(predicted, targets, 5) == pytest.approx(f1_score(targets, predicted, average="macro"))
+    low, high = classification_intervals(logits, targets)["macro_f1"]
+    assert low < macro_f1(predicted, targets, 5) < high

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from adapterhub_lite.base.loading import Base as Base
     from adapterhub_lite.data import Dataset as Dataset
     from adapterhub_lite.data import split as split
+    from adapterhub_lite.data import subsample as subsample
     from adapterhub_lite.engine import Engine as Engine
     from adapterhub_lite.errors import AdapterHubError as AdapterHubError
     from adapterhub_lite.shortcuts import load_adapter as load_adapter
@@ -48,6 +49,7 @@ _HOME = {
     "load_data": "shortcuts",
     "split": "data",
     "strategies": "shortcuts",
+    "subsample": "data",
     "train": "shortcuts",
 }
 __all__ = sorted(_HOME)

@@ -21,7 +21,7 @@ from adapterhub_lite.storage import KEEP, DataRecord, Manifest, TaskRecord
 from adapterhub_lite.tasks.attachment import Attachment
 from adapterhub_lite.tasks.causal_lm import encode_prompt, render_chat
 from adapterhub_lite.tasks.rows import numbered
-from adapterhub_lite.tasks.task import Encoded, Output
+from adapterhub_lite.tasks.task import Encoded
 from adapterhub_lite.training.evaluate import predict_logits, score_with_intervals
 from adapterhub_lite.training.layout import finish_run
 from adapterhub_lite.training.processes import Processes
@@ -156,8 +156,10 @@ class Adapter:
         metrics, intervals = score_with_intervals(self.attachment, encoded, self.progress, processes)
         return Evaluation(len(encoded.examples), metrics, (*dataset.notes, *encoded.notes), intervals)
 
-    def predict(self, inputs: Any) -> Sequence[Output]:
+    def predict(self, inputs: Any) -> Sequence[Any]:
         """Predict: a `Prediction` for each input of a classifier, and what the task makes of others.
+
+        See `adapterhub_lite.tasks.outputs` for those of our tasks; each has `columns()`, which `predict --out` writes.
 
         Args:
             inputs: A list of inputs (texts, images as paths, arrays or PIL images, ...), or anything `load_data` reads.

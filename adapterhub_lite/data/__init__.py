@@ -10,8 +10,8 @@ from adapterhub_lite.data.dataset import Dataset
 from adapterhub_lite.data.images import open_image
 from adapterhub_lite.data.pairs import Pair
 from adapterhub_lite.data.readers import read_table
+from adapterhub_lite.data.sampling import subsample
 from adapterhub_lite.data.splits import split
-from adapterhub_lite.data.subsample import subsample
 from adapterhub_lite.data.table import Table
 from adapterhub_lite.data.write import write_rows
 

@@ -419,3 +419,10 @@ def test_round_trips(seed: int, tmp_path: Path) -> None:
         dataset = read_classification(source)
         assert same(dataset.inputs, series)
         assert names_of(dataset) == labels
+
+
+def test_a_channel_that_is_not_there_is_named(write: Callable[[str, str], Path]) -> None:
+    path = write("engines.csv", "unit,cycle,sensor_1,RUL\n1,1,0.5,2\n1,2,0.6,1\n1,3,0.7,0\n")
+    for names in ("sensorx", "sensor_1,sensorx"):
+        with pytest.raises(DataError, match="no column 'sensorx'"):
+            read_regression(path, columns={"channels": names, "series": "unit"}, windows=Windows(2))

@@ -61,3 +61,10 @@ def test_macro_f1_is_scikit_learns():
     assert macro_f1(predicted, targets, 5) == pytest.approx(f1_score(targets, predicted, average="macro"))
     low, high = classification_intervals(logits, targets)["macro_f1"]
     assert low < macro_f1(predicted, targets, 5) < high
+
+
+def test_no_mistakes_in_a_few_groups_is_no_certainty():
+    logits, targets = torch.eye(3)[torch.arange(30) % 3], torch.arange(30) % 3
+    low, high = classification_intervals(logits, targets, (torch.arange(30) // 5).tolist())["accuracy"]
+    assert (low, high) == wilson(30, 30)
+    assert low < 0.9

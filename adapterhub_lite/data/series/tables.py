@@ -46,6 +46,8 @@ def read_series_table(table: Table, given: Mapping[str, str], how: Reading) -> C
         return _said(read_lists(table, _about_rows(table, used, values), values), "series", table, values)
     numbered = families(table, rest)
     if _is_long(table, used, channels, numbered, how.windows):
+        for name in channels or ():
+            find(table, name, "channels")
         _guess_ids(table, used, channels or ())
         if "series" not in used and how.windows is None:
             raise DataError(
@@ -111,8 +113,6 @@ def _is_long(
 ) -> bool:
     """Whether a row is one step of a series."""
     if channels is not None and any(name in table.columns for name in channels):
-        for name in channels:
-            find(table, name, "channels")
         return True
     if "time" in used:
         return True

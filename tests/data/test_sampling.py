@@ -98,3 +98,11 @@ def test_shots_need_classes() -> None:
     with pytest.raises(ConfigError, match="use --fraction"):
         subsample(data, shots=1)
     assert len(subsample(data, fraction=0.5)) == 1
+
+
+def test_rows_may_be_grouped_by_what_they_also_hold() -> None:
+    rows = {"prompt": ["a", "a", "b"], "completion": ["c", "d", "e"]}
+    data = load_data(rows, "causal-lm", columns={"prompt": "prompt", "completion": "completion", "group": "prompt"})
+    assert list(data.groups or ()) == ["a", "a", "b"]
+    with pytest.raises(ConfigError, match="both as"):
+        load_data(rows, "causal-lm", columns={"prompt": "prompt", "completion": "prompt"})

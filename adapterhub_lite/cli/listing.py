@@ -107,7 +107,7 @@ def strategies(json_: AsJson = False) -> None:
         console.print(f"[bold]{p.spec.name}[/bold]  {escape(p.spec.summary)}  [dim]{p.dist} {p.version}[/dim]")
         for name, field in p.spec.config.model_fields.items():
             console.print(
-                f"    {name}={field.get_default()}  [dim]{escape(field.description or '')}[/dim]", highlight=False
+                f"    {name}={field.get_default(call_default_factory=True)}  [dim]{escape(field.description or '')}[/dim]", highlight=False
             )
 
 
@@ -144,5 +144,5 @@ def tasks(json_: AsJson = False) -> None:
         console.print(f"    columns: {', '.join(p.spec.roles)}", highlight=False)
         for name, field in p.spec.options.model_fields.items():
             console.print(
-                f"    {name}={field.get_default()}  [dim]{escape(field.description or '')}[/dim]", highlight=False
+                f"    {name}={field.get_default(call_default_factory=True)}  [dim]{escape(field.description or '')}[/dim]", highlight=False
             )

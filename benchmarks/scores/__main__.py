@@ -1,6 +1,6 @@
 """Every score of the table and every point of the curves:
 
-    python -m benchmarks.scores --data DATA --models MODELS [--only banking77,bccd] [--seeds 3] [--tables]
+    python -m benchmarks.scores --data DATA --models MODELS [--only "banking77, 10 per class"] [--seeds 3] [--tables]
 
 DATA holds the folders banking77, snips, unfair_tos, bccd, cmapss, ucr_uea and instruct_rasbt, MODELS the folder mobilenet_v2.
 Each run is the command a user would give, in a process of its own. What has been run is kept in benchmarks/scores.jsonl,
@@ -38,13 +38,12 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--models", type=Path, required=True)
     parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "adapterhub-scores")
-    parser.add_argument("--only", default="", help="names of data, separated by commas")
+    parser.add_argument("--only", action="append", default=[], help="how the name of a job begins; may be repeated")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--tables", action="store_true", help="run nothing")
     arguments = parser.parse_args()
     files = Files(arguments.data.resolve(), arguments.work.resolve() / "made", arguments.models.resolve())
-    wanted = {name for name in arguments.only.split(",") if name}
-    chosen = [job for job in jobs(files) if not wanted or job.data.split(",")[0] in wanted]
+    chosen = [job for job in jobs(files) if not arguments.only or job.name.startswith(tuple(arguments.only))]
     done = read_log()
     if not arguments.tables:
         prepare(files)

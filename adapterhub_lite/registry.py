@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from adapterhub_lite.api import Strategy, StrategyConfig
 from adapterhub_lite.errors import ConfigError, PluginError, StrategyNotFoundError
 from adapterhub_lite.plugins import IN_PROGRAM, Plugins, Provided
+
+Options = TypeVar("Options", bound=BaseModel)
 
 
 class Registry:
@@ -51,21 +53,7 @@ class Registry:
         Raises:
             ConfigError: naming every setting that is unknown or out of range, and those there are.
         """
-        spec = provided.spec
-        try:
-            return spec.config.model_validate(dict(settings))
-        except ValidationError as error:
-            problems = []
-            for item in error.errors():
-                option = ".".join(str(part) for part in item["loc"]) or "settings"
-                if item["type"] == "extra_forbidden":
-                    close = difflib.get_close_matches(option, spec.config.model_fields, n=1)
-                    meant = f" (did you mean '{close[0]}'?)" if close else ""
-                    problems.append(f"there is no option '{option}'{meant}")
-                else:
-                    problems.append(f"{option}={item['input']!r}: {item['msg'].lower()}")
-            options = ", ".join(spec.config.model_fields) or "none"
-            raise ConfigError(f"strategy '{spec.name}': {'; '.join(problems)}; its options are: {options}") from None
+        return checked_options(provided.spec.config, settings, f"strategy '{provided.spec.name}'")
 
     def load(self, provided: Provided) -> Strategy:
         """Import the heavy half of a strategy.
@@ -108,3 +96,30 @@ class Registry:
             f"plug-in '{r.name}' ({r.dist}) failed: {r.error}" for r in self._plugins.records if r.state == "failed"
         ]
         return "; ".join(parts)
+
+
+def checked_options(kind: type[Options], settings: Mapping[str, Any], whose: str) -> Options:
+    """Build options from settings given as text or values.
+
+    Args:
+        kind: The class of the options.
+        settings: Values by name.
+        whose: For the message: "strategy 'lora'".
+
+    Raises:
+        ConfigError: naming every setting that is unknown or out of range, and those there are.
+    """
+    try:
+        return kind.model_validate(dict(settings))
+    except ValidationError as error:
+        problems = []
+        for item in error.errors():
+            option = ".".join(str(part) for part in item["loc"]) or "settings"
+            if item["type"] == "extra_forbidden":
+                close = difflib.get_close_matches(option, kind.model_fields, n=1)
+                meant = f" (did you mean '{close[0]}'?)" if close else ""
+                problems.append(f"there is no option '{option}'{meant}")
+            else:
+                problems.append(f"{option}={item['input']!r}: {item['msg'].lower()}")
+        options = ", ".join(kind.model_fields) or "none"
+        raise ConfigError(f"{whose}: {'; '.join(problems)}; its options are: {options}") from None

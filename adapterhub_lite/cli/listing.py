@@ -1,7 +1,8 @@
-"""`adapterhub-lite strategies` and `adapterhub-lite plugins list`."""
+"""`adapterhub-lite strategies`, `adapterhub-lite tasks` and `adapterhub-lite plugins list`."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,6 +13,9 @@ from adapterhub_lite.cli.new import new
 from adapterhub_lite.cli.options import AsJson, print_json
 
 if TYPE_CHECKING:
+    from pydantic.fields import FieldInfo
+    from rich.console import Console
+
     from adapterhub_lite.entrypoints import Record
 
 plugins_app = typer.Typer(help="See what plug-ins are installed.", no_args_is_help=True)
@@ -105,10 +109,7 @@ def strategies(json_: AsJson = False) -> None:
         console.print("no strategies are installed; pip install adapterhub-lite brings the built-in ones")
     for p in provided:
         console.print(f"[bold]{p.spec.name}[/bold]  {escape(p.spec.summary)}  [dim]{p.dist} {p.version}[/dim]")
-        for name, field in p.spec.config.model_fields.items():
-            console.print(
-                f"    {name}={field.get_default(call_default_factory=True)}  [dim]{escape(field.description or '')}[/dim]", highlight=False
-            )
+        _show_options(console, p.spec.config.model_fields)
 
 
 def tasks(json_: AsJson = False) -> None:
@@ -142,7 +143,13 @@ def tasks(json_: AsJson = False) -> None:
     for p in provided:
         console.print(f"[bold]{p.spec.name}[/bold]  {escape(p.spec.summary)}  [dim]{p.dist}[/dim]")
         console.print(f"    columns: {', '.join(p.spec.roles)}", highlight=False)
-        for name, field in p.spec.options.model_fields.items():
-            console.print(
-                f"    {name}={field.get_default(call_default_factory=True)}  [dim]{escape(field.description or '')}[/dim]", highlight=False
-            )
+        _show_options(console, p.spec.options.model_fields)
+
+
+def _show_options(console: Console, fields: Mapping[str, FieldInfo]) -> None:
+    """A line an option: name, default and description."""
+    from rich.markup import escape
+
+    for name, field in fields.items():
+        default = field.get_default(call_default_factory=True, validated_data={})
+        console.print(f"    {name}={default}  [dim]{escape(field.description or '')}[/dim]", highlight=False)

@@ -7,8 +7,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from pydantic import ValidationError
-
 from adapterhub_lite.api import Request, TaskKind, TaskOptions, TaskSpec
 from adapterhub_lite.data import (
     causal_lm,
@@ -21,6 +19,7 @@ from adapterhub_lite.data import (
 from adapterhub_lite.data.dataset import SEVERAL, Dataset
 from adapterhub_lite.errors import ConfigError, PluginError
 from adapterhub_lite.plugins import OURS, Plugins, ProvidedTask
+from adapterhub_lite.registry import checked_options
 from adapterhub_lite.tasks import series_data
 from adapterhub_lite.tasks.options import (
     CausalLMOptions,
@@ -201,19 +200,7 @@ class Catalog:
         Raises:
             ConfigError: naming every option that is unknown or out of range, and those there are.
         """
-        spec = provided.spec
-        try:
-            return spec.options.model_validate(dict(settings))
-        except ValidationError as error:
-            problems = []
-            for item in error.errors():
-                option = ".".join(str(part) for part in item["loc"]) or "options"
-                if item["type"] == "extra_forbidden":
-                    problems.append(f"has no option '{option}'")
-                else:
-                    problems.append(f"{option}={item['input']!r}: {item['msg'].lower()}")
-            known = ", ".join(spec.options.model_fields) or "none"
-            raise ConfigError(f"task '{spec.name}' {'; '.join(problems)}; its options are: {known}") from None
+        return checked_options(provided.spec.options, settings, f"task '{provided.spec.name}'")
 
     def kind(self, provided: ProvidedTask) -> TaskKind:
         """Import the heavy half of a task.

@@ -91,7 +91,14 @@ TASK = {"c": "series-classification", "r": "series-regression"}
         ("r", "apart", "engines.csv", "--window 5 --column channels=sensor_9", 1, "has no column 'sensor_9'"),
         ("r", "apart", "nothing.ts", "", 1, "nothing.ts"),
         ("r", "apart", "engines.csv", "--window 1", 2, "window=1: input should be greater than or equal to 2"),
-        ("r", "apart", "engines.csv", "--pooling mean", 2, "has no option 'pooling'; its options are: window,"),
+        (
+            "r",
+            "apart",
+            "engines.csv",
+            "--pooling mean",
+            2,
+            "(did you mean 'patch_pooling'?); its options are: window,",
+        ),
         ("r", "apart", "engines.csv", "--window 5 --task-set patch_pooling=cls", 2, "has no such token"),
     ],
 )

@@ -98,7 +98,7 @@ def run(job: Job, seed: int, files: Files, work: Path) -> dict[str, Any]:
         "seconds": sum(result["wall_s"] for result in results),
         "peak_gb": max(result["peak_gb"] for result in results),
         "size_mb": results[0].get("size_bytes", 0) / 1e6,
-        "options": [option.replace(str(files.data), "DATA").replace(str(files.made), "MADE") for option in job.options],
+        "options": [files.named(option) for option in job.options],
         "when": datetime.now(UTC).isoformat(timespec="seconds"),
         "versions": {name: metadata.version(name) for name in VERSIONS},
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}",

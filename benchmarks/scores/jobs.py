@@ -18,6 +18,12 @@ class Files:
     made: Path
     models: Path
 
+    def named(self, option: str) -> str:
+        """An option with the names of these folders in place of where they are on this machine."""
+        for folder, name in ((self.data, "DATA"), (self.made, "MADE"), (self.models, "MODELS")):
+            option = option.replace(str(folder), name)
+        return option
+
 
 @dataclass(frozen=True)
 class Job:

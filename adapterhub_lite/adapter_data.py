@@ -49,6 +49,26 @@ def read_for(
     )
 
 
+def read_like(catalog: Catalog, data: Dataset, source: Any, given: Mapping[str, str] | None = None) -> Dataset:
+    """Read and check data to score on, as the data that is learnt from was read.
+
+    Args:
+        catalog: The tasks.
+        data: What is learnt from.
+        source: What `load_data` takes.
+        given: Columns that were named, by role.
+
+    Raises:
+        DataError: bad data, or a label that is not learnt; names file, row and column.
+    """
+    source, columns = columns_as_before(catalog, data.task, data.columns, source)
+    # Groups are for splitting, and this is not split: they may be missing.
+    columns |= {role: name for role, name in (given or {}).items() if role != "group"}
+    return catalog.read(
+        source, data.task, columns=columns, labels=data.labels or None, form=data.form, options=data.options
+    )  # fmt: skip
+
+
 def columns_as_before(
     catalog: Catalog, task: str, columns: Mapping[str, str], source: Any
 ) -> tuple[Any, dict[str, str]]:

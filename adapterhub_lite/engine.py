@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from adapterhub_lite.adapter import Adapter, Evaluation
-from adapterhub_lite.adapter_data import columns_as_before
+from adapterhub_lite.adapter_data import read_like
 from adapterhub_lite.api import Solver
 from adapterhub_lite.base.differences import explain_architecture
 from adapterhub_lite.base.loading import Base, load_base
@@ -330,10 +330,7 @@ class Engine:
     def _held_out(self, eval_data: Any, data: Dataset) -> Dataset | None:
         if eval_data is None or isinstance(eval_data, Dataset):
             return eval_data
-        source, columns = columns_as_before(self.catalog, data.task, data.columns, eval_data)
-        return self.catalog.read(
-            source, data.task, columns=columns, labels=data.labels or None, form=data.form, options=data.options
-        )  # fmt: skip
+        return read_like(self.catalog, data, eval_data)
 
     def _fit(
         self, attachment: Attachment, data: Encoded, config: TrainConfig, held_out: Dataset | None, place: Place

@@ -40,19 +40,13 @@ def read_rows(run: RunFile, catalog: Catalog) -> tuple[Dataset, Dataset | None]:
     Raises:
         DataError: bad data; names file, row and column.
     """
-    from adapterhub_lite.adapter_data import columns_as_before
+    from adapterhub_lite.adapter_data import read_like
     from adapterhub_lite.data import split, subsample
 
     dataset = catalog.read(run.data, run.task, columns=run.columns, options=run.task_options)
     held_out = None
     if run.eval_data is not None:
-        source, columns = columns_as_before(catalog, dataset.task, dataset.columns, run.eval_data)
-        # Groups are for splitting, and this is not split: they may be missing.
-        columns |= {role: name for role, name in run.columns.items() if role != "group"}
-        held_out = catalog.read(
-            source, run.task, columns=columns, options=run.task_options,
-            labels=dataset.labels or None, form=dataset.form,
-        )  # fmt: skip
+        held_out = read_like(catalog, dataset, run.eval_data, run.columns)
     elif run.hold_out is not None:
         dataset, held_out = split(dataset, run.hold_out, seed=run.training.seed, groups=dataset.groups)
     if run.shots is not None or run.fraction is not None:

@@ -137,6 +137,7 @@ def engines(files: Files) -> list[Job]:
             "full from the probe's head": ["--strategy", "full", "--lr", "5e-4", *step, "--start-head", "probe"],
             "lora r8": ["--strategy", "lora", "--set", "rank=8", "--lr", "3e-3", *step],
             "full from scratch": ["--strategy", "full", "--from-scratch", "--lr", "2e-3", *step],
+            "full from scratch, lr 1e-3": ["--strategy", "full", "--from-scratch", "--lr", "1e-3", *step],
         }
         for way, options in ways.items():
             chosen = [*series, *([] if percent == 100 else ["--fraction", str(percent / 100)]), *options]

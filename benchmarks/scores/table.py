@@ -30,6 +30,7 @@ SCRATCH = [*FULL, "--from-scratch"]
 NAMES = ["--task-set", "learn_names=true"]
 FROM_PROBE = ["--start-head", "probe", "--start-penalty", "3e-3"]
 FEW = [*FULL, "--lr", "5e-5", "--epochs", "10", *FROM_PROBE, *NAMES]
+MANY = [*FULL, "--lr", "1e-4", "--epochs", "6", "--start-head", "probe", *NAMES]
 BANKING_CLASSES, BCCD_CLASSES = 77, 3
 
 
@@ -60,6 +61,7 @@ def banking(files: Files) -> list[Job]:
     scratch = [*SCRATCH, "--lr", "5e-4"]
     found = [
         Job("banking77", "linear_probe", "accuracy", [*text, *PROBE], labels=10003),
+        Job("banking77", "full from the probe's head, names learnt", "accuracy", [*text, *MANY], labels=10003),
         Job("banking77", "lora r16, 8 epochs", "accuracy", [*text, *LORA, "--epochs", "8"], labels=10003),
         Job("banking77", "full from scratch", "accuracy", [*text, *scratch, "--epochs", "10"], labels=10003),
     ]
@@ -84,6 +86,7 @@ def snips(files: Files) -> list[Job]:
     return [
         Job("snips", "linear_probe", "accuracy", [*text, *PROBE]),
         Job("snips", "lora r16, 2 epochs", "accuracy", [*text, *LORA, "--epochs", "2"]),
+        Job("snips", "full from the probe's head, names learnt", "accuracy", [*text, *MANY, "--epochs", "3"]),
     ]
 
 

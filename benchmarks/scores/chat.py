@@ -21,7 +21,7 @@ from typing import Any
 
 import torch
 
-RANK, BATCH, EPOCHS, RATE, WARMUP = 16, 8, 2, 5e-4, 0.06
+RANK, BATCH, EPOCHS, RATE, WARMUP = 16, 8, 1, 5e-4, 0.06
 LENGTH = 1024
 
 

@@ -11,7 +11,6 @@ from adapterhub_lite.errors import DataError
 from adapterhub_lite.plugins import Plugins
 from adapterhub_lite.storage import TaskRecord
 from adapterhub_lite.tasks import Catalog
-from adapterhub_lite.tasks.series_data import SERIES, columns_for
 
 
 def read_for(
@@ -37,11 +36,10 @@ def read_for(
     """
     catalog, preprocessing = Catalog(plugins), cast(dict[str, Any], task.preprocessing)
     source, found = columns_as_before(catalog, task.name, task.columns, source)
-    used = {**found, **(columns or {})} if task.name in SERIES else dict(columns or found)
     return catalog.read(
         source,
         task.name,
-        columns=used,
+        columns={**found, **(columns or {})},
         labels=task.labels or None,
         require_labels=require_labels,
         form=preprocessing.get("form"),
@@ -83,13 +81,14 @@ def columns_as_before(
     Returns:
         The source, as a table where it is one, and the columns by role; roles left out are to be guessed.
     """
-    if task in SERIES:
-        return source, dict(columns_for(task, columns, source))
+    spec = catalog.resolve(task).spec
+    if spec.columns_again is not None:
+        return source, dict(spec.columns_again(columns, source))
     # Not a table: a folder of images, an .npz; or a bad one, about which the task's reader will say the same.
     with suppress(DataError):
         source = read_table(source)
     there = source.columns if isinstance(source, Table) else ()
-    return source, _columns_there(columns, catalog.resolve(task).spec.roles, there)
+    return source, _columns_there(columns, spec.roles, there)
 
 
 def _columns_there(columns: Mapping[str, str], roles: Sequence[str], there: Sequence[str]) -> dict[str, str]:

@@ -168,6 +168,8 @@ class TaskSpec:
     """Its outputs are classes with names."""
     forms: tuple[str | None, ...] = (None,)
     """Every `Dataset.form` that `read` gives."""
+    columns_again: Callable[[Mapping[str, str], Any], Mapping[str, str]] | None = None
+    """Of the columns of the training data, by role, those that a new source has; for a source that is not a plain table."""
     api: int = API_VERSION
 
     def __post_init__(self) -> None:
@@ -180,6 +182,8 @@ class TaskSpec:
             raise ConfigError(f"task {self.name!r}: options must be a subclass of TaskOptions, not {self.options!r}")
         if not callable(self.read) or not callable(self.load):
             raise ConfigError(f"task {self.name!r}: read and load must be functions")
+        if self.columns_again is not None and not callable(self.columns_again):
+            raise ConfigError(f"task {self.name!r}: columns_again must be a function or None")
 
 
 class Strategy(Protocol):

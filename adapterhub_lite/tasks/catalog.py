@@ -134,6 +134,7 @@ BUILT_IN = (
         roles=("channels", "series", "time", "label", "group"),
         options=SeriesClassificationOptions,
         forms=series_data.FORMS,
+        columns_again=series_data.columns_again,
     ),
     TaskSpec(
         name=series.REGRESSION,
@@ -145,6 +146,7 @@ BUILT_IN = (
         options=SeriesRegressionOptions,
         labelled=False,
         forms=series_data.FORMS,
+        columns_again=series_data.columns_again,
     ),
 )
 

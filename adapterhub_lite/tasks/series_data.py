@@ -8,7 +8,7 @@ from typing import Any
 
 from adapterhub_lite.api import Request
 from adapterhub_lite.data.dataset import Dataset
-from adapterhub_lite.data.series import CLASSIFICATION, REGRESSION, Windows, columns_there, groups_of
+from adapterhub_lite.data.series import Windows, columns_there, groups_of
 from adapterhub_lite.data.series import read_classification as classified
 from adapterhub_lite.data.series import read_regression as measured
 from adapterhub_lite.tasks.options import SeriesOptions
@@ -16,7 +16,6 @@ from adapterhub_lite.tasks.options import SeriesOptions
 WHOLE, WINDOWS = "series", "windows"
 FORMS = (WHOLE, WINDOWS)
 """Every `Dataset.form` of series: a row a series, or a row a window."""
-SERIES = (CLASSIFICATION, REGRESSION)
 
 
 def read_classification(source: Any, request: Request) -> Dataset:
@@ -29,10 +28,8 @@ def read_regression(source: Any, request: Request) -> Dataset:
     return _read(measured, source, request)
 
 
-def columns_for(task: str, recorded: Mapping[str, str], source: Any) -> Mapping[str, str]:
-    """The columns of a trained adapter by which to read a new source: for series those it has, else all of them."""
-    if task not in SERIES:
-        return recorded
+def columns_again(recorded: Mapping[str, str], source: Any) -> Mapping[str, str]:
+    """The columns of the training data, by role, by which to read a new source."""
     found = columns_there(recorded, source)
     # Windows are grouped by their series where there is no other group; that is found again, and not given.
     return {role: name for role, name in found.items() if role != "group" or name != found.get("series")}

@@ -101,6 +101,7 @@ def run(job: Job, seed: int, files: Files, work: Path) -> dict[str, Any]:
         "options": [files.named(option) for option in job.options],
         "when": datetime.now(UTC).isoformat(timespec="seconds"),
         "versions": {name: metadata.version(name) for name in VERSIONS},
+        "threads": os.environ.get("OMP_NUM_THREADS"),
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}",
     }
 

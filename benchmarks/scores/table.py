@@ -111,12 +111,14 @@ def bccd(files: Files) -> list[Job]:
     image = ["--base", f"{files.models}/mobilenet_v2", "--task", "image-classification"]
     image += ["--data", f"{cells}#train", "--eval-data", f"{cells}#test"]
     scratch = [*SCRATCH, "--lr", "1e-3"]
+    plain = ["-m", "benchmarks.scores.baselines", "scratch", f"{cells}#train", f"{cells}#test", image[1]]
     found = [
         Job("bccd", "linear_probe", "macro_f1", [*image, *PROBE], labels=1014),
-        Job("bccd", "full from scratch", "macro_f1", [*image, *scratch, "--epochs", "8"], labels=1014),
+        Job("bccd", "full from scratch", "macro_f1", [*image, *scratch, "--epochs", "4"], labels=1014, seeds=1),
+        Job("bccd", "from scratch in plain PyTorch, batch norm learning", "macro_f1", plain, seeds=1),
     ]
     for shots in (3, 10, 30, 100):
-        for way, options in (("linear_probe", PROBE), ("full from scratch", [*scratch, "--steps", "120"])):
+        for way, options in (("linear_probe", PROBE), ("full from scratch", [*scratch, "--steps", "60"])):
             chosen = [*image, "--shots", str(shots), *options]
             found.append(Job("bccd", way, "macro_f1", chosen, labels=shots * BCCD_CLASSES, curve=True))
     return found

@@ -1,6 +1,6 @@
 """Every score of the table and every point of the curves:
 
-    python -m benchmarks.scores --data DATA --models MODELS [--only "banking77, 10 per class"] [--seeds 3] [--tables]
+    python -m benchmarks.scores --data DATA --models MODELS [--only "banking77, 10 per class"] [--seeds N] [--tables]
 
 DATA holds the folders banking77, snips, unfair_tos, bccd, cmapss, ucr_uea and instruct_rasbt, MODELS the folder mobilenet_v2.
 Each run is the command a user would give, in a process of its own. What has been run is kept in benchmarks/scores.jsonl,
@@ -39,7 +39,7 @@ def main() -> None:
     parser.add_argument("--models", type=Path, required=True)
     parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "adapterhub-scores")
     parser.add_argument("--only", action="append", default=[], help="how the name of a job begins; may be repeated")
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seeds", type=int, default=10, help="at most so many of each job's")
     parser.add_argument("--tables", action="store_true", help="run nothing")
     arguments = parser.parse_args()
     files = Files(arguments.data.resolve(), arguments.work.resolve() / "made", arguments.models.resolve())

@@ -11,6 +11,7 @@ JSON object is printed.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import subprocess
 import sys
@@ -126,7 +127,9 @@ def main() -> None:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         out, started = Path(folder) / "adapter", time.monotonic()
-        {"trl": by_trl, "adapterhub": by_adapterhub}[arguments.by](arguments.base, arguments.train, out, arguments.seed)
+        with contextlib.redirect_stdout(sys.stderr):  # TRL prints what it measures
+            train = {"trl": by_trl, "adapterhub": by_adapterhub}[arguments.by]
+            train(arguments.base, arguments.train, out, arguments.seed)
         spent = time.monotonic() - started
         loss, tokens = score(arguments.base, out, arguments.test)
     print(json.dumps({"metrics": {"loss": loss}, "tokens": tokens, "train_s": spent}))

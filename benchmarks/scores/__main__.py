@@ -44,7 +44,7 @@ def main() -> None:
     arguments = parser.parse_args()
     files = Files(arguments.data.resolve(), arguments.work.resolve() / "made", arguments.models.resolve())
     chosen = [job for job in jobs(files) if not arguments.only or job.name.startswith(tuple(arguments.only))]
-    done = read_log()
+    done, failed = read_log(), list[str]()
     if not arguments.tables:
         prepare(files)
         needed = " ".join(option for job in chosen for option in job.options)
@@ -55,10 +55,17 @@ def main() -> None:
         for seed in range(arguments.seeds):  # all rows of a seed before the next, so that an early end is even
             for job in chosen:
                 if seed < job.seeds and (job.name, seed) not in done:
-                    done[job.name, seed] = run(job, seed, files, arguments.work)
+                    try:
+                        done[job.name, seed] = run(job, seed, files, arguments.work)
+                    except (RuntimeError, ValueError) as error:  # one that fails does not take the night's others along
+                        print(f"{job.name}, seed {seed}: {error}", file=sys.stderr)
+                        failed.append(f"{job.name}, seed {seed}")
+                        continue
                     with LOG.open("a", encoding="utf-8") as log:
                         log.write(json.dumps(done[job.name, seed], ensure_ascii=False) + "\n")
     write_report(jobs(files), done, ROOT)
+    if failed:
+        sys.exit(f"failed: {'; '.join(failed)}")
 
 
 def run(job: Job, seed: int, files: Files, work: Path) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """A checkpoint on disk: a folder with tensors, numbers and the log so far, committed whole or not at all.
 
-    state.safetensors   `adapter/...`, `optimizer/...`, `random/<process>/...`
+    state.safetensors   `adapter/...`, `average/...`, `optimizer/...`, `random/<process>/...`
     metrics.jsonl       the log up to this step
     state.json          the numbers, what the run is, SHA-256 and size of the other two, and a seal over all of it
 

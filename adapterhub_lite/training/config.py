@@ -50,6 +50,9 @@ class TrainConfig(BaseModel):
     start_penalty: float | None = Field(
         None, gt=0, description="Penalty of the probe the head starts from; chosen by cross-validation by default."
     )
+    average: bool = Field(
+        False, description="Score and save the average of the weights over the run, later steps counting more."
+    )
     eval_every: int | None = Field(
         None, ge=1, description="Score the held-out data every so many steps, and keep the best adapter."
     )

@@ -2,7 +2,7 @@
 
 A step takes its rows from the seed and its number, puts the gradient of their mean loss into the parameters in pieces
 that fit, clips it, and updates. Then, where they are due: evaluate, commit a checkpoint, stop. What a run needs to go on
-after a step is the adapter, the optimizer, the random streams and `State`; a checkpoint holds exactly these.
+after a step is the adapter, its average, the optimizer, the random streams and `State`; a checkpoint holds exactly these.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from adapterhub_lite.errors import TrainingError
 from adapterhub_lite.progress import Bar, Progress
 from adapterhub_lite.tasks.attachment import Attachment
 from adapterhub_lite.tasks.task import Encoded
+from adapterhub_lite.training.average import Average
 from adapterhub_lite.training.checkpoint import part, under
 from adapterhub_lite.training.config import TrainConfig
 from adapterhub_lite.training.evaluate import score
@@ -77,6 +78,7 @@ class Training:
         self.device = attachment.base.device
         self.tensors = attachment.tensors
         self.parameters = [p for p in self.tensors.values() if p.requires_grad]
+        self.average = Average(self.tensors if config.average else {})
         rate = config.learning_rate or attachment.provided.spec.learning_rate
         self.optimizer = make_optimizer(self.parameters, config, rate)
         self.order = Order([example.length for example in data.examples], config)
@@ -120,6 +122,7 @@ class Training:
             self.journal.end()
             self.observers.notify("adapterhub_train_end", {"run": self.observed, "error": error})
         refuse_broken(self.tensors)
+        self.average.settle()
         if self.best is not None and self.state.best_step != self.state.step:
             self.progress.say(f"keeping the adapter of step {self.state.best_step}, which scored best")
             self.attachment.load_tensors(self.best)
@@ -167,6 +170,7 @@ class Training:
             for group in self.optimizer.param_groups:
                 group["lr"] = rate
             apply(self.optimizer, state.step - state.skipped, self.device)
+            self.average.update(state.step - state.skipped + 1)
             self.report.losses.append(loss)
         self.optimizer.zero_grad(set_to_none=True)
         state.skipped += not applied
@@ -191,14 +195,14 @@ class Training:
         state, task = self.state, self.attachment.task
         # Processes have to stop together, which they do between two steps.
         may_be_cut_off = self.interrupt.allowed() if self.processes.count == 1 else nullcontext()
-        with restored(self.device), may_be_cut_off:
+        with restored(self.device), may_be_cut_off, self.average.in_place():
             metrics = score(self.attachment, self.held_out, self.progress, self.processes)
         self.journal.evaluation(state.step, metrics)
         state.evaluated = state.step
         value = metrics[task.metric] if task.higher_is_better else -metrics[task.metric]
         if math.isfinite(value) and (state.best_value is None or value > state.best_value):
             state.best_step, state.best_value, state.evaluations_since_best = state.step, value, 0
-            self.best = {name: tensor.detach().cpu().clone() for name, tensor in self.tensors.items()}
+            self.best = self.average.instead_of(self.tensors)
             return True
         state.evaluations_since_best += 1
         if self.config.patience and state.evaluations_since_best >= self.config.patience:
@@ -216,6 +220,7 @@ class Training:
         for name, value in checkpoint.state["run"].items():
             setattr(self.state, name, value)
         self.attachment.load_tensors(part(checkpoint.tensors, "adapter"))
+        self.average.load(part(checkpoint.tensors, "average"))
         set_optimizer_state(self.optimizer, part(checkpoint.tensors, "optimizer"), checkpoint.state["optimizer"])
         set_random_state(part(checkpoint.tensors, f"random/{self.processes.rank}"), self.device)
         self.committed = dataclasses.replace(self.state)
@@ -228,7 +233,7 @@ class Training:
             return
         refuse_broken(self.tensors)
         tensors, numbers = optimizer_state(self.optimizer)
-        content = {**under("adapter", self.tensors), **under("optimizer", tensors)}
+        content = under("adapter", self.tensors) | under("average", self.average.values) | under("optimizer", tensors)
         for name, tensor in random_state(self.device).items():
             for rank, each in enumerate(self.processes.gather(tensor, self.device)):
                 content[f"random/{rank}/{name}"] = each
@@ -242,5 +247,5 @@ class Training:
     def _numbers(self, rows: list[int]) -> str:
         """Rows as the user counts them."""
         own = self.data.rows
-        numbers = [own[row] if own is not None else row for row in rows[:8]]
+        numbers = (own[row] if own is not None else row for row in rows[:8])
         return ", ".join(str(number + 1) if number >= 0 else "(name of a class)" for number in numbers)

@@ -137,7 +137,7 @@ class RunFolder:
         if best is None:
             return found, None
         held = found if best == step else read_checkpoint(self._checkpoint(best))
-        return found, part(held.tensors, "adapter")
+        return found, {**part(held.tensors, "adapter"), **part(held.tensors, "average")}
 
     def log(self, record: Mapping[str, Any]) -> None:
         """Append a line to metrics.jsonl."""

@@ -54,6 +54,7 @@ RUNS = {
     "vera, which has frozen random weights": {"strategy": "peft:vera", "settings": {"r": 4}},
     "lora on a 4-bit base": {"strategy": "lora", "model": "decoder", "quantization": "nf4"},
     "lora in bf16": {"strategy": "lora", "dtype": torch.bfloat16},
+    "averaged": {"strategy": "lora", "average": True},
     "8 bits of bitsandbytes": {"strategy": "full", "optimizer": "adamw_8bit"},
 }
 

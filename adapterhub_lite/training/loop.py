@@ -12,7 +12,6 @@ import json
 import math
 import time
 from contextlib import nullcontext
-from typing import Any
 
 from torch import Tensor, nn
 
@@ -193,8 +192,8 @@ class Training:
         """Score the adapter as it is; True if it is the best so far."""
         assert self.held_out is not None
         state, task = self.state, self.attachment.task
-        # Processes have to stop together, which they do between two steps.
-        may_be_cut_off = self.interrupt.allowed() if self.processes.count == 1 else nullcontext()
+        alone = self.processes.count == 1  # several have to stop together, which they do between two steps
+        may_be_cut_off = self.interrupt.allowed() if alone else nullcontext()
         with restored(self.device), may_be_cut_off, self.average.in_place():
             metrics = score(self.attachment, self.held_out, self.progress, self.processes)
         self.journal.evaluation(state.step, metrics)
@@ -238,14 +237,13 @@ class Training:
             for rank, each in enumerate(self.processes.gather(tensor, self.device)):
                 content[f"random/{rank}/{name}"] = each
         if self.processes.is_main:
-            state: dict[str, Any] = {"run": dataclasses.asdict(self.state), "optimizer": numbers}
-            state |= {"step": self.state.step, "best_step": self.state.best_step}
+            where = {"step": self.state.step, "best_step": self.state.best_step}
+            state = {**where, "run": dataclasses.asdict(self.state), "optimizer": numbers}
             self.folder.commit(state, content, self.config.keep_checkpoints)
         self.processes.wait()
         self.committed = dataclasses.replace(self.state)
 
     def _numbers(self, rows: list[int]) -> str:
         """Rows as the user counts them."""
-        own = self.data.rows
-        numbers = (own[row] if own is not None else row for row in rows[:8])
+        numbers = (row if self.data.rows is None else self.data.rows[row] for row in rows[:8])
         return ", ".join(str(number + 1) if number >= 0 else "(name of a class)" for number in numbers)

@@ -2,8 +2,8 @@
 
 Weights that stochastic gradient descent visits lie around a better point (Polyak and Juditsky 1992; Izmailov et al. 2018,
 arXiv:1803.05407). Here they are averaged by polynomial decay (Shamir and Zhang 2013, arXiv:1212.1824): after update t the
-average moves to the new weights by (ETA + 1) / (t + ETA), so that update s weighs about as s ** ETA. It follows the length
-of the run by itself, holds nothing of what the weights started from, and is an average after any step.
+average moves to the new weights by (ETA + 1) / (t + ETA), so that with ETA = 1 update s weighs as s. It follows the length of
+the run by itself, holds nothing of what the weights started from, and is an average after any step.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
-ETA = 3
+ETA = 1
 
 
 class Average:

@@ -32,6 +32,7 @@ FROM_PROBE = ["--start-head", "probe", "--start-penalty", "3e-3"]
 FEW = [*FULL, "--lr", "5e-5", "--epochs", "10", *FROM_PROBE, *NAMES]
 MANY = [*FULL, "--lr", "1e-4", "--epochs", "6", "--start-head", "probe", *NAMES]
 EVEN = ["--class-weights", "balanced"]  # the intents of banking77 are even in the test file and uneven in the other
+MOST = [*FULL, "--lr", "2e-4", "--epochs", "4", "--start-head", "probe", *NAMES, *EVEN, "--average"]
 BANKING_CLASSES, BCCD_CLASSES = 77, 3
 
 
@@ -66,6 +67,12 @@ def banking(files: Files) -> list[Job]:
         Job("banking77", "full from the probe's head, names learnt", "accuracy", [*text, *MANY], labels=10003),
         Job(
             "banking77", "full from the probe's head, names learnt, classes weighed", "accuracy", [*text, *MANY, *EVEN]
+        ),
+        Job(
+            "banking77",
+            "full from the probe's head, names learnt, classes weighed, averaged",
+            "accuracy",
+            [*text, *MOST],
         ),
         Job("banking77", "lora r16, 8 epochs", "accuracy", [*text, *LORA, "--epochs", "8"], labels=10003),
         Job("banking77", "full from scratch", "accuracy", [*text, *scratch, "--epochs", "10"], labels=10003),

@@ -19,13 +19,12 @@ def ordered(tensors):
 
 
 def closed_form(folder, steps):
-    """Update s of T weighs 4 s (s + 1) (s + 2) / (T (T + 1) (T + 2) (T + 3)), which the recursion telescopes to."""
-    total = steps * (steps + 1) * (steps + 2) * (steps + 3)
+    """Update s of T weighs 2 s / (T (T + 1)), to which the recursion telescopes."""
     mean = {}
     for s in range(1, steps + 1):
         held = part(read_checkpoint(folder / "checkpoints" / f"step-{s:08}").tensors, "adapter")
         for name, tensor in held.items():
-            share = 4 * s * (s + 1) * (s + 2) / total
+            share = 2 * s / (steps * (steps + 1))
             mean[name] = mean.get(name, 0) + share * tensor.double()
     return mean
 

@@ -74,6 +74,7 @@ def banking(files: Files) -> list[Job]:
             "accuracy",
             [*text, *MOST],
         ),
+        Job("banking77", "the same in float32", "accuracy", [*text, *MOST, "--dtype", "float32"]),
         Job("banking77", "lora r16, 8 epochs", "accuracy", [*text, *LORA, "--epochs", "8"], labels=10003),
         Job("banking77", "full from scratch", "accuracy", [*text, *scratch, "--epochs", "10"], labels=10003),
     ]

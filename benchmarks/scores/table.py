@@ -160,7 +160,7 @@ def engines(files: Files) -> list[Job]:
         for way, options in ways.items():
             chosen = [*series, *([] if percent == 100 else ["--fraction", str(percent / 100)]), *options]
             # Which engines are drawn matters more than the way, so that few seeds would say nothing.
-            seeds = 10 if percent < 100 and options is not PROBE else 3
+            seeds = 10 if percent < 100 else 3
             found.append(Job("cmapss", way, "rmse", chosen, labels=percent, curve=percent < 100, seeds=seeds))
     return found
 

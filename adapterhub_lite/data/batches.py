@@ -1,34 +1,57 @@
-"""The order of the batches: shuffled by seed and epoch, of similar lengths so that little is padding. No torch here."""
+"""The order of the batches: shuffled by seed and epoch; and how a batch is cut so that little is padding. No torch here."""
 
 from __future__ import annotations
 
 import random
 from collections.abc import Sequence
 
-POOL = 32  # batches sorted together: enough to make lengths alike, few enough to keep the order random
+PART = 32
+"""What another pass through the model costs, in padded tokens: about the time that a CPU spends between its sums."""
 
 
-def epoch_batches(lengths: Sequence[int], batch_size: int, *, seed: int, epoch: int) -> list[list[int]]:
-    """Split one epoch into batches of indices.
+def epoch_batches(count: int, batch_size: int, *, seed: int, epoch: int) -> list[list[int]]:
+    """Split one epoch into batches of indices, shuffled.
 
-    The examples are shuffled, cut into pools of `POOL` batches, sorted by length inside a pool, cut into batches, and the
-    batches of the epoch are shuffled again. Every index occurs once; the last batch may be smaller.
+    Batches are not of similar lengths: that saves padding, but a step that sees only short or only long examples is a
+    worse step (benchmarks/RESULTS.md). The padding is saved by `similar_parts`, inside the batch.
 
     Args:
-        lengths: Length of each example.
-        batch_size: Examples a batch.
+        count: Examples.
+        batch_size: Examples a batch; the last one may have fewer.
         seed: Of the run.
         epoch: Counted from 0; each has an order of its own.
     """
-    generator = random.Random(f"{seed}/{epoch}")
-    order = list(range(len(lengths)))
-    generator.shuffle(order)
-    batches: list[list[int]] = []
-    for start in range(0, len(order), POOL * batch_size):
-        pool = sorted(order[start : start + POOL * batch_size], key=lambda i: lengths[i])
-        batches += [pool[i : i + batch_size] for i in range(0, len(pool), batch_size)]
-    generator.shuffle(batches)
-    return batches
+    order = list(range(count))
+    random.Random(f"{seed}/{epoch}").shuffle(order)
+    return [order[start : start + batch_size] for start in range(0, count, batch_size)]
+
+
+def similar_parts(lengths: Sequence[int], most: int) -> list[list[int]]:
+    """Cut a batch into parts of similar lengths, the longest first, each to be padded and run by itself.
+
+    A part costs its examples times the longest of them, and `PART` for being one more; of all ways to cut the sorted
+    examples this is the cheapest (by dynamic programming, at most `most` steps an example).
+
+    Args:
+        lengths: Length of each example.
+        most: Examples a part may have.
+
+    Returns:
+        The positions in each part.
+    """
+    order = sorted(range(len(lengths)), key=lambda i: -lengths[i])
+    cost, start = [0], [0]  # of the first n examples: the least they cost, and where their last part begins
+    for n in range(1, len(order) + 1):
+        least, begin = min(
+            (cost[i] + (n - i) * lengths[order[i]] + PART, i) for i in range(max(0, n - most), n)
+        )  # fmt: skip
+        cost.append(least)
+        start.append(begin)
+    parts, n = [], len(order)
+    while n:
+        parts.append(order[start[n] : n])
+        n = start[n]
+    return parts[::-1]
 
 
 def length_batches(lengths: Sequence[int], batch_size: int) -> list[list[int]]:

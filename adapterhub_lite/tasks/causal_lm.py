@@ -40,6 +40,7 @@ class CausalLM:
         self.labels: tuple[str, ...] = tuple(labels)
         self.preprocessing = preprocessing
         self.packing = bool(preprocessing.options.get("packing", False))
+        self.pads = not self.packing
         self._shown_exact = False
 
     @classmethod

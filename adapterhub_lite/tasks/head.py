@@ -21,6 +21,7 @@ class HeadTask(ABC):
     name: str
     modality: Modality
     generates = False
+    pads = True
 
     def __init__(self, labels: Sequence[str], preprocessing: Preprocessing):
         self.labels = tuple(labels)

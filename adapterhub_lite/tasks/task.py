@@ -110,6 +110,8 @@ class Task(Protocol):
     generates: bool
     """It continues text: the base's output layer is its head, and its logits are too large to keep."""
     target_kind: TargetKind
+    pads: bool
+    """Whether the examples of a batch are padded to the longest, so that those of similar lengths cost less together."""
 
     def head(self, model_map: ModelMap) -> nn.Linear | None:
         """A fresh head on pooled features, or None where the base's own output layer is the head."""

@@ -80,7 +80,7 @@ class Training:
         self.average = Average(self.tensors if config.average else {})
         rate = config.learning_rate or attachment.provided.spec.learning_rate
         self.optimizer = make_optimizer(self.parameters, config, rate)
-        self.order = Order([example.length for example in data.examples], config)
+        self.order = Order(len(data.examples), config)
         self.rate_at = learning_rates(config, rate, self.order.total)
         self.state = State(micro_batch_size=min(config.micro_batch_size or config.batch_size, config.batch_size))
         self.report = TrainReport(self.state)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 from adapterhub_lite.data.batches import epoch_batches
 from adapterhub_lite.training.config import TrainConfig
@@ -13,13 +12,13 @@ class Order:
     """The batches of a run.
 
     Args:
-        lengths: Length of each example.
+        count: Examples there are.
         config: Says batch size, seed, and how many steps or epochs.
     """
 
-    def __init__(self, lengths: Sequence[int], config: TrainConfig):
-        self._lengths, self._config = lengths, config
-        self.per_epoch = math.ceil(len(lengths) / config.batch_size)
+    def __init__(self, count: int, config: TrainConfig):
+        self._count, self._config = count, config
+        self.per_epoch = math.ceil(count / config.batch_size)
         self.total = config.steps or max(1, round(config.epochs * self.per_epoch))
         self._epoch = -1
         self._batches: list[list[int]] = []
@@ -29,6 +28,6 @@ class Order:
         epoch, place = divmod(step - 1, self.per_epoch)
         if epoch != self._epoch:
             config = self._config
-            self._batches = epoch_batches(self._lengths, config.batch_size, seed=config.seed, epoch=epoch)
+            self._batches = epoch_batches(self._count, config.batch_size, seed=config.seed, epoch=epoch)
             self._epoch = epoch
         return self._batches[place]

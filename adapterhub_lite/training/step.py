@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from adapterhub_lite.data.batches import similar_parts
 from adapterhub_lite.errors import TrainingError
 from adapterhub_lite.tasks.attachment import Attachment
 from adapterhub_lite.tasks.task import Example
@@ -48,11 +49,10 @@ def accumulate(
     most = len(examples) if shards is None else shards.largest(len(examples))
     before = random_state(device)
     while True:
-        total = 0.0
+        total, parts = 0.0, _parts(attachment, examples, size, most)
+        at_once = min(size, most) if shards is not None else max(map(len, parts), default=1)
         try:
-            for start in range(0, most, size):
-                # The processes of a sharded base run it equally often: who has nothing left runs something for nothing.
-                part = examples[start : start + size]
+            for part in parts:
                 batch = attachment.task.collate(part or spare, attachment.base)
                 logits, targets = attachment.logits({key: value.to(device) for key, value in batch.items()})
                 assert targets is not None
@@ -79,10 +79,22 @@ def accumulate(
         for parameter in parameters:
             parameter.grad = None
         # More than the batch holds is never computed at once, and halving it would change nothing.
-        size = max(1, min(size, most) // 2)
+        size = max(1, at_once // 2)
         say(f"out of memory: going on with {size} examples at once; the batch stays what it was")
         free(device)
         set_random_state(before, device)
+
+
+def _parts(attachment: Attachment, examples: Sequence[Example], size: int, most: int) -> list[Sequence[Example]]:
+    """What is run at once, in turn: at most `size` examples, and on a CPU such of similar lengths."""
+    if attachment.base.shards is not None:
+        # The processes of a sharded base run it equally often: who has nothing left runs something for nothing.
+        return [examples[start : start + size] for start in range(0, most, size)]
+    longest_first = sorted(examples, key=lambda example: -example.length)
+    if attachment.base.device.type != "cpu" or not attachment.task.pads:
+        return [longest_first[start : start + size] for start in range(0, most, size)]
+    cut = similar_parts([example.length for example in examples], size)
+    return [[examples[i] for i in part] for part in cut]
 
 
 def apply(optimizer: Optimizer, updates: int, device: torch.device) -> None:

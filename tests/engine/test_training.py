@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import types
 from collections import Counter
 
@@ -10,7 +11,8 @@ import torch
 
 import adapterhub_lite as ah
 from adapterhub_lite.api import hookimpl
-from adapterhub_lite.data.batches import epoch_batches
+from adapterhub_lite.data import batches
+from adapterhub_lite.data.batches import PART, epoch_batches, similar_parts
 from adapterhub_lite.errors import TrainingError
 from adapterhub_lite.plugins import Plugins
 from adapterhub_lite.progress import Silent
@@ -114,6 +116,7 @@ def test_one_example_that_does_not_fit_stops_the_run_and_frees_the_base(base, da
 
 def broken_at(monkeypatch, steps):
     """Make the logits of some calls not finite; with one micro-batch a step, a call is a step."""
+    monkeypatch.setattr(batches, "PART", 10**9)
     calls = Counter()
     original = TextClassification.logits
 
@@ -212,12 +215,54 @@ def test_an_observer_can_stop_a_run(base, data):
     assert (facts["steps"], facts["stopped"]) == (2, "enough")
 
 
-def test_every_example_once_an_epoch_in_another_order_and_alike_in_length():
-    lengths = [(7 * i) % 50 + 1 for i in range(203)]
-    first = epoch_batches(lengths, 8, seed=3, epoch=0)
-    second = epoch_batches(lengths, 8, seed=3, epoch=1)
+def test_every_example_once_an_epoch_in_another_order():
+    first = epoch_batches(203, 8, seed=3, epoch=0)
+    second = epoch_batches(203, 8, seed=3, epoch=1)
+    assert [len(batch) for batch in first] == [8] * 25 + [3]
     assert sorted(i for batch in first for i in batch) == list(range(203))
     assert first != second
-    assert first == epoch_batches(lengths, 8, seed=3, epoch=0)
-    padded = sum(max(lengths[i] for i in batch) * len(batch) for batch in first)
-    assert padded / sum(lengths) < 1.15
+    assert first == epoch_batches(203, 8, seed=3, epoch=0)
+
+
+def partitions(items):
+    """Every way to put items into parts."""
+    if not items:
+        yield []
+        return
+    first, *others = items
+    for parts in partitions(others):
+        yield [[first], *parts]
+        for i, part in enumerate(parts):
+            yield [*parts[:i], [first, *part], *parts[i + 1 :]]
+
+
+@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("most", [1, 3, 7])
+def test_no_other_way_to_cut_a_batch_costs_less(seed, most):
+    lengths = [random.Random(f"{seed}/{i}").choice([3, 20, 40, 41, 90, 200]) for i in range(7)]
+
+    def cost(parts):
+        return sum(len(part) * max(lengths[i] for i in part) + PART for part in parts)
+
+    found = similar_parts(lengths, most)
+    assert sorted(i for part in found for i in part) == list(range(7))
+    assert max(map(len, found)) <= most
+    assert cost(found) == min(cost(p) for p in partitions(list(range(7))) if max(map(len, p)) <= most)
+    longest = [max(lengths[i] for i in part) for part in found]
+    assert longest == sorted(longest, reverse=True), "what needs most memory comes first"
+
+
+@pytest.mark.parametrize("part", [1, 10**9])
+def test_cutting_a_batch_changes_no_result(base, data, monkeypatch, part):
+    """Every length by itself, or all in one pass: the weights are those of a run as it is."""
+    expected, _ = trained(base, data, steps=3)
+    monkeypatch.setattr(batches, "PART", part)
+    sizes = []
+    collate = TextClassification.collate
+    monkeypatch.setattr(
+        TextClassification, "collate", lambda self, part, base: sizes.append(len(part)) or collate(self, part, base)
+    )
+    found, facts = trained(base, data, steps=3)
+    assert facts["micro_batch_size_used"] == 8
+    assert (len(sizes) > 6) == (part == 1)
+    assert largest_difference(expected, found) < 1e-5

@@ -259,10 +259,13 @@ def test_cutting_a_batch_changes_no_result(base, data, monkeypatch, part):
     monkeypatch.setattr(batches, "PART", part)
     sizes = []
     collate = TextClassification.collate
-    monkeypatch.setattr(
-        TextClassification, "collate", lambda self, part, base: sizes.append(len(part)) or collate(self, part, base)
-    )
+
+    def counted(self, part, base):
+        sizes.append(len(part))
+        return collate(self, part, base)
+
+    monkeypatch.setattr(TextClassification, "collate", counted)
     found, facts = trained(base, data, steps=3)
     assert facts["micro_batch_size_used"] == 8
     assert (len(sizes) > 6) == (part == 1)
-    assert largest_difference(expected, found) < 1e-5
+    assert largest_difference(expected, found) < 1e-4  # of steps of 1e-3, by which AdamW makes rounding larger

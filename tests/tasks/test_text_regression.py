@@ -88,7 +88,7 @@ def test_it_is_learnt_saved_and_loaded(engine: Any, base: Any, lengths: Any, tmp
     loaded = base("tiny-bert")
     rows = {"text": ["good card"] * 8 + ["bad bank"] * 8, "target": [1e6 + 3.0] * 8 + [1e6 - 3.0] * 8}
     data = load_data(rows, "text-regression")
-    config = TrainConfig(steps=60, batch_size=8, learning_rate=2e-2)
+    config = TrainConfig(steps=60, batch_size=8, learning_rate=5e-3)
     adapter = engine.train(loaded, data, eval_data=data, strategy="lora", config=config)
     assert adapter.metrics["rmse"] < 1.0
     assert adapter.metrics["r2"] > 0.9

@@ -6,7 +6,7 @@ import math
 import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from benchmarks.scores.jobs import Job
 from benchmarks.scores.table import BARS, CURVES
@@ -39,27 +39,34 @@ def write_report(jobs: Sequence[Job], runs: Runs, folder: Path) -> None:
     (folder / "SCORES.md").write_text("\n".join(parts), encoding="utf-8")
 
 
-def curve(data: str, jobs: Sequence[Job], runs: Runs) -> dict[str, list[tuple[int, float, float]]]:
-    """By way: labels, mean score and standard deviation, in the order of labels."""
-    points: dict[str, list[tuple[int, float, float]]] = {}
+class Point(NamedTuple):
+    """A point of a curve: mean and standard deviation of the scores of some seeds."""
+
+    labels: int
+    score: float
+    spread: float
+    seeds: int
+
+
+def curve(data: str, jobs: Sequence[Job], runs: Runs) -> dict[str, list[Point]]:
+    """By way, in the order of labels."""
+    points: dict[str, list[Point]] = {}
     for job in sorted(
         (job for job in jobs if job.data == data and job.labels is not None), key=lambda job: job.labels or 0
     ):
         scores = [float(run["score"]) for run in _of(job, runs)]
         if scores:
             spread = statistics.stdev(scores) if len(scores) > 1 else 0.0
-            points.setdefault(job.way, []).append((job.labels or 0, statistics.mean(scores), spread))
+            points.setdefault(job.way, []).append(Point(job.labels or 0, statistics.mean(scores), spread, len(scores)))
     return points
 
 
-def saved_factor(
-    way: Sequence[tuple[int, float, float]], control: Sequence[tuple[int, float, float]], higher: bool
-) -> str:
+def saved_factor(way: Sequence[Point], control: Sequence[Point], higher: bool) -> str:
     """How many times fewer labels a way needs for the control's best score, between points on a logarithmic axis."""
     sign = 1 if higher else -1
-    goal_labels, goal = max(((n, sign * score) for n, score, _ in control), key=lambda point: point[1])
+    goal_labels, goal = max(((each.labels, sign * each.score) for each in control), key=lambda point: point[1])
     before: tuple[int, float] | None = None
-    for labels, score, _ in way:
+    for labels, score, _, _ in way:
         reached = sign * score
         if reached >= goal:
             if before is None:
@@ -68,12 +75,10 @@ def saved_factor(
             needed = math.exp(math.log(before[0]) + share * (math.log(labels) - math.log(before[0])))
             return f"{goal_labels / needed:.1f}"
         before = (labels, reached)
-    return "none: it stays below"
+    return "none: it stays worse"
 
 
-def draw(
-    data: str, axis: tuple[str, str, bool], points: Mapping[str, list[tuple[int, float, float]]], path: Path
-) -> None:
+def draw(data: str, axis: tuple[str, str, bool], points: Mapping[str, list[Point]], path: Path) -> None:
     """A curve a way, scores against labels on a logarithmic axis."""
     import matplotlib
 
@@ -84,11 +89,11 @@ def draw(
     unit, metric, _ = axis
     figure, axes = pyplot.subplots(figsize=(7, 4.5))
     for way, line in points.items():
-        labels, scores, spreads = zip(*line, strict=True)
+        labels, scores, spreads, _ = zip(*line, strict=True)
         style = "--" if "scratch" in way else "-"
         axes.errorbar(labels, scores, yerr=spreads, label=way, marker="o", linestyle=style, capsize=3)
     axes.set_xscale("log")
-    ticks = sorted({n for line in points.values() for n, _, _ in line})
+    ticks = sorted({each.labels for line in points.values() for each in line})
     axes.set_xticks(ticks)
     axes.xaxis.set_major_formatter(ScalarFormatter())
     axes.xaxis.set_minor_locator(NullLocator())
@@ -117,18 +122,21 @@ def _row(job: Job, runs: Runs) -> str | None:
     )
 
 
-def _curve_table(data: str, axis: tuple[str, str, bool], points: Mapping[str, list[tuple[int, float, float]]]) -> str:
+def _curve_table(data: str, axis: tuple[str, str, bool], points: Mapping[str, list[Point]]) -> str:
     unit, metric, higher = axis
-    numbers = sorted({n for line in points.values() for n, _, _ in line})
+    numbers = sorted({each.labels for line in points.values() for each in line})
     lines = [f"## {data}: {metric} by {unit}", "", f"![{metric} against {unit}](labels_{data}.png)", ""]
     lines += ["| way | " + " | ".join(map(str, numbers)) + " | labels saved |", "|---" * (len(numbers) + 2) + "|"]
-    control = next((line for way, line in points.items() if "scratch" in way), None)
+    controls = [line for way, line in points.items() if "scratch" in way]
     for way, line in points.items():
-        known = {n: f"{score:.4f}" for n, score, _ in line}
-        factor = saved_factor(line, control, higher) if control is not None and line is not control else ""
+        known = {each.labels: f"{each.score:.4f} ({each.seeds})" for each in line}
+        factor = saved_factor(line, controls[0], higher) if controls and line not in controls else ""
         lines.append(f"| {way} | " + " | ".join(known.get(n, "") for n in numbers) + f" | {factor} |")
     lines.append("")
-    lines.append("Labels saved: how many times fewer labels reach the best score of training from scratch.\n")
+    lines.append(
+        "In brackets the number of seeds, each with its own draw of the labels. Labels saved: how many times fewer labels "
+        "reach the best score of training from scratch.\n"
+    )
     return "\n".join(lines)
 
 

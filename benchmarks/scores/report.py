@@ -18,9 +18,9 @@ OPENING = """\
 Made by `python -m benchmarks.scores`; the runs are in [scores.jsonl](scores.jsonl), one a line, with options, versions and
 date. A score is the mean over the seeds, each of which draws initialisation, order and, where labels are few, the rows; ± is
 the standard deviation over seeds. The interval in brackets is the 95 % interval of the first seed over the rows of the test
-file. Seconds are of the whole command with an empty cache; memory is the peak of its process. Where scores.jsonl has "threads": "1",
-up to four runs shared two cores: their seconds say what the run took there and are not for comparing ways. Batches were of similar
-lengths until 2026-11-23 05:50 and are drawn at random since (RESULTS.md).
+file. Seconds are of the whole command with an empty cache; memory is the peak of its process. Where scores.jsonl has
+"threads": "1", up to four runs shared two cores: their seconds say what the run took there and are not for comparing
+ways. Batches were of similar lengths until 2026-11-23 05:50 and are drawn at random since (RESULTS.md).
 """
 
 

@@ -68,7 +68,7 @@ def train(
     warmup: Annotated[float | None, typer.Option(help="Share of the steps in which the learning rate rises [default: 0.06].")] = None,
     start_head: Annotated[str | None, typer.Option(help="random, or probe: start from the linear probe's solution (LP-FT), best with few labels [default: random].")] = None,
     start_penalty: Annotated[float | None, typer.Option(help="Penalty of that probe [default: by cross-validation].")] = None,
-    average: Annotated[bool | None, typer.Option("--average", help="Keep the average of the weights over the run, later steps counting more; often scores a little better.")] = None,
+    average: Annotated[bool | None, typer.Option("--average", help="Keep the average of the weights over the run, later steps counting more; for long runs.")] = None,
     eval_every: Annotated[int | None, typer.Option(metavar="STEPS", help="Score the held-out data every so often, and keep the best adapter.")] = None,
     patience: Annotated[int | None, typer.Option(metavar="N", help="Stop after so many evaluations without a better one.")] = None,
     checkpoint_every: Annotated[int | None, typer.Option(metavar="STEPS", help="Commit a checkpoint to OUT.run every so often.")] = None,

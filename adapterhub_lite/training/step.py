@@ -87,14 +87,13 @@ def accumulate(
 
 def _parts(attachment: Attachment, examples: Sequence[Example], size: int, most: int) -> list[Sequence[Example]]:
     """What is run at once, in turn: at most `size` examples, and on a CPU such of similar lengths."""
-    if attachment.base.shards is not None:
-        # The processes of a sharded base run it equally often: who has nothing left runs something for nothing.
-        return [examples[start : start + size] for start in range(0, most, size)]
-    longest_first = sorted(examples, key=lambda example: -example.length)
-    if attachment.base.device.type != "cpu" or not attachment.task.pads:
-        return [longest_first[start : start + size] for start in range(0, most, size)]
-    cut = similar_parts([example.length for example in examples], size)
-    return [[examples[i] for i in part] for part in cut]
+    if attachment.base.shards is None:
+        if attachment.base.device.type == "cpu" and attachment.task.pads:
+            cut = similar_parts([example.length for example in examples], size)
+            return [[examples[i] for i in part] for part in cut]
+        examples = sorted(examples, key=lambda example: -example.length)
+    # The processes of a sharded base run it equally often: who has nothing left runs something for nothing.
+    return [examples[start : start + size] for start in range(0, most, size)]
 
 
 def apply(optimizer: Optimizer, updates: int, device: torch.device) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from adapterhub_lite.api import Modality
@@ -47,7 +48,10 @@ class ImageClassification(Classification):
     def features(self, base: Base, batch: Batch) -> tuple[Tensor, Tensor | None]:
         # While weights of the base train, its parameters are fp32 whatever it was loaded in.
         dtype = next(p for p in base.model.parameters() if p.is_floating_point()).dtype
-        hidden = base.model(pixel_values=batch["pixel_values"].to(dtype)).last_hidden_state
+        pixels = batch["pixel_values"].to(dtype)  # (batch, channels, height, width)
+        if pixels.device.type == "cpu":
+            pixels = pixels.contiguous(memory_format=torch.channels_last)  # MobileNetV2: two thirds of the time
+        hidden = base.model(pixel_values=pixels).last_hidden_state
         return pool(hidden, None, self.preprocessing.pooling or base.map.pooling), batch.get("targets")
 
     def samples(self) -> list[Any]:

@@ -1,6 +1,6 @@
 """Instructions in 4 bits by adapterhub-lite and by TRL, both scored by PEFT and transformers alone.
 
-    python -m benchmarks.scores.chat adapterhub|trl BASE TRAIN.jsonl TEST.jsonl [--seed S]
+    python -m benchmarks.scores.chat adapterhub|trl BASE TRAIN.jsonl TEST.jsonl [--seed S] [--rate R]
 
 BASE is a folder in transformers' format. Rank, targets (every linear layer of the blocks), rows, order of magnitude of the
 rate, schedule, updates, tokens and the text of the prompts are the same; TRL runs with loss on completions only, which is its
@@ -22,7 +22,7 @@ from typing import Any
 
 import torch
 
-RANK, BATCH, EPOCHS, RATE, WARMUP = 16, 8, 1, 5e-4, 0.06
+RANK, BATCH, EPOCHS, WARMUP = 16, 8, 1, 0.06
 LENGTH = 1024
 
 
@@ -54,7 +54,7 @@ def quantized(base: str) -> Any:
     return model
 
 
-def by_trl(base: str, train: Path, out: Path, seed: int) -> None:
+def by_trl(base: str, train: Path, out: Path, seed: int, rate: float) -> None:
     """Train with SFTTrainer and PEFT."""
     from datasets import Dataset
     from peft import LoraConfig
@@ -63,7 +63,7 @@ def by_trl(base: str, train: Path, out: Path, seed: int) -> None:
 
     tokenizer = AutoTokenizer.from_pretrained(base)
     config = SFTConfig(
-        output_dir=f"{out}.run", per_device_train_batch_size=BATCH, num_train_epochs=EPOCHS, learning_rate=RATE,
+        output_dir=f"{out}.run", per_device_train_batch_size=BATCH, num_train_epochs=EPOCHS, learning_rate=rate,
         lr_scheduler_type="linear", warmup_steps=WARMUP, weight_decay=0.01, max_grad_norm=1.0, max_length=LENGTH,
         completion_only_loss=True, packing=False, bf16=True, use_cpu=True, report_to=[], save_strategy="no", seed=seed,
         gradient_checkpointing=False, dataloader_pin_memory=False,
@@ -77,7 +77,7 @@ def by_trl(base: str, train: Path, out: Path, seed: int) -> None:
     trainer.model.save_pretrained(out)
 
 
-def by_adapterhub(base: str, train: Path, out: Path, seed: int) -> None:
+def by_adapterhub(base: str, train: Path, out: Path, seed: int, rate: float) -> None:
     """Train with the command line."""
     command = [
         sys.executable,
@@ -92,7 +92,7 @@ def by_adapterhub(base: str, train: Path, out: Path, seed: int) -> None:
         "bfloat16",
     ]
     command += ["--task", "causal-lm", "--data", str(train), "--strategy", "lora", "--set", f"rank={RANK}"]
-    command += ["--set", f"alpha={2 * RANK}", "--batch-size", str(BATCH), "--epochs", str(EPOCHS), "--lr", str(RATE)]
+    command += ["--set", f"alpha={2 * RANK}", "--batch-size", str(BATCH), "--epochs", str(EPOCHS), "--lr", str(rate)]
     command += ["--warmup", str(WARMUP), "--max-length", str(LENGTH), "--seed", str(seed), "--out", str(out)]
     subprocess.run(command, check=True, stdout=sys.stderr)
 
@@ -124,12 +124,13 @@ def main() -> None:
     parser.add_argument("train", type=Path)
     parser.add_argument("test", type=Path)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--rate", type=float, default=5e-4, help="peak learning rate")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         out, started = Path(folder) / "adapter", time.monotonic()
         with contextlib.redirect_stdout(sys.stderr):  # TRL prints what it measures
             train = {"trl": by_trl, "adapterhub": by_adapterhub}[arguments.by]
-            train(arguments.base, arguments.train, out, arguments.seed)
+            train(arguments.base, arguments.train, out, arguments.seed, arguments.rate)
         spent = time.monotonic() - started
         loss, tokens = score(arguments.base, out, arguments.test)
     print(json.dumps({"metrics": {"loss": loss}, "tokens": tokens, "train_s": spent}))

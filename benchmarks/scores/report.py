@@ -63,21 +63,41 @@ def curve(data: str, jobs: Sequence[Job], runs: Runs) -> dict[str, list[Point]]:
     return points
 
 
-def saved_factor(way: Sequence[Point], control: Sequence[Point], higher: bool) -> str:
-    """How many times fewer labels a way needs for the control's best score, between points on a logarithmic axis."""
+def best_of(lines: Sequence[Sequence[Point]], higher: bool) -> list[Point]:
+    """The best point of several lines at each number of labels: the control at its better rate."""
+    best: dict[int, Point] = {}
+    for point in sorted((point for line in lines for point in line), key=lambda point: point.score, reverse=not higher):
+        best[point.labels] = point
+    return [best[labels] for labels in sorted(best)]
+
+
+def labels_for(goal: float, line: Sequence[Point], higher: bool) -> float:
+    """Labels at which a line first reaches a score, between points on a logarithmic axis; infinite if it never does."""
     sign = 1 if higher else -1
-    goal_labels, goal = max(((each.labels, sign * each.score) for each in control), key=lambda point: point[1])
-    before: tuple[int, float] | None = None
-    for labels, score, _, _ in way:
-        reached = sign * score
-        if reached >= goal:
+    for before, point in zip([None, *line[:-1]], line, strict=True):
+        if sign * point.score >= sign * goal:
             if before is None:
-                return f"more than {goal_labels / labels:.0f}"
-            share = (goal - before[1]) / (reached - before[1])
-            needed = math.exp(math.log(before[0]) + share * (math.log(labels) - math.log(before[0])))
-            return f"{goal_labels / needed:.1f}"
-        before = (labels, reached)
-    return "none: it stays worse"
+                return point.labels
+            share = (goal - before.score) / (point.score - before.score)
+            return math.exp(math.log(before.labels) + share * (math.log(point.labels) - math.log(before.labels)))
+    return math.inf
+
+
+def saved_at_most(way: Sequence[Point], control: Sequence[Point], higher: bool) -> str:
+    """How many times fewer labels a way needs for the control's best score."""
+    best = max(control, key=lambda point: point.score if higher else -point.score)
+    needed = labels_for(best.score, way, higher)
+    if math.isinf(needed):
+        return "not reached"
+    return f"{'more than ' if needed == way[0].labels else ''}{best.labels / needed:.1f}"
+
+
+def saved_at_fewest(way: Sequence[Point], control: Sequence[Point], higher: bool) -> str:
+    """How many times more labels the control needs for what a way reaches with its fewest."""
+    needed = labels_for(way[0].score, control, higher)
+    if math.isinf(needed):
+        return f"more than {control[-1].labels / way[0].labels:.1f}"
+    return "none" if needed <= way[0].labels else f"{needed / way[0].labels:.1f}"
 
 
 def draw(data: str, axis: tuple[str, str, bool], points: Mapping[str, list[Point]], path: Path) -> None:
@@ -128,16 +148,20 @@ def _curve_table(data: str, axis: tuple[str, str, bool], points: Mapping[str, li
     unit, metric, higher = axis
     numbers = sorted({each.labels for line in points.values() for each in line})
     lines = [f"## {data}: {metric} by {unit}", "", f"![{metric} against {unit}](labels_{data}.png)", ""]
-    lines += ["| way | " + " | ".join(map(str, numbers)) + " | labels saved |", "|---" * (len(numbers) + 2) + "|"]
-    controls = [line for way, line in points.items() if "scratch" in way]
+    lines += ["| way | " + " | ".join(map(str, numbers)) + " | saved at the fewest | saved at scratch's best |"]
+    lines += ["|---" * (len(numbers) + 3) + "|"]
+    control = best_of([line for way, line in points.items() if "scratch" in way], higher)
     for way, line in points.items():
         known = {each.labels: f"{each.score:.4f} ({each.seeds})" for each in line}
-        factor = saved_factor(line, controls[0], higher) if controls and line not in controls else ""
-        lines.append(f"| {way} | " + " | ".join(known.get(n, "") for n in numbers) + f" | {factor} |")
+        saved = ["", ""]
+        if control and "scratch" not in way:
+            saved = [saved_at_fewest(line, control, higher), saved_at_most(line, control, higher)]
+        lines.append(f"| {way} | " + " | ".join([*(known.get(n, "") for n in numbers), *saved]) + " |")
     lines.append("")
     lines.append(
-        "In brackets the number of seeds, each with its own draw of the labels. Labels saved: how many times fewer labels "
-        "reach the best score of training from scratch.\n"
+        "In brackets the number of seeds, each with its own draw of the labels. Saved at the fewest: how many times more "
+        "labels training from scratch needs for the first score of the row. Saved at scratch's best: how many times fewer "
+        "labels reach the best score of training from scratch. Between points along a logarithmic axis.\n"
     )
     return "\n".join(lines)
 

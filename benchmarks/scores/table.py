@@ -33,6 +33,8 @@ FEW = [*FULL, "--lr", "5e-5", "--epochs", "10", *FROM_PROBE, *NAMES]
 MANY = [*FULL, "--lr", "1e-4", "--epochs", "6", "--start-head", "probe", *NAMES]
 EVEN = ["--class-weights", "balanced"]  # the intents of banking77 are even in the test file and uneven in the other
 MOST = [*FULL, "--lr", "2e-4", "--epochs", "4", "--start-head", "probe", *NAMES, *EVEN, "--average"]
+FEW_LORA = [*LORA, "--lr", "5e-4", *FROM_PROBE, *NAMES]
+FEW_PREFIX = ["--strategy", "prefix", "--batch-size", "32", *FROM_PROBE, *NAMES]
 BANKING_CLASSES, BCCD_CLASSES = 77, 3
 
 
@@ -57,7 +59,8 @@ def banking(files: Files) -> list[Job]:
         "linear_probe": PROBE,
         "linear_probe, names learnt": [*PROBE, *NAMES],
         "full from the probe's head, names learnt": FEW,
-        "lora r16 from the probe's head": [*LORA, "--lr", "5e-4", "--epochs", "10", *FROM_PROBE],
+        "lora r16 from the probe's head": [*FEW_LORA, "--epochs", "10"],
+        "prefix from the probe's head": [*FEW_PREFIX, "--epochs", "10"],
         "full from a random head": [*FULL, "--lr", "2e-4", "--epochs", "20"],
     }
     scratch = [*SCRATCH, "--lr", "5e-4"]
@@ -74,8 +77,19 @@ def banking(files: Files) -> list[Job]:
             "accuracy",
             [*text, *MOST],
         ),
-        Job("banking77", "the same in float32", "accuracy", [*text, *MOST, "--dtype", "float32"]),
+        Job(
+            "banking77",
+            "full from the probe's head, names learnt, classes weighed, float32",
+            "accuracy",
+            [*text, *MANY, *EVEN, "--dtype", "float32"],
+        ),
         Job("banking77", "lora r16, 8 epochs", "accuracy", [*text, *LORA, "--epochs", "8"], labels=10003),
+        Job(
+            "banking77", "lora r16 from the probe's head", "accuracy", [*text, *FEW_LORA, "--epochs", "4"], labels=10003
+        ),
+        Job(
+            "banking77", "prefix from the probe's head", "accuracy", [*text, *FEW_PREFIX, "--epochs", "4"], labels=10003
+        ),
         Job("banking77", "full from scratch", "accuracy", [*text, *scratch, "--epochs", "10"], labels=10003),
     ]
     for way, options in few.items():
@@ -84,6 +98,8 @@ def banking(files: Files) -> list[Job]:
         curves = {
             "linear_probe": PROBE,
             "full from the probe's head, names learnt": FEW,
+            "lora r16 from the probe's head": [*FEW_LORA, "--epochs", "10"],
+            "prefix from the probe's head": [*FEW_PREFIX, "--epochs", "10"],
             "full from scratch": [*scratch, "--epochs", epochs],
         }
         for way, options in curves.items():
@@ -110,11 +126,12 @@ def unfair(files: Files) -> list[Job]:
     text += ["--eval-data", f"{made}/{{fold}}/test.csv", "--column", "label=unfair", "--max-length", "128"]
     folds = tuple("01234")
     baseline = ["-m", "benchmarks.scores.baselines", "tfidf", f"{made}/{{fold}}/train.csv", f"{made}/{{fold}}/test.csv"]
-    tuned = [*FULL, "--lr", "1.5e-4", "--epochs", "3"]
+    tuned = [*FULL, "--lr", "1.5e-4", "--epochs"]
     return [
         Job("unfair_tos", "TF-IDF and logistic regression", "macro_f1", baseline, folds, seeds=1),
         Job("unfair_tos", "linear_probe", "macro_f1", [*text, *PROBE], folds, seeds=1),
-        Job("unfair_tos", "full, 3 epochs", "macro_f1", [*text, *tuned], folds),
+        Job("unfair_tos", "full, 1 epoch", "macro_f1", [*text, *tuned, "1"], folds),
+        Job("unfair_tos", "full, 3 epochs", "macro_f1", [*text, *tuned, "3"], folds, seeds=1),
     ]
 
 
@@ -125,13 +142,24 @@ def bccd(files: Files) -> list[Job]:
     image += ["--data", f"{cells}#train", "--eval-data", f"{cells}#test"]
     scratch = [*SCRATCH, "--lr", "1e-3"]
     plain = ["-m", "benchmarks.scores.baselines", "scratch", f"{cells}#train", f"{cells}#test", image[1]]
+    step = ["--batch-size", "32", "--start-head", "probe", "--steps", "60"]
+    lora = ["--strategy", "lora", "--set", "rank=8", "--lr", "1e-3", *step]
+    full = ["--strategy", "full", "--lr", "1e-4", *step]
     found = [
         Job("bccd", "linear_probe", "macro_f1", [*image, *PROBE], labels=1014),
+        Job("bccd", "lora r8 from the probe's head", "macro_f1", [*image, *lora], labels=1014),
+        Job("bccd", "full from the probe's head", "macro_f1", [*image, *full], labels=1014),
         Job("bccd", "full from scratch", "macro_f1", [*image, *scratch, "--epochs", "4"], labels=1014, seeds=1),
         Job("bccd", "from scratch in plain PyTorch, batch norm learning", "macro_f1", plain, seeds=1),
     ]
     for shots in (3, 10, 30, 100):
-        for way, options in (("linear_probe", PROBE), ("full from scratch", [*scratch, "--steps", "60"])):
+        ways = {
+            "linear_probe": PROBE,
+            "lora r8 from the probe's head": lora,
+            "full from the probe's head": full,
+            "full from scratch": [*scratch, "--steps", "60"],
+        }
+        for way, options in ways.items():
             chosen = [*image, "--shots", str(shots), *options]
             found.append(Job("bccd", way, "macro_f1", chosen, labels=shots * BCCD_CLASSES, curve=True))
     return found
@@ -154,6 +182,7 @@ def engines(files: Files) -> list[Job]:
             "full": ["--strategy", "full", "--lr", "5e-4", *step],
             "full from the probe's head": ["--strategy", "full", "--lr", "5e-4", *step, "--start-head", "probe"],
             "lora r8": ["--strategy", "lora", "--set", "rank=8", "--lr", "3e-3", *step],
+            "prefix": ["--strategy", "prefix", *step],
             "full from scratch": ["--strategy", "full", "--from-scratch", "--lr", "2e-3", *step],
             "full from scratch, lr 1e-3": ["--strategy", "full", "--from-scratch", "--lr", "1e-3", *step],
         }

@@ -39,7 +39,7 @@ class Job:
     folds: Sequence[str] = ("",)
     """The score of a seed is the mean over these."""
     labels: int | None = None
-    """Labels it learns from, for a curve."""
+    """Labels it learns from, where it is a point of a curve."""
     curve: bool = False
     """A point of a curve and no row of the table."""
     seeds: int = 3

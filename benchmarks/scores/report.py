@@ -51,11 +51,10 @@ class Point(NamedTuple):
 
 
 def curve(data: str, jobs: Sequence[Job], runs: Runs) -> dict[str, list[Point]]:
-    """By way, in the order of labels."""
+    """By way, in the order of labels; rows of "DATA, so many" are points of DATA's curve."""
     points: dict[str, list[Point]] = {}
-    for job in sorted(
-        (job for job in jobs if job.data == data and job.labels is not None), key=lambda job: job.labels or 0
-    ):
+    jobs = [job for job in jobs if job.data.partition(",")[0] == data and job.labels is not None]
+    for job in sorted(jobs, key=lambda job: job.labels or 0):
         scores = [float(run["score"]) for run in _of(job, runs)]
         if scores:
             spread = statistics.stdev(scores) if len(scores) > 1 else 0.0

@@ -55,6 +55,7 @@ def banking(files: Files) -> list[Job]:
     """Bank intents with all labels and with few."""
     text = ["--base", MINILM, "--task", "text-classification"]
     text += ["--data", f"{files.data}/banking77/train.csv", "--eval-data", f"{files.data}/banking77/test.csv"]
+    scratch = [*SCRATCH, "--lr", "5e-4"]
     few = {
         "linear_probe": PROBE,
         "linear_probe, names learnt": [*PROBE, *NAMES],
@@ -62,8 +63,8 @@ def banking(files: Files) -> list[Job]:
         "lora r16 from the probe's head": [*FEW_LORA, "--epochs", "10"],
         "prefix from the probe's head": [*FEW_PREFIX, "--epochs", "10"],
         "full from a random head": [*FULL, "--lr", "2e-4", "--epochs", "20"],
+        "full from scratch": [*scratch, "--epochs", "30"],
     }
-    scratch = [*SCRATCH, "--lr", "5e-4"]
     found = [
         Job("banking77", "linear_probe", "accuracy", [*text, *PROBE], labels=10003),
         Job("banking77", "linear_probe, classes weighed", "accuracy", [*text, *PROBE, *EVEN]),
@@ -83,6 +84,12 @@ def banking(files: Files) -> list[Job]:
             "accuracy",
             [*text, *MANY, *EVEN, "--dtype", "float32"],
         ),
+        Job(
+            "banking77",
+            "full from the probe's head, names learnt, classes weighed, averaged, float32",
+            "accuracy",
+            [*text, *MOST, "--dtype", "float32"],
+        ),
         Job("banking77", "lora r16, 8 epochs", "accuracy", [*text, *LORA, "--epochs", "8"], labels=10003),
         Job(
             "banking77", "lora r16 from the probe's head", "accuracy", [*text, *FEW_LORA, "--epochs", "4"], labels=10003
@@ -90,11 +97,18 @@ def banking(files: Files) -> list[Job]:
         Job(
             "banking77", "prefix from the probe's head", "accuracy", [*text, *FEW_PREFIX, "--epochs", "4"], labels=10003
         ),
-        Job("banking77", "full from scratch", "accuracy", [*text, *scratch, "--epochs", "10"], labels=10003),
+        Job(
+            "banking77",
+            "lora r16 from the probe's head, names learnt, classes weighed, 8 epochs, float32",
+            "accuracy",
+            [*text, *LORA, "--epochs", "8", "--start-head", "probe", *NAMES, *EVEN, "--dtype", "float32"],
+        ),
+        Job("banking77", "full from scratch", "accuracy", [*text, *scratch, "--epochs", "6"], labels=10003),
     ]
     for way, options in few.items():
-        found.append(Job("banking77, 10 per class", way, "accuracy", [*text, "--shots", "10", *options]))
-    for shots, epochs in ((5, "60"), (10, "40"), (20, "30"), (50, "20")):
+        chosen = [*text, "--shots", "10", *options]
+        found.append(Job("banking77, 10 per class", way, "accuracy", chosen, labels=10 * BANKING_CLASSES))
+    for shots, epochs in ((5, "40"), (20, "20"), (50, "10")):
         curves = {
             "linear_probe": PROBE,
             "full from the probe's head, names learnt": FEW,

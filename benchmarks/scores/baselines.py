@@ -43,26 +43,35 @@ def dtw(train: Path, test: Path) -> dict[str, float]:
     unknown = load_data(test, "series-classification", labels=known.labels)
     assert known.targets is not None
     assert unknown.targets is not None
-    hits = 0
+    by_length: dict[int, list[int]] = {}
+    for number, series in enumerate(known.inputs):
+        by_length.setdefault(len(series), []).append(number)
+    groups = [(numbers, np.stack([known.inputs[number] for number in numbers])) for numbers in by_length.values()]
+    hits, near = 0, np.empty(len(known))
     for series, target in zip(unknown.inputs, unknown.targets, strict=True):
-        distances = [distance(series, other) for other in known.inputs]
-        hits += known.targets[int(np.argmin(distances))] == target
+        for numbers, others in groups:
+            near[numbers] = distances(series, others)
+        hits += known.targets[int(np.argmin(near))] == target
     return {"accuracy": hits / len(unknown)}
 
 
-def distance(one: np.ndarray, other: np.ndarray) -> float:
-    """Squared dependent DTW distance of two series, (time, channels) each, cell by anti-diagonal."""
-    cost = ((one[:, None, :].astype(np.float64) - other[None]) ** 2).sum(axis=2)  # (n, m)
-    n, m = cost.shape
-    before = np.full(n + 1, np.inf)  # of the diagonal before the last, by row
-    last = np.full(n + 1, np.inf)
-    before[0] = 0.0
+def distances(one: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Squared dependent DTW distances of a series (n, channels) to others (count, m, channels), cell by anti-diagonal."""
+    one, turned = one.astype(np.float64), others[:, ::-1].astype(np.float64)  # turned round, a diagonal is a slice
+    (count, m, _), n = others.shape, len(one)
+    before = np.full((count, n + 1), np.inf)  # of the diagonal before the last, by row
+    last = np.full((count, n + 1), np.inf)
+    before[:, 0] = 0.0
     for diagonal in range(n + m - 1):
-        rows = np.arange(max(0, diagonal - m + 1), min(n, diagonal + 1))
-        now = np.full(n + 1, np.inf)
-        now[rows + 1] = cost[rows, diagonal - rows] + np.minimum(np.minimum(last[rows], last[rows + 1]), before[rows])
+        low, high = max(0, diagonal - m + 1), min(n, diagonal + 1)
+        first = m - 1 - diagonal
+        gap = one[low:high] - turned[:, first + low : first + high]  # (count, rows, channels)
+        now = np.full((count, n + 1), np.inf)
+        now[:, low + 1 : high + 1] = np.einsum("krc,krc->kr", gap, gap) + np.minimum(
+            np.minimum(last[:, low:high], last[:, low + 1 : high + 1]), before[:, low:high]
+        )
         before, last = last, now
-    return float(last[n])
+    return last[:, n]
 
 
 def scratch(train: str, test: str, folder: str) -> dict[str, float]:

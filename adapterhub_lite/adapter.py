@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from adapterhub_lite.storage import KEEP, DataRecord, Manifest, TaskRecord
 from adapterhub_lite.tasks.attachment import Attachment
 from adapterhub_lite.tasks.causal_lm import encode_prompt, render_chat
 from adapterhub_lite.tasks.rows import numbered
+from adapterhub_lite.tasks.stored import without_targets
 from adapterhub_lite.tasks.task import Encoded
 from adapterhub_lite.training.evaluate import predict_logits, score_with_intervals
 from adapterhub_lite.training.layout import finish_run
@@ -280,4 +281,4 @@ def _is_source(inputs: Any) -> bool:
 
 
 def _without_targets(encoded: Encoded) -> Encoded:
-    return Encoded([replace(e, target=None) for e in encoded.examples], encoded.notes, encoded.rows)
+    return Encoded(without_targets(encoded.examples), encoded.notes, encoded.rows)

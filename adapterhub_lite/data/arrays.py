@@ -9,6 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from adapterhub_lite.data.spill import Batches
 from adapterhub_lite.data.table import JSON_TYPE, place
 from adapterhub_lite.errors import DataError
 
@@ -73,7 +74,9 @@ class RowBuilder:
         self._names: dict[str, None] = {}  # an ordered set: columns stand in the order of their first appearance
         self._rows: list[Mapping[str, Any]] = []
         self._characters = 0
-        self._batches: list[tuple[int, dict[str, pa.Array]]] = []
+        self._batches = Batches()
+        self.mapped = False
+        """Whether the table that was given lies in a file."""
         self._done = 0
 
     def add(self, row: Mapping[str, Any], characters: int) -> None:
@@ -84,16 +87,21 @@ class RowBuilder:
 
     def finish(self) -> pa.Table:
         self._flush()
-        columns = {
-            name: join([batch.get(name, pa.nulls(count)) for count, batch in self._batches]) for name in self._names
-        }
-        return pa.table(columns)
+        batches, self.mapped = self._batches.finish()
+        return pa.table(
+            {
+                name: join(
+                    [batch.column(name) if name in batch.schema.names else pa.nulls(len(batch)) for batch in batches]
+                )
+                for name in self._names
+            }
+        )
 
     def _flush(self) -> None:
         for row in self._rows:
             self._names.update(dict.fromkeys(row))
         if self._rows:
-            self._batches.append((len(self._rows), {name: self._column(name) for name in self._names}))
+            self._batches.add(pa.record_batch({name: self._column(name) for name in self._names}))
         self._done += len(self._rows)
         self._rows, self._characters = [], 0
 

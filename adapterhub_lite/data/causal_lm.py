@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +11,7 @@ from adapterhub_lite.api import Request
 from adapterhub_lite.data.columns import check_roles, find, guess, missing, shortened
 from adapterhub_lite.data.dataset import Dataset
 from adapterhub_lite.data.groups import read_groups
+from adapterhub_lite.data.items import read_items
 from adapterhub_lite.data.readers import read_table
 from adapterhub_lite.data.table import Table
 from adapterhub_lite.data.text_columns import checked_text
@@ -61,17 +62,15 @@ def read(source: Any, request: Request) -> Dataset:
     require_labels = request.require_labels
     used = choose_columns(table, request.columns, require_labels)
     notes, form = list(table.notes), "text"
-    inputs: list[Any]
     if "messages" in used:
-        values = table.column(used["messages"])
-        form = "chat"
-        inputs = [_chat(value, table, row, used["messages"], require_labels) for row, value in enumerate(values)]
+        form, column = "chat", used["messages"]
+        inputs = read_items(table, [column], lambda row, value: _chat(value, table, row, column, require_labels))
     elif "prompt" in used:
         form = "completion"
         inputs = _completions(table, used, require_labels, notes)
     else:
-        values = table.column(used["text"])
-        inputs = [Text(checked_text(value, table, row, used["text"])) for row, value in enumerate(values)]
+        column = used["text"]
+        inputs = read_items(table, [column], lambda row, value: Text(checked_text(value, table, row, column)))
     return Dataset(
         TASK, inputs, None, (), used, table.source, table.sha256, table, tuple(notes), form,
         groups=read_groups(table, used, required=require_labels),
@@ -116,20 +115,23 @@ def choose_columns(table: Table, given: Mapping[str, str], require_labels: bool)
     )
 
 
-def _completions(table: Table, used: Mapping[str, str], require_labels: bool, notes: list[str]) -> list[Completion]:
-    nothing = [None] * len(table)
-    prompts = table.column(used["prompt"])
-    extras = table.column(used["input"]) if "input" in used else nothing
-    completions = table.column(used["completion"]) if "completion" in used else nothing
-    rows, joined = [], 0
-    for row, (prompt, extra, completion) in enumerate(zip(prompts, extras, completions, strict=True)):
+def _completions(table: Table, used: Mapping[str, str], require_labels: bool, notes: list[str]) -> Sequence[Completion]:
+    joined = 0
+
+    def completion(row: int, *values: Any) -> Completion:
+        nonlocal joined
+        given = dict(zip(columns, values, strict=True))
+        prompt, extra, answer = given["prompt"], given.get("input"), given.get("completion")
         prompt = checked_text(prompt, table, row, used["prompt"], "prompt")
         if not _empty(extra):
             prompt += "\n\n" + checked_text(extra, table, row, used["input"], "input")
             joined += 1
-        if require_labels or not _empty(completion):
-            completion = checked_text(completion, table, row, used["completion"], "completion")
-        rows.append(Completion(prompt, completion if completion is not None and not _empty(completion) else ""))
+        if require_labels or not _empty(answer):
+            answer = checked_text(answer, table, row, used["completion"], "completion")
+        return Completion(prompt, answer if answer is not None and not _empty(answer) else "")
+
+    columns = [role for role in ("prompt", "input", "completion") if role in used]
+    rows = read_items(table, [used[role] for role in columns], completion)
     if joined:
         notes.append(f"column {used['input']!r} follows the prompt after a blank line in {joined} of {len(rows)} rows")
     return rows

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from adapterhub_lite.data.spill import Batches
 from adapterhub_lite.data.table import Table
 from adapterhub_lite.errors import DataError
 
@@ -16,17 +17,24 @@ def read_parquet(path: Path, source: str, sha256: str) -> Table:
     """Read a Parquet file."""
     import pyarrow.parquet as parquet  # 40 ms that a CSV need not pay
 
+    batches = Batches()
     try:
         with parquet.ParquetFile(path) as file:
-            arrow = file.read()
+            schema = file.schema_arrow
+            for batch in file.iter_batches():
+                batches.add(batch)
     except (pa.ArrowException, OSError) as error:
         raise DataError(f"{source}: not a readable Parquet file ({_one_line(error)}); write it again") from error
-    return Table(source, checked(arrow, source), sha256)
+    found, mapped = batches.finish()
+    return Table(source, checked(pa.Table.from_batches(found, schema), source), sha256, mapped=mapped)
 
 
 def read_arrow(path: Path, source: str, sha256: str) -> Table:
     """Read an Arrow IPC file or stream (.arrow, .feather)."""
-    return Table(source, checked(_ipc(path, source), source), sha256)
+    batches = Batches()
+    schema = _ipc(path, source, batches)
+    found, mapped = batches.finish()
+    return Table(source, checked(pa.Table.from_batches(found, schema), source), sha256, mapped=mapped)
 
 
 def read_saved_dataset(folder: Path, source: str) -> Table:
@@ -37,28 +45,36 @@ def read_saved_dataset(folder: Path, source: str) -> Table:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(f"{source}: state.json is not what datasets writes; call save_to_disk again") from error
     total = hashlib.sha256()
-    parts = []
+    batches, schema = Batches(), None
     for name in names:
         path = folder / name
         if path.parent != folder or not path.is_file():  # a name from a file leads nowhere else
             raise DataError(f"{source}: state.json names {name!r}, which is not in the folder; copy the whole folder")
         with path.open("rb") as file:
             total.update(hashlib.file_digest(file, "sha256").digest())
-        parts.append(_ipc(path, str(path)))
-    if not parts:
+        schema = _ipc(path, str(path), batches)
+    if schema is None:
         raise DataError(f"{source}: has no rows; save a dataset that has some")
-    return Table(source, checked(pa.concat_tables(parts), source), total.hexdigest())
+    found, mapped = batches.finish()
+    return Table(source, checked(pa.Table.from_batches(found, schema), source), total.hexdigest(), mapped=mapped)
 
 
-def _ipc(path: Path, source: str) -> pa.Table:
+def _ipc(path: Path, source: str, batches: Batches) -> pa.Schema:
+    """Add what a file holds; its schema."""
     try:
         with pa.OSFile(str(path)) as file:
-            return pa.ipc.open_file(file).read_all()
+            reader = pa.ipc.open_file(file)
+            for number in range(reader.num_record_batches):
+                batches.add(reader.get_batch(number))
+            return reader.schema
     except (pa.ArrowException, OSError):
         pass  # `datasets` writes streams, which have no footer
     try:
         with pa.OSFile(str(path)) as file:
-            return pa.ipc.open_stream(file).read_all()
+            stream = pa.ipc.open_stream(file)
+            for batch in stream:
+                batches.add(batch)
+            return stream.schema
     except (pa.ArrowException, OSError) as error:
         raise DataError(f"{source}: not a readable Arrow file ({_one_line(error)}); write it again") from error
 

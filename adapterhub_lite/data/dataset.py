@@ -6,6 +6,7 @@ from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from adapterhub_lite.data.items import Items
 from adapterhub_lite.data.table import Table
 
 SEVERAL = "several"
@@ -44,7 +45,9 @@ class Dataset:
         """The examples at `indices`, in that order, with the labels of the whole."""
         return replace(
             self,
-            inputs=tuple(self.inputs[i] for i in indices),
+            inputs=self.inputs.take(indices)
+            if isinstance(self.inputs, Items)
+            else tuple(self.inputs[i] for i in indices),
             targets=None if self.targets is None else tuple(self.targets[i] for i in indices),
             table=None if self.table is None else self.table.take(indices),
             groups=None if self.groups is None else tuple(self.groups[i] for i in indices),

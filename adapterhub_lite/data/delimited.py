@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from adapterhub_lite.data.arrays import BATCH_CHARACTERS, BATCH_ROWS
 from adapterhub_lite.data.columns import counted
+from adapterhub_lite.data.spill import Batches
 from adapterhub_lite.data.table import Table, place
 from adapterhub_lite.data.text_files import open_text, undecodable
 from adapterhub_lite.errors import DataError
@@ -43,7 +44,7 @@ def _separator(path: Path, source: str, preferred: str) -> str:
 
 def _read(path: Path, source: str, sha256: str, separator: str, preferred: str) -> Table:
     lines = array("q")
-    batches: list[pa.RecordBatch] = []
+    batches = Batches()
     blank, blank_before_row = 0, 0
     with open_text(path, source) as file:
         records = _records(csv.reader(file, delimiter=separator, strict=True), source)
@@ -70,10 +71,10 @@ def _read(path: Path, source: str, sha256: str, separator: str, preferred: str) 
             rows.append(record)
             characters += sum(map(len, record))
             if len(rows) >= BATCH_ROWS or characters >= BATCH_CHARACTERS:
-                batches.append(pa.record_batch(list(map(list, zip(*rows, strict=True))), schema=schema))
+                batches.add(pa.record_batch(list(map(list, zip(*rows, strict=True))), schema=schema))
                 rows, characters = [], 0
         if rows:
-            batches.append(pa.record_batch(list(map(list, zip(*rows, strict=True))), schema=schema))
+            batches.add(pa.record_batch(list(map(list, zip(*rows, strict=True))), schema=schema))
     if not lines:
         raise DataError(f"{source}: has a header ({', '.join(names)}) but no rows; add rows below it")
     notes = []
@@ -81,7 +82,8 @@ def _read(path: Path, source: str, sha256: str, separator: str, preferred: str) 
         notes.append(f"{source}: columns are separated by {SEPARATORS[separator]}, not {SEPARATORS[preferred]}")
     if blank_before_row:
         notes.append(f"{source}: {counted(blank_before_row, 'blank line')} between rows skipped")
-    return Table(source, pa.Table.from_batches(batches, schema), sha256, lines, notes=tuple(notes))
+    found, mapped = batches.finish()
+    return Table(source, pa.Table.from_batches(found, schema), sha256, lines, notes=tuple(notes), mapped=mapped)
 
 
 def _records(reader: Iterator[list[str]], source: str) -> Iterator[tuple[int, list[str]]]:

@@ -15,6 +15,7 @@ from adapterhub_lite.data.groups import read_groups
 from adapterhub_lite.data.image_arrays import parse_reference, read_arrays
 from adapterhub_lite.data.image_folder import read_image_folder
 from adapterhub_lite.data.images import open_image
+from adapterhub_lite.data.items import read_items
 from adapterhub_lite.data.readers import existing, read_table
 from adapterhub_lite.data.table import Table
 from adapterhub_lite.errors import DataError
@@ -74,11 +75,13 @@ def _choose_columns(table: Table, given: Mapping[str, str], require_labels: bool
     return used
 
 
-def _images(table: Table, column: str) -> list[Any]:
+def _images(table: Table, column: str) -> Sequence[Any]:
     """Each row's image: a path beside the table, or the encoded bytes that `datasets` keeps in a column."""
     folder = Path() if table.source.startswith("<") else Path(table.source).expanduser().parent
     images: list[Any] = []
     wrong: list[str] = []
+    if table.mapped:
+        return read_items(table, [column], lambda row, value: _checked(value, folder, table.where(row, column)))
     for row, value in enumerate(table.column(column)):
         item, reason = _image(value, folder)
         images.append(item)
@@ -87,6 +90,13 @@ def _images(table: Table, column: str) -> list[Any]:
     if wrong:
         raise DataError(wrong[0] + (f" (and {counted(len(wrong) - 1, 'more row')} like it)" if len(wrong) > 1 else ""))
     return images
+
+
+def _checked(value: Any, folder: Path, where: str) -> Any:
+    item, reason = _image(value, folder)
+    if reason is not None:
+        raise DataError(f"{where}: {reason}")
+    return item
 
 
 def _image(value: Any, folder: Path) -> tuple[Any, str | None]:

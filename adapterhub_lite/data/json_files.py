@@ -32,7 +32,7 @@ def read_json_lines(path: Path, source: str, sha256: str) -> Table:
         raise undecodable(path, source) from error
     if not lines:
         raise DataError(f"{source}: is empty; each line must hold one JSON object")
-    return Table(source, builder.finish(), sha256, lines)
+    return Table(source, builder.finish(), sha256, lines, mapped=builder.mapped)
 
 
 def _object(text: str, where: str) -> dict[str, Any]:
@@ -91,7 +91,7 @@ def read_json_array(path: Path, source: str, sha256: str) -> Table:
         )
     if not lines:
         raise DataError(f"{source}: holds an empty array; add rows")
-    return Table(source, builder.finish(), sha256, lines)
+    return Table(source, builder.finish(), sha256, lines, mapped=builder.mapped)
 
 
 def _checked(value: Any, where: str) -> dict[str, Any]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 from array import array
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pyarrow as pa
@@ -15,6 +15,7 @@ import pyarrow as pa
 # back exactly as it was: Arrow structs would add the missing keys to every row, and have no type for "3 or 'three'".
 JSON_TYPE = pa.json_(pa.utf8())
 
+BLOCK = 1024  # values of a column that are Python objects at once
 HUGGINGFACE_METADATA = b"huggingface"  # where `datasets` keeps its features in an Arrow schema
 
 
@@ -23,7 +24,8 @@ class Table:
     """Rows with named columns, the hash of what they were read from, and the place of every row.
 
     `rows` is set once rows have been taken from a larger table: the number each row had there, counted from 0, so that
-    a message about a training split still names the row of the file.
+    a message about a training split still names the row of the file. A table that is larger than memory is `mapped`:
+    `arrow` lies in a file, and rows taken from it are `picked` from there and not copied.
     """
 
     source: str
@@ -32,13 +34,15 @@ class Table:
     lines: Sequence[int] | None = None
     rows: Sequence[int] | None = None
     notes: tuple[str, ...] = ()
+    mapped: bool = False
+    picked: Sequence[int] | None = None
 
     @property
     def columns(self) -> tuple[str, ...]:
         return tuple(self.arrow.column_names)
 
     def __len__(self) -> int:
-        return int(self.arrow.num_rows)
+        return int(self.arrow.num_rows) if self.picked is None else len(self.picked)
 
     def column(self, name: str) -> list[Any]:
         """The values of one column as Python objects; None where a value is missing."""
@@ -46,22 +50,35 @@ class Table:
 
     def values(self, name: str, start: int, stop: int) -> list[Any]:
         """The values of one column from row `start` up to, not including, row `stop`."""
-        part = self.arrow.column(name).slice(start, stop - start)
-        if part.type == JSON_TYPE:
-            return [None if text is None else json.loads(text) for text in part.to_pylist()]
-        return list(part.to_pylist())
+        column = self.arrow.column(name)
+        if self.picked is None:
+            values = column.slice(start, stop - start).to_pylist()
+        else:
+            values = [column[row].as_py() for row in self.picked[start:stop]]
+        if column.type == JSON_TYPE:
+            return [None if text is None else json.loads(text) for text in values]
+        return list(values)
+
+    def each(self, name: str) -> Iterator[Any]:
+        """The values of one column as Python objects, of which few are in memory at once."""
+        for start in range(0, len(self), BLOCK):
+            yield from self.values(name, start, min(start + BLOCK, len(self)))
 
     def take(self, indices: Sequence[int]) -> Table:
         """The rows at `indices` in that order, each still knowing its row and line in the source."""
         rows = self.rows if self.rows is not None else range(len(self))
-        return Table(
-            source=self.source,
-            arrow=self.arrow.take(pa.array(indices, pa.int64())),
-            sha256=self.sha256,
+        picked = self.picked if self.picked is not None else range(len(self))
+        return replace(
+            self,
+            arrow=self.arrow if self.mapped else self.arrow.take(pa.array(indices, pa.int64())),
             lines=None if self.lines is None else array("q", [self.lines[i] for i in indices]),
             rows=array("q", [rows[i] for i in indices]),
-            notes=self.notes,
+            picked=array("q", [picked[i] for i in indices]) if self.mapped else None,
         )
+
+    def copied_when_taken(self) -> Table:
+        """The same table, of which rows are taken as copies even where it is mapped: its columns become arrays anyway."""
+        return replace(self, mapped=False)
 
     def where(self, row: int, column: str | None = None) -> str:
         """Where row `row` (counted from 0) stands, as in "train.csv, row 17 (line 19), column 'text'"."""

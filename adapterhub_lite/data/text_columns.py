@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from adapterhub_lite.data.columns import check_roles, find, guess, missing, shortened
+from adapterhub_lite.data.items import read_items
 from adapterhub_lite.data.pairs import Pair
 from adapterhub_lite.data.table import Table
 from adapterhub_lite.errors import DataError
@@ -79,7 +80,7 @@ def choose_text_columns(
 
 def read_texts(
     table: Table, used: Mapping[str, str], given: Mapping[str, str]
-) -> tuple[list[str] | list[Pair], tuple[str, ...]]:
+) -> tuple[Sequence[str | Pair], tuple[str, ...]]:
     """Check the text of every row, or both texts of a pair.
 
     Returns:
@@ -88,12 +89,16 @@ def read_texts(
     Raises:
         DataError: one that is missing, empty or no text, naming row and column.
     """
-    first = [checked_text(value, table, row, used["text"]) for row, value in enumerate(table.column(used["text"]))]
+    text = used["text"]
     if "pair" not in used:
-        return first, ()
-    values = enumerate(table.column(used["pair"]))
-    second = [checked_text(value, table, row, used["pair"], "the second text") for row, value in values]
-    pairs = [Pair(*both) for both in zip(first, second, strict=True)]
+        return read_items(table, [text], lambda row, value: checked_text(value, table, row, text)), ()
+    second = used["pair"]
+
+    def pair(row: int, one: Any, other: Any) -> Pair:
+        first = checked_text(one, table, row, text)
+        return Pair(first, checked_text(other, table, row, second, "the second text"))
+
+    pairs = read_items(table, [text, second], pair)
     if "pair" in given:
         return pairs, ()
     note = f"columns {used['text']!r} and {used['pair']!r} are read as pairs; name a text column to read it alone"

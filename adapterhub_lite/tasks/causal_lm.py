@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from array import array
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -17,6 +18,7 @@ from adapterhub_lite.data.dataset import Dataset
 from adapterhub_lite.errors import AdapterCorruptError, DataError, NotSupportedError
 from adapterhub_lite.tasks.options import CausalLMOptions
 from adapterhub_lite.tasks.packing import SEGMENTS, UNPACKED, block_mask, check_packing, packed_batch, unpacked
+from adapterhub_lite.tasks.stored import collected
 from adapterhub_lite.tasks.task import Batch, Encoded, Example, Preprocessing
 from adapterhub_lite.tasks.text import SAMPLES, checked_length, pad_tokens
 
@@ -69,15 +71,20 @@ class CausalLM:
 
     def encode(self, dataset: Dataset, base: Base) -> Encoded:
         limit = self.preprocessing.max_length
-        examples, rows, cut = [], [], 0
-        for row, item in enumerate(dataset.inputs):
-            ids, labels = encode_item(item, base.tokenizer)
-            if limit and len(ids) > limit:
-                ids, labels, cut = ids[:limit], labels[:limit], cut + 1
-            weight = sum(label != IGNORED for label in labels[1:])
-            if weight:
-                examples.append(Example(ids, labels, len(ids), weight, rows=weight))
-                rows.append(row)
+        rows, cut = array("q"), 0
+
+        def made() -> Iterator[Example]:
+            nonlocal cut
+            for row, item in enumerate(dataset.inputs):
+                ids, labels = encode_item(item, base.tokenizer)
+                if limit and len(ids) > limit:
+                    ids, labels, cut = ids[:limit], labels[:limit], cut + 1
+                weight = sum(label != IGNORED for label in labels[1:])
+                if weight:
+                    rows.append(row)
+                    yield Example(ids, labels, len(ids), weight, rows=weight)
+
+        examples = collected(made())
         dropped = len(dataset) - len(examples)
         if not examples:
             raise DataError(

@@ -21,6 +21,7 @@ from adapterhub_lite.tasks.metrics import (
     labels_metrics,
 )
 from adapterhub_lite.tasks.outputs import LabelsPrediction, Prediction
+from adapterhub_lite.tasks.stored import reweighed
 from adapterhub_lite.tasks.task import Batch, Encoded, Example, Preprocessing
 
 
@@ -77,7 +78,7 @@ class Classification(HeadTask):
             self._class_weights = [(n - count) / count if count else 1.0 for count in counts]
         else:
             self._class_weights = [n / (len(counts) * count) if count else 0.0 for count in counts]
-        return replace(data, examples=[replace(e, weight=self._weight_of(e)) for e in data.examples])
+        return replace(data, examples=reweighed(data.examples, map(self._weight_of, data.examples)))
 
     def weights(self, targets: Tensor) -> Tensor | None:
         if self._class_weights is None:

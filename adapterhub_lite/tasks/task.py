@@ -77,7 +77,7 @@ class Example:
 class Encoded:
     """A dataset ready for batches."""
 
-    examples: list[Example]
+    examples: Sequence[Example]
     notes: tuple[str, ...] = ()
     """Counted repairs worth telling, such as truncations."""
     rows: tuple[int, ...] | None = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -17,9 +17,11 @@ from adapterhub_lite.errors import AdapterCorruptError, ConfigError, DataError
 from adapterhub_lite.tasks.head import targets_of
 from adapterhub_lite.tasks.options import PooledText
 from adapterhub_lite.tasks.pooling import pool
+from adapterhub_lite.tasks.stored import batched, collected
 from adapterhub_lite.tasks.task import Batch, Encoded, Example, Preprocessing
 
 LONGEST = 512
+TOKENIZED_AT_ONCE = 1024
 PAIRS = "pairs"
 """The fact that an adapter was trained on pairs of texts."""
 NORMALIZE = "normalize"
@@ -76,13 +78,22 @@ def encode_texts(dataset: Dataset, base: Base, preprocessing: Preprocessing, wei
         advice = "name the second text with --column pair=NAME" if trained else "give one text a row, without pair="
         raise DataError(f"{dataset.source}: this adapter was trained on {_kind(trained)}, not {_kind(given)}; {advice}")
     limit = preprocessing.max_length
-    items, cut = tokenize(dataset.inputs, base, limit)
-    rows = zip(items, targets_of(dataset), strict=True)
-    examples = [Example(item, target, count(item), weight) for item, target in rows]
+    cut = 0
+
+    def made() -> Iterator[Example]:
+        nonlocal cut
+        # Some at a time: what a tokenizer returns takes many times the room of its ids.
+        for rows in batched(zip(dataset.inputs, targets_of(dataset), strict=True), TOKENIZED_AT_ONCE):
+            items, longer = tokenize([item for item, _ in rows], base, limit)
+            cut += longer
+            for item, (_, target) in zip(items, rows, strict=True):
+                yield Example(item, target, count(item), weight)
+
+    examples = collected(made())
     notes = []
     if cut:
         what = "pairs" if given else "texts"
-        notes.append(f"{cut} of {len(items)} {what} are longer than {limit} tokens and were cut")
+        notes.append(f"{cut} of {len(examples)} {what} are longer than {limit} tokens and were cut")
     special = base.tokenizer.num_special_tokens_to_add
     if given and special(pair=True) <= special(pair=False):
         notes.append("this base's tokenizer puts nothing between the two texts of a pair")

@@ -110,7 +110,7 @@ def columns_there(recorded: Mapping[str, str], source: Any) -> dict[str, str]:
         path = Path(parse_reference(name)[0])
         if path.suffix.lower() in (".npz", ".ts", ".arff") or (path.is_file() and has_no_header(path, name)):
             return {}
-    table = read_table(source)
+    table = read_table(source).copied_when_taken()
     used = {role: name for role, name in recorded.items() if role != "channels" and name in table.columns}
     there = {*table.columns, *families(table, table.columns)}
     if "channels" in recorded and there.intersection(split_names(recorded["channels"])):
@@ -126,7 +126,7 @@ def _collect(source: Any, task: str, how: Reading, given: Mapping[str, str]) -> 
         raise ConfigError(f"columns: {given[other]!r} is given both as {other!r} and among the channels; choose one")
     found = _from_file(source, how, given) if isinstance(source, (str, os.PathLike)) else None
     if found is None:
-        found = read_series_table(read_table(source), given, how)
+        found = read_series_table(read_table(source).copied_when_taken(), given, how)
     else:
         found = pick_channels(found, channels or found.channels)
     found = replace(found, notes=(*found.notes, *check_series(found, 1 if how.windows is not None else 2)))

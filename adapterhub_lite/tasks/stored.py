@@ -1,0 +1,117 @@
+"""Encoded examples that lie in a file, where their tokens take more room than memory should give them."""
+
+from __future__ import annotations
+
+import copy
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from itertools import islice
+from typing import Any, TypeVar
+
+import numpy as np
+
+from adapterhub_lite.data import spill
+from adapterhub_lite.tasks.task import Example
+
+ROOM_OF_A_TOKEN = 40
+"""Bytes that an id takes in a list: the list's pointer and the number itself."""
+Item = TypeVar("Item")
+
+
+def collected(examples: Iterable[Example]) -> Sequence[Example]:
+    """All examples, in a list as long as their tokens have room in memory, else in a file.
+
+    Raises:
+        StorageError: the disk is full.
+    """
+    found, room, more = [], spill.ROOM // ROOM_OF_A_TOKEN, iter(examples)
+    for example in more:
+        found.append(example)
+        room -= example.length
+        if room < 0:
+            return StoredExamples(found, more)
+    return found
+
+
+def reweighed(examples: Sequence[Example], weights: Iterable[float]) -> Sequence[Example]:
+    """The same examples with other weights."""
+    if isinstance(examples, StoredExamples):
+        return examples.reweighed(weights)
+    return [replace(example, weight=weight) for example, weight in zip(examples, weights, strict=True)]
+
+
+def without_targets(examples: Sequence[Example]) -> Sequence[Example]:
+    """The same examples with nothing to learn."""
+    if isinstance(examples, StoredExamples):
+        return examples.without_targets()
+    return [replace(example, target=None) for example in examples]
+
+
+def batched(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
+    """As `itertools.batched` of Python 3.12."""
+    left = iter(items)
+    while batch := list(islice(left, size)):
+        yield batch
+
+
+class StoredExamples(Sequence[Example]):
+    """Examples of token ids, read from a mapped file when they are asked for.
+
+    The inputs of an example are a list of ids or a pair of lists, its target a list of ids or anything else, which then
+    stays in memory, as do a few numbers an example.
+    """
+
+    def __init__(self, *parts: Iterable[Example]) -> None:
+        file = spill.Spill()
+        self._starts, self._sizes = array("q"), array("i")  # three sizes an example: ids, second ids, target; -1: none
+        self._lengths, self._weights, self._rows = array("q"), array("d"), array("q")
+        self._targets: list[Any] = []
+        for example in (example for part in parts for example in part):
+            lists = [*example.inputs] if isinstance(example.inputs, tuple) else [example.inputs, None]
+            in_file = isinstance(example.target, list)
+            lists.append(example.target if in_file else None)
+            ids = [np.asarray(each, np.int32).tobytes() for each in lists if each is not None]
+            self._starts.append(file.write(*ids) // 4)
+            self._sizes.extend(-1 if each is None else len(each) for each in lists)
+            self._targets.append(None if in_file else example.target)
+            self._lengths.append(example.length)
+            self._weights.append(example.weight)
+            self._rows.append(example.rows)
+        self._ids = np.frombuffer(file.mapped(), np.int32)
+
+    def __len__(self) -> int:
+        return len(self._starts)
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        if not -len(self) <= index < len(self):
+            raise IndexError(index)
+        index %= len(self)
+        start, lists = self._starts[index], []
+        for size in self._sizes[3 * index : 3 * index + 3]:
+            lists.append(None if size < 0 else self._ids[start : start + size].tolist())
+            start += max(size, 0)
+        first, second, target = lists
+        return Example(
+            first if second is None else (first, second),
+            self._targets[index] if target is None else target,
+            self._lengths[index],
+            self._weights[index],
+            self._rows[index],
+        )
+
+    def reweighed(self, weights: Iterable[float]) -> StoredExamples:
+        """The same examples, of the same file, with other weights."""
+        other = copy.copy(self)
+        other._weights = array("d", weights)
+        return other
+
+    def without_targets(self) -> StoredExamples:
+        """The same examples, of the same file, with nothing to learn."""
+        other = copy.copy(self)
+        other._sizes = array("i", self._sizes)
+        other._sizes[2::3] = array("i", [-1]) * len(self)
+        other._targets = [None] * len(self)
+        return other

@@ -11,7 +11,9 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from numpy.lib import format as npy
 
+from adapterhub_lite.data import spill
 from adapterhub_lite.data.columns import shortened, suggestion
 from adapterhub_lite.data.readers import existing, file_sha256
 from adapterhub_lite.data.table import Table, place
@@ -80,10 +82,27 @@ def load_arrays(path: Path, name: str) -> dict[str, Array]:
     try:
         # Opened here, since numpy leaves a file that is no archive open.
         with path.open("rb") as handle, np.load(handle, allow_pickle=False) as file:
-            return {key: file[key] for key in file.files}
+            return {key: _array(file, key) for key in file.files}
     except (*UNREADABLE, zipfile.BadZipFile, zlib.error) as error:
         reason = " ".join(str(error).split())[:200]
         raise DataError(f"{name}: not a readable .npz of plain arrays ({reason}); write it with numpy.savez") from error
+
+
+def _array(file: Any, key: str) -> Array:
+    """An array of an open .npz file; one that is larger than memory should hold is unpacked to a file and mapped."""
+    member = key if key in file.zip.namelist() else f"{key}.npy"
+    if file.zip.getinfo(member).file_size <= spill.ROOM:
+        found: Array = file[key]
+        return found
+    with file.zip.open(member) as content:
+        header = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
+        shape, fortran, dtype = header[npy.read_magic(content)](content)
+        if dtype.hasobject:
+            raise ValueError(f"array {key!r} holds objects")
+        store = spill.Spill()
+        while part := content.read(1 << 24):
+            store.write(part)
+    return np.frombuffer(store.mapped(), dtype).reshape(shape, order="F" if fortran else "C")
 
 
 def _find(arrays: Mapping[str, Array], key: str, name: str) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as parquet
 import pytest
@@ -121,6 +122,32 @@ def test_a_bad_row_is_found_before_training_and_named(tmp_path: Path, no_room: C
     no_room()
     with pytest.raises(DataError, match=r"a\.csv, row 6001 \(line 6002\), column 'text': text is empty"):
         load_data(source, "text-classification")
+
+
+@pytest.mark.parametrize("packed", [True, False])
+def test_images_in_arrays(packed: bool, shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with np.load(shared / "data" / "bccd" / "bccd_crops64.npz") as file:
+        arrays = {key: file[key] for key in file.files}
+    arrays["images"] = np.asfortranarray(arrays["images"][:200])
+    arrays |= {key: arrays[key][:200] for key in arrays if len(arrays[key]) > 200}
+    source = tmp_path / "cells.npz"
+    (np.savez_compressed if packed else np.savez)(source, **arrays)
+    small = load_data(source, "image-classification")
+    monkeypatch.setattr(spill, "ROOM", 100_000)
+    large = load_data(source, "image-classification")
+    assert np.array_equal(np.stack(small.inputs), np.stack(large.inputs))
+    assert not large.inputs[0].flags.owndata
+    assert small.targets == large.targets
+
+
+def test_an_array_cut_short_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = tmp_path / "cells.npz"
+    np.savez(source, images=np.zeros((9, 8, 8, 3), np.uint8), labels=np.arange(9) % 2)
+    content = source.read_bytes()
+    source.write_bytes(content.replace(bytes(100), bytes(99) + b"x", 1))
+    monkeypatch.setattr(spill, "ROOM", 1000)
+    with pytest.raises(DataError, match=r"cells\.npz: not a readable .npz"):
+        load_data(source, "image-classification")
 
 
 def tokens_of(examples: Any) -> list[tuple[Any, ...]]:

@@ -179,6 +179,8 @@ class Adapter:
         if not len(dataset):
             return []
         encoded = _without_targets(task.encode(dataset, self.base))
+        for note in (*dataset.notes, *encoded.notes):
+            self.progress.say(f"note: {note}")
         return task.predictions(predict_logits(self.attachment, encoded, self.progress), encoded)
 
     def generate(

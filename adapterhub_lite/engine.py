@@ -149,6 +149,8 @@ class Engine:
         held_out = self._held_out(eval_data, data)
         for note in data.notes:
             self.progress.say(f"note: {note}")
+        for note in held_out.notes if held_out is not None else ():
+            self.progress.say(f"note, held-out data: {note}")
         shared = _shared_rows(data, held_out) if held_out is not None else 0
         if held_out is not None and shared:
             self.progress.say(
@@ -338,6 +340,8 @@ class Engine:
         if config.shard:
             shard_base(attachment, Processes())
         scored = attachment.task.encode(held_out, attachment.base) if held_out is not None else None
+        for note in scored.notes if scored is not None else ():
+            self.progress.say(f"note, held-out data: {note}")
         with opened(place, attachment, config, data, scored, self.progress) as folder:
             if isinstance(attachment.strategy, Solver):
                 return solve_adapter(

@@ -224,6 +224,22 @@ def _tiny_bert(folder: Path) -> None:
     tokenizer.save_pretrained(folder)
 
 
+def _tiny_squeezebert(folder: Path) -> None:
+    """An encoder whose weights are all in `nn.Conv1d`."""
+    import torch
+    from transformers import SqueezeBertConfig, SqueezeBertModel
+
+    torch.manual_seed(0)
+    tokenizer = _word_tokenizer(pairs=True)
+    one = {f"{name}_groups": 1 for name in ("q", "k", "v", "post_attention", "intermediate", "output")}
+    config = SqueezeBertConfig(
+        vocab_size=len(tokenizer), hidden_size=32, embedding_size=32, intermediate_size=48, num_hidden_layers=2,
+        num_attention_heads=4, max_position_embeddings=64, initializer_range=0.2, pad_token_id=0, **one,
+    )  # fmt: skip
+    SqueezeBertModel(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
 def _tiny_vit(folder: Path) -> None:
     import torch
     from transformers import ViTConfig, ViTModel
@@ -270,6 +286,7 @@ TINY: dict[str, Callable[[Path], None]] = {
     "tiny-llama": _tiny_llama,
     "tiny-gpt2": _tiny_gpt2,
     "tiny-bert": _tiny_bert,
+    "tiny-squeezebert": _tiny_squeezebert,
     "tiny-vit": _tiny_vit,
     "tiny-patchtst": _tiny_patchtst,
 }

@@ -39,7 +39,8 @@ def describe(model: Any, folder: Path | None = None) -> ModelMap:
     linears = [n for n, m in inside if isinstance(m, nn.Linear) or type(m).__name__ == "Conv1D"]
     if not linears:
         # A convolutional network: pointwise and full convolutions carry its weights, depthwise ones next to none.
-        linears = [n for n, m in model.named_modules() if isinstance(m, nn.Conv2d) and m.groups == 1]
+        kinds = (nn.Conv1d, nn.Conv2d)
+        linears = [n for n, m in model.named_modules() if isinstance(m, kinds) and m.groups == 1]
     output = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None
     causal = output is not None or any(getattr(m, "is_causal", False) is True for _, m in inside)
     return ModelMap(

@@ -14,7 +14,7 @@ from adapterhub_lite.data.dataset import Dataset
 from adapterhub_lite.data.groups import read_groups
 from adapterhub_lite.data.image_arrays import parse_reference, read_arrays
 from adapterhub_lite.data.image_folder import read_image_folder
-from adapterhub_lite.data.images import open_image
+from adapterhub_lite.data.images import check_image, open_image
 from adapterhub_lite.data.items import read_items
 from adapterhub_lite.data.readers import existing, read_table
 from adapterhub_lite.data.table import Table
@@ -103,7 +103,8 @@ def _image(value: Any, folder: Path) -> tuple[Any, str | None]:
     if isinstance(value, dict):
         value = value.get("bytes") or value.get("path")
     if isinstance(value, bytes) and value:
-        return value, None
+        wrong = check_image(value)
+        return value, None if wrong is None else f"image {wrong}"
     if missing(value) or not value:
         return None, "image is missing; fill it in or remove the row"
     if not isinstance(value, str) or "\0" in value:
@@ -113,4 +114,5 @@ def _image(value: Any, folder: Path) -> tuple[Any, str | None]:
         return None, f"no such image {str(path)!r}; paths are relative to the table's folder"
     if path.stat().st_size == 0:
         return None, f"image {str(path)!r} is an empty file; replace it or remove the row"
-    return path, None
+    wrong = check_image(path)
+    return path, None if wrong is None else f"image {str(path)!r} {wrong}"

@@ -9,7 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from adapterhub_lite.data.columns import counted
-from adapterhub_lite.data.images import SUFFIXES
+from adapterhub_lite.data.images import SUFFIXES, check_image
 from adapterhub_lite.data.table import Table, place
 from adapterhub_lite.errors import DataError
 
@@ -66,6 +66,9 @@ def _digest(name: str, root: Path, relative: list[str]) -> str:
                     raise DataError(
                         f"{place(name, row)}: image {str(root / each)!r} is an empty file; replace or remove it"
                     )
+                wrong = check_image(root / each)
+                if wrong is not None:
+                    raise DataError(f"{place(name, row)}: image {str(root / each)!r} {wrong}")
                 total.update(each.encode() + b"\0" + hashlib.file_digest(file, "sha256").digest())
         except UnicodeEncodeError as error:
             raise DataError(f"{place(name, row)}: file name {each!r} is not UTF-8; rename the file") from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,24 @@ if TYPE_CHECKING:
     from PIL import Image
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff")
+
+LARGEST = 89_478_485
+"""Pixels; from here on Pillow warns that a small file may unpack to more than there is memory."""
+
+
+def check_image(item: Path | bytes) -> str | None:
+    """What is wrong with an image as far as its header says, without decoding it; None where nothing is."""
+    from PIL import Image
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            with Image.open(io.BytesIO(item) if isinstance(item, bytes) else item) as image:
+                return _too_large(image)
+    except Image.DecompressionBombError:
+        return f"has more than {2 * LARGEST:,} pixels; make it smaller"
+    except (OSError, ValueError, SyntaxError, TypeError, EOFError) as error:
+        return f"is not a readable image ({_reason(error)}); replace or remove it"
 
 
 def open_image(item: Any) -> Image.Image:
@@ -33,12 +52,30 @@ def open_image(item: Any) -> Image.Image:
         elif isinstance(item, Image.Image):
             image = item
         else:
-            image = Image.open(io.BytesIO(item) if isinstance(item, bytes) else Path(item))
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+                image = Image.open(io.BytesIO(item) if isinstance(item, bytes) else Path(item))
+            wrong = _too_large(image)
+            if wrong is not None:
+                image.close()
+                raise DataError(f"{name}: {wrong}")
             image.load()
         return _rgb(ImageOps.exif_transpose(image))
-    except (OSError, ValueError, SyntaxError, TypeError, EOFError, Image.DecompressionBombError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise DataError(f"{name}: not a readable image ({reason}); replace or remove it") from error
+    except Image.DecompressionBombError as error:
+        raise DataError(f"{name}: has more than {2 * LARGEST:,} pixels; make it smaller") from error
+    except (OSError, ValueError, SyntaxError, TypeError, EOFError) as error:
+        raise DataError(f"{name}: not a readable image ({_reason(error)}); replace or remove it") from error
+
+
+def _too_large(image: Image.Image) -> str | None:
+    width, height = image.size
+    return (
+        f"has {width} x {height} pixels, more than {LARGEST:,}; make it smaller" if width * height > LARGEST else None
+    )
+
+
+def _reason(error: Exception) -> str:
+    return " ".join(str(error).split())[:200]
 
 
 def _from_array(array: np.ndarray[Any, Any]) -> Image.Image:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Hashable, Sequence
 from dataclasses import replace
 from random import Random
@@ -18,7 +19,8 @@ def subsample(dataset: Dataset, *, shots: int | None = None, fraction: float | N
     The same seed gives the same rows, and of two sizes the smaller is part of the larger, so that a learning curve adds
     labels and does not exchange them. `shots` takes that many rows of every class (all of a class that has fewer; of
     data with several labels a row, rows until every label has as many). `fraction` takes that share of every class and
-    at least one row of it; where rows belong to groups it takes that share of the groups, whole.
+    at least one row of it, of data with several labels a row by the rarest label of each (after Sechidis et al. 2011,
+    who give rare labels their rows first); where rows belong to groups it takes that share of the groups, whole.
 
     Raises:
         ConfigError: both or neither are given, a number that is no size, or shots of data without classes.
@@ -71,16 +73,22 @@ def _classes_of(dataset: Dataset, row: int) -> Sequence[int]:
 
 
 def _fraction(dataset: Dataset, fraction: float, random: Random) -> list[int]:
-    single = dataset.targets is not None and all(isinstance(target, int) for target in dataset.targets)
-    classes: Sequence[Hashable] = dataset.targets if single and dataset.targets is not None else [0] * len(dataset)
-    rows: dict[Hashable, list[int]] = {}
-    for row, label in enumerate(classes):
-        rows.setdefault(label, []).append(row)
-    taken = []
+    classes: list[Sequence[int]] = [()] * len(dataset)
+    if dataset.labels and dataset.targets is not None:
+        classes = [_classes_of(dataset, row) for row in range(len(dataset))]
+    counts = Counter(label for labels in classes for label in labels)
+    rows: dict[int, list[int]] = {}
+    for row, labels in enumerate(classes):
+        rows.setdefault(min(labels, key=lambda label: (counts[label], label), default=-1), []).append(row)
+    taken, having = set[int](), dict[int, int]()
     for its in rows.values():
         random.shuffle(its)
-        taken += its[: math.ceil(len(its) * fraction)]
-    return taken
+        taken.update(its[: math.ceil(len(its) * fraction)])
+        for row in its:
+            for label in classes[row]:
+                having.setdefault(label, row)
+    # A label that is nowhere the rarest may have no row yet; of each, the first in this order is always taken.
+    return [*taken.union(having.values())]
 
 
 def _fraction_of_groups(groups: Sequence[Hashable], fraction: float, random: Random) -> list[int]:

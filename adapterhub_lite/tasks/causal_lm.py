@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
+from jinja2.exceptions import TemplateError
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -15,6 +16,7 @@ from adapterhub_lite.api import Modality, ModelMap, TargetKind
 from adapterhub_lite.base.loading import Base
 from adapterhub_lite.data.causal_lm import Chat, Completion, Message, Text
 from adapterhub_lite.data.dataset import Dataset
+from adapterhub_lite.data.table import place
 from adapterhub_lite.errors import AdapterCorruptError, DataError, NotSupportedError
 from adapterhub_lite.tasks.options import CausalLMOptions
 from adapterhub_lite.tasks.packing import SEGMENTS, UNPACKED, block_mask, check_packing, packed_batch, unpacked
@@ -76,7 +78,11 @@ class CausalLM:
         def made() -> Iterator[Example]:
             nonlocal cut
             for row, item in enumerate(dataset.inputs):
-                ids, labels = encode_item(item, base.tokenizer)
+                try:
+                    ids, labels = encode_item(item, base.tokenizer)
+                except DataError as error:
+                    where = dataset.table.where(row) if dataset.table is not None else place(dataset.source, row)
+                    raise DataError(f"{where}: {error}") from error
                 if limit and len(ids) > limit:
                     ids, labels, cut = ids[:limit], labels[:limit], cut + 1
                 weight = sum(label != IGNORED for label in labels[1:])
@@ -275,6 +281,7 @@ def render_chat(messages: Sequence[dict[str, str]], tokenizer: Any, *, reply: bo
     """Write a conversation as the tokenizer's template does, opened for a reply where asked.
 
     Raises:
+        DataError: a conversation that the template does not allow, such as one of other roles.
         NotSupportedError: when the tokenizer has no chat template.
     """
     if not tokenizer.chat_template:
@@ -282,7 +289,14 @@ def render_chat(messages: Sequence[dict[str, str]], tokenizer: Any, *, reply: bo
             "this base's tokenizer has no chat template, so it cannot be trained on 'messages'; give the data as "
             "'prompt' and 'completion' columns, or use an instruct version of the base"
         )
-    text: str = tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=reply)
+    try:
+        text: str = tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=reply)
+    except (TemplateError, TypeError, ValueError) as error:
+        roles = ", ".join(message["role"] for message in messages)
+        raise DataError(
+            f"the chat template of this base's tokenizer refuses a conversation of the roles {roles} ({error}); bring "
+            "the messages into the order that it takes, or give the data as 'prompt' and 'completion' columns"
+        ) from error
     return text
 
 

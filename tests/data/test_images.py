@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from PIL import Image
 
@@ -217,6 +218,35 @@ def test_what_cannot_be_opened_is_named(tmp_path: Path) -> None:
     for item in (None, 7, np.zeros((2, 2), dtype=np.float32), b"no image"):
         with pytest.raises(DataError, match="not a readable image"):
             open_image(item)
+
+
+def test_what_is_no_image_is_found_when_the_rows_are_read(tmp_path: Path) -> None:
+    good = picture(tmp_path / "cat" / "good.png").read_bytes()
+    (tmp_path / "cat" / "page.png").write_text("<html>not found</html>")
+    picture(tmp_path / "dog" / "b.png")
+    with pytest.raises(DataError, match=r"row 2: image '.*page\.png' is not a readable image"):
+        load(tmp_path)
+    (tmp_path / "rows.csv").write_text("image,label\ncat/good.png,cat\ncat/page.png,dog\n")
+    with pytest.raises(DataError, match=r"row 2 \(line 3\), column 'image': image '.*page\.png' is not a readable"):
+        load(tmp_path / "rows.csv")
+    rows = [{"image": {"bytes": good}, "label": "a"}, {"image": {"bytes": b"no image"}, "label": "b"}]
+    with pytest.raises(DataError, match=r"row 2, column 'image': image is not a readable image"):
+        load(pa.Table.from_pylist(rows))
+
+
+def test_a_huge_image_is_refused_by_its_size_and_not_unpacked(tmp_path: Path) -> None:
+    # 100 and 200 megapixels, of which Pillow warns about the one and refuses the other; 12 kB on disk.
+    for side, said in (
+        (10_000, "10000 x 10000 pixels, more than 89,478,485"),
+        (14_200, "more than 178,956,970 pixels"),
+    ):
+        path = tmp_path / f"{side}.png"
+        Image.new("1", (side, side)).save(path)
+        with pytest.raises(DataError, match=rf"{side}\.png: has {said}; make it smaller"):
+            open_image(path)
+        (tmp_path / "rows.csv").write_text(f"image,label\n{path.name},a\n")
+        with pytest.raises(DataError, match=rf"row 1 .*{side}\.png' has {said}"):
+            load(tmp_path / "rows.csv")
 
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason=f"real data not found in {SHARED}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,24 @@ def test_a_fraction_takes_its_share_of_every_class() -> None:
     assert Counter(part.targets or ()) == {0: 10, 1: 3, 2: 1}
     assert set(rows_of(part)) < set(rows_of(subsample(whole, fraction=0.25, seed=5)))
     assert rows_of(subsample(whole, fraction=1.0)) == list(range(len(whole)))
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_a_fraction_keeps_rare_labels_among_several(seed: int) -> None:
+    # 400 rows with "common", every tenth of them with "seldom" too, two with "rare", some with none of them.
+    labels = [
+        ["common"] * (row % 8 > 0) + ["seldom"] * (row % 10 == 0) + ["rare"] * (row in (3, 9)) for row in range(400)
+    ]
+    rows = [{"text": f"text {row}", "tags": each} for row, each in enumerate(labels)]
+    whole = load_data(rows, "text-classification", columns={"text": "text", "labels": "tags"})
+    sizes = [subsample(whole, fraction=fraction, seed=seed) for fraction in (0.01, 0.05, 0.2, 1.0)]
+    for part, fraction in zip(sizes, (0.01, 0.05, 0.2, 1.0), strict=True):
+        counts = Counter(label for target in part.targets or () for label in target)
+        share = {name: counts[index] for index, name in enumerate(whole.labels)}
+        assert all(share.values())
+        assert share["seldom"] >= math.ceil(40 * fraction)
+        assert abs(share["common"] - 350 * fraction) <= 5 + 400 * fraction / 10
+    assert all(set(rows_of(few)) <= set(rows_of(more)) for few, more in pairwise(sizes))
 
 
 def test_a_fraction_of_groups_is_made_of_whole_groups() -> None:

@@ -23,6 +23,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is d
 
 TASK_OF = {
     "minilm": "text-classification", "smollm2": "causal-lm", "smollm2-4": "causal-lm", "tiny-gpt2": "causal-lm",
+    "tiny-squeezebert": "text-classification",
     "tiny-llama": "causal-lm", "tiny-vit": "image-classification", "mobilenet": "image-classification",
 }  # fmt: skip
 
@@ -135,6 +136,8 @@ def test_training_is_pefts(
         ("tiny-gpt2", {"rank": 4, "init": "pissa"}),
         ("tiny-vit", {"rank": 4, "dora": True}),
         ("mobilenet", {"rank": 4}),
+        ("tiny-squeezebert", {"rank": 4}),  # torch's Conv1d
+        ("tiny-squeezebert", {"rank": 4, "targets": "query,value,intermediate.conv1d"}),
     ],
     ids=lambda value: value if isinstance(value, str) else ",".join(f"{k}={v}" for k, v in value.items()),
 )

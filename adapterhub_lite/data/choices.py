@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from adapterhub_lite.api import Request
 from adapterhub_lite.data.dataset import SEVERAL
@@ -44,5 +45,13 @@ def read_choices(
         separator = getattr(request.options, "separator", None)
         return roles, form, read_several(table, roles["labels"], known=known, required=required, separator=separator)
     if "label" in roles:
-        return roles, form, read_labels(table, roles["label"], known=known, required=required, declared=declared)
+        found = read_labels(table, roles["label"], known=known, required=required, declared=declared)
+        odd = [name for name in found.names if "|" in name or ";" in name or (name[:1], name[-1:]) == ("[", "]")]
+        if fresh and guessed and odd:
+            note = (
+                f"column {roles['label']!r}: labels such as {odd[0][:60]!r} are taken to be one each; where they are "
+                f"several, name the column with --column labels={roles['label']}"
+            )
+            found = replace(found, notes=(*found.notes, note))
+        return roles, form, found
     return roles, form, Labels(None, tuple(known or ()), ())

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from adapterhub_lite.data import subsample
 from adapterhub_lite.tasks import load_data
 
 
@@ -74,25 +75,27 @@ def distances(one: np.ndarray, others: np.ndarray) -> np.ndarray:
     return last[:, n]
 
 
-def scratch(train: str, test: str, folder: str) -> dict[str, float]:
-    """Macro-F1 and accuracy of the architecture in `folder` after four epochs of AdamW at 1e-3, with a cosine."""
+def scratch(
+    train: str, test: str, folder: str, steps: str = "124", seed: str = "0", shots: str = ""
+) -> dict[str, float]:
+    """Macro-F1 and accuracy of the architecture in `folder` after AdamW at 1e-3, batches of 32, with a cosine."""
     import torch
     from sklearn.metrics import f1_score
     from transformers import AutoConfig, AutoImageProcessor, AutoModelForImageClassification
 
     known = load_data(train, "image-classification")
+    known = subsample(known, shots=int(shots), seed=int(seed)) if shots else known
     unknown = load_data(test, "image-classification", labels=known.labels)
     assert known.targets is not None
     assert unknown.targets is not None
     processor = AutoImageProcessor.from_pretrained(folder, backend="pil")
-    torch.manual_seed(0)
+    torch.manual_seed(int(seed))
     config = AutoConfig.from_pretrained(folder, id2label=dict(enumerate(known.labels)))
     model = AutoModelForImageClassification.from_config(config).train()
-    epochs, size = 4, 32
+    size = min(32, len(known))
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
-    steps = epochs * (len(known) // size)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
-    for step in range(steps):
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, int(steps))
+    for step in range(int(steps)):
         if step % (len(known) // size) == 0:
             order = torch.randperm(len(known)).tolist()
         chosen = order[step % (len(known) // size) * size :][:size]

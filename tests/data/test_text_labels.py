@@ -100,6 +100,15 @@ def test_repairs_are_counted() -> None:
     assert "every row has exactly one label" in " ".join(load(["a", "b", "a", "b"]).notes)
 
 
+@pytest.mark.parametrize("several", ["a|b", "a; b", "['a', 'b']"])
+def test_a_guessed_label_that_looks_like_several_is_said(several: str) -> None:
+    rows = {"text": ["x", "y", "z"], "labels": [several, "a", "b"]}
+    (note,) = [note for note in load_data(rows, TASK).notes if "--column labels=labels" in note]
+    assert f"labels such as {several!r} are taken to be one each" in note
+    named = load_data(rows, TASK, columns={"text": "text", "label": "labels"})
+    assert not any("--column" in note for note in named.notes)
+
+
 def test_separators_that_cannot_be_told_apart() -> None:
     with pytest.raises(DataError, match=r"cannot tell what separates.*'\|' in 1 row, ',' in 1 row.*separator=\|"):
         load(["lungs, left|heart", "heart"])

@@ -2,8 +2,8 @@
 
     python -m benchmarks.scores.chat adapterhub|trl BASE TRAIN.jsonl TEST.jsonl [--seed S] [--rate R]
 
-BASE is a folder in transformers' format. Rank, targets (every linear layer of the blocks), rows, order of magnitude of the
-rate, schedule, updates, tokens and the text of the prompts are the same; TRL runs with loss on completions only, which is its
+BASE is a folder in transformers' format. Rank, targets (every linear layer of the blocks), rows, rate,
+schedule, updates, tokens and the text of the prompts are the same; TRL runs with loss on completions only, which is its
 best setting here. What is scored is the mean loss of the tokens of the held-out responses, the closing token included. One
 JSON object is printed.
 """
@@ -124,7 +124,7 @@ def main() -> None:
     parser.add_argument("train", type=Path)
     parser.add_argument("test", type=Path)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--rate", type=float, default=5e-4, help="peak learning rate")
+    parser.add_argument("--rate", type=float, default=2e-3, help="peak learning rate; the default is the best of five for both")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         out, started = Path(folder) / "adapter", time.monotonic()

@@ -48,7 +48,7 @@ def main() -> None:
     if (out / "chat-lora").exists():
         adapter = engine.load_adapter(out / "chat-lora", base=base)
     else:
-        config = ah.TrainConfig(learning_rate=5e-4, steps=arguments.steps, batch_size=8)
+        config = ah.TrainConfig(learning_rate=2e-3, steps=arguments.steps, batch_size=8)
         adapter = engine.train(
             base, train, strategy="lora", settings={"rank": 16}, eval_data=held_out, config=config,
             run_folder=out / "chat-lora.run",

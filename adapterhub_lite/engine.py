@@ -149,7 +149,7 @@ class Engine:
         held_out = self._held_out(eval_data, data)
         for note in data.notes:
             self.progress.say(f"note: {note}")
-        for note in held_out.notes if held_out is not None else ():
+        for note in [note for note in held_out.notes if note not in data.notes] if held_out is not None else ():
             self.progress.say(f"note, held-out data: {note}")
         shared = _shared_rows(data, held_out) if held_out is not None else 0
         if held_out is not None and shared:

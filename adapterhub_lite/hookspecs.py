@@ -117,8 +117,8 @@ def adapterhub_train_start(run: Run) -> None:
 def adapterhub_step_end(run: Run, step: int, metrics: Mapping[str, float]) -> None:
     """See an optimizer step end.
 
-    `step` counts from 1. `metrics` is a copy, with `loss` (the mean over the step's targets), `learning_rate` and `grad_norm`
-    (before clipping); a loss that is not finite is reported as it is.
+    `step` counts from 1. `metrics` is a copy, with `loss` (the mean over the step's targets), `learning_rate` and
+    `grad_norm` (before clipping); a loss that is not finite is reported as it is.
 
     Example:
         @hookimpl

@@ -68,13 +68,13 @@ def _missing(value: object) -> bool:
 class RowBuilder:
     """Collects rows given as objects and gives one Arrow table; a key missing from a row becomes null."""
 
-    def __init__(self, source: str) -> None:
+    def __init__(self, source: str, room: int | None = None) -> None:
         self.source = source
         self.lines: Sequence[int] = ()
         self._names: dict[str, None] = {}  # an ordered set: columns stand in the order of their first appearance
         self._rows: list[Mapping[str, Any]] = []
         self._characters = 0
-        self._batches = Batches()
+        self._batches = Batches(room)
         self.mapped = False
         """Whether the table that was given lies in a file."""
         self._done = 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 
@@ -20,9 +21,9 @@ def read_parquet(path: Path, source: str, sha256: str) -> Table:
     batches = Batches()
     try:
         with parquet.ParquetFile(path) as file:
-            schema = file.schema_arrow
-            for batch in file.iter_batches():
-                batches.add(batch)
+            schema = _decoded(file.schema_arrow.empty_table()).schema
+            for batch in file.iter_batches(_rows_at_once(file.metadata)):
+                batches.add(_decoded(batch))
     except (pa.ArrowException, OSError) as error:
         raise DataError(f"{source}: not a readable Parquet file ({_one_line(error)}); write it again") from error
     found, mapped = batches.finish()
@@ -65,18 +66,33 @@ def _ipc(path: Path, source: str, batches: Batches) -> pa.Schema:
         with pa.OSFile(str(path)) as file:
             reader = pa.ipc.open_file(file)
             for number in range(reader.num_record_batches):
-                batches.add(reader.get_batch(number))
-            return reader.schema
+                batches.add(_decoded(reader.get_batch(number)))
+            return _decoded(reader.schema.empty_table()).schema
     except (pa.ArrowException, OSError):
         pass  # `datasets` writes streams, which have no footer
     try:
         with pa.OSFile(str(path)) as file:
             stream = pa.ipc.open_stream(file)
             for batch in stream:
-                batches.add(batch)
-            return stream.schema
+                batches.add(_decoded(batch))
+            return _decoded(stream.schema.empty_table()).schema
     except (pa.ArrowException, OSError) as error:
         raise DataError(f"{source}: not a readable Arrow file ({_one_line(error)}); write it again") from error
+
+
+def _rows_at_once(metadata: Any) -> int:
+    """Rows of a Parquet file that take some 16 MB together: those of a file of images are large."""
+    size = sum(metadata.row_group(number).total_byte_size for number in range(metadata.num_row_groups))
+    return max(1, min(65_536, (16 << 20) * metadata.num_rows // max(size, 1)))
+
+
+def _decoded(part: Any) -> Any:
+    """A batch or a table with its values in place of dictionaries, which every batch would carry whole."""
+    schema = part.schema
+    for number, field in enumerate(schema):
+        if pa.types.is_dictionary(field.type):
+            schema = schema.set(number, field.with_type(field.type.value_type))
+    return part if schema is part.schema else part.cast(schema)
 
 
 def checked(arrow: pa.Table, source: str) -> pa.Table:

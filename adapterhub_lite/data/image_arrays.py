@@ -96,7 +96,10 @@ def _array(file: Any, key: str) -> Array:
         return found
     with file.zip.open(member) as content:
         header = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
-        shape, fortran, dtype = header[npy.read_magic(content)](content)
+        version = npy.read_magic(content)
+        if version not in header:
+            raise ValueError(f"array {key!r} is in version {version[0]}.{version[1]} of the format")
+        shape, fortran, dtype = header[version](content)
         if dtype.hasobject:
             raise ValueError(f"array {key!r} holds objects")
         store = spill.Spill()

@@ -35,7 +35,7 @@ def read_image_folder(name: str, require_labels: bool) -> tuple[Table, list[Path
     labels: list[str] = []
     skipped: Counter[str] = Counter()
     for folder in folders:
-        files = sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("."))
+        files = sorted(path for path in folder.rglob("*") if path.is_file() and not _hidden(path, folder))
         found = [path for path in files if path.suffix.lower() in SUFFIXES]
         skipped.update(path.suffix.lower() or path.name for path in files if path.suffix.lower() not in SUFFIXES)
         paths += found
@@ -55,6 +55,10 @@ def read_image_folder(name: str, require_labels: bool) -> tuple[Table, list[Path
     arrow = pa.table({key: pa.array(values, pa.utf8()) for key, values in columns.items()})
     table = Table(name, arrow, sha256, notes=tuple(notes))
     return table, paths, {key: key for key in columns}
+
+
+def _hidden(path: Path, folder: Path) -> bool:
+    return any(part.startswith(".") for part in path.relative_to(folder).parts)
 
 
 def _digest(name: str, root: Path, relative: list[str]) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import os
-import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,19 +19,20 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff")
 LARGEST = 89_478_485
 """Pixels; from here on Pillow warns that a small file may unpack to more than there is memory."""
 
+# What Pillow's readers raise for files that are damaged or no images; a RuntimeError comes from AVIF and DDS.
+UNREADABLE = (OSError, ValueError, SyntaxError, TypeError, EOFError, RuntimeError)
+
 
 def check_image(item: Path | bytes) -> str | None:
     """What is wrong with an image as far as its header says, without decoding it; None where nothing is."""
     from PIL import Image
 
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(io.BytesIO(item) if isinstance(item, bytes) else item) as image:
-                return _too_large(image)
+        with Image.open(io.BytesIO(item) if isinstance(item, bytes) else item) as image:
+            return _too_large(image)
     except Image.DecompressionBombError:
         return f"has more than {2 * LARGEST:,} pixels; make it smaller"
-    except (OSError, ValueError, SyntaxError, TypeError, EOFError) as error:
+    except UNREADABLE as error:
         return f"is not a readable image ({_reason(error)}); replace or remove it"
 
 
@@ -48,22 +48,18 @@ def open_image(item: Any) -> Image.Image:
     name = str(item) if isinstance(item, (str, os.PathLike)) else f"<image {type(item).__name__}>"
     try:
         if isinstance(item, np.ndarray):
-            image = _from_array(item)
-        elif isinstance(item, Image.Image):
-            image = item
-        else:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-                image = Image.open(io.BytesIO(item) if isinstance(item, bytes) else Path(item))
+            return _rgb(_from_array(item))
+        if isinstance(item, Image.Image):
+            return _rgb(ImageOps.exif_transpose(item))
+        with Image.open(io.BytesIO(item) if isinstance(item, bytes) else Path(item)) as image:
             wrong = _too_large(image)
             if wrong is not None:
-                image.close()
                 raise DataError(f"{name}: {wrong}")
             image.load()
-        return _rgb(ImageOps.exif_transpose(image))
+            return _rgb(ImageOps.exif_transpose(image))
     except Image.DecompressionBombError as error:
         raise DataError(f"{name}: has more than {2 * LARGEST:,} pixels; make it smaller") from error
-    except (OSError, ValueError, SyntaxError, TypeError, EOFError) as error:
+    except UNREADABLE as error:
         raise DataError(f"{name}: not a readable image ({_reason(error)}); replace or remove it") from error
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -81,11 +82,13 @@ def _columns(columns: Mapping[Any, Any], name: str) -> pa.Table:
 
 
 def _rows(rows: Sequence[Any], name: str) -> pa.Table:
-    builder = RowBuilder(name)
+    builder = RowBuilder(name, room=sys.maxsize)  # the rows are in memory anyway
     for index, row in enumerate(rows):
         where = place(name, index)
         if not isinstance(row, Mapping):
             raise DataError(f"{where}: is a {type(row).__name__}, not a dict; give one dict a row, column to value")
+        if not row:
+            raise DataError(f"{where}: is an empty dict; give it values or remove it")
         _check_names(list(row), where)
         builder.add(row, 0)
     return builder.finish()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import mmap
 import tempfile
 import weakref
+from contextlib import suppress
 from typing import BinaryIO
 
 import pyarrow as pa
@@ -30,7 +31,7 @@ class Spill:
             self._file: BinaryIO = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - lives as long as what is mapped
         except OSError as error:
             raise _failed(error) from error
-        weakref.finalize(self, self._file.close)
+        weakref.finalize(self, _close, self._file)
         self.size = 0
 
     def write(self, *parts: bytes | memoryview | pa.Buffer) -> int:
@@ -57,7 +58,8 @@ class Spill:
 class Batches:
     """Record batches in the order in which they come: in memory as long as there is room, the others in a file."""
 
-    def __init__(self) -> None:
+    def __init__(self, room: int | None = None) -> None:
+        self._room = ROOM if room is None else room
         self._batches: list[pa.RecordBatch | int] = []  # or where it starts in the file
         self._held = 0
         self._spill: Spill | None = None
@@ -68,7 +70,7 @@ class Batches:
         Raises:
             StorageError: the disk is full.
         """
-        if self._spill is None and self._held + batch.nbytes <= ROOM:
+        if self._spill is None and self._held + batch.nbytes <= self._room:
             self._held += batch.nbytes
             self._batches.append(batch)
             return
@@ -91,6 +93,11 @@ class Batches:
                 batch = pa.ipc.open_stream(pa.BufferReader(whole.slice(batch))).read_next_batch()
             found.append(batch)
         return found, True
+
+
+def _close(file: BinaryIO) -> None:
+    with suppress(OSError):  # a full disk, which was said when it was written to
+        file.close()
 
 
 def _failed(error: OSError) -> StorageError:

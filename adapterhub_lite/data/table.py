@@ -78,7 +78,11 @@ class Table:
 
     def copied_when_taken(self) -> Table:
         """The same table, of which rows are taken as copies even where it is mapped: its columns become arrays anyway."""
-        return replace(self, mapped=False)
+        return replace(self, arrow=self.whole(), mapped=False, picked=None)
+
+    def whole(self) -> pa.Table:
+        """The rows of this table as Arrow has them, those that were picked copied."""
+        return self.arrow if self.picked is None else self.arrow.take(pa.array(self.picked, pa.int64()))
 
     def where(self, row: int, column: str | None = None) -> str:
         """Where row `row` (counted from 0) stands, as in "train.csv, row 17 (line 19), column 'text'"."""

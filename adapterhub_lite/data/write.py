@@ -102,7 +102,7 @@ def _write_jsonl(file: BinaryIO, table: Table, columns: Mapping[str, Sequence[An
 def _write_parquet(file: BinaryIO, table: Table, columns: Mapping[str, Sequence[Any]]) -> None:
     import pyarrow.parquet as parquet
 
-    arrow = table.arrow
+    arrow = table.whole()
     for name, values in columns.items():
         arrow = arrow.append_column(name, pa.chunked_array([column_array(values)]))
     parquet.write_table(arrow, file)

@@ -307,6 +307,8 @@ def _encode_chat(chat: Chat, tokenizer: Any) -> tuple[list[int], list[int]]:
     for turn, message in enumerate(messages):
         if message["role"] != "assistant":
             continue
+        if turn == 0:
+            raise DataError("the conversation begins with the assistant; put the user's or a system turn in front")
         before = render_chat(messages[:turn], tokenizer, reply=True)
         after = render_chat(messages[: turn + 1], tokenizer, reply=False)
         if not after.startswith(before):

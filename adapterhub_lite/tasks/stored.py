@@ -69,7 +69,7 @@ class StoredExamples(Sequence[Example]):
         self._targets: list[Any] = []
         for example in (example for part in parts for example in part):
             lists = [*example.inputs] if isinstance(example.inputs, tuple) else [example.inputs, None]
-            in_file = isinstance(example.target, list)
+            in_file = isinstance(example.target, list) and all(type(each) is int for each in example.target)
             lists.append(example.target if in_file else None)
             ids = [np.asarray(each, np.int32).tobytes() for each in lists if each is not None]
             self._starts.append(file.write(*ids) // 4)

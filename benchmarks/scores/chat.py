@@ -124,7 +124,9 @@ def main() -> None:
     parser.add_argument("train", type=Path)
     parser.add_argument("test", type=Path)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--rate", type=float, default=2e-3, help="peak learning rate; the default is the best of five for both")
+    parser.add_argument(
+        "--rate", type=float, default=2e-3, help="peak learning rate; the default is the best of five for both"
+    )
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         out, started = Path(folder) / "adapter", time.monotonic()

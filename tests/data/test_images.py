@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -215,6 +216,9 @@ def test_what_cannot_be_opened_is_named(tmp_path: Path) -> None:
     for name in ("text.png", "cut.png", "absent.png"):
         with pytest.raises(DataError, match=rf"{name}: not a readable image \(.+\); replace or remove it"):
             open_image(tmp_path / name)
+    (tmp_path / "odd.dds").write_bytes(b"DDS " + struct.pack("<4I", 124, 0x1007, 4, 4) + bytes(108))
+    with pytest.raises(DataError, match="not a readable image"):
+        open_image(tmp_path / "odd.dds")
     for item in (None, 7, np.zeros((2, 2), dtype=np.float32), b"no image"):
         with pytest.raises(DataError, match="not a readable image"):
             open_image(item)
@@ -234,6 +238,7 @@ def test_what_is_no_image_is_found_when_the_rows_are_read(tmp_path: Path) -> Non
         load(pa.Table.from_pylist(rows))
 
 
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
 def test_a_huge_image_is_refused_by_its_size_and_not_unpacked(tmp_path: Path) -> None:
     # 100 and 200 megapixels, of which Pillow warns about the one and refuses the other; 12 kB on disk.
     for side, said in (

@@ -14,8 +14,9 @@ import pyarrow.parquet as parquet
 import pytest
 
 from adapterhub_lite.cache import cache_dir
-from adapterhub_lite.data import spill
+from adapterhub_lite.data import spill, write_rows
 from adapterhub_lite.data.items import Items
+from adapterhub_lite.data.readers import read_table
 from adapterhub_lite.errors import DataError, StorageError
 from adapterhub_lite.tasks import load_data
 from adapterhub_lite.tasks.stored import StoredExamples, reweighed, without_targets
@@ -114,6 +115,35 @@ def test_lists_and_odd_columns_come_back(tmp_path: Path, no_room: Callable[[], N
     assert data.table is not None
     assert data.table.column("n") == [*range(4999), "many"]
     assert data.table.column("late") == [*[None] * 4999, 1.5]
+
+
+def test_rows_taken_from_a_mapped_table_are_those(tmp_path: Path, no_room: Callable[[], None]) -> None:
+    source = tmp_path / "a.csv"
+    source.write_text("series,time,x,label\n" + "".join(f"{i // 5},{i},{i * i},{i // 10 % 2}\n" for i in range(100)))
+    small = read_table(source)
+    no_room()
+    large, rows = read_table(source), [*range(99, 49, -1), 3]
+    assert large.mapped
+    for one, other in ((large, small), (large.take(rows), small.take(rows))):
+        write_rows(tmp_path / "large.parquet", one, {"said": list(range(len(one)))})
+        write_rows(tmp_path / "small.parquet", other, {"said": list(range(len(one)))})
+        assert parquet.read_table(tmp_path / "large.parquet") == parquet.read_table(tmp_path / "small.parquet")
+    series, known = (load_data(each.take(rows[:50]), "series-classification") for each in (large, small))
+    assert [each.tolist() for each in series.inputs] == [each.tolist() for each in known.inputs]
+
+
+def test_columns_of_dictionaries_and_wide_rows(tmp_path: Path, no_room: Callable[[], None]) -> None:
+    kinds = pa.array([f"kind {i % 300}" for i in range(3000)]).dictionary_encode()
+    table = pa.table({"text": [f"text {i} " + "x" * 20_000 for i in range(3000)], "label": kinds})
+    small = load_data(table, "text-classification")
+    for name in ("a.parquet", "a.arrow", "a.feather"):
+        source = WRITERS[name](table, tmp_path / name)
+        no_room()
+        before = pa.total_allocated_bytes()
+        large = load_data(source, "text-classification")
+        assert pa.total_allocated_bytes() - before < 30_000_000  # of 60
+        assert (large.targets, large.labels) == (small.targets, small.labels)
+        assert large.inputs[2999] == small.inputs[2999]
 
 
 def test_a_bad_row_is_found_before_training_and_named(tmp_path: Path, no_room: Callable[[], None]) -> None:
@@ -238,10 +268,10 @@ def test_nothing_is_left_on_disk(shared: Path, no_room: Callable[[], None]) -> N
 
 def test_a_full_disk_is_said(shared: Path, no_room: Callable[[], None], monkeypatch: pytest.MonkeyPatch) -> None:
     class Full:
-        def write(self, content: bytes) -> int:
+        def write(self, content: bytes = b"") -> int:
             raise OSError(errno.ENOSPC, "No space left on device")
 
-        def close(self) -> None: ...
+        close = write
 
     no_room()
     monkeypatch.setattr(spill.tempfile, "TemporaryFile", lambda **options: Full())

@@ -49,6 +49,12 @@ def test_a_template_that_refuses_a_chat_names_the_row(engine: Any, base: Any, mo
         engine.task_for(loaded, data).encode(data, loaded)
 
 
+def test_a_chat_that_begins_with_the_assistant_is_refused(engine: Any, base: Any) -> None:
+    data = load_data([{"messages": CHAT[1:3]}, {"messages": CHAT[2:]}], "causal-lm")
+    with pytest.raises(DataError, match=r"row 2: the conversation begins with the assistant"):
+        engine.task_for(base("smollm2-4"), data).encode(data, base("smollm2-4"))
+
+
 def test_texts_that_are_cut_are_said_when_predicting(engine: Any, base: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = {"text": ["the card is here", "please help with it"] * 4, "label": ["a", "b"] * 4}
     data = load_data(rows, "text-classification")

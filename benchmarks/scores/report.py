@@ -20,7 +20,7 @@ date. A score is the mean over the seeds, each of which draws initialisation, or
 the standard deviation over seeds. The interval in brackets is the 95 % interval of the first seed over the rows of the test
 file. Seconds are of the whole command with an empty cache; memory is the peak of its process. Where scores.jsonl has
 "threads": "1", up to four runs shared two cores: their seconds say what the run took there and are not for comparing
-ways. Batches were of similar lengths until 2026-11-23 05:50 and are drawn at random since (RESULTS.md).
+ways. Batches are drawn at random; only the row of unfair_tos with 3 epochs is from when they were of similar lengths (RESULTS.md).
 """
 
 
@@ -88,14 +88,16 @@ def saved_at_most(way: Sequence[Point], control: Sequence[Point], higher: bool) 
     needed = labels_for(best.score, way, higher)
     if math.isinf(needed):
         return "not reached"
-    return f"{'more than ' if needed == way[0].labels else ''}{best.labels / needed:.1f}"
+    if needed == way[0].labels:
+        return f"more than {best.labels / needed:.1f}" if best.labels > needed else ""  # one point alone says nothing
+    return f"{best.labels / needed:.1f}"
 
 
 def saved_at_fewest(way: Sequence[Point], control: Sequence[Point], higher: bool) -> str:
     """How many times more labels the control needs for what a way reaches with its fewest."""
     needed = labels_for(way[0].score, control, higher)
     if math.isinf(needed):
-        return f"more than {control[-1].labels / way[0].labels:.1f}"
+        return f"more than {control[-1].labels / way[0].labels:.1f}" if control[-1].labels > way[0].labels else ""
     return "none" if needed <= way[0].labels else f"{needed / way[0].labels:.1f}"
 
 

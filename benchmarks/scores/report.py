@@ -20,7 +20,8 @@ date. A score is the mean over the seeds, each of which draws initialisation, or
 the standard deviation over seeds. The interval in brackets is the 95 % interval of the first seed over the rows of the test
 file. Seconds are of the whole command with an empty cache; memory is the peak of its process. Where scores.jsonl has
 "threads": "1", up to four runs shared two cores: their seconds say what the run took there and are not for comparing
-ways. Batches are drawn at random; only the row of unfair_tos with 3 epochs is from when they were of similar lengths (RESULTS.md).
+ways. Batches are drawn at random; only the row of unfair_tos with 3 epochs is from when they were of similar lengths
+(RESULTS.md).
 """
 
 

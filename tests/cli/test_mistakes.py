@@ -129,16 +129,19 @@ def test_help_is_quick_and_imports_no_torch():
         "heavy = {'torch', 'transformers', 'peft', 'numpy', 'pyarrow', 'pandas'} & set(sys.modules)\n"
         "sys.exit(repr(heavy) if heavy else 0)"
     )
-    seconds = []
+    seconds: dict[str, list[float]] = {code: [], "import typer.rich_utils, pydantic": []}
     for _ in range(3):
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        seconds.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
-        assert done.returncode == 0, done.stderr
-    assert "train" in done.stdout
-    # Processor time, because on a machine that does other things as well the clock measures those.
-    assert min(seconds) < 0.35
+        for each, spent in seconds.items():
+            before = resource.getrusage(resource.RUSAGE_CHILDREN)
+            done = subprocess.run([sys.executable, "-c", each], capture_output=True, text=True, timeout=60, check=False)
+            after = resource.getrusage(resource.RUSAGE_CHILDREN)
+            spent.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+            assert done.returncode == 0, done.stderr
+            assert each != code or "train" in done.stdout
+    # Processor time, because on a machine that does other things as well the clock measures those; and beside what a
+    # command line needs at the least, because two threads of one core take longer than one of them alone.
+    ours, least = map(min, seconds.values())
+    assert ours < max(0.35, 3 * least)
 
 
 def test_listings(run):

@@ -21,21 +21,18 @@ def read_parquet(path: Path, source: str, sha256: str) -> Table:
     batches = Batches()
     try:
         with parquet.ParquetFile(path) as file:
-            schema = _decoded(file.schema_arrow.empty_table()).schema
+            schema = file.schema_arrow
             for batch in file.iter_batches(_rows_at_once(file.metadata)):
                 batches.add(_decoded(batch))
     except (pa.ArrowException, OSError) as error:
         raise DataError(f"{source}: not a readable Parquet file ({_one_line(error)}); write it again") from error
-    found, mapped = batches.finish()
-    return Table(source, checked(pa.Table.from_batches(found, schema), source), sha256, mapped=mapped)
+    return _table(source, batches, schema, sha256)
 
 
 def read_arrow(path: Path, source: str, sha256: str) -> Table:
     """Read an Arrow IPC file or stream (.arrow, .feather)."""
     batches = Batches()
-    schema = _ipc(path, source, batches)
-    found, mapped = batches.finish()
-    return Table(source, checked(pa.Table.from_batches(found, schema), source), sha256, mapped=mapped)
+    return _table(source, batches, _ipc(path, source, batches), sha256)
 
 
 def read_saved_dataset(folder: Path, source: str) -> Table:
@@ -56,8 +53,7 @@ def read_saved_dataset(folder: Path, source: str) -> Table:
         schema = _ipc(path, str(path), batches)
     if schema is None:
         raise DataError(f"{source}: has no rows; save a dataset that has some")
-    found, mapped = batches.finish()
-    return Table(source, checked(pa.Table.from_batches(found, schema), source), total.hexdigest(), mapped=mapped)
+    return _table(source, batches, schema, total.hexdigest())
 
 
 def _ipc(path: Path, source: str, batches: Batches) -> pa.Schema:
@@ -67,7 +63,7 @@ def _ipc(path: Path, source: str, batches: Batches) -> pa.Schema:
             reader = pa.ipc.open_file(file)
             for number in range(reader.num_record_batches):
                 batches.add(_decoded(reader.get_batch(number)))
-            return _decoded(reader.schema.empty_table()).schema
+            return reader.schema
     except (pa.ArrowException, OSError):
         pass  # `datasets` writes streams, which have no footer
     try:
@@ -75,9 +71,15 @@ def _ipc(path: Path, source: str, batches: Batches) -> pa.Schema:
             stream = pa.ipc.open_stream(file)
             for batch in stream:
                 batches.add(_decoded(batch))
-            return _decoded(stream.schema.empty_table()).schema
+            return stream.schema
     except (pa.ArrowException, OSError) as error:
         raise DataError(f"{source}: not a readable Arrow file ({_one_line(error)}); write it again") from error
+
+
+def _table(source: str, batches: Batches, schema: pa.Schema, sha256: str) -> Table:
+    found, mapped = batches.finish()
+    arrow = pa.Table.from_batches(found, _decoded(schema.empty_table()).schema)
+    return Table(source, checked(arrow, source), sha256, mapped=mapped)
 
 
 def _rows_at_once(metadata: Any) -> int:

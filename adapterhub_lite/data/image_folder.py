@@ -70,9 +70,10 @@ def _digest(name: str, root: Path, relative: list[str]) -> str:
                     raise DataError(
                         f"{place(name, row)}: image {str(root / each)!r} is an empty file; replace or remove it"
                     )
-                wrong = check_image(root / each)
+                wrong = check_image(file)
                 if wrong is not None:
                     raise DataError(f"{place(name, row)}: image {str(root / each)!r} {wrong}")
+                file.seek(0)
                 total.update(each.encode() + b"\0" + hashlib.file_digest(file, "sha256").digest())
         except UnicodeEncodeError as error:
             raise DataError(f"{place(name, row)}: file name {each!r} is not UTF-8; rename the file") from error

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
@@ -23,7 +23,7 @@ LARGEST = 89_478_485
 UNREADABLE = (OSError, ValueError, SyntaxError, TypeError, EOFError, RuntimeError)
 
 
-def check_image(item: Path | bytes) -> str | None:
+def check_image(item: Path | bytes | BinaryIO) -> str | None:
     """What is wrong with an image as far as its header says, without decoding it; None where nothing is."""
     from PIL import Image
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 
-PART = 32
-"""What another pass through the model costs, in padded tokens: about the time that a CPU spends between its sums."""
+PART = 64
+"""What another pass through the model costs, in padded tokens: a CPU repacks the weights for every one."""
+TRAINED = 192
+"""What it costs more where all weights train: their gradients are made, cast and added anew (benchmarks/RESULTS.md)."""
 
 
 def epoch_batches(count: int, batch_size: int, *, seed: int, epoch: int) -> list[list[int]]:
@@ -26,24 +28,27 @@ def epoch_batches(count: int, batch_size: int, *, seed: int, epoch: int) -> list
     return [order[start : start + batch_size] for start in range(0, count, batch_size)]
 
 
-def similar_parts(lengths: Sequence[int], most: int) -> list[list[int]]:
+def similar_parts(lengths: Sequence[int], most: int, trained: float = 0.0) -> list[list[int]]:
     """Cut a batch into parts of similar lengths, the longest first, each to be padded and run by itself.
 
-    A part costs its examples times the longest of them, and `PART` for being one more; of all ways to cut the sorted
-    examples this is the cheapest (by dynamic programming, at most `most` steps an example).
+    A part costs its examples times the longest of them, and for being one more `PART` and `TRAINED` times the share that
+    trains; of all ways to cut the sorted examples this is the cheapest (by dynamic programming, at most `most` steps an
+    example).
 
     Args:
         lengths: Length of each example.
         most: Examples a part may have.
+        trained: Share of the model's weights that train, 0 to 1.
 
     Returns:
         The positions in each part.
     """
     order = sorted(range(len(lengths)), key=lambda i: -lengths[i])
-    cost, start = [0], [0]  # of the first n examples: the least they cost, and where their last part begins
+    another = PART + TRAINED * trained
+    cost, start = [0.0], [0]  # of the first n examples: the least they cost, and where their last part begins
     for n in range(1, len(order) + 1):
         least, begin = min(
-            (cost[i] + (n - i) * lengths[order[i]] + PART, i) for i in range(max(0, n - most), n)
+            (cost[i] + (n - i) * lengths[order[i]] + another, i) for i in range(max(0, n - most), n)
         )  # fmt: skip
         cost.append(least)
         start.append(begin)

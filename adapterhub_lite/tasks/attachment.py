@@ -43,7 +43,7 @@ class Attachment:
     def logits(self, batch: Batch) -> tuple[Tensor, Tensor | None]:
         """Run base, strategy and head on a batch that is on the base's device."""
         self.base.activate(self.view)
-        with self._precision():
+        with self.precision():
             return self.task.logits(self.base, self.head, batch)
 
     def load_tensors(self, saved: Mapping[str, Tensor]) -> None:
@@ -76,8 +76,8 @@ class Attachment:
         self.parameters = {}
         self.head = None
 
-    def _precision(self) -> Any:
-        """Autocast where the base is held in fp32 only because its weights train."""
+    def precision(self) -> Any:
+        """Autocast where the base is held in fp32 only because its weights train; entered around several passes, it casts once."""
         if self.provided.spec.traits.trains_base and self.base.dtype != torch.float32:
             return torch.autocast(self.base.device.type, dtype=self.base.dtype)
         return nullcontext()

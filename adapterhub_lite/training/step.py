@@ -49,20 +49,22 @@ def accumulate(
     most = len(examples) if shards is None else shards.largest(len(examples))
     before = random_state(device)
     while True:
-        total, parts = 0.0, _parts(attachment, examples, size, most)
+        total, parts = 0.0, _parts(attachment, parameters, examples, size, most)
         at_once = min(size, most) if shards is not None else max(map(len, parts), default=1)
         try:
-            for part in parts:
-                batch = attachment.task.collate(part or spare, attachment.base)
-                logits, targets = attachment.logits({key: value.to(device) for key, value in batch.items()})
-                assert targets is not None
-                losses, weights = attachment.task.losses(logits, targets), attachment.task.weights(targets)
-                loss = (losses if weights is None else losses * weights).sum() / weight
-                loss = loss if part else loss * 0
-                loss.backward()
-                total += float(loss.detach())
-                if shards is not None:
-                    shards.check()
+            with attachment.precision():
+                for part in parts:
+                    batch = attachment.task.collate(part or spare, attachment.base)
+                    logits, targets = attachment.logits({key: value.to(device) for key, value in batch.items()})
+                    assert targets is not None
+                    losses, weights = attachment.task.losses(logits, targets), attachment.task.weights(targets)
+                    loss = (losses if weights is None else losses * weights).sum() / weight
+                    loss = loss if part else loss * 0
+                    with torch.autocast(device.type, enabled=False):
+                        loss.backward()
+                    total += float(loss.detach())
+                    if shards is not None:
+                        shards.check()
             return total, size
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
@@ -85,11 +87,15 @@ def accumulate(
         set_random_state(before, device)
 
 
-def _parts(attachment: Attachment, examples: Sequence[Example], size: int, most: int) -> list[Sequence[Example]]:
+def _parts(
+    attachment: Attachment, parameters: Sequence[nn.Parameter], examples: Sequence[Example], size: int, most: int
+) -> list[Sequence[Example]]:
     """What is run at once, in turn: at most `size` examples, and on a CPU such of similar lengths."""
     if attachment.base.shards is None:
         if attachment.base.device.type == "cpu" and attachment.task.pads:
-            cut = similar_parts([example.length for example in examples], size)
+            every = sum(weights.numel() for weights in attachment.base.model.parameters())
+            trained = min(1.0, sum(weights.numel() for weights in parameters) / every)
+            cut = similar_parts([example.length for example in examples], size, trained)
             return [[examples[i] for i in part] for part in cut]
         examples = sorted(examples, key=lambda example: -example.length)
     # The processes of a sharded base run it equally often: who has nothing left runs something for nothing.

@@ -12,7 +12,7 @@ import torch
 import adapterhub_lite as ah
 from adapterhub_lite.api import hookimpl
 from adapterhub_lite.data import batches
-from adapterhub_lite.data.batches import PART, epoch_batches, similar_parts
+from adapterhub_lite.data.batches import PART, TRAINED, epoch_batches, similar_parts
 from adapterhub_lite.errors import TrainingError
 from adapterhub_lite.plugins import Plugins
 from adapterhub_lite.progress import Silent
@@ -238,13 +238,14 @@ def partitions(items):
 
 @pytest.mark.parametrize("seed", range(8))
 @pytest.mark.parametrize("most", [1, 3, 7])
-def test_no_other_way_to_cut_a_batch_costs_less(seed, most):
+@pytest.mark.parametrize("share", [0.0, 0.5])
+def test_no_other_way_to_cut_a_batch_costs_less(seed, most, share):
     lengths = [random.Random(f"{seed}/{i}").choice([3, 20, 40, 41, 90, 200]) for i in range(7)]
 
     def cost(parts):
-        return sum(len(part) * max(lengths[i] for i in part) + PART for part in parts)
+        return sum(len(part) * max(lengths[i] for i in part) + PART + share * TRAINED for part in parts)
 
-    found = similar_parts(lengths, most)
+    found = similar_parts(lengths, most, share)
     assert sorted(i for part in found for i in part) == list(range(7))
     assert max(map(len, found)) <= most
     assert cost(found) == min(cost(p) for p in partitions(list(range(7))) if max(map(len, p)) <= most)

@@ -10,12 +10,14 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from torch.nn import functional
+from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import AutoModel, AutoModelForCausalLM
 
 from adapterhub_lite.data import batches
 from adapterhub_lite.data.batches import epoch_batches
 from adapterhub_lite.errors import ConfigError, NotSupportedError
 from adapterhub_lite.training.config import TrainConfig
+from adapterhub_lite.training.step import accumulate
 
 STEPS, SIZE, RATE, DECAY, CLIP, WARMUP = 6, 4, 1e-3, 0.1, 0.5, 0.34
 
@@ -104,6 +106,47 @@ def test_training_is_a_plain_loop(
         if name.endswith(("key.bias", "k_proj.bias", "c_attn.bias")):
             continue  # it shifts all scores of a query alike: its gradient is rounding noise, which AdamW makes steps of
         torch.testing.assert_close(tensor, trained[name], rtol=1e-3, atol=2e-5, msg=lambda m, n=name: f"{n}: {m}")
+
+
+class Casts(TorchDispatchMode):
+    """Counts casts to bf16 of tensors of one shape."""
+
+    def __init__(self, shape: torch.Size):
+        super().__init__()
+        self.shape, self.count = shape, 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Called for every operation."""
+        cast = func is torch.ops.aten._to_copy.default and (kwargs or {}).get("dtype") is torch.bfloat16
+        self.count += cast and args[0].shape == self.shape
+        return func(*args, **(kwargs or {}))
+
+
+def test_a_step_in_bf16_casts_every_weight_once_and_has_the_gradient_of_its_parts(
+    base: Any, put: Any, data_for: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours = put(base("tiny-bert", dtype="bfloat16"), data_for("text-classification"), "full")
+    attachment, examples = ours.attachment, ours.encoded.examples[:6]
+    for module in attachment.base.model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            monkeypatch.setattr(module, "p", 0.0)
+    parameters = list(attachment.tensors.values())
+    expected = [torch.zeros_like(parameter) for parameter in parameters]
+    for example in examples:
+        accumulate(attachment, parameters, [example], 6.0, 1, print)
+        for total, parameter in zip(expected, parameters, strict=True):
+            assert parameter.grad is not None
+            total += parameter.grad
+            parameter.grad = None
+
+    weight = next(p for name, p in attachment.tensors.items() if name.endswith("intermediate.dense.weight"))
+    layers = sum(p.shape == weight.shape for p in parameters)
+    with Casts(weight.shape) as casts:
+        accumulate(attachment, parameters, examples, 6.0, 1, print)
+    assert casts.count == layers
+    for name, total, parameter in zip(attachment.tensors, expected, parameters, strict=True):
+        assert parameter.grad is not None
+        torch.testing.assert_close(parameter.grad, total, rtol=1e-5, atol=1e-7, msg=lambda m, n=name: f"{n}: {m}")
 
 
 def test_only_what_changed_is_saved(engine: Any, base: Any, data_for: Any, tmp_path: Path, bits: Any) -> None:

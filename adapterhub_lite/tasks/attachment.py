@@ -77,7 +77,7 @@ class Attachment:
         self.head = None
 
     def precision(self) -> Any:
-        """Autocast where the base is held in fp32 only because its weights train; entered around several passes, it casts once."""
+        """Autocast where the base is held in fp32 only because its weights train; around several passes, it casts once."""
         if self.provided.spec.traits.trains_base and self.base.dtype != torch.float32:
             return torch.autocast(self.base.device.type, dtype=self.base.dtype)
         return nullcontext()

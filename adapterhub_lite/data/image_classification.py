@@ -14,7 +14,7 @@ from adapterhub_lite.data.dataset import Dataset
 from adapterhub_lite.data.groups import read_groups
 from adapterhub_lite.data.image_arrays import parse_reference, read_arrays
 from adapterhub_lite.data.image_folder import read_image_folder
-from adapterhub_lite.data.images import check_image, open_image
+from adapterhub_lite.data.images import ImageBytes, check_image, open_image
 from adapterhub_lite.data.items import read_items
 from adapterhub_lite.data.readers import existing, read_table
 from adapterhub_lite.data.table import Table
@@ -83,7 +83,7 @@ def _images(table: Table, column: str) -> Sequence[Any]:
     if table.mapped:
         return read_items(table, [column], lambda row, value: _checked(value, folder, table.where(row, column)))
     for row, value in enumerate(table.column(column)):
-        item, reason = _image(value, folder)
+        item, reason = _image(value, folder, table.where(row, column))
         images.append(item)
         if reason is not None:
             wrong.append(f"{table.where(row, column)}: {reason}")
@@ -93,18 +93,20 @@ def _images(table: Table, column: str) -> Sequence[Any]:
 
 
 def _checked(value: Any, folder: Path, where: str) -> Any:
-    item, reason = _image(value, folder)
+    item, reason = _image(value, folder, where)
     if reason is not None:
         raise DataError(f"{where}: {reason}")
     return item
 
 
-def _image(value: Any, folder: Path) -> tuple[Any, str | None]:
+def _image(value: Any, folder: Path, where: str) -> tuple[Any, str | None]:
     if isinstance(value, dict):
         value = value.get("bytes") or value.get("path")
     if isinstance(value, bytes) and value:
         wrong = check_image(value)
-        return value, None if wrong is None else f"image {wrong}"
+        image = ImageBytes(value)
+        image.where = where
+        return image, None if wrong is None else f"image {wrong}"
     if missing(value) or not value:
         return None, "image is missing; fill it in or remove the row"
     if not isinstance(value, str) or "\0" in value:

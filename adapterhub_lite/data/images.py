@@ -23,6 +23,12 @@ LARGEST = 89_478_485
 UNREADABLE = (OSError, ValueError, SyntaxError, TypeError, EOFError, RuntimeError)
 
 
+class ImageBytes(bytes):
+    """An encoded image that knows where it is from, for errors that come up only when its pixels are read."""
+
+    where: str
+
+
 def check_image(item: Path | bytes | BinaryIO) -> str | None:
     """What is wrong with an image as far as its header says, without decoding it; None where nothing is."""
     from PIL import Image
@@ -41,11 +47,12 @@ def open_image(item: Any) -> Image.Image:
 
     The rotation that a camera recorded is applied, transparency is put on white, integers beyond 8 bits are taken as
     16-bit, floats as 0..1 (or 0..255 where they go beyond 1), and of an animation the first frame. Raises DataError,
-    naming the path, for anything unreadable.
+    naming the path or the row, for anything unreadable.
     """
     from PIL import Image, ImageOps
 
     name = str(item) if isinstance(item, (str, os.PathLike)) else f"<image {type(item).__name__}>"
+    name = item.where if isinstance(item, ImageBytes) else name
     try:
         if isinstance(item, np.ndarray):
             return _rgb(_from_array(item))

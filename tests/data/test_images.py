@@ -238,6 +238,16 @@ def test_what_is_no_image_is_found_when_the_rows_are_read(tmp_path: Path) -> Non
         load(pa.Table.from_pylist(rows))
 
 
+def test_bytes_cut_short_name_their_row_when_pixels_are_needed(tmp_path: Path) -> None:
+    Image.effect_noise((64, 64), 90).save(tmp_path / "whole.png")
+    whole = (tmp_path / "whole.png").read_bytes()
+    rows = [{"image": {"bytes": whole}, "label": "a"}, {"image": {"bytes": whole[: len(whole) // 2]}, "label": "b"}]
+    data = load(pa.Table.from_pylist(rows))
+    assert open_image(data.inputs[0]).size == (64, 64)
+    with pytest.raises(DataError, match=r"row 2, column 'image': not a readable image \(.+\); replace or remove it"):
+        open_image(data.inputs[1])
+
+
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
 def test_a_huge_image_is_refused_by_its_size_and_not_unpacked(tmp_path: Path) -> None:
     # 100 and 200 megapixels, of which Pillow warns about the one and refuses the other; 12 kB on disk.

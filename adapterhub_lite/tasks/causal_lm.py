@@ -136,9 +136,6 @@ class CausalLM:
     def losses(self, logits: Tensor, targets: Tensor) -> Tensor:
         return functional.cross_entropy(logits, targets, reduction="none")
 
-    def objective(self, logits: Tensor, targets: Tensor) -> Tensor:
-        return self.losses(logits, targets)
-
     def weights(self, targets: Tensor) -> Tensor | None:
         return None
 

@@ -30,8 +30,7 @@ class Classification(HeadTask):
 
     With one label the loss is cross-entropy, with several the binary cross-entropy of each label. Class weights
     ("balanced", as in scikit-learn) are n / (classes * rows of the class); with several labels a label that is there
-    counts as often as the rows without it outnumber those with it. Label smoothing (Szegedy et al. 2016,
-    arXiv:1512.00567) moves a share of each target to all classes; scores and their loss are of the targets as they are.
+    counts as often as the rows without it outnumber those with it.
     """
 
     higher_is_better = True
@@ -65,16 +64,6 @@ class Classification(HeadTask):
         if self.several:
             return functional.binary_cross_entropy_with_logits(logits, targets, reduction="none")
         return functional.cross_entropy(logits, targets, reduction="none")
-
-    def objective(self, logits: Tensor, targets: Tensor) -> Tensor:
-        share = self.preprocessing.options.get("label_smoothing", 0.0)
-        losses = self.losses(logits, targets)
-        if share == 0:
-            return losses
-        # The loss of a mixture is the mixture of losses, so that this holds for a subclass with a loss of its own as well.
-        every = range(2 if self.several else len(self.labels))
-        spread = sum(self.losses(logits, torch.full_like(targets, value)) for value in every) / len(every)
-        return (1 - share) * losses + share * spread
 
     def balance(self, data: Encoded) -> Encoded:
         if self.preprocessing.options.get("class_weights", "none") == "none":

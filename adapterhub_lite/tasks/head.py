@@ -73,12 +73,6 @@ class HeadTask(ABC):
         features, targets = self.features(base, batch)
         return head(features).float(), targets
 
-    @abstractmethod
-    def losses(self, logits: Tensor, targets: Tensor) -> Tensor: ...
-
-    def objective(self, logits: Tensor, targets: Tensor) -> Tensor:
-        return self.losses(logits, targets)
-
     def weights(self, targets: Tensor) -> Tensor | None:
         return None
 

@@ -27,12 +27,6 @@ class Classes(TaskOptions):
     class_weights: Literal["none", "balanced"] = Field(
         "none", description="balanced: rare classes count more, n / (classes * rows of the class)."
     )
-    label_smoothing: float = Field(
-        0.0,
-        ge=0,
-        lt=1,
-        description="Share of each target that is spread over all classes while training; 0.1 is usual.",
-    )
     separator: str | None = Field(
         None, min_length=1, description="What stands between several labels in a text; found out by default."
     )
@@ -111,12 +105,6 @@ class SeriesClassificationOptions(SeriesOptions):
 
     class_weights: Literal["none", "balanced"] = Field(
         "none", description="balanced: rare classes count more, n / (classes * rows of the class)."
-    )
-    label_smoothing: float = Field(
-        0.0,
-        ge=0,
-        lt=1,
-        description="Share of each target that is spread over all classes while training; 0.1 is usual.",
     )
 
 

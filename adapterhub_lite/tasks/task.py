@@ -149,10 +149,6 @@ class Task(Protocol):
         """The loss of every target, not reduced: of the shape of targets."""
         ...
 
-    def objective(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """What training makes smaller, of the shape of targets: `losses`, where the options ask for nothing else."""
-        ...
-
     def weights(self, targets: Tensor) -> Tensor | None:
         """How much every target counts in training, of the shape of targets; None for all alike."""
         ...

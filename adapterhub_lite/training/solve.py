@@ -36,13 +36,8 @@ def solve_adapter(
         Facts worth recording.
 
     Raises:
-        NotSupportedError: targets are to be smoothed.
         TrainingError: the solution is not finite.
     """
-    if attachment.task.preprocessing.options.get("label_smoothing"):
-        raise NotSupportedError(
-            f"{attachment.provided.spec.name} is solved without label_smoothing; leave it out, or choose a strategy that trains"
-        )
     unused = sorted(
         name for name in config.model_fields_set & OF_STEPS if getattr(config, name) not in (None, [], False)
     )

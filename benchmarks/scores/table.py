@@ -33,7 +33,6 @@ FROM_PROBE = ["--start-head", "probe", "--start-penalty", "3e-3"]
 FEW = [*FULL, "--lr", "5e-5", "--epochs", "10", *FROM_PROBE, *NAMES]
 MANY = [*FULL, "--lr", "1e-4", "--epochs", "6", "--start-head", "probe", *NAMES]
 EXACT = ["--dtype", "float32"]
-SMOOTH = ["--task-set", "label_smoothing=0.1"]
 EVEN = ["--class-weights", "balanced"]  # the intents of banking77 are even in the test file and uneven in the other
 MOST = [*FULL, "--lr", "2e-4", "--epochs", "4", "--start-head", "probe", *NAMES, *EVEN, "--average"]
 FEW_LORA = [*LORA, "--lr", "5e-4", *FROM_PROBE, *NAMES]
@@ -98,12 +97,6 @@ def banking(files: Files) -> list[Job]:
             "lora r16 from the probe's head, names learnt, classes weighed, 8 epochs, float32",
             "accuracy",
             [*text, *LORA, "--epochs", "8", "--start-head", "probe", *NAMES, *EVEN, *EXACT],
-        ),
-        Job(
-            "banking77",
-            "lora r16 from the probe's head, names learnt, classes weighed, labels smoothed, 8 epochs, float32",
-            "accuracy",
-            [*text, *LORA, "--epochs", "8", "--start-head", "probe", *NAMES, *EVEN, *EXACT, *SMOOTH],
         ),
         Job("banking77", "full from scratch", "accuracy", [*text, *scratch, "--epochs", "6"], labels=10003),
     ]

@@ -1,11 +1,12 @@
 """Instructions in 4 bits by adapterhub-lite and by TRL, both scored by PEFT and transformers alone.
 
-    python -m benchmarks.scores.chat adapterhub|trl BASE TRAIN.jsonl TEST.jsonl [--seed S] [--rate R]
+    python -m benchmarks.scores.chat adapterhub|trl|trl-same-order BASE TRAIN.jsonl TEST.jsonl [--seed S] [--rate R]
 
 BASE is a folder in transformers' format. Rank, targets (every linear layer of the blocks), rows, rate,
 schedule, updates, tokens and the text of the prompts are the same; TRL runs with loss on completions only, which is its
-best setting here. What is scored is the mean loss of the tokens of the held-out responses, the closing token included. One
-JSON object is printed.
+best setting here. Each draws its own order of the rows, but for trl-same-order, where TRL gets the batches that
+adapterhub-lite makes: with 117 updates, the order is most of what tells two runs apart. What is scored is the mean loss of
+the tokens of the held-out responses, the closing token included. One JSON object is printed.
 """
 
 from __future__ import annotations
@@ -17,10 +18,13 @@ import subprocess
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
+
+from adapterhub_lite.data.batches import epoch_batches
 
 RANK, BATCH, EPOCHS, WARMUP = 16, 8, 1, 0.06
 LENGTH = 1024
@@ -54,12 +58,19 @@ def quantized(base: str) -> Any:
     return model
 
 
-def by_trl(base: str, train: Path, out: Path, seed: int, rate: float) -> None:
-    """Train with SFTTrainer and PEFT."""
+def by_trl(base: str, train: Path, out: Path, seed: int, rate: float, same_order: bool = False) -> None:
+    """Train with SFTTrainer and PEFT, on batches of its own or on those that adapterhub-lite makes."""
     from datasets import Dataset
     from peft import LoraConfig
     from transformers import AutoTokenizer
     from trl import SFTConfig, SFTTrainer
+
+    class SameOrder(SFTTrainer):  # type: ignore[misc]
+        """Goes through the rows in the order of adapterhub-lite's first epoch."""
+
+        def _get_train_sampler(self, train_dataset: Any = None) -> list[int]:
+            batches = epoch_batches(len(self.train_dataset), BATCH, seed=seed, epoch=0)
+            return [row for batch in batches for row in batch]
 
     tokenizer = AutoTokenizer.from_pretrained(base)
     config = SFTConfig(
@@ -69,7 +80,7 @@ def by_trl(base: str, train: Path, out: Path, seed: int, rate: float) -> None:
         gradient_checkpointing=False, dataloader_pin_memory=False,
     )  # fmt: skip
     lora = LoraConfig(r=RANK, lora_alpha=2 * RANK, target_modules="all-linear", task_type="CAUSAL_LM")
-    trainer = SFTTrainer(
+    trainer = (SameOrder if same_order else SFTTrainer)(
         model=quantized(base), args=config, train_dataset=Dataset.from_list(rows_of(train)), peft_config=lora,
         processing_class=tokenizer,
     )  # fmt: skip
@@ -119,7 +130,7 @@ def score(base: str, adapter: Path, test: Path) -> tuple[float, int]:
 def main() -> None:
     """Train, score and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("by", choices=["adapterhub", "trl"])
+    parser.add_argument("by", choices=["adapterhub", "trl", "trl-same-order"])
     parser.add_argument("base")
     parser.add_argument("train", type=Path)
     parser.add_argument("test", type=Path)
@@ -131,7 +142,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         out, started = Path(folder) / "adapter", time.monotonic()
         with contextlib.redirect_stdout(sys.stderr):  # TRL prints what it measures
-            train = {"trl": by_trl, "adapterhub": by_adapterhub}[arguments.by]
+            trl_same_order = partial(by_trl, same_order=True)
+            train = {"trl": by_trl, "trl-same-order": trl_same_order, "adapterhub": by_adapterhub}[arguments.by]
             train(arguments.base, arguments.train, out, arguments.seed, arguments.rate)
         spent = time.monotonic() - started
         loss, tokens = score(arguments.base, out, arguments.test)

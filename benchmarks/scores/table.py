@@ -234,12 +234,11 @@ def chat(files: Files) -> list[Job]:
     """Instructions for a chat model in 4 bits, by us and by TRL; needs TRL."""
     made = files.made
     given = [f"{made}/bases/smollm2", f"{made}/instruct/train.jsonl", f"{made}/instruct/test.jsonl", "--seed", "{seed}"]
+    ways = {
+        "adapterhub-lite, lora r16": "adapterhub",
+        "TRL and PEFT, lora r16": "trl",
+        "TRL and PEFT, lora r16, on the same batches": "trl-same-order",
+    }
     return [
-        Job(
-            "instruct_rasbt",
-            "adapterhub-lite, lora r16",
-            "loss",
-            ["-m", "benchmarks.scores.chat", "adapterhub", *given],
-        ),
-        Job("instruct_rasbt", "TRL and PEFT, lora r16", "loss", ["-m", "benchmarks.scores.chat", "trl", *given]),
+        Job("instruct_rasbt", way, "loss", ["-m", "benchmarks.scores.chat", by, *given]) for way, by in ways.items()
     ]

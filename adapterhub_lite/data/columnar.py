@@ -13,6 +13,9 @@ from adapterhub_lite.data.spill import Batches
 from adapterhub_lite.data.table import Table
 from adapterhub_lite.errors import DataError
 
+IPC_FILE = b"ARROW1"
+"""How a file that has a footer begins."""
+
 
 def read_parquet(path: Path, source: str, sha256: str) -> Table:
     """Read a Parquet file."""
@@ -23,7 +26,7 @@ def read_parquet(path: Path, source: str, sha256: str) -> Table:
         with parquet.ParquetFile(path) as file:
             schema = file.schema_arrow
             for batch in file.iter_batches(_rows_at_once(file.metadata)):
-                batches.add(_decoded(batch))
+                batches.add(plain(batch))
     except (pa.ArrowException, OSError) as error:
         raise DataError(f"{source}: not a readable Parquet file ({_one_line(error)}); write it again") from error
     return _table(source, batches, schema, sha256)
@@ -60,17 +63,16 @@ def _ipc(path: Path, source: str, batches: Batches) -> pa.Schema:
     """Add what a file holds; its schema."""
     try:
         with pa.OSFile(str(path)) as file:
-            reader = pa.ipc.open_file(file)
-            for number in range(reader.num_record_batches):
-                batches.add(_decoded(reader.get_batch(number)))
-            return reader.schema
-    except (pa.ArrowException, OSError):
-        pass  # `datasets` writes streams, which have no footer
-    try:
-        with pa.OSFile(str(path)) as file:
+            if file.read(len(IPC_FILE)) == IPC_FILE:
+                file.seek(0)
+                reader = pa.ipc.open_file(file)
+                for number in range(reader.num_record_batches):
+                    batches.add(plain(reader.get_batch(number)))
+                return reader.schema
+            file.seek(0)  # `datasets` writes streams, which have no footer
             stream = pa.ipc.open_stream(file)
             for batch in stream:
-                batches.add(_decoded(batch))
+                batches.add(plain(batch))
             return stream.schema
     except (pa.ArrowException, OSError) as error:
         raise DataError(f"{source}: not a readable Arrow file ({_one_line(error)}); write it again") from error
@@ -78,7 +80,7 @@ def _ipc(path: Path, source: str, batches: Batches) -> pa.Schema:
 
 def _table(source: str, batches: Batches, schema: pa.Schema, sha256: str) -> Table:
     found, mapped = batches.finish()
-    arrow = pa.Table.from_batches(found, _decoded(schema.empty_table()).schema)
+    arrow = pa.Table.from_batches(found, plain(schema.empty_table()).schema)
     return Table(source, checked(arrow, source), sha256, mapped=mapped)
 
 
@@ -88,13 +90,42 @@ def _rows_at_once(metadata: Any) -> int:
     return max(1, min(65_536, (16 << 20) * metadata.num_rows // max(size, 1)))
 
 
-def _decoded(part: Any) -> Any:
-    """A batch or a table with its values in place of dictionaries, which every batch would carry whole."""
+def plain(part: Any) -> Any:
+    """A batch or a table as Arrow computes with it: values in place of dictionaries, which every batch would carry whole, and
+    plain texts in place of views, which polars writes and `take` does not know."""
     schema = part.schema
     for number, field in enumerate(schema):
-        if pa.types.is_dictionary(field.type):
-            schema = schema.set(number, field.with_type(field.type.value_type))
-    return part if schema is part.schema else part.cast(schema)
+        schema = schema.set(number, field.with_type(_plain_type(field.type)))
+    if schema.equals(part.schema):
+        return part
+    if isinstance(part, pa.Table):
+        return pa.Table.from_batches([plain(batch) for batch in part.to_batches()], schema)
+    columns = [_values(column).cast(field.type) for column, field in zip(part.columns, schema, strict=True)]
+    return pa.RecordBatch.from_arrays(columns, schema=schema)
+
+
+def _values(column: pa.Array) -> pa.Array:
+    """A column without its dictionary; one of views has to be cast before Arrow can look things up in it."""
+    if not isinstance(column, pa.DictionaryArray):
+        return column
+    dictionary = column.dictionary.cast(_plain_type(column.dictionary.type))
+    return pa.DictionaryArray.from_arrays(column.indices, dictionary).dictionary_decode()
+
+
+def _plain_type(kind: pa.DataType) -> pa.DataType:
+    if pa.types.is_dictionary(kind):
+        return _plain_type(kind.value_type)
+    if pa.types.is_string_view(kind):
+        return pa.large_string()
+    if pa.types.is_binary_view(kind):
+        return pa.large_binary()
+    if pa.types.is_list(kind):
+        return pa.list_(kind.value_field.with_type(_plain_type(kind.value_type)))
+    if pa.types.is_large_list(kind):
+        return pa.large_list(kind.value_field.with_type(_plain_type(kind.value_type)))
+    if pa.types.is_struct(kind):
+        return pa.struct([field.with_type(_plain_type(field.type)) for field in kind])
+    return kind
 
 
 def checked(arrow: pa.Table, source: str) -> pa.Table:

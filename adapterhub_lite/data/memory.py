@@ -1,4 +1,4 @@
-"""Tables that are already in memory: pandas frames, `datasets` objects, lists of objects, columns in a dict."""
+"""Tables that are already in memory: pandas frames, `datasets` objects, what speaks Arrow, lists of objects, columns in a dict."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 
 from adapterhub_lite.data.arrays import RowBuilder, column_array, unstorable
-from adapterhub_lite.data.columnar import checked
+from adapterhub_lite.data.columnar import checked, plain
 from adapterhub_lite.data.table import HUGGINGFACE_METADATA, Table, digest, place
 from adapterhub_lite.errors import DataError
 
@@ -27,6 +27,9 @@ def read_object(source: Any) -> Table:
     elif package == "datasets":
         name = f"<datasets {kind.__name__}>"
         arrow = _hub_dataset(source, name)
+    elif hasattr(source, "__arrow_c_stream__"):  # polars, DuckDB and others that speak Arrow
+        name = f"<{package} {kind.__name__}>"
+        arrow = pa.table(source)
     elif isinstance(source, Mapping):
         name = "<dict of columns>"
         arrow = _columns(source, name)
@@ -36,9 +39,9 @@ def read_object(source: Any) -> Table:
     else:
         raise DataError(
             f"<{kind.__name__}>: not something rows can be read from; "
-            "give a path, a pandas DataFrame, a datasets.Dataset, a list of dicts or a dict of lists"
+            "give a path, a pandas or polars DataFrame, a datasets.Dataset, a list of dicts or a dict of lists"
         )
-    arrow = checked(arrow, name)
+    arrow = checked(plain(arrow), name)
     return Table(name, arrow, digest(arrow))
 
 

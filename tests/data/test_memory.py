@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from adapterhub_lite.data import read_table
@@ -50,6 +51,45 @@ def test_float_labels_of_a_frame_are_the_integers_they_were() -> None:
     frame = pandas.DataFrame({"text": ["a", "b", "c"], "label": [1, None, 2]})
     with pytest.raises(DataError, match=r"<pandas DataFrame>, row 2, column 'label': label is missing"):
         load_data(frame, "text-classification")
+
+
+class Speaks:
+    """What polars and DuckDB hand out: nothing but Arrow's C stream."""
+
+    def __init__(self, table: pa.Table):
+        self.table = table
+
+    def __arrow_c_stream__(self, requested_schema: Any = None) -> Any:
+        """As the PyCapsule interface asks."""
+        return self.table.__arrow_c_stream__(requested_schema)
+
+
+VIEWS = pa.table(
+    {
+        "text": pa.array(["a b", "c d", "e f"] * 2).cast(pa.string_view()),
+        "label": pa.DictionaryArray.from_arrays(
+            pa.array([0, 1, 0] * 2, pa.uint32()), pa.array(["x", "y"]).cast(pa.string_view())
+        ),
+        "tags": pa.array([["p"], [], ["q", "r"]] * 2, pa.list_(pa.string_view())),
+    }
+)
+
+
+@pytest.mark.parametrize("kind", ["table", "stream", "file", "parquet"])
+def test_views_and_categories_of_polars(tmp_path: Path, kind: str) -> None:
+    source: Any = {"table": VIEWS, "stream": Speaks(VIEWS)}.get(kind, tmp_path / f"rows.{kind}")
+    if kind == "file":
+        source = tmp_path / "rows.arrow"
+        with pa.ipc.new_file(source, VIEWS.schema) as file:
+            file.write_table(VIEWS)
+    elif kind == "parquet":
+        pq.write_table(VIEWS.set_column(1, "label", pa.array(["x", "y", "x"] * 2).cast(pa.string_view())), source)
+    data = load_data(source, "text-classification")
+    assert (list(data.inputs), data.labels) == (["a b", "c d", "e f"] * 2, ("x", "y"))
+    assert list(data.select([4, 5]).inputs) == ["c d", "e f"]
+    table = read_table(source).take([2, 1])
+    assert table.column("tags") == [["q", "r"], []]
+    assert table.column("label") == ["x", "y"]
 
 
 def test_numpy_columns() -> None:

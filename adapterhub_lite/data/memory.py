@@ -1,4 +1,4 @@
-"""Tables that are already in memory: pandas frames, `datasets` objects, what speaks Arrow, lists of objects, columns in a dict."""
+"""Tables that are already in memory: frames, `datasets` objects, what speaks Arrow, lists of objects, columns in a dict."""
 
 from __future__ import annotations
 

@@ -41,19 +41,10 @@ def macro_f1(predicted: Tensor, targets: Tensor, classes: int) -> float:
 def classification_intervals(
     logits: Tensor, targets: Tensor, groups: Sequence[int] | None = None
 ) -> dict[str, tuple[float, float]]:
-    """Wilson's interval of the accuracy, and a bootstrap interval of macro-F1.
-
-    Where rows have groups, the accuracy's goes as far as the wider of Wilson's and the bootstrap over groups on either
-    side: the latter is sure of itself where there are no mistakes.
-    """
+    """The interval of a share for the accuracy, and a bootstrap interval of macro-F1."""
     predicted, classes, n = logits.argmax(dim=-1), logits.shape[-1], len(targets)
-    right = (predicted == targets).double()
-    low, high = wilson(int(right.sum()), n)
-    if groups is not None:
-        drawn_low, drawn_high = bootstrap(n, lambda rows: float(right[rows].mean()), groups)
-        low, high = min(low, drawn_low), max(high, drawn_high)
     return {
-        "accuracy": (low, high),
+        "accuracy": share_interval(predicted == targets, groups),
         "macro_f1": bootstrap(n, lambda rows: macro_f1(predicted[rows], targets[rows], classes), groups),
     }
 
@@ -83,7 +74,7 @@ def labels_metrics(logits: Tensor, targets: Tensor, loss: float) -> dict[str, fl
 def labels_intervals(
     logits: Tensor, targets: Tensor, groups: Sequence[int] | None = None
 ) -> dict[str, tuple[float, float]]:
-    """Bootstrap intervals of micro- and macro-F1, rows drawn together."""
+    """Bootstrap intervals of micro- and macro-F1, rows drawn together, and that of a share for the rows with all labels right."""
     predicted, true = logits >= 0, targets > 0.5
     hits, ends = (predicted & true).float(), predicted.float() + true.float()  # (n, labels); exact to 8 million rows
 
@@ -94,6 +85,7 @@ def labels_intervals(
     return {
         "macro_f1": bootstrap(len(true), lambda rows: drawn(rows)[1], groups),
         "micro_f1": bootstrap(len(true), lambda rows: drawn(rows)[0], groups),
+        "exact_match": share_interval((predicted == true).all(dim=1), groups),
     }
 
 
@@ -115,19 +107,35 @@ def values_metrics(predicted: Tensor, targets: Tensor) -> dict[str, float]:
     """
     error = (predicted - targets).double()
     spread = (targets.double() - targets.double().mean()).pow(2).sum()
-    r2 = 1 - float(error.pow(2).sum() / spread) if spread > 0 else 0.0
-    return {"rmse": float(error.pow(2).mean().sqrt()), "mae": float(error.abs().mean()), "r2": r2}
+    return {
+        "rmse": float(error.pow(2).mean().sqrt()),
+        "mae": float(error.abs().mean()),
+        "r2": 1 - float(error.pow(2).sum() / spread) if spread > 0 else 0.0,
+    }
 
 
 def values_intervals(
     predicted: Tensor, targets: Tensor, groups: Sequence[int] | None = None
 ) -> dict[str, tuple[float, float]]:
-    """Bootstrap intervals of root mean squared and mean absolute error."""
-    error = (predicted - targets).double()
-    return {
-        "rmse": bootstrap(len(error), lambda rows: float(error[rows].pow(2).mean().sqrt()), groups),
-        "mae": bootstrap(len(error), lambda rows: float(error[rows].abs().mean()), groups),
-    }
+    """Bootstrap intervals of root mean squared error, mean absolute error and R²."""
+
+    def drawn(name: str) -> tuple[float, float]:
+        return bootstrap(len(targets), lambda rows: values_metrics(predicted[rows], targets[rows])[name], groups)
+
+    return {name: drawn(name) for name in ("rmse", "mae", "r2")}
+
+
+def share_interval(right: Tensor, groups: Sequence[int] | None = None) -> tuple[float, float]:
+    """Wilson's interval of the share of rows that are right, (n,) bool.
+
+    Where rows have groups, it goes as far as the wider of Wilson's and the bootstrap over groups on either side: the latter
+    is sure of itself where there are no mistakes.
+    """
+    low, high = wilson(int(right.sum()), len(right))
+    if groups is not None:
+        drawn = bootstrap(len(right), lambda rows: float(right[rows].double().mean()), groups)
+        low, high = min(low, drawn[0]), max(high, drawn[1])
+    return low, high
 
 
 def wilson(hits: int, n: int) -> tuple[float, float]:

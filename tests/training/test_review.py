@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from sklearn.metrics import f1_score
+from scipy.stats import binomtest
+from sklearn.metrics import f1_score, mean_absolute_error, r2_score, root_mean_squared_error
 
 import adapterhub_lite as ah
 from adapterhub_lite.cli.rows import read_rows
@@ -234,6 +235,24 @@ def test_intervals_of_several_labels_are_those_of_rows_drawn_and_scored(monkeypa
     for average in ("macro", "micro"):
         scores = [f1_score(true[rows], predicted[rows], average=average) for rows in drawn]
         assert found[f"{average}_f1"] == pytest.approx(tuple(np.quantile(scores, [0.025, 0.975])), abs=1e-9)
+    right = (true == predicted).all(axis=1)
+    wilson = binomtest(int(right.sum()), 60).proportion_ci(method="wilson")
+    assert found["exact_match"] == pytest.approx((wilson.low, wilson.high), abs=1e-12)
+
+
+def test_intervals_of_values_are_those_of_rows_drawn_and_scored(monkeypatch):
+    monkeypatch.setattr(metrics, "RESAMPLES", 40)
+    random = np.random.default_rng(0)
+    true = random.normal(50, 9, 60)
+    predicted = true + random.normal(1, 5, 60)
+    generator = torch.Generator().manual_seed(0)
+    drawn = [torch.randint(60, (60,), generator=generator).numpy() for _ in range(40)]
+    found = metrics.values_intervals(torch.tensor(predicted), torch.tensor(true))
+    references = {"rmse": root_mean_squared_error, "mae": mean_absolute_error, "r2": r2_score}
+    assert found.keys() == references.keys()
+    for name, reference in references.items():
+        scores = [reference(true[rows], predicted[rows]) for rows in drawn]
+        assert found[name] == pytest.approx(tuple(np.quantile(scores, [0.025, 0.975])), abs=1e-9)
 
 
 # What is said.

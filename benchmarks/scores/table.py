@@ -87,6 +87,12 @@ def banking(files: Files) -> list[Job]:
         Job("banking77", "lora r16, 8 epochs", "accuracy", [*text, *LORA, "--epochs", "8"], seeds=1),
         Job("banking77", "lora r16, 8 epochs, float32", "accuracy", [*text, *LORA, "--epochs", "8", *EXACT]),
         Job(
+            "banking77",
+            "lora r16, classes weighed, 8 epochs, float32",
+            "accuracy",
+            [*text, *LORA, "--epochs", "8", *EVEN, *EXACT],
+        ),
+        Job(
             "banking77", "lora r16 from the probe's head", "accuracy", [*text, *FEW_LORA, "--epochs", "4"], labels=10003
         ),
         Job(

@@ -57,10 +57,10 @@ def accumulate(
                     batch = attachment.task.collate(part or spare, attachment.base)
                     logits, targets = attachment.logits({key: value.to(device) for key, value in batch.items()})
                     assert targets is not None
-                    losses, weights = attachment.task.losses(logits, targets), attachment.task.weights(targets)
-                    loss = (losses if weights is None else losses * weights).sum() / weight
-                    loss = loss if part else loss * 0
-                    with torch.autocast(device.type, enabled=False):
+                    with torch.autocast(device.type, enabled=False):  # losses and gradients are not for the lower precision
+                        losses, weights = attachment.task.losses(logits, targets), attachment.task.weights(targets)
+                        loss = (losses if weights is None else losses * weights).sum() / weight
+                        loss = loss if part else loss * 0
                         loss.backward()
                     total += float(loss.detach())
                     if shards is not None:

@@ -57,7 +57,9 @@ def accumulate(
                     batch = attachment.task.collate(part or spare, attachment.base)
                     logits, targets = attachment.logits({key: value.to(device) for key, value in batch.items()})
                     assert targets is not None
-                    with torch.autocast(device.type, enabled=False):  # losses and gradients are not for the lower precision
+                    with torch.autocast(
+                        device.type, enabled=False
+                    ):  # losses and gradients are not for the lower precision
                         losses, weights = attachment.task.losses(logits, targets), attachment.task.weights(targets)
                         loss = (losses if weights is None else losses * weights).sum() / weight
                         loss = loss if part else loss * 0

@@ -83,10 +83,11 @@ def _images(table: Table, column: str) -> Sequence[Any]:
     if table.mapped:
         return read_items(table, [column], lambda row, value: _checked(value, folder, table.where(row, column)))
     for row, value in enumerate(table.column(column)):
-        item, reason = _image(value, folder, table.where(row, column))
+        where = table.where(row, column)
+        item, reason = _image(value, folder, where)
         images.append(item)
         if reason is not None:
-            wrong.append(f"{table.where(row, column)}: {reason}")
+            wrong.append(f"{where}: {reason}")
     if wrong:
         raise DataError(wrong[0] + (f" (and {counted(len(wrong) - 1, 'more row')} like it)" if len(wrong) > 1 else ""))
     return images

@@ -254,6 +254,18 @@ def _tiny_vit(folder: Path) -> None:
     ViTImageProcessorPil(size={"height": 32, "width": 32}).save_pretrained(folder)
 
 
+def _tiny_resnet(folder: Path) -> None:
+    """Normalises by batch; at 32 pixels its last stage is a single point."""
+    import torch
+    from transformers import ResNetConfig, ResNetModel
+    from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPil
+
+    torch.manual_seed(0)
+    config = ResNetConfig(embedding_size=8, hidden_sizes=[8, 16, 16, 32], depths=[1, 1, 1, 1], layer_type="basic")
+    ResNetModel(config).save_pretrained(folder)
+    ViTImageProcessorPil(size={"height": 32, "width": 32}).save_pretrained(folder)
+
+
 def _tiny_patchtst(folder: Path) -> None:
     import torch
     from transformers import PatchTSTConfig, PatchTSTModel
@@ -288,6 +300,7 @@ TINY: dict[str, Callable[[Path], None]] = {
     "tiny-bert": _tiny_bert,
     "tiny-squeezebert": _tiny_squeezebert,
     "tiny-vit": _tiny_vit,
+    "tiny-resnet": _tiny_resnet,
     "tiny-patchtst": _tiny_patchtst,
 }
 

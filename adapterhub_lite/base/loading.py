@@ -20,6 +20,7 @@ from adapterhub_lite.base.prepared import find_prepared, keep_prepared, prepared
 from adapterhub_lite.base.quantization import is_quantized, make_trainable, stored_transposed, unpack_misread
 from adapterhub_lite.base.reference import Source, resolve
 from adapterhub_lite.base.sharding import Shards
+from adapterhub_lite.base.statistics import batch_norms
 from adapterhub_lite.base.view import ModelView
 from adapterhub_lite.errors import BaseNotFoundError, NotSupportedError, StorageError
 from adapterhub_lite.names import QUANTIZATIONS, check_choice
@@ -147,7 +148,7 @@ def load_base(
         if quantization == "none" and source.gguf is None:
             say(f"loading {reference}")
             model = model_from(source, source.folder, kind, target, None, trust_remote_code)
-            if dtype == "auto" and kind != torch.float32 and _normalizes_by_batch(model):
+            if dtype == "auto" and kind != torch.float32 and batch_norms(model):
                 # Running means and variances lose too much in 16 bits, and networks that have them are small.
                 kind = torch.float32
                 model = model_from(source, source.folder, kind, target, None, trust_remote_code)
@@ -273,10 +274,6 @@ def adopt(
     identity = fingerprint_of_module(model, len(model_map.layers))
     processor = processor if processor is not None else getattr(model, "processor", None)
     return Base(reference, None, model, processor, model_map, identity, quantization, first.dtype, first.device)
-
-
-def _normalizes_by_batch(model: nn.Module) -> bool:
-    return any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules())
 
 
 def _numel(parameter: nn.Parameter) -> int:

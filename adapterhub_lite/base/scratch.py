@@ -18,16 +18,21 @@ from adapterhub_lite.base.identity import fingerprint_of_module
 from adapterhub_lite.base.loading import Base
 from adapterhub_lite.base.modelmap import example_inputs
 from adapterhub_lite.base.reference import scratch_reference
+from adapterhub_lite.base.statistics import STATISTICS, batch_norms
 from adapterhub_lite.errors import NotSupportedError
 
 CALIBRATION_INPUTS = 32
+MOMENTUM = 0.1
+"""Share of a batch in the running statistics, torch's default. Some models of transformers hand torch TensorFlow's 0.997, which
+means the opposite there and would keep nothing but the last batch."""
 
 
 def with_random_weights(base: Base, seed: int) -> Base:
     """A base of the same architecture and processor, its weights drawn anew as transformers draws them.
 
-    Statistics of batch normalisation, which adapting leaves alone, are taken from noise, so that activations have the
-    scale that such a network is made for.
+    Running statistics of batch normalisation, which adapting leaves alone elsewhere, are weights here like the others: taken
+    from noise to begin with, so that activations have the scale that such a network is made for, and learnt by a strategy
+    that trains the base.
 
     Raises:
         NotSupportedError: a quantized base.
@@ -43,7 +48,7 @@ def with_random_weights(base: Base, seed: int) -> Base:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         fresh = kind(model.config, **options)
-        _calibrate(fresh)
+        _begin_statistics(fresh)
     fresh = fresh.to(device=base.device, dtype=base.dtype)
     fresh.requires_grad_(False)
     fresh.eval()
@@ -57,8 +62,8 @@ def with_random_weights(base: Base, seed: int) -> Base:
     )
 
 
-def _calibrate(model: nn.Module) -> None:
-    norms = [module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+def _begin_statistics(model: nn.Module) -> None:
+    norms = batch_norms(model)
     if not norms:
         return
     shapes = {name: value.shape[1:] for name, value in example_inputs(model).items()}
@@ -67,3 +72,9 @@ def _calibrate(model: nn.Module) -> None:
     model.train()
     with torch.no_grad():
         model(**{name: torch.randn(CALIBRATION_INPUTS, *shape) for name, shape in shapes.items()})
+    for norm in norms:
+        norm.momentum = MOMENTUM
+        for name in STATISTICS:
+            values = norm._buffers.pop(name)
+            if values is not None:
+                norm.register_parameter(name, nn.Parameter(values, requires_grad=False))

@@ -14,6 +14,7 @@ from adapterhub_lite.api import ModelMap
 from adapterhub_lite.base.attention import AttentionCall, AttentionSite, Extension
 from adapterhub_lite.base.modelmap import example_inputs
 from adapterhub_lite.base.quantization import dequantized, is_quantized
+from adapterhub_lite.base.statistics import statistics_of
 from adapterhub_lite.base.swaps import (
     AttentionSwap,
     ChildSwap,
@@ -172,7 +173,8 @@ class ModelView:
         """Make parameters of the base trainable, in fp32, on copies: the base's own storage is never written.
 
         The whole model computes in fp32 (or autocast) while this adapter is active, because layers that mix two dtypes
-        do not. A tied weight is one parameter.
+        do not. A tied weight is one parameter. Running statistics that are parameters (`adapterhub_lite.base.statistics`)
+        are returned as well and get no gradient.
 
         Raises:
             NotSupportedError: on a quantized base, whose weights have no gradient.
@@ -181,13 +183,13 @@ class ModelView:
             raise NotSupportedError(
                 "the weights of a quantized base cannot be trained; load it with quantization 'none', or use lora"
             )
-        wanted = set(names)
+        wanted, statistics = set(names), {id(parameter) for parameter in statistics_of(self.model)}
         chosen: dict[str, nn.Parameter] = {}
         for name, parameter in self.model.named_parameters():
             train = name in wanted
             if train or parameter.dtype != torch.float32:
                 copy = parameter.data.to(torch.float32, copy=True)
-                self._do(DataSwap(parameter, parameter.data, copy, trainable=train))
+                self._do(DataSwap(parameter, parameter.data, copy, trainable=train and id(parameter) not in statistics))
             if train:
                 chosen[name] = parameter
         for module in self.model.modules():

@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from adapterhub_lite.base.fingerprint import file_hash
+from adapterhub_lite.base.heap import kept_heap
 from adapterhub_lite.base.loading import Base
 from adapterhub_lite.base.precision import dtype_name
 from adapterhub_lite.cache import cache_dir
@@ -56,7 +57,7 @@ def encode_features(
     base.activate(None)
     lengths = [example.length for example in data.examples]
     parts: list[tuple[int, Tensor, Tensor | None]] = []
-    with progress.bar("encoding", len(lengths), "examples") as bar, torch.no_grad():
+    with progress.bar("encoding", len(lengths), "examples") as bar, torch.no_grad(), kept_heap(base):
         waiting = _batches(lengths)[::-1]
         while waiting:
             rows = waiting.pop()

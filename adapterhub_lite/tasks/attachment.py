@@ -11,7 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from adapterhub_lite.api import Strategy, StrategyConfig
+from adapterhub_lite.base.heap import kept_heap
 from adapterhub_lite.base.loading import Base
+from adapterhub_lite.base.statistics import normalising, statistics_of
 from adapterhub_lite.base.view import ModelView
 from adapterhub_lite.errors import NotSupportedError, PluginError
 from adapterhub_lite.plugins import Provided
@@ -40,6 +42,12 @@ class Attachment:
         head = dict(self.head.named_parameters()) if self.head is not None else {}
         return {**self.parameters, **{HEAD + name: parameter for name, parameter in head.items()}}
 
+    @property
+    def statistics(self) -> list[nn.Parameter]:
+        """Those of `parameters` that no gradient moves: running statistics of a base with random weights."""
+        own = {id(parameter) for parameter in self.parameters.values()}
+        return [each for each in statistics_of(self.base.model) if id(each) in own]
+
     def logits(self, batch: Batch) -> tuple[Tensor, Tensor | None]:
         """Run base, strategy and head on a batch that is on the base's device."""
         self.base.activate(self.view)
@@ -55,17 +63,18 @@ class Attachment:
 
     @contextmanager
     def training(self) -> Iterator[None]:
-        """Put the model into training mode; batch statistics stay those of the base, which would else be rewritten."""
-        model = self.base.model
+        """Put the model into training mode.
+
+        Batch normalisation keeps the statistics of the base, which would else be rewritten, unless they are the adapter's
+        own. Those follow what is run at once, as everywhere: a micro-batch, or one process's share of a batch.
+        """
         self.base.activate(self.view)
-        model.train()
-        for module in model.modules():
-            if isinstance(module, nn.modules.batchnorm._BatchNorm):
-                module.eval()
+        self.base.model.train()
         try:
-            yield
+            with normalising(self.base.model, self.statistics), kept_heap(self.base):
+                yield
         finally:
-            model.eval()
+            self.base.model.eval()
 
     def detach(self) -> None:
         """Take the adapter off for good; the base is bit for bit what it was."""
@@ -107,12 +116,13 @@ def attach(base: Base, task: Task, provided: Provided, strategy: Strategy, confi
     view = base.view(task.name)
     try:
         parameters = dict(strategy.attach(view, config))
+        statistics = statistics_of(base.model)
         for name, parameter in parameters.items():
             if not isinstance(parameter, nn.Parameter):
                 raise PluginError(f"strategy '{spec.name}' ({provided.dist}) returned '{name}', which is no Parameter")
             if name.startswith(HEAD):
                 raise PluginError(f"strategy '{spec.name}' ({provided.dist}) may not name a tensor '{name}'")
-            parameter.requires_grad_(True)
+            parameter.requires_grad_(all(parameter is not each for each in statistics))
         if not parameters and head is None:
             raise PluginError(f"strategy '{spec.name}' ({provided.dist}) returned nothing to train for {task.name}")
     except BaseException:

@@ -18,14 +18,14 @@ ETA = 1
 
 
 class Average:
-    """The average of tensors that train, in fp32; of none, where nothing is to be averaged.
+    """The average of tensors that train, statistics among them, in fp32; of none, where nothing is to be averaged.
 
     Args:
         tensors: By name; followed, and written to by `in_place` and `settle`.
     """
 
     def __init__(self, tensors: Mapping[str, Tensor]):
-        self._of = {name: tensor for name, tensor in tensors.items() if tensor.requires_grad}
+        self._of = dict(tensors)
         self.values = {name: tensor.detach().float().clone() for name, tensor in self._of.items()}
 
     @torch.no_grad()

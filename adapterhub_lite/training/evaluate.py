@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from adapterhub_lite.api import Solver
+from adapterhub_lite.base.heap import kept_heap
 from adapterhub_lite.base.loading import Base
 from adapterhub_lite.data.batches import length_batches
 from adapterhub_lite.errors import DataError, TrainingError
@@ -138,7 +139,7 @@ def _outputs(
                 keep(own, head(features.to(base.device)), targets)
     else:
         work = _batches(base, task, attachment.logits, data, EXAMPLES_AT_ONCE, own)
-        with progress.bar("predicting", len(own), "examples") as bar, evaluating(base.model):
+        with progress.bar("predicting", len(own), "examples") as bar, evaluating(base.model), kept_heap(base):
             for rows, logits, targets in work:
                 keep(rows, logits, targets)
                 bar.advance(len(rows))

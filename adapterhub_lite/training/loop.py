@@ -162,6 +162,7 @@ class Training:
         )
         (loss,) = self.processes.add(loss, device=self.device)
         self.processes.add_gradients(self.parameters)
+        self.processes.average(self.attachment.statistics)
         norm = float(nn.utils.clip_grad_norm_(self.parameters, self.config.clip))
         rate = self.rate_at(step)
         applied = math.isfinite(loss) and math.isfinite(norm)

@@ -6,6 +6,7 @@ import re
 
 import torch
 
+from adapterhub_lite.base.heap import trim
 from adapterhub_lite.names import human_size
 
 # How allocators other than torch's own for accelerators put it.
@@ -23,6 +24,8 @@ def free(device: torch.device) -> None:
     """Give cached blocks back, so that the next try does not fail for fragments."""
     if device.type == "cuda":
         torch.cuda.empty_cache()
+    elif device.type == "cpu":
+        trim()
 
 
 def used(device: torch.device) -> str:

@@ -78,6 +78,13 @@ class Processes:
         for parameter, present, total in zip(parameters, flags.tolist(), sums, strict=True):
             parameter.grad = total.view_as(parameter).to(parameter.dtype) if present else None
 
+    def average(self, tensors: Sequence[Tensor]) -> None:
+        """Put the mean over all processes in the place of each tensor."""
+        if self.count > 1:
+            for tensor in tensors:
+                torch.distributed.all_reduce(tensor.data)
+                tensor.data /= self.count
+
     def gather(self, tensor: Tensor, device: torch.device) -> list[Tensor]:
         """A tensor of the same shape from every process, by rank."""
         if self.count == 1:

@@ -94,7 +94,8 @@ def _parts(
 ) -> list[Sequence[Example]]:
     """What is run at once, in turn: at most `size` examples, and on a CPU such of similar lengths."""
     if attachment.base.shards is None:
-        if attachment.base.device.type == "cpu" and attachment.task.pads:
+        # What normalises by batch is not cut any finer than it has to be.
+        if attachment.base.device.type == "cpu" and attachment.task.pads and not attachment.statistics:
             every = sum(weights.numel() for weights in attachment.base.model.parameters())
             trained = min(1.0, sum(weights.numel() for weights in parameters) / every)
             cut = similar_parts([example.length for example in examples], size, trained)

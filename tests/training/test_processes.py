@@ -10,9 +10,12 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
+from PIL import Image
 
 import adapterhub_lite as ah
 from adapterhub_lite.cli import main
+from adapterhub_lite.data.batches import epoch_batches
 
 TEXTS = ["one two three", "good day", "bad day and cold room", "my card is in the bank", "seven", "warm fish a b"] * 2
 
@@ -74,3 +77,39 @@ def test_two_processes_give_the_losses_of_one_and_resume_exactly(references, tmp
     monkeypatch.setattr(sys, "argv", arguments)
     with pytest.raises(SystemExit, match="2"):
         main()  # the random streams of two processes cannot be continued by one
+
+
+def test_statistics_of_batch_normalisation_are_the_mean_of_both_processes(references, pictures, tmp_path):
+    """Each process normalises by its share of a batch; the statistics that are saved are of both."""
+    folder = Path(pictures.inputs[0]).parents[1]
+    given = ["--base", references("tiny-resnet"), "--data", folder, "--task", "image-classification"]
+    given += [
+        "--strategy",
+        "full",
+        "--from-scratch",
+        "--batch-size",
+        "4",
+        "--steps",
+        "2",
+        "--warmup",
+        "0",
+        "--lr",
+        "1e-30",
+    ]
+    launched(*given, "--out", tmp_path / "two")
+    adapter = ah.load_adapter(tmp_path / "two", device="cpu")
+    base = adapter.attachment.base
+    pixels = base.processor([Image.open(path) for path in pictures.inputs], return_tensors="pt")["pixel_values"]
+    wanted, norm = [], "embedder.embedder.normalization"
+    first = base.model.get_submodule("embedder.embedder.convolution")
+    start = ah.load_base(f"scratch:0:{references('tiny-resnet')}").model.get_submodule(norm).running_mean
+    rows = epoch_batches(12, 4, seed=0, epoch=0)[:2]
+    for part in (0, 1):
+        mean = start.clone()
+        for batch in rows:
+            with torch.no_grad():
+                mean = 0.9 * mean + 0.1 * first(pixels[batch[part::2]]).mean(dim=(0, 2, 3))
+        wanted.append(mean)
+    found = adapter.attachment.tensors[f"{norm}.running_mean"]
+    assert torch.allclose(found, (wanted[0] + wanted[1]) / 2, atol=1e-5)
+    assert not torch.allclose(found, wanted[0], atol=1e-5)

@@ -129,7 +129,7 @@ def snips(files: Files) -> list[Job]:
     text += ["--data", f"{files.data}/snips/train.tsv", "--eval-data", f"{files.data}/snips/test.tsv"]
     return [
         Job("snips", "linear_probe", "accuracy", [*text, *PROBE]),
-        Job("snips", "lora r16, 2 epochs", "accuracy", [*text, *LORA, "--epochs", "2"], seeds=1),
+        Job("snips", "lora r16, 2 epochs", "accuracy", [*text, *LORA, "--epochs", "2"]),
         Job("snips", "full from the probe's head, names learnt", "accuracy", [*text, *MANY, "--epochs", "3"]),
     ]
 

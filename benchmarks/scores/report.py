@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from benchmarks.scores.jobs import Job
-from benchmarks.scores.table import BARS, CURVES
+from benchmarks.scores.table import BARS, CURVES, HELD
 
 Runs = Mapping[tuple[str, int], Mapping[str, Any]]
+BEGIN, END = "<!-- bars, by benchmarks.scores -->\n", "<!-- end of bars -->\n"
 OPENING = """\
 # Scores
 
@@ -20,13 +21,14 @@ date. A score is the mean over the seeds, each of which draws initialisation, or
 the standard deviation over seeds. The interval in brackets is the 95 % interval of the first seed over the rows of the test
 file. Seconds are of the whole command with an empty cache; memory is the peak of its process. Where scores.jsonl has
 "threads": "1", up to four runs shared two cores: their seconds say what the run took there and are not for comparing
-ways. Batches are drawn at random; only the row of unfair_tos with 3 epochs is from when they were of similar lengths
+ways. What is held against a bar has three seeds or more (RESULTS.md has these rows by themselves), the others what they say.
+Batches are drawn at random; only the row of unfair_tos with 3 epochs is from when they were of similar lengths
 (RESULTS.md).
 """
 
 
 def write_report(jobs: Sequence[Job], runs: Runs, folder: Path) -> None:
-    """Write SCORES.md and a picture for each curve that has points."""
+    """Write SCORES.md, a picture for each curve that has points, and the table of the bars in RESULTS.md."""
     parts = [OPENING]
     for data in dict.fromkeys(job.data for job in jobs if not job.curve):
         rows = [line for job in jobs if job.data == data and not job.curve and (line := _row(job, runs))]
@@ -40,6 +42,26 @@ def write_report(jobs: Sequence[Job], runs: Runs, folder: Path) -> None:
             draw(data, axis, points, folder / f"labels_{data}.png")
             parts.append(_curve_table(data, axis, points))
     (folder / "SCORES.md").write_text("\n".join(parts), encoding="utf-8")
+    results = folder / "RESULTS.md"
+    before, _, rest = results.read_text(encoding="utf-8").partition(BEGIN)
+    results.write_text(before + BEGIN + held(jobs, runs) + END + rest.partition(END)[2], encoding="utf-8")
+
+
+def held(jobs: Sequence[Job], runs: Runs) -> str:
+    """The table of what is held against the bars, one row of `HELD` a line."""
+    by_name = {job.name: job for job in jobs}
+    lines = [
+        "",
+        "| data | way | metric | score | 95 % of seed 0 | seeds | seconds | GB | adapter MB |",
+        "|---" * 9 + "|",
+    ]
+    for name in HELD:
+        data, *way = name.split(" | ")
+        row = _row(by_name[name], runs)
+        if row is not None:
+            _, _, cells = row.removeprefix("| ").partition(" | ")
+            lines.append(f"| {data} | {', '.join(way)} | {cells}")
+    return "\n".join([*lines, ""])
 
 
 class Point(NamedTuple):

@@ -1,8 +1,9 @@
 """Keeping the memory of large tensors between steps, on a CPU under Linux.
 
 glibc asks the system for each block above 32 MiB and gives it back when it is freed. The activations of images are larger than
-that, so that every step has the system clear gigabytes of pages anew: half the time of encoding with MobileNetV2, a quarter of
-training it. Within `kept_heap` such blocks come from the heap and stay there, for a fifth to a quarter more memory at the peak.
+that, so that every step has the system clear gigabytes of pages anew: four tenths of the time of encoding with MobileNetV2, a
+quarter of training it (benchmarks/RESULTS.md). Within `kept_heap` such blocks come from the heap and stay there, for a quarter
+more memory at the peak.
 """
 
 from __future__ import annotations

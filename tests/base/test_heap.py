@@ -27,19 +27,19 @@ def pages(times):
     return (resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before) * resource.getpagesize() / size
 
 block().sum()
-outside, start = pages(4), resident().rss
+outside, start = pages(20), resident().rss
 with kept_heap(base):
     several = [block() for _ in range(4)]
     del several
     with kept_heap(base):
         block()
-    inside, kept = pages(4), resident().rss
+    inside, kept = pages(20), resident().rss
 print(outside, inside, (kept - start) / size, (resident().rss - start) / size)
 """
 
 
 def measured(modality: str, **variables: str) -> list[float]:
-    """Blocks of new pages for four blocks, outside and inside; blocks that stay resident, inside and after it."""
+    """Blocks of new pages for twenty blocks, outside and inside; blocks that stay resident, inside and after it."""
     command = [sys.executable, "-W", "error", "-c", TRIED, modality]
     done = subprocess.run(command, capture_output=True, text=True, check=True, env={**os.environ, **variables})
     return [float(number) for number in done.stdout.split()]
@@ -47,8 +47,8 @@ def measured(modality: str, **variables: str) -> list[float]:
 
 def test_images_get_no_new_pages_for_each_batch_and_give_them_back():
     outside, inside, kept, left = measured("image")
-    assert outside >= 4, "the measure sees new pages"
-    assert inside < 0.5
+    assert outside >= 20, "the measure sees new pages"
+    assert inside < 8, "something small that comes to lie in a gap makes it too narrow, now and then"
     assert kept > 3
     assert left < 0.5
 
@@ -56,7 +56,7 @@ def test_images_get_no_new_pages_for_each_batch_and_give_them_back():
 @pytest.mark.parametrize(("modality", "variables"), [("text", {}), ("image", {"MALLOC_TRIM_THRESHOLD_": "131072"})])
 def test_others_and_what_the_user_set_up_are_left_alone(modality, variables):
     outside, inside, kept, left = measured(modality, **variables)
-    assert outside >= 4
-    assert inside >= 4
+    assert outside >= 20
+    assert inside >= 20
     assert kept < 0.5
     assert left < 0.5

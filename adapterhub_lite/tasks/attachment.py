@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -42,7 +43,7 @@ class Attachment:
         head = dict(self.head.named_parameters()) if self.head is not None else {}
         return {**self.parameters, **{HEAD + name: parameter for name, parameter in head.items()}}
 
-    @property
+    @cached_property
     def statistics(self) -> list[nn.Parameter]:
         """Those of `parameters` that no gradient moves: running statistics of a base with random weights."""
         own = {id(parameter) for parameter in self.parameters.values()}

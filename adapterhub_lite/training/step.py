@@ -57,9 +57,8 @@ def accumulate(
                     batch = attachment.task.collate(part or spare, attachment.base)
                     logits, targets = attachment.logits({key: value.to(device) for key, value in batch.items()})
                     assert targets is not None
-                    with torch.autocast(
-                        device.type, enabled=False
-                    ):  # losses and gradients are not for the lower precision
+                    # Losses and gradients are not for the lower precision.
+                    with torch.autocast(device.type, enabled=False):
                         losses, weights = attachment.task.losses(logits, targets), attachment.task.weights(targets)
                         loss = (losses if weights is None else losses * weights).sum() / weight
                         loss = loss if part else loss * 0

@@ -13,6 +13,7 @@ from benchmarks.scores.table import BARS, CURVES, HELD
 
 Runs = Mapping[tuple[str, int], Mapping[str, Any]]
 BEGIN, END = "<!-- bars, by benchmarks.scores -->\n", "<!-- end of bars -->\n"
+COLUMNS = "metric | score | 95 % of seed 0 | seeds | seconds | GB | adapter MB |"
 OPENING = """\
 # Scores
 
@@ -31,9 +32,10 @@ def write_report(jobs: Sequence[Job], runs: Runs, folder: Path) -> None:
     """Write SCORES.md, a picture for each curve that has points, and the table of the bars in RESULTS.md."""
     parts = [OPENING]
     for data in dict.fromkeys(job.data for job in jobs if not job.curve):
-        rows = [line for job in jobs if job.data == data and not job.curve and (line := _row(job, runs))]
+        mine = [job for job in jobs if job.data == data and not job.curve]
+        rows = [f"| {job.way} | {cells}" for job in mine if (cells := _cells(job, runs))]
         if rows:
-            head = f"| {data} | metric | score | 95 % of seed 0 | seeds | seconds | GB | adapter MB |"
+            head = f"| {data} | {COLUMNS}"
             bar = f"\nBar: {BARS[data]}.\n" if data in BARS else ""
             parts.append("\n".join([f"## {data}", bar, head, "|---|---|---|---|---|---|---|---|", *rows]) + "\n")
     for data, axis in CURVES.items():
@@ -52,14 +54,13 @@ def held(jobs: Sequence[Job], runs: Runs) -> str:
     by_name = {job.name: job for job in jobs}
     lines = [
         "",
-        "| data | way | metric | score | 95 % of seed 0 | seeds | seconds | GB | adapter MB |",
+        f"| data | way | {COLUMNS}",
         "|---" * 9 + "|",
     ]
     for name in HELD:
         data, *way = name.split(" | ")
-        row = _row(by_name[name], runs)
-        if row is not None:
-            _, _, cells = row.removeprefix("| ").partition(" | ")
+        cells = _cells(by_name[name], runs)
+        if cells is not None:
             lines.append(f"| {data} | {', '.join(way)} | {cells}")
     return "\n".join([*lines, ""])
 
@@ -153,7 +154,8 @@ def draw(data: str, axis: tuple[str, str, bool], points: Mapping[str, list[Point
     pyplot.close(figure)
 
 
-def _row(job: Job, runs: Runs) -> str | None:
+def _cells(job: Job, runs: Runs) -> str | None:
+    """The end of a row, under `COLUMNS`; None where nothing was run."""
     found = _of(job, runs)
     if not found:
         return None
@@ -163,7 +165,7 @@ def _row(job: Job, runs: Runs) -> str | None:
     seconds = statistics.median(run["seconds"] for run in found)
     peak, size = max(run["peak_gb"] for run in found), found[0]["size_mb"]
     return (
-        f"| {job.way} | {job.metric} | {statistics.mean(scores):.4f}{spread} | {interval} | {len(found)} | {seconds:.0f} | "
+        f"{job.metric} | {statistics.mean(scores):.4f}{spread} | {interval} | {len(found)} | {seconds:.0f} | "
         f"{peak:.1f} | {f'{size:.2f}' if size else ''} |"
     )
 

@@ -17,50 +17,52 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from adapterhub_lite.adapter import Adapter as Adapter
-    from adapterhub_lite.adapter import Evaluation as Evaluation
+    from adapterhub_lite.adapter.adapter import Adapter as Adapter
+    from adapterhub_lite.adapter.adapter import Evaluation as Evaluation
     from adapterhub_lite.base.loading import Base as Base
-    from adapterhub_lite.data import Dataset as Dataset
-    from adapterhub_lite.data import split as split
-    from adapterhub_lite.data import subsample as subsample
+    from adapterhub_lite.data.dataset import Dataset as Dataset
+    from adapterhub_lite.data.sampling import subsample as subsample
+    from adapterhub_lite.data.splits import split as split
     from adapterhub_lite.engine import Engine as Engine
     from adapterhub_lite.errors import AdapterHubError as AdapterHubError
-    from adapterhub_lite.shortcuts import load_adapter as load_adapter
-    from adapterhub_lite.shortcuts import load_base as load_base
-    from adapterhub_lite.shortcuts import load_data as load_data
-    from adapterhub_lite.shortcuts import strategies as strategies
-    from adapterhub_lite.shortcuts import train as train
     from adapterhub_lite.tasks.outputs import Prediction as Prediction
     from adapterhub_lite.training.config import TrainConfig as TrainConfig
+
+    _engine = Engine()
+    load_base = _engine.load_base
+    load_data = _engine.load_data
+    train = _engine.train
+    load_adapter = _engine.load_adapter
+    strategies = _engine.strategies
 
 __version__ = "0.1.0"
 
 _HOME = {
-    "Adapter": "adapter",
+    "Adapter": "adapter.adapter",
     "AdapterHubError": "errors",
     "Base": "base.loading",
-    "Dataset": "data",
+    "Dataset": "data.dataset",
     "Engine": "engine",
-    "Evaluation": "adapter",
+    "Evaluation": "adapter.adapter",
     "Prediction": "tasks.outputs",
     "TrainConfig": "training.config",
-    "load_adapter": "shortcuts",
-    "load_base": "shortcuts",
-    "load_data": "shortcuts",
-    "split": "data",
-    "strategies": "shortcuts",
-    "subsample": "data",
-    "train": "shortcuts",
+    "split": "data.splits",
+    "subsample": "data.sampling",
 }
-__all__ = sorted(_HOME)
+_METHODS = ("load_adapter", "load_base", "load_data", "strategies", "train")
+"""Methods of one engine with the installed plug-ins, which is made when the first of them is used."""
+__all__ = sorted([*_HOME, *_METHODS])
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOME:
+    if name in _METHODS:
+        engine = import_module("adapterhub_lite.engine").Engine()
+        globals().update({method: getattr(engine, method) for method in _METHODS})
+    elif name in _HOME:
+        globals()[name] = getattr(import_module(f"adapterhub_lite.{_HOME[name]}"), name)
+    else:
         raise AttributeError(f"module 'adapterhub_lite' has no attribute {name!r}")
-    value = getattr(import_module(f"adapterhub_lite.{_HOME[name]}"), name)
-    globals()[name] = value
-    return value
+    return globals()[name]
 
 
 def __dir__() -> list[str]:

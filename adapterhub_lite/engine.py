@@ -7,37 +7,40 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from adapterhub_lite.adapter import Adapter, Evaluation
-from adapterhub_lite.adapter_data import read_like
-from adapterhub_lite.api import Solver
+from torch import nn
+
+from adapterhub_lite.adapter.adapter import Adapter, Evaluation
+from adapterhub_lite.adapter.read import read_like
+from adapterhub_lite.adapter.restore import restore
 from adapterhub_lite.base.differences import explain_architecture
 from adapterhub_lite.base.loading import Base, load_base
-from adapterhub_lite.base.reference import parse_scratch
+from adapterhub_lite.base.map import ModelMap
+from adapterhub_lite.base.references import parse_scratch
 from adapterhub_lite.base.scratch import with_random_weights
-from adapterhub_lite.data import Dataset
-from adapterhub_lite.data.columns import counted
+from adapterhub_lite.base.strategy import Solver
+from adapterhub_lite.data.dataset import Dataset
+from adapterhub_lite.data.roles.columns import counted
 from adapterhub_lite.errors import AdapterCorruptError, ConfigError, NotSupportedError
-from adapterhub_lite.interchange.bundle import open_any
-from adapterhub_lite.plugins import Plugins, Provided
+from adapterhub_lite.plugins.manager import Plugins
+from adapterhub_lite.plugins.observers import Observers
+from adapterhub_lite.plugins.shelf import strategy_shelf
+from adapterhub_lite.plugins.spec import ProvidedStrategy
 from adapterhub_lite.progress import Lines, Progress
-from adapterhub_lite.registry import Registry
-from adapterhub_lite.restore import restore
 from adapterhub_lite.storage import BaseRecord, DataRecord, TaskRecord, check_base
-from adapterhub_lite.tasks import Catalog
-from adapterhub_lite.tasks.attachment import Attachment, attach
-from adapterhub_lite.tasks.catalog import recorded_name
+from adapterhub_lite.storage.bundle import open_any
+from adapterhub_lite.tasks.catalog import read_data, task_shelf
 from adapterhub_lite.tasks.rows import numbered, rows_of
 from adapterhub_lite.tasks.task import Encoded, Preprocessing, Task
+from adapterhub_lite.training.attachment import Attachment, attach
 from adapterhub_lite.training.config import TrainConfig
 from adapterhub_lite.training.evaluate import score_language_model
 from adapterhub_lite.training.interrupt import Interrupt
 from adapterhub_lite.training.loop import Training
-from adapterhub_lite.training.memory import is_out_of_memory
-from adapterhub_lite.training.observers import Observers
-from adapterhub_lite.training.place import Place, opened
+from adapterhub_lite.training.out_of_memory import is_out_of_memory
 from adapterhub_lite.training.processes import Processes
 from adapterhub_lite.training.randomness import seeded
-from adapterhub_lite.training.sharding import shard_base
+from adapterhub_lite.training.run.place import Place, opened
+from adapterhub_lite.training.sharded_base import shard_base
 from adapterhub_lite.training.solve import solve_adapter, start_head
 
 PROBES = 3
@@ -53,8 +56,8 @@ class Engine:
 
     def __init__(self, plugins: Plugins | None = None, progress: Progress | None = None):
         self.plugins = plugins if plugins is not None else Plugins()
-        self.registry = Registry(self.plugins)
-        self.catalog = Catalog(self.plugins)
+        self.registry = strategy_shelf(self.plugins)
+        self.catalog = task_shelf(self.plugins)
         self.progress: Progress = progress if progress is not None else Lines()
 
     def load_base(
@@ -81,7 +84,8 @@ class Engine:
                 dtype=dtype,
                 device=device,
                 trust_remote_code=trust_remote_code,
-                plugins=self.plugins,
+                load_foreign=self._load_foreign,
+                describe_foreign=self._describe_foreign,
                 report=self.progress.say,
             )
             return with_random_weights(base, scratch[0]) if scratch is not None else base
@@ -103,7 +107,7 @@ class Engine:
         options: Mapping[str, Any] | None = None,
     ) -> Dataset:
         """Read and check labelled data for a task, ours or a plug-in's; see `adapterhub_lite.tasks.load_data`."""
-        return self.catalog.read(source, task, columns=columns, labels=labels, options=options)
+        return read_data(self.catalog, source, task, columns=columns, labels=labels, options=options)
 
     def train(
         self,
@@ -131,7 +135,7 @@ class Engine:
                 saved with the adapter.
             config: Epochs, batch size, learning rate and so on.
             task_options: The task's options, such as max_length, over those the data was read with.
-            run_folder: Where log and checkpoints go; see `adapterhub_lite.training.runfolder`.
+            run_folder: Where log and checkpoints go; see `adapterhub_lite.training.run.folder`.
             resume: Go on with the run in that folder, exactly where it stopped, if there is one.
             run_file: The run as YAML, to be kept in that folder.
             interrupt: Says when to stop; the run can then be resumed.
@@ -202,10 +206,10 @@ class Engine:
                 f"task '{data.task}' needs a base for {_plural(provided.spec.modality)}; '{base.reference}' takes "
                 f"{_plural(base.map.modality)}"
             )
-        kind = self.catalog.kind(provided)
+        kind = self.catalog.load(provided)
         settled = self.catalog.configure(provided, {**data.options, **(options or {})})
         task = kind(data.labels, kind.settle(base, data, settled))
-        task.name = recorded_name(provided)
+        task.name = provided.recorded
         return task
 
     def recorded_task(self, record: TaskRecord) -> Task:
@@ -223,8 +227,8 @@ class Engine:
             self.catalog.configure(provided, preprocessing.options)
         except ConfigError as error:
             raise AdapterCorruptError(f"adapterhub.json: task.preprocessing: {error}") from error
-        task = self.catalog.kind(provided)(record.labels, preprocessing)
-        task.name = recorded_name(provided)
+        task = self.catalog.load(provided)(record.labels, preprocessing)
+        task.name = provided.recorded
         return task
 
     def load_adapter(
@@ -325,9 +329,21 @@ class Engine:
         )
         return Evaluation(len(encoded.examples), metrics, encoded.notes, intervals)
 
-    def strategies(self) -> list[Provided]:
+    def strategies(self) -> list[ProvidedStrategy]:
         """Every strategy that can be used, by name."""
         return sorted(self.plugins.strategies, key=lambda provided: provided.spec.name)
+
+    def _load_foreign(self, reference: str, quantization: str) -> nn.Module | None:
+        """Ask the plug-ins for a base that the core cannot load."""
+        given = {"ref": reference, "quantization": quantization}
+        answer: nn.Module | None = self.plugins.first_result("adapterhub_load_base", given, nn.Module, "a torch module")
+        return answer
+
+    def _describe_foreign(self, model: nn.Module) -> ModelMap | None:
+        """Ask the plug-ins for the map of a model that introspection gets wrong."""
+        given = {"model": model}
+        answer: ModelMap | None = self.plugins.first_result("adapterhub_describe_model", given, ModelMap, "a ModelMap")
+        return answer
 
     def _held_out(self, eval_data: Any, data: Dataset) -> Dataset | None:
         if eval_data is None or isinstance(eval_data, Dataset):

@@ -32,12 +32,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from adapterhub_lite.adapter import Adapter
+from adapterhub_lite.adapter.adapter import Adapter
 from adapterhub_lite.base.loading import Base, adopt
-from adapterhub_lite.data import Dataset
+from adapterhub_lite.data.dataset import Dataset
 from adapterhub_lite.engine import Engine
 from adapterhub_lite.progress import Silent
-from adapterhub_lite.tasks.attachment import Attachment, attach
+from adapterhub_lite.training.attachment import Attachment, attach
 from adapterhub_peft.methods import PROMPT, REFUSED, known
 from adapterhub_peft.options import left_out
 from adapterhub_peft.source import read_methods
@@ -159,7 +159,7 @@ def tiny_data(kind: str) -> Dataset:
     texts = tuple(" ".join(WORDS[(i + 3 * j) % len(WORDS)] for j in range(4 + i % 3)) for i in range(8))
     if kind == "encoder":
         return Dataset("text-classification", texts, (0, 1) * 4, ("lost", "pending"), {}, "<made>", "", None)
-    from adapterhub_lite.data import Text
+    from adapterhub_lite.data.roles.causal_lm import Text
 
     return Dataset("causal-lm", tuple(Text(text) for text in texts), None, (), {}, "<made>", "", None)
 

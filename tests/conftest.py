@@ -310,7 +310,7 @@ def bank(shared: Path) -> Callable[[int, int], Any]:
     """The first rows of each of the first classes of banking77: `bank(classes, rows_a_class)`."""
     import csv
 
-    from adapterhub_lite.tasks import load_data
+    from adapterhub_lite.tasks.catalog import load_data
 
     with (shared / "data" / "banking77" / "train.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
@@ -329,7 +329,7 @@ def bank(shared: Path) -> Callable[[int, int], Any]:
 @pytest.fixture(scope="session")
 def sums(shared: Path) -> Callable[[int], Any]:
     """The first rows of gsm8k as prompts and completions, cut short."""
-    from adapterhub_lite.tasks import load_data
+    from adapterhub_lite.tasks.catalog import load_data
 
     with (shared / "data" / "gsm8k" / "train.jsonl").open(encoding="utf-8") as file:
         rows = [json.loads(next(file)) for _ in range(64)]
@@ -343,7 +343,7 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Any:
     import numpy as np
     from PIL import Image
 
-    from adapterhub_lite.tasks import load_data
+    from adapterhub_lite.tasks.catalog import load_data
 
     folder = tmp_path_factory.mktemp("pictures")
     random = np.random.default_rng(0)

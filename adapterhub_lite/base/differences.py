@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from adapterhub_lite.base.fingerprint import INCIDENTAL, config_hash
-from adapterhub_lite.base.reference import resolve
+from adapterhub_lite.base.references import resolve
 from adapterhub_lite.errors import AdapterHubError
 from adapterhub_lite.storage.manifest import BaseRecord
 

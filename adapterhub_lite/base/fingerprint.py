@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from adapterhub_lite.base.reference import Source
+from adapterhub_lite.base.references import Source
 from adapterhub_lite.cache import cache_dir
 from adapterhub_lite.storage.manifest import Fingerprint
 

@@ -11,20 +11,19 @@ import torch
 from safetensors import safe_open
 from torch import Tensor, nn
 
-from adapterhub_lite.api import ModelMap
-from adapterhub_lite.base.checkpoint import calm, model_from, model_from_gguf, processor_from
+from adapterhub_lite.base.batch_norm import batch_norms
+from adapterhub_lite.base.describe import describe
 from adapterhub_lite.base.fingerprint import fingerprint as make_fingerprint
-from adapterhub_lite.base.modelmap import describe
+from adapterhub_lite.base.map import ModelMap
+from adapterhub_lite.base.model_files import calm, model_from, model_from_gguf, processor_from
 from adapterhub_lite.base.precision import choose_device, choose_dtype, dtype_name
 from adapterhub_lite.base.prepared import find_prepared, keep_prepared, prepared_folder, temporary_folder
 from adapterhub_lite.base.quantization import is_quantized, make_trainable, stored_transposed, unpack_misread
-from adapterhub_lite.base.reference import Source, resolve
-from adapterhub_lite.base.sharding import Shards
-from adapterhub_lite.base.statistics import batch_norms
+from adapterhub_lite.base.references import Source, resolve
+from adapterhub_lite.base.shards import Shards
 from adapterhub_lite.base.view import ModelView
 from adapterhub_lite.errors import BaseNotFoundError, NotSupportedError, StorageError
 from adapterhub_lite.names import QUANTIZATIONS, check_choice
-from adapterhub_lite.plugins import Plugins
 from adapterhub_lite.storage.manifest import Fingerprint
 
 
@@ -113,7 +112,8 @@ def load_base(
     dtype: str = "auto",
     device: str = "auto",
     trust_remote_code: bool = False,
-    plugins: Plugins | None = None,
+    load_foreign: Callable[[str, str], nn.Module | None] | None = None,
+    describe_foreign: Callable[[nn.Module], ModelMap | None] | None = None,
     report: Callable[[str], None] | None = None,
 ) -> Base:
     """Load a foundation model, frozen.
@@ -124,7 +124,8 @@ def load_base(
         dtype: "auto", "float32", "bfloat16" or "float16"; what the model computes in.
         device: "auto", "cpu", "cuda", ...
         trust_remote_code: Run modelling code that comes with the base. Never taken from a file.
-        plugins: Plug-ins that may load or describe the base.
+        load_foreign: Given reference and quantization, loads the references that are not the core's; None for the others.
+        describe_foreign: Describes the models that introspection gets wrong; None for the others.
         report: Called with a line on each step that takes long.
 
     Raises:
@@ -136,13 +137,11 @@ def load_base(
     target = choose_device(device)
     kind = choose_dtype(dtype, target)
     say = report or (lambda line: None)
-    foreign = (
-        plugins.first_result("adapterhub_load_base", {"ref": reference, "quantization": quantization})
-        if plugins
-        else None
-    )
+    foreign = load_foreign(reference, quantization) if load_foreign is not None else None
     if foreign is not None:
-        return adopt(foreign.to(target), reference=reference, quantization=quantization, plugins=plugins)
+        return adopt(
+            foreign.to(target), reference=reference, quantization=quantization, describe_foreign=describe_foreign
+        )
     source = resolve(reference)
     with calm():
         if quantization == "none" and source.gguf is None:
@@ -168,7 +167,7 @@ def load_base(
         say(
             f"{misread} layers of {reference} are kept unpacked: bitsandbytes reads their {quantization} form wrongly here"
         )
-    model_map = _describe(model, source.folder, plugins)
+    model_map = _describe(model, source.folder, describe_foreign)
     identity = known or _fingerprint(source, model, model_map)
     return Base(
         reference, source.revision, model, processor, model_map, identity, quantization, kind, target, source
@@ -229,9 +228,11 @@ def _keep(folder: Path, model: Any, processor: Any, identity: Fingerprint, say: 
         say(f"going on without the cache: {error}")
 
 
-def _describe(model: Any, folder: Path | None, plugins: Plugins | None) -> ModelMap:
-    given = plugins.first_result("adapterhub_describe_model", {"model": model}) if plugins else None
-    return given if isinstance(given, ModelMap) else describe(model, folder)
+def _describe(
+    model: Any, folder: Path | None, describe_foreign: Callable[[nn.Module], ModelMap | None] | None
+) -> ModelMap:
+    given = describe_foreign(model) if describe_foreign is not None else None
+    return given if given is not None else describe(model, folder)
 
 
 def _fingerprint(source: Source, model: Any, model_map: ModelMap) -> Fingerprint:
@@ -250,7 +251,7 @@ def adopt(
     *,
     reference: str = "(in memory)",
     quantization: str = "none",
-    plugins: Plugins | None = None,
+    describe_foreign: Callable[[nn.Module], ModelMap | None] | None = None,
 ) -> Base:
     """Make a base of a model that is loaded already: by a plug-in, or built in code.
 
@@ -261,15 +262,15 @@ def adopt(
         processor: Its tokenizer or image processor; `model.processor` where there is one.
         reference: What adapters record; `load_adapter` has to be given the base again unless a plug-in loads this.
         quantization: How its weights are stored.
-        plugins: Plug-ins that may describe it.
+        describe_foreign: As for `load_base`.
     """
-    from adapterhub_lite.base.identity import fingerprint_of_module
+    from adapterhub_lite.base.module_fingerprint import fingerprint_of_module
 
     model.requires_grad_(False)
     model.eval()
     make_trainable(model)
     unpack_misread(model)
-    model_map = _describe(model, None, plugins)
+    model_map = _describe(model, None, describe_foreign)
     first = next(p for p in model.parameters() if p.is_floating_point())
     identity = fingerprint_of_module(model, len(model_map.layers))
     processor = processor if processor is not None else getattr(model, "processor", None)

@@ -16,7 +16,7 @@ from typing import Any
 from filelock import FileLock
 
 from adapterhub_lite.base.fingerprint import TOKENIZER_FILES, file_hash, weights_hash
-from adapterhub_lite.base.reference import Source
+from adapterhub_lite.base.references import Source
 from adapterhub_lite.cache import cache_dir
 from adapterhub_lite.errors import StorageError
 from adapterhub_lite.storage.manifest import Fingerprint

@@ -14,11 +14,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from adapterhub_lite.base.identity import fingerprint_of_module
+from adapterhub_lite.base.batch_norm import STATISTICS, batch_norms
+from adapterhub_lite.base.describe import example_inputs
 from adapterhub_lite.base.loading import Base
-from adapterhub_lite.base.modelmap import example_inputs
-from adapterhub_lite.base.reference import scratch_reference
-from adapterhub_lite.base.statistics import STATISTICS, batch_norms
+from adapterhub_lite.base.module_fingerprint import fingerprint_of_module
+from adapterhub_lite.base.references import scratch_reference
 from adapterhub_lite.errors import NotSupportedError
 
 CALIBRATION_INPUTS = 32

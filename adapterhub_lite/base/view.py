@@ -10,11 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from adapterhub_lite.api import ModelMap
 from adapterhub_lite.base.attention import AttentionCall, AttentionSite, Extension
-from adapterhub_lite.base.modelmap import example_inputs
+from adapterhub_lite.base.batch_norm import statistics_of
+from adapterhub_lite.base.describe import example_inputs
+from adapterhub_lite.base.map import ModelMap
 from adapterhub_lite.base.quantization import dequantized, is_quantized
-from adapterhub_lite.base.statistics import statistics_of
 from adapterhub_lite.base.swaps import (
     AttentionSwap,
     ChildSwap,
@@ -173,7 +173,7 @@ class ModelView:
         """Make parameters of the base trainable, in fp32, on copies: the base's own storage is never written.
 
         The whole model computes in fp32 (or autocast) while this adapter is active, because layers that mix two dtypes
-        do not. A tied weight is one parameter. Running statistics that are parameters (`adapterhub_lite.base.statistics`)
+        do not. A tied weight is one parameter. Running statistics that are parameters (`adapterhub_lite.base.batch_norm`)
         are returned as well and get no gradient.
 
         Raises:

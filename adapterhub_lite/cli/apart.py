@@ -8,14 +8,14 @@ import sys
 from dataclasses import replace
 from types import ModuleType
 
-from adapterhub_lite.entrypoints import Found, Record
-from adapterhub_lite.plugins import Plugins
+from adapterhub_lite.plugins.find import Found, Record
+from adapterhub_lite.plugins.manager import Plugins
 
 CODE = """
 import json, sys
 from dataclasses import asdict
-from adapterhub_lite.entrypoints import find
-from adapterhub_lite.plugins import Plugins
+from adapterhub_lite.plugins.find import find
+from adapterhub_lite.plugins.manager import Plugins
 found = next(each for each in find()[0] if each.name == sys.argv[1])
 record = asdict(Plugins(enabled=False, strict=False).admit(found))
 sys.__stdout__.write("\\n" + json.dumps(record))

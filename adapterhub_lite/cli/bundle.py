@@ -16,7 +16,7 @@ def pack(
     out: Annotated[str, typer.Argument(metavar="OUT.adapter.zip", help="File to write.")],
 ) -> None:
     """Put an adapter into one file, for mail or an object store; the other verbs read it as it is."""
-    from adapterhub_lite.interchange.bundle import pack as write
+    from adapterhub_lite.storage.bundle import pack as write
 
     path = write(Path(adapter), Path(out))
     typer.echo(f"{path} ({human_size(path.stat().st_size)})")
@@ -27,7 +27,7 @@ def unpack(
     folder: Annotated[str, typer.Argument(metavar="DIR", help="Where the adapter goes.")],
 ) -> None:
     """Check a bundle and write the adapter in it to a folder."""
-    from adapterhub_lite.interchange.bundle import unpack as read
+    from adapterhub_lite.storage.bundle import unpack as read
 
     manifest = read(Path(bundle), Path(folder))
     typer.echo(f"{folder}: {manifest.strategy.name} for {manifest.task.name} on {manifest.base.reference}")

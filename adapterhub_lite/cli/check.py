@@ -27,6 +27,6 @@ def plugins_check(
     all_: All = False,
 ) -> None:
     """Run the conformance kit on a strategy; exit code 0 only when nothing failed unexpectedly."""
-    from adapterhub_lite.cli.checking import run_kit
+    from adapterhub_lite.cli.kit_report import run_kit
 
     run_kit(name, as_json=json_, timeout=timeout, expect=expect or [], only=only, everything=all_)

@@ -17,7 +17,7 @@ def push(
     card: Annotated[bool, typer.Option("--card", help="Replace the model card that is there.")] = False,
 ) -> None:
     """Upload an adapter to a hub, with a model card. Log in first: `hf auth login`, or set HF_TOKEN."""
-    from adapterhub_lite.interchange.hub import push as upload
+    from adapterhub_lite.exchange.hub import push as upload
 
     typer.echo(upload(Path(adapter), repository, private=private, card=card))
 
@@ -27,7 +27,7 @@ def pull(
     folder: Annotated[str, typer.Argument(metavar="DIR", help="Where the adapter goes.")],
 ) -> None:
     """Download an adapter from a hub and verify it."""
-    from adapterhub_lite.interchange.hub import pull as download
+    from adapterhub_lite.exchange.hub import pull as download
 
     manifest = download(repository, Path(folder))
     typer.echo(f"{folder}: {manifest.strategy.name} for {manifest.task.name} on {manifest.base.reference}")

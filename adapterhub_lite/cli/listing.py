@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
     from rich.console import Console
 
-    from adapterhub_lite.entrypoints import Record
+    from adapterhub_lite.plugins.find import Record
 
 plugins_app = typer.Typer(help="See what plug-ins are installed.", no_args_is_help=True)
 Strict = Annotated[bool, typer.Option("--strict", help="Fail when a plug-in failed.")]
@@ -40,7 +40,7 @@ plugins_app.command("new")(new)
 @plugins_app.command("list")
 def plugins_list(json_: AsJson = False, strict: Strict = False, timeout: Timeout = None) -> None:
     """List every plug-in: loaded, failed or disabled, and why."""
-    from adapterhub_lite.plugins import Plugins, is_on
+    from adapterhub_lite.plugins.manager import Plugins, is_on
 
     if timeout is None:
         plugins = Plugins(strict=False)
@@ -79,7 +79,7 @@ def _show_plugins(records: list[Record], notes: list[str]) -> None:
 
 def strategies(json_: AsJson = False) -> None:
     """List the strategies with their options."""
-    from adapterhub_lite.plugins import Plugins
+    from adapterhub_lite.plugins.manager import Plugins
 
     provided = sorted(Plugins().strategies, key=lambda each: each.spec.name)
     if json_:
@@ -114,10 +114,10 @@ def strategies(json_: AsJson = False) -> None:
 
 def tasks(json_: AsJson = False) -> None:
     """List the tasks with the roles of their columns and their options."""
-    from adapterhub_lite.plugins import Plugins
-    from adapterhub_lite.tasks import Catalog
+    from adapterhub_lite.plugins.manager import Plugins
+    from adapterhub_lite.tasks.catalog import task_shelf
 
-    provided = Catalog(Plugins()).tasks
+    provided = task_shelf(Plugins()).offered
     if json_:
         print_json(
             {

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from adapterhub_lite.cli.options import say_columns
-from adapterhub_lite.data import Dataset
+from adapterhub_lite.data.dataset import Dataset
 from adapterhub_lite.errors import NotSupportedError
-from adapterhub_lite.interchange.bundle import manifest_of
+from adapterhub_lite.storage.bundle import manifest_of
 
 if TYPE_CHECKING:
     from adapterhub_lite.engine import Engine
@@ -22,8 +22,8 @@ def checked_data(adapter: str, source: str, columns: Mapping[str, str], *, requi
         AdapterNotFoundError, AdapterCorruptError: no such adapter.
         DataError: bad data, naming file, row and column.
     """
-    from adapterhub_lite.adapter_data import read_for
-    from adapterhub_lite.plugins import Plugins
+    from adapterhub_lite.adapter.read import read_for
+    from adapterhub_lite.plugins.manager import Plugins
 
     task = manifest_of(Path(adapter)).task
     plugins = Plugins() if ":" in task.name else None  # our own tasks need none

@@ -16,7 +16,7 @@ def new(
     ] = None,
 ) -> None:
     """Write a distribution with a working strategy, its tests and README, to begin from."""
-    from adapterhub_lite.plugins import Plugins
+    from adapterhub_lite.plugins.manager import Plugins
     from adapterhub_lite.scaffold import check_name, write_distribution
 
     check_name(name, Plugins())

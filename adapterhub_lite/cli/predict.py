@@ -48,7 +48,7 @@ def predict(
     if target.is_dir() or not target.absolute().parent.is_dir():
         raise ConfigError(f"--out {out}: {'is a directory' if target.is_dir() else 'its folder does not exist'}")
     from adapterhub_lite.cli.loading import checked_data, open_engine
-    from adapterhub_lite.data import write_rows
+    from adapterhub_lite.data.write import write_rows
 
     columns = named_columns(text_column, label_column, image_column, prompt_column, completion_column, column)
     dataset = checked_data(adapter, data, columns, require_labels=False)

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 from adapterhub_lite.errors import ConfigError
 
 if TYPE_CHECKING:
-    from adapterhub_lite.data import Dataset
-    from adapterhub_lite.runfile import RunFile
-    from adapterhub_lite.tasks import Catalog
+    from adapterhub_lite.cli.run_file import RunFile
+    from adapterhub_lite.data.dataset import Dataset
+    from adapterhub_lite.plugins.shelf import Shelf
+    from adapterhub_lite.tasks.spec import TaskSpec
 
 
 def check_rows(run: RunFile) -> None:
@@ -28,7 +29,7 @@ def check_rows(run: RunFile) -> None:
         )
 
 
-def read_rows(run: RunFile, catalog: Catalog) -> tuple[Dataset, Dataset | None]:
+def read_rows(run: RunFile, catalog: Shelf[TaskSpec]) -> tuple[Dataset, Dataset | None]:
     """Read and check the data of a run.
 
     Rows are held out first, by group where there is a group column, and only what is left is sampled, so that the scores
@@ -40,10 +41,12 @@ def read_rows(run: RunFile, catalog: Catalog) -> tuple[Dataset, Dataset | None]:
     Raises:
         DataError: bad data; names file, row and column.
     """
-    from adapterhub_lite.adapter_data import read_like
-    from adapterhub_lite.data import split, subsample
+    from adapterhub_lite.adapter.read import read_like
+    from adapterhub_lite.data.sampling import subsample
+    from adapterhub_lite.data.splits import split
+    from adapterhub_lite.tasks.catalog import read_data
 
-    dataset = catalog.read(run.data, run.task, columns=run.columns, options=run.task_options)
+    dataset = read_data(catalog, run.data, run.task, columns=run.columns, options=run.task_options)
     held_out = None
     if run.eval_data is not None:
         held_out = read_like(catalog, dataset, run.eval_data, run.columns)

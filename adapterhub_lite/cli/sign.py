@@ -20,6 +20,6 @@ def sign(
     A key is made by `openssl ecparam -name prime256v1 -genkey -noout -out key.pem`, its public half by
     `openssl ec -in key.pem -pubout -out key.pub`. The password of a key is read from ADAPTERHUB_KEY_PASSWORD.
     """
-    from adapterhub_lite.interchange.signing import sign as write
+    from adapterhub_lite.storage.signing import sign as write
 
     typer.echo(str(write(Path(adapter), Path(key), os.environ.get("ADAPTERHUB_KEY_PASSWORD"))))

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from adapterhub_lite.base.reference import parse_scratch, scratch_reference
+from adapterhub_lite.base.references import parse_scratch, scratch_reference
 from adapterhub_lite.cli.options import (
     AsJson,
     CompletionColumn,
@@ -25,11 +25,11 @@ from adapterhub_lite.cli.options import (
     say_columns,
 )
 from adapterhub_lite.cli.rows import check_rows, read_rows
+from adapterhub_lite.cli.run_file import RunFile, read_run
 from adapterhub_lite.errors import NotSupportedError
 from adapterhub_lite.names import human_size
-from adapterhub_lite.runfile import RunFile, read_run
 from adapterhub_lite.training.interrupt import Interrupt, Stopped
-from adapterhub_lite.training.layout import run_folder_of
+from adapterhub_lite.training.run.layout import run_folder_of
 
 
 def train(
@@ -133,18 +133,18 @@ def run_training(run: RunFile, *, resume: bool = False, interrupt: Interrupt | N
     Returns:
         What `train --json` prints.
     """
-    from adapterhub_lite.base.reference import resolve
-    from adapterhub_lite.plugins import Plugins
-    from adapterhub_lite.registry import Registry
+    from adapterhub_lite.base.references import resolve
+    from adapterhub_lite.plugins.manager import Plugins
+    from adapterhub_lite.plugins.shelf import strategy_shelf
     from adapterhub_lite.storage import adapter_size, check_writable_target
-    from adapterhub_lite.tasks import Catalog
-    from adapterhub_lite.training.layout import check_run_folder
+    from adapterhub_lite.tasks.catalog import task_shelf
+    from adapterhub_lite.training.run.layout import check_run_folder
 
     plugins = Plugins()
-    registry = Registry(plugins)
+    registry = strategy_shelf(plugins)
     provided = registry.resolve(run.strategy)
     registry.configure(provided, run.settings)
-    catalog = Catalog(plugins)
+    catalog = task_shelf(plugins)
     catalog.configure(catalog.resolve(run.task), run.task_options)
     if run.quantize != "none" and not provided.spec.traits.works_on_quantized_base:
         raise NotSupportedError(
@@ -164,10 +164,10 @@ def run_training(run: RunFile, *, resume: bool = False, interrupt: Interrupt | N
     dataset, held_out = read_rows(run, catalog)
     say_columns(dataset.columns, run.data)
 
+    from adapterhub_lite.adapter.save import accompany_saving
     from adapterhub_lite.base.precision import choose_device, choose_dtype, dtype_name
     from adapterhub_lite.engine import Engine
     from adapterhub_lite.progress import Silent
-    from adapterhub_lite.saving import accompany_saving
     from adapterhub_lite.training.processes import Processes
 
     processes = Processes()

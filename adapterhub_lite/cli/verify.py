@@ -24,14 +24,14 @@ def verify(
 
     Exit code 0: everything holds. 1: something does not, and the last line says what.
     """
-    from adapterhub_lite.interchange.bundle import local
+    from adapterhub_lite.storage.bundle import local
     from adapterhub_lite.storage.verify import verify_files
 
     with local(Path(adapter)) as path:
         _, report = verify_files(path, key=Path(key) if key is not None else None)
         if report.ok and not files_only:  # a damaged adapter is told without importing anything heavy
+            from adapterhub_lite.adapter.replay import verify_adapter
             from adapterhub_lite.cli.loading import open_engine
-            from adapterhub_lite.replay import verify_adapter
 
             report = verify_adapter(open_engine(), path, base=base, device=device, files=report)
     report.path = adapter

@@ -15,7 +15,7 @@ from typing import Any, BinaryIO
 import pyarrow as pa
 
 from adapterhub_lite.data.arrays import column_array
-from adapterhub_lite.data.columns import missing
+from adapterhub_lite.data.roles.columns import missing
 from adapterhub_lite.data.table import Table
 from adapterhub_lite.errors import ConfigError, StorageError
 

@@ -19,7 +19,7 @@ from adapterhub_lite.merging.factors import METHODS, Factors, combine_layer, fac
 from adapterhub_lite.merging.remake import remake
 from adapterhub_lite.names import check_choice
 from adapterhub_lite.storage import Manifest, StoredAdapter, check_base, open_adapter
-from adapterhub_lite.tasks.attachment import HEAD
+from adapterhub_lite.training.attachment import HEAD
 
 if TYPE_CHECKING:
     from adapterhub_lite.base.loading import Base

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 import safetensors.torch
 from torch import Tensor
 
-from adapterhub_lite.base.reference import resolve
+from adapterhub_lite.base.references import resolve
 from adapterhub_lite.errors import NotSupportedError, StorageError
 from adapterhub_lite.merging.factors import PREFIX
 from adapterhub_lite.merging.peft_prefix import prefix_to_peft
 from adapterhub_lite.storage import CONFIG, TENSORS, commit_directory, open_adapter
 from adapterhub_lite.storage.durable import sync_directory, sync_file
-from adapterhub_lite.tasks.attachment import HEAD
+from adapterhub_lite.training.attachment import HEAD
 
 if TYPE_CHECKING:
     from gguf import MODEL_ARCH

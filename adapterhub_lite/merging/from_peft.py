@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from adapterhub_lite.adapter import Adapter
+from adapterhub_lite.adapter.adapter import Adapter
 from adapterhub_lite.errors import ConfigError, NotSupportedError, StrategyNotFoundError
 from adapterhub_lite.merging.peft_files import PREFIX, PeftFiles, local_names, read_peft
 from adapterhub_lite.merging.peft_prefix import prefix_tensors
@@ -111,7 +111,7 @@ def import_peft(
         strategy, (settings, tensors) = f"peft:{files.method}", _other(engine, files, body, base)
     form, pooling = ("text", None) if name == "causal-lm" else (None, "last")
     length = min(getattr(base.model.config.get_text_config(), "max_position_embeddings", 512), 512)
-    made = engine.catalog.kind(engine.catalog.resolve(name))(
+    made = engine.catalog.load(engine.catalog.resolve(name))(
         labels or (), Preprocessing(max_length=length, pooling=pooling, form=form)
     )
     attachment = fill(engine, base, made, strategy, settings, {**tensors, **head})

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from adapterhub_lite.adapter import Adapter
+from adapterhub_lite.adapter.adapter import Adapter
 from adapterhub_lite.storage import Manifest
-from adapterhub_lite.tasks.attachment import Attachment, attach
+from adapterhub_lite.training.attachment import Attachment, attach
 
 if TYPE_CHECKING:
     from adapterhub_lite.base.loading import Base

@@ -14,9 +14,9 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from adapterhub_lite.api import WeightUpdater
 from adapterhub_lite.base.prepared import find_prepared, prepared_folder
-from adapterhub_lite.base.reference import Source, resolve
+from adapterhub_lite.base.references import Source, resolve
+from adapterhub_lite.base.strategy import WeightUpdater
 from adapterhub_lite.errors import BaseNotFoundError, ConfigError, MergeError, NotSupportedError, StorageError
 from adapterhub_lite.merging.head import HEAD_FOLDER, attach_head, save_head
 from adapterhub_lite.merging.report import MergeReport, compare, probe_items, probe_logits
@@ -24,12 +24,12 @@ from adapterhub_lite.merging.shards import copy_side_files, headers_of, weight_f
 from adapterhub_lite.merging.skeleton import place_in_files, skeleton_of
 from adapterhub_lite.merging.whole import write_whole
 from adapterhub_lite.names import check_choice
-from adapterhub_lite.plugins import Provided
+from adapterhub_lite.plugins.spec import ProvidedStrategy
 from adapterhub_lite.storage import Manifest, StoredAdapter, commit_directory, open_adapter, read_adapter
-from adapterhub_lite.tasks.attachment import HEAD
+from adapterhub_lite.training.attachment import HEAD
 
 if TYPE_CHECKING:
-    from adapterhub_lite.adapter import Adapter
+    from adapterhub_lite.adapter.adapter import Adapter
     from adapterhub_lite.engine import Engine
 
 RECORD = "adapterhub_merge.json"
@@ -118,7 +118,7 @@ def merge_adapter(
     return made[0]
 
 
-def require_mergeable(engine: Engine, provided: Provided) -> None:
+def require_mergeable(engine: Engine, provided: ProvidedStrategy) -> None:
     """Refuse a strategy whose adapters no weights can stand for.
 
     Raises:
@@ -142,7 +142,7 @@ class _Job:
         engine: Engine,
         adapter: Path,
         stored: StoredAdapter,
-        provided: Provided,
+        provided: ProvidedStrategy,
         reference: str,
         dtype: str,
         device: str,

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from adapterhub_lite.adapter import Adapter
+from adapterhub_lite.adapter.adapter import Adapter
 from adapterhub_lite.errors import AdapterCorruptError, NotSupportedError
 from adapterhub_lite.merging.report import probe_items
 from adapterhub_lite.storage import Manifest
-from adapterhub_lite.tasks.attachment import Attachment, attach
 from adapterhub_lite.tasks.task import Task
+from adapterhub_lite.training.attachment import Attachment, attach
 
 if TYPE_CHECKING:
     from adapterhub_lite.base.loading import Base

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from adapterhub_lite.data import Dataset
+from adapterhub_lite.data.dataset import Dataset
 from adapterhub_lite.tasks.task import Batch, Task
 
 THRESHOLDS = {"F64": 1e-4, "F32": 1e-4, "F16": 1e-2, "BF16": 5e-2}

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from adapterhub_lite.base.checkpoint import calm, model_class
+from adapterhub_lite.base.model_files import calm, model_class
 from adapterhub_lite.storage.header import TensorInfo
 
 

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from adapterhub_lite.api import Mergeable
-from adapterhub_lite.base.checkpoint import calm
+from adapterhub_lite.base.model_files import calm
+from adapterhub_lite.base.strategy import Mergeable
 from adapterhub_lite.merging.shards import copy_side_files, headers_of, weight_files
 
 if TYPE_CHECKING:
-    from adapterhub_lite.adapter import Adapter
+    from adapterhub_lite.adapter.adapter import Adapter
 
 
 def write_whole(adapter: Adapter, out: Path, folder: Path | None) -> set[str]:

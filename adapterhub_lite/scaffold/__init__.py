@@ -10,7 +10,7 @@ from pathlib import Path
 from string import Template
 
 from adapterhub_lite.errors import ConfigError, StorageError
-from adapterhub_lite.plugins import Plugins
+from adapterhub_lite.plugins.manager import Plugins
 
 NAME = re.compile(r"[a-z][a-z0-9_]*")
 LONGEST = 40

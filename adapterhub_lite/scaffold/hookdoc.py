@@ -8,9 +8,9 @@ import textwrap
 from collections.abc import Callable
 from typing import Any
 
-from adapterhub_lite import hookspecs
-from adapterhub_lite.api import PROJECT
-from adapterhub_lite.plugins import HOOK_PREFIX, OBSERVERS
+from adapterhub_lite.plugins import hookspecs
+from adapterhub_lite.plugins.manager import HOOK_PREFIX, OBSERVERS
+from adapterhub_lite.plugins.spec import PROJECT
 
 KINDS = {
     "collect": "every plug-in is asked, and all answers are used",
@@ -20,7 +20,7 @@ KINDS = {
 OPENING = """\
 # Hooks
 
-Made of `adapterhub_lite/hookspecs.py` by `python -m adapterhub_lite.scaffold.hookdoc`; change it there.
+Made of `adapterhub_lite/plugins/hookspecs.py` by `python -m adapterhub_lite.scaffold.hookdoc`; change it there.
 
 A plug-in is a module named by an entry point of the group `adapterhub_lite`. It marks the functions it implements with
 `adapterhub_lite.api.hookimpl`, and leaves out the arguments it does not need. A marked function whose name is not one

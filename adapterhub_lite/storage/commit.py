@@ -26,10 +26,10 @@ from filelock import FileLock, Timeout
 
 from adapterhub_lite.errors import StorageError
 from adapterhub_lite.storage.durable import sync_directory, sync_file, sync_tree
-from adapterhub_lite.storage.exchange import exchange
 from adapterhub_lite.storage.faults import storage_error
 from adapterhub_lite.storage.layout import MANIFEST
 from adapterhub_lite.storage.occupant import refuse_irreplaceable, refuse_strangers
+from adapterhub_lite.storage.swap import exchange
 
 LOCK_TIMEOUT = 600.0  # seconds another writer may take before this one gives up
 

@@ -22,13 +22,7 @@ from adapterhub_lite.storage.finite import check_finite
 from adapterhub_lite.storage.header import TensorInfo, header_of, parse_header
 from adapterhub_lite.storage.history import KEEP, record
 from adapterhub_lite.storage.layout import CONFIG, MANIFEST, SIGNATURE, TENSORS, case_clash, is_file_name, is_pickle
-from adapterhub_lite.storage.manifest import (
-    MAX_MANIFEST_BYTES,
-    FileRecord,
-    Manifest,
-    decode_manifest,
-    encode_manifest,
-)
+from adapterhub_lite.storage.manifest import MAX_MANIFEST_BYTES, FileRecord, Manifest, decode_manifest, encode_manifest
 from adapterhub_lite.storage.occupant import refuse_strangers
 from adapterhub_lite.storage.plain import open_plain, read_exactly, read_plain, sha256_of, size_of
 from adapterhub_lite.storage.strict_json import parse_json

@@ -84,7 +84,7 @@ def verify_files(path: Path, key: Path | None = None) -> tuple[StoredAdapter | N
     report.run("files", files)
     report.run("tensors", numbers)
     if key is not None:
-        from adapterhub_lite.interchange.signing import verify_signature
+        from adapterhub_lite.storage.signing import verify_signature
 
         report.run("signature", lambda: ("passed", verify_signature(path, key)))
     return (found[0] if report.ok else None), report

@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from adapterhub_lite.api import Request, TaskKind, TaskOptions, TaskSpec
-from adapterhub_lite.data import (
+from adapterhub_lite.data import series
+from adapterhub_lite.data.dataset import SEVERAL, Dataset
+from adapterhub_lite.data.request import Request
+from adapterhub_lite.data.roles import (
     causal_lm,
     image_classification,
-    series,
     text_classification,
     text_regression,
     token_classification,
 )
-from adapterhub_lite.data.dataset import SEVERAL, Dataset
-from adapterhub_lite.errors import ConfigError, PluginError
-from adapterhub_lite.plugins import OURS, Plugins, ProvidedTask
-from adapterhub_lite.registry import checked_options
+from adapterhub_lite.plugins.manager import Plugins
+from adapterhub_lite.plugins.shelf import Shelf
+from adapterhub_lite.plugins.spec import OURS, Provided
 from adapterhub_lite.tasks import series_data
 from adapterhub_lite.tasks.options import (
     CausalLMOptions,
@@ -30,49 +29,7 @@ from adapterhub_lite.tasks.options import (
     TextRegressionOptions,
     TokenClassificationOptions,
 )
-
-
-def _text_classification() -> TaskKind:
-    from adapterhub_lite.tasks.text_classification import TextClassification
-
-    return TextClassification
-
-
-def _text_regression() -> TaskKind:
-    from adapterhub_lite.tasks.text_regression import TextRegression
-
-    return TextRegression
-
-
-def _token_classification() -> TaskKind:
-    from adapterhub_lite.tasks.token_classification import TokenClassification
-
-    return TokenClassification
-
-
-def _causal_lm() -> TaskKind:
-    from adapterhub_lite.tasks.causal_lm import CausalLM
-
-    return CausalLM
-
-
-def _image_classification() -> TaskKind:
-    from adapterhub_lite.tasks.image_classification import ImageClassification
-
-    return ImageClassification
-
-
-def _series_classification() -> TaskKind:
-    from adapterhub_lite.tasks.series_classification import SeriesClassification
-
-    return SeriesClassification
-
-
-def _series_regression() -> TaskKind:
-    from adapterhub_lite.tasks.series_regression import SeriesRegression
-
-    return SeriesRegression
-
+from adapterhub_lite.tasks.spec import TaskSpec
 
 BUILT_IN = (
     TaskSpec(
@@ -80,7 +37,7 @@ BUILT_IN = (
         summary="A text or a pair of texts in, one of several labels or any number of them out.",
         modality="text",
         read=text_classification.read,
-        load=_text_classification,
+        load="adapterhub_lite.tasks.text_classification:TextClassification",
         roles=text_classification.ROLES,
         options=TextClassificationOptions,
         forms=(None, SEVERAL),
@@ -90,7 +47,7 @@ BUILT_IN = (
         summary="A text or a pair of texts in, a number out.",
         modality="text",
         read=text_regression.read,
-        load=_text_regression,
+        load="adapterhub_lite.tasks.text_regression:TextRegression",
         roles=text_regression.ROLES,
         options=TextRegressionOptions,
         labelled=False,
@@ -100,7 +57,7 @@ BUILT_IN = (
         summary="Words in, a tag for each of them out: entities, parts of speech.",
         modality="text",
         read=token_classification.read,
-        load=_token_classification,
+        load="adapterhub_lite.tasks.token_classification:TokenClassification",
         roles=token_classification.ROLES,
         options=TokenClassificationOptions,
     ),
@@ -109,7 +66,7 @@ BUILT_IN = (
         summary="Text to continue: plain text, prompt and completion, or chats.",
         modality="text",
         read=causal_lm.read,
-        load=_causal_lm,
+        load="adapterhub_lite.tasks.causal_lm:CausalLM",
         roles=("messages", "prompt", "input", "completion", "text", "group"),
         options=CausalLMOptions,
         forms=(None, "text", "completion", "chat"),
@@ -120,7 +77,7 @@ BUILT_IN = (
         summary="An image in, one of several labels or any number of them out.",
         modality="image",
         read=image_classification.read,
-        load=_image_classification,
+        load="adapterhub_lite.tasks.image_classification:ImageClassification",
         roles=image_classification.ROLES,
         options=ImageClassificationOptions,
         forms=(None, SEVERAL),
@@ -130,7 +87,7 @@ BUILT_IN = (
         summary="A time series in, whole or in windows, one of several labels out.",
         modality="series",
         read=series_data.read_classification,
-        load=_series_classification,
+        load="adapterhub_lite.tasks.series_classification:SeriesClassification",
         roles=("channels", "series", "time", "label", "group"),
         options=SeriesClassificationOptions,
         forms=series_data.FORMS,
@@ -141,7 +98,7 @@ BUILT_IN = (
         summary="A time series in, whole or in windows, a number out.",
         modality="series",
         read=series_data.read_regression,
-        load=_series_regression,
+        load="adapterhub_lite.tasks.series_regression:SeriesRegression",
         roles=("channels", "series", "time", "target", "group"),
         options=SeriesRegressionOptions,
         labelled=False,
@@ -151,99 +108,32 @@ BUILT_IN = (
 )
 
 
-class Catalog:
-    """The tasks of one engine.
-
-    Args:
-        plugins: Those that may offer tasks of their own; None for ours alone.
-    """
-
-    def __init__(self, plugins: Plugins | None = None):
-        version = "0"
-        self._ours = [ProvidedTask(spec, OURS, OURS, version) for spec in BUILT_IN]
-        self._plugins = plugins
-
-    @property
-    def tasks(self) -> list[ProvidedTask]:
-        """Every task, ours first."""
-        return [*self._ours, *(self._plugins.tasks if self._plugins is not None else [])]
-
-    def names(self) -> list[str]:
-        """Every name that can be resolved."""
-        return list(dict.fromkeys(each.spec.name for each in self.tasks))
-
-    def resolve(self, name: str) -> ProvidedTask:
-        """Find the one provider of a task.
-
-        Args:
-            name: A task's name, or `dist:name`.
-
-        Raises:
-            ConfigError: when none provides it, or several do.
-        """
-        matches = [each for each in self.tasks if name in (each.spec.name, f"{each.dist}:{each.spec.name}")]
-        if len(matches) == 1:
-            return matches[0]
-        if matches:
-            choices = ", ".join(sorted(f"{each.dist}:{each.spec.name}" for each in matches))
-            raise ConfigError(f"task '{name}' is provided more than once; name one of: {choices}")
-        dist, _, _ = name.rpartition(":")
-        if dist:
-            raise ConfigError(
-                f"task '{name}' is not installed; pip install {dist}; there are: {', '.join(self.names())}"
-            )
-        close = difflib.get_close_matches(name, self.names(), n=1)
-        meant = f" (did you mean '{close[0]}'?)" if close else ""
-        raise ConfigError(f"there is no task '{name}'{meant}; choose one of: {', '.join(self.names())}")
-
-    def configure(self, provided: ProvidedTask, settings: Mapping[str, Any]) -> TaskOptions:
-        """Build a task's options.
-
-        Raises:
-            ConfigError: naming every option that is unknown or out of range, and those there are.
-        """
-        return checked_options(provided.spec.options, settings, f"task '{provided.spec.name}'")
-
-    def kind(self, provided: ProvidedTask) -> TaskKind:
-        """Import the heavy half of a task.
-
-        Raises:
-            PluginError: when that fails, naming the plug-in and its distribution.
-        """
-        try:
-            return provided.spec.load()
-        except KeyboardInterrupt:
-            raise
-        except BaseException as error:  # SystemExit in a plug-in must not end the program
-            raise PluginError(
-                f"task '{provided.spec.name}' of plug-in '{provided.plugin}' ({provided.dist} {provided.version}) "
-                f"could not be loaded: {type(error).__name__}: {error}"
-            ) from error
-
-    def read(
-        self,
-        source: Any,
-        task: str,
-        *,
-        columns: Mapping[str, str] | None = None,
-        labels: Sequence[str] | None = None,
-        require_labels: bool = True,
-        form: str | None = None,
-        options: Mapping[str, Any] | None = None,
-    ) -> Dataset:
-        """See `load_data`; `form` is that of the data an adapter was trained on."""
-        provided = self.resolve(task)
-        settled = self.configure(provided, options or {})
-        request = Request(dict(columns or {}), labels, require_labels, form, settled)
-        dataset = provided.spec.read(source, request)
-        return replace(
-            dataset, task=recorded_name(provided), options=settled.model_dump(mode="json", exclude_unset=True)
-        )
+def task_shelf(plugins: Plugins | None = None) -> Shelf[TaskSpec]:
+    """The tasks by name: ours first, then those of plug-ins, where there are any."""
+    ours = [Provided(spec, OURS, OURS, "0") for spec in BUILT_IN]
+    if plugins is None:
+        return Shelf("task", lambda: ours, list)
+    return Shelf("task", lambda: [*ours, *plugins.tasks], lambda: plugins.records)
 
 
-def recorded_name(provided: ProvidedTask) -> str:
-    """The name that adapters record: bare for our tasks, with the distribution for a plug-in's."""
-    return provided.spec.name if provided.dist == OURS else f"{provided.dist}:{provided.spec.name}"
+def read_data(
+    shelf: Shelf[TaskSpec],
+    source: Any,
+    task: str,
+    *,
+    columns: Mapping[str, str] | None = None,
+    labels: Sequence[str] | None = None,
+    require_labels: bool = True,
+    form: str | None = None,
+    options: Mapping[str, Any] | None = None,
+) -> Dataset:
+    """Read and check data for a task of a shelf; see `load_data`. `form` is that of the data an adapter was trained on."""
+    provided = shelf.resolve(task)
+    settled = shelf.configure(provided, options or {})
+    request = Request(dict(columns or {}), labels, require_labels, form, settled)
+    # The reader of a task knows neither the name that adapters record nor which options were given.
+    given = settled.model_dump(mode="json", exclude_unset=True)
+    return replace(provided.spec.read(source, request), task=provided.recorded, options=given)
 
 
 def load_data(
@@ -265,6 +155,6 @@ def load_data(
 
     Raises DataError, which names the file, row and column, and ConfigError for an unknown task, role or option.
     """
-    return Catalog().read(
-        source, task, columns=columns, labels=labels, require_labels=require_labels, options=options
+    return read_data(
+        task_shelf(), source, task, columns=columns, labels=labels, require_labels=require_labels, options=options
     )  # fmt: skip

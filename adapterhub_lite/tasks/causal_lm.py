@@ -12,12 +12,13 @@ from jinja2.exceptions import TemplateError
 from torch import Tensor, nn
 from torch.nn import functional
 
-from adapterhub_lite.api import Modality, ModelMap, TargetKind
 from adapterhub_lite.base.loading import Base
-from adapterhub_lite.data.causal_lm import Chat, Completion, Message, Text
+from adapterhub_lite.base.map import ModelMap
 from adapterhub_lite.data.dataset import Dataset
+from adapterhub_lite.data.roles.causal_lm import Chat, Completion, Message, Text
 from adapterhub_lite.data.table import place
 from adapterhub_lite.errors import AdapterCorruptError, DataError, NotSupportedError
+from adapterhub_lite.plugins.spec import Modality, TargetKind
 from adapterhub_lite.tasks.options import CausalLMOptions
 from adapterhub_lite.tasks.packing import SEGMENTS, UNPACKED, block_mask, check_packing, packed_batch, unpacked
 from adapterhub_lite.tasks.stored import collected

@@ -9,9 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from adapterhub_lite.api import Modality, ModelMap
 from adapterhub_lite.base.loading import Base
+from adapterhub_lite.base.map import ModelMap
 from adapterhub_lite.data.dataset import Dataset
+from adapterhub_lite.plugins.spec import Modality
 from adapterhub_lite.tasks.task import Batch, Encoded, Example, Preprocessing
 
 

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from adapterhub_lite.api import TaskOptions
+from adapterhub_lite.tasks.spec import TaskOptions
 
 Pooling = Literal["cls", "mean", "last"]
 

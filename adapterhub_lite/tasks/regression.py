@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from adapterhub_lite.api import TargetKind
 from adapterhub_lite.base.loading import Base
 from adapterhub_lite.data.dataset import Dataset
 from adapterhub_lite.errors import AdapterCorruptError, DataError
+from adapterhub_lite.plugins.spec import TargetKind
 from adapterhub_lite.tasks.head import HeadTask
 from adapterhub_lite.tasks.metrics import values_intervals, values_metrics
 from adapterhub_lite.tasks.outputs import ValuePrediction

@@ -12,10 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from adapterhub_lite.api import ModelMap
 from adapterhub_lite.base.loading import Base
-from adapterhub_lite.data.columns import counted, shortened
+from adapterhub_lite.base.map import ModelMap
 from adapterhub_lite.data.dataset import Dataset
+from adapterhub_lite.data.roles.columns import counted, shortened
 from adapterhub_lite.data.series import channels_of
 from adapterhub_lite.data.series.collected import numbered_channels
 from adapterhub_lite.errors import AdapterCorruptError, ConfigError, DataError

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from adapterhub_lite.base.loading import Base
-from adapterhub_lite.data.columns import counted
+from adapterhub_lite.data.roles.columns import counted
 from adapterhub_lite.errors import NotSupportedError
 
 MASKS = ("past_observed_mask", "observed_mask")

@@ -7,9 +7,10 @@ from typing import Any
 
 from torch import Tensor
 
-from adapterhub_lite.api import Modality, ModelMap
 from adapterhub_lite.base.loading import Base
+from adapterhub_lite.base.map import ModelMap
 from adapterhub_lite.data.dataset import Dataset
+from adapterhub_lite.plugins.spec import Modality
 from adapterhub_lite.tasks.classification import Classification
 from adapterhub_lite.tasks.options import SeriesClassificationOptions
 from adapterhub_lite.tasks.series import SeriesInputs

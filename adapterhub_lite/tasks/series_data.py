@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from adapterhub_lite.api import Request
 from adapterhub_lite.data.dataset import Dataset
+from adapterhub_lite.data.request import Request
 from adapterhub_lite.data.series import Windows, columns_there, groups_of
 from adapterhub_lite.data.series import read_classification as classified
 from adapterhub_lite.data.series import read_regression as measured

@@ -8,10 +8,11 @@ from typing import Any
 
 from torch import Tensor
 
-from adapterhub_lite.api import Modality, ModelMap
 from adapterhub_lite.base.loading import Base
-from adapterhub_lite.data.columns import counted
+from adapterhub_lite.base.map import ModelMap
 from adapterhub_lite.data.dataset import Dataset
+from adapterhub_lite.data.roles.columns import counted
+from adapterhub_lite.plugins.spec import Modality
 from adapterhub_lite.tasks.options import SeriesRegressionOptions
 from adapterhub_lite.tasks.regression import Regression, standard_units
 from adapterhub_lite.tasks.series import SeriesInputs

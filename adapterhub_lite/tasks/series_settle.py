@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 
 from adapterhub_lite.base.loading import Base
-from adapterhub_lite.data.columns import counted
 from adapterhub_lite.data.dataset import Dataset
+from adapterhub_lite.data.roles.columns import counted
 from adapterhub_lite.errors import ConfigError, NotSupportedError
 from adapterhub_lite.tasks import series_base
 from adapterhub_lite.tasks.options import SeriesOptions

@@ -8,11 +8,12 @@ from typing import Any, Protocol
 
 from torch import Tensor, nn
 
-from adapterhub_lite.api import Modality, ModelMap, TargetKind
 from adapterhub_lite.base.loading import Base
+from adapterhub_lite.base.map import ModelMap
 from adapterhub_lite.data.dataset import Dataset
 from adapterhub_lite.errors import AdapterCorruptError
 from adapterhub_lite.names import POOLINGS
+from adapterhub_lite.plugins.spec import Modality, TargetKind
 
 
 @dataclass(frozen=True)

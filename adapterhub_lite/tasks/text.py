@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from adapterhub_lite.base.describe import backbone
 from adapterhub_lite.base.loading import Base
-from adapterhub_lite.base.modelmap import backbone
 from adapterhub_lite.data.dataset import Dataset
-from adapterhub_lite.data.pairs import Pair
+from adapterhub_lite.data.roles.pairs import Pair
 from adapterhub_lite.errors import AdapterCorruptError, ConfigError, DataError
 from adapterhub_lite.tasks.head import targets_of
 from adapterhub_lite.tasks.options import PooledText

@@ -9,10 +9,10 @@ from typing import Any
 
 from torch import Tensor
 
-from adapterhub_lite.api import Modality
 from adapterhub_lite.base.loading import Base
 from adapterhub_lite.data.dataset import Dataset
 from adapterhub_lite.errors import ConfigError
+from adapterhub_lite.plugins.spec import Modality
 from adapterhub_lite.tasks import text
 from adapterhub_lite.tasks.classification import Classification
 from adapterhub_lite.tasks.options import TextClassificationOptions

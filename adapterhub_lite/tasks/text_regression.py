@@ -8,9 +8,9 @@ from typing import Any
 
 from torch import Tensor
 
-from adapterhub_lite.api import Modality
 from adapterhub_lite.base.loading import Base
 from adapterhub_lite.data.dataset import Dataset
+from adapterhub_lite.plugins.spec import Modality
 from adapterhub_lite.tasks import text
 from adapterhub_lite.tasks.options import TextRegressionOptions
 from adapterhub_lite.tasks.regression import Regression, standard_units

@@ -13,11 +13,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from adapterhub_lite.api import Modality, TargetKind
 from adapterhub_lite.base.loading import Base
-from adapterhub_lite.data.columns import counted
 from adapterhub_lite.data.dataset import Dataset
+from adapterhub_lite.data.roles.columns import counted
 from adapterhub_lite.errors import AdapterCorruptError, ConfigError, DataError, NotSupportedError
+from adapterhub_lite.plugins.spec import Modality, TargetKind
 from adapterhub_lite.tasks import text
 from adapterhub_lite.tasks.entities import are_spans, f1, spans
 from adapterhub_lite.tasks.head import HeadTask, targets_of

@@ -11,21 +11,22 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from adapterhub_lite.adapter import Adapter
-from adapterhub_lite.api import FeatureProblem, Solver, StrategyConfig, StrategySpec, hookimpl
+from adapterhub_lite.adapter.adapter import Adapter
+from adapterhub_lite.base.describe import backbone
 from adapterhub_lite.base.loading import Base
-from adapterhub_lite.base.modelmap import backbone
+from adapterhub_lite.base.strategy import FeatureProblem, Solver
 from adapterhub_lite.engine import Engine
 from adapterhub_lite.errors import NotSupportedError
-from adapterhub_lite.features.store import encode_features
-from adapterhub_lite.plugins import Plugins, Provided
+from adapterhub_lite.plugins.manager import Plugins
+from adapterhub_lite.plugins.observers import Observers
+from adapterhub_lite.plugins.spec import ProvidedStrategy, StrategyConfig, StrategySpec, hookimpl
 from adapterhub_lite.progress import Silent
-from adapterhub_lite.tasks.attachment import Attachment, attach
 from adapterhub_lite.tasks.task import Task
 from adapterhub_lite.testing.models import TinyModel
+from adapterhub_lite.training.attachment import Attachment, attach
 from adapterhub_lite.training.config import TrainConfig
+from adapterhub_lite.training.features import encode_features
 from adapterhub_lite.training.loop import Training
-from adapterhub_lite.training.observers import Observers
 
 RATE = 1e-2
 """Learning rate on the tiny models, unless the strategy's own is higher."""
@@ -52,7 +53,7 @@ class Bench:
         return Engine(plugins, Silent())
 
     @property
-    def provided(self) -> Provided:
+    def provided(self) -> ProvidedStrategy:
         """The strategy as the engine has it."""
         return self.engine.plugins.strategies[0]
 
@@ -84,7 +85,7 @@ class Bench:
         """Attach the strategy as the engine does, its random draws from `seed`."""
         torch.manual_seed(seed)
         config = self.config if config is None else config
-        task, strategy = self.task(base), self.spec.load()
+        task, strategy = self.task(base), self.spec.make()
         attachment = attach(base, task, self.provided, strategy, config)
         if attachment.head is not None and attachment.parameters:
             # A head that lets the features be felt: the usual start at small weights hides the adapter behind it.

@@ -24,13 +24,13 @@ def main(arguments: list[str]) -> None:
         print(json.dumps(value), file=lines, flush=True)
 
     from adapterhub_lite.errors import AdapterHubError
-    from adapterhub_lite.plugins import Plugins
-    from adapterhub_lite.registry import Registry
+    from adapterhub_lite.plugins.manager import Plugins
+    from adapterhub_lite.plugins.shelf import strategy_shelf
     from adapterhub_lite.testing.run import bound_checks
 
     options = json.loads(arguments[1])
     try:
-        spec = Registry(Plugins()).resolve(arguments[0]).spec
+        spec = strategy_shelf(Plugins()).resolve(arguments[0]).spec
         bound = list(bound_checks(spec, expected_failures=options["expected_failures"], checks=options["checks"]))
     except AdapterHubError as error:
         write({"refused": str(error)})

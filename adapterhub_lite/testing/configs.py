@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from adapterhub_lite.api import StrategyConfig
 from adapterhub_lite.errors import AdapterHubError
+from adapterhub_lite.plugins.spec import StrategyConfig
 from adapterhub_lite.testing.bench import Bench
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from adapterhub_lite.base.loading import Base, adopt
-from adapterhub_lite.data import Dataset
+from adapterhub_lite.data.dataset import Dataset
 from adapterhub_lite.errors import ConfigError
 from adapterhub_lite.testing import problems
 from adapterhub_lite.testing.quantize import quantize_nf4

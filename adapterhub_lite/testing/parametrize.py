@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from adapterhub_lite.api import StrategyConfig, StrategySpec
+from adapterhub_lite.plugins.spec import StrategyConfig, StrategySpec
 from adapterhub_lite.testing.run import bound_checks
 
 if TYPE_CHECKING:

@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from adapterhub_lite.data import Completion, Dataset
+from adapterhub_lite.data.dataset import Dataset
+from adapterhub_lite.data.roles.causal_lm import Completion
 from adapterhub_lite.testing.tokenizer import WORDS
 
 ROWS = 16

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from adapterhub_lite.base.modelmap import describe
+from adapterhub_lite.base.describe import describe
 from adapterhub_lite.base.quantization import quantization_config
 
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from typing import IO, Any
 
 from adapterhub_lite.errors import ConfigError, PluginError
-from adapterhub_lite.plugins import Provided
+from adapterhub_lite.plugins.spec import ProvidedStrategy
 from adapterhub_lite.testing.results import CheckResult
 
 
@@ -56,7 +56,7 @@ class CheckProcessError(PluginError):
 
 
 def check_in_subprocess(
-    provided: Provided,
+    provided: ProvidedStrategy,
     *,
     timeout: float = 300.0,
     expected_failures: Mapping[str, str] | None = None,
@@ -115,7 +115,7 @@ def _kill(process: subprocess.Popen[str]) -> None:
     process.wait()
 
 
-def _who(provided: Provided) -> str:
+def _who(provided: ProvidedStrategy) -> str:
     return f"strategy '{provided.spec.name}' of plug-in '{provided.plugin}' ({provided.dist} {provided.version})"
 
 

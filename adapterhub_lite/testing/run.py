@@ -14,8 +14,8 @@ from unittest import SkipTest
 import torch
 from transformers.utils import logging as transformers_logging
 
-from adapterhub_lite.api import StrategyConfig, StrategySpec
 from adapterhub_lite.errors import ConfigError
+from adapterhub_lite.plugins.spec import StrategyConfig, StrategySpec
 from adapterhub_lite.testing.bench import Bench
 from adapterhub_lite.testing.check import Check, CheckFailed, CheckSkipped
 from adapterhub_lite.testing.checks import all_checks

@@ -8,17 +8,17 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from adapterhub_lite.api import Solver
 from adapterhub_lite.base.heap import kept_heap
 from adapterhub_lite.base.loading import Base
+from adapterhub_lite.base.strategy import Solver
 from adapterhub_lite.data.batches import length_batches
 from adapterhub_lite.errors import DataError, TrainingError
-from adapterhub_lite.features.store import encode_features
 from adapterhub_lite.progress import Progress
-from adapterhub_lite.tasks.attachment import Attachment
 from adapterhub_lite.tasks.metrics import bootstrap
 from adapterhub_lite.tasks.task import Batch, Encoded, Task
-from adapterhub_lite.training.memory import free, is_out_of_memory, need
+from adapterhub_lite.training.attachment import Attachment
+from adapterhub_lite.training.features import encode_features
+from adapterhub_lite.training.out_of_memory import free, is_out_of_memory, need
 from adapterhub_lite.training.processes import Processes
 
 EXAMPLES_AT_ONCE = 32

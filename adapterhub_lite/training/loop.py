@@ -15,26 +15,26 @@ from contextlib import nullcontext
 
 from torch import Tensor, nn
 
-from adapterhub_lite.api import Run
 from adapterhub_lite.base.recompute import activation_checkpointing
 from adapterhub_lite.errors import TrainingError
+from adapterhub_lite.plugins.observers import Observers
+from adapterhub_lite.plugins.run import Run
 from adapterhub_lite.progress import Bar, Progress
-from adapterhub_lite.tasks.attachment import Attachment
 from adapterhub_lite.tasks.task import Encoded
+from adapterhub_lite.training.attachment import Attachment
 from adapterhub_lite.training.average import Average
-from adapterhub_lite.training.checkpoint import part, under
 from adapterhub_lite.training.config import TrainConfig
 from adapterhub_lite.training.evaluate import score
 from adapterhub_lite.training.interrupt import Interrupt, Stopped
-from adapterhub_lite.training.journal import Journal
-from adapterhub_lite.training.memory import used
-from adapterhub_lite.training.observers import Observers
 from adapterhub_lite.training.offload import activation_offload
 from adapterhub_lite.training.optimizer import learning_rates, make_optimizer, optimizer_state, set_optimizer_state
 from adapterhub_lite.training.order import Order
+from adapterhub_lite.training.out_of_memory import used
 from adapterhub_lite.training.processes import Processes
 from adapterhub_lite.training.randomness import random_state, restored, set_random_state
-from adapterhub_lite.training.runfolder import RunFolder
+from adapterhub_lite.training.run.checkpoint import part, under
+from adapterhub_lite.training.run.folder import RunFolder
+from adapterhub_lite.training.run.journal import Journal
 from adapterhub_lite.training.state import State, TrainReport
 from adapterhub_lite.training.step import accumulate, apply, refuse_broken
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from adapterhub_lite.base.loading import Base
-from adapterhub_lite.base.sharding import storage_of
+from adapterhub_lite.base.shards import storage_of
 
 SMALL = 1 << 14
 """Bytes below which a tensor stays where it is: moving it costs more than it gives."""

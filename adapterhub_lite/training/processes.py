@@ -4,7 +4,7 @@ Every process holds the whole adapter and takes a share of the rows of each step
 are clipped. This is what DistributedDataParallel computes, done once a step instead of in hooks of the backward pass:
 it needs no module that owns the parameters, adapters are small enough for one message, and a process that runs out of
 memory repeats its share with smaller micro-batches without the others noticing, unless they share the base as well (see
-`adapterhub_lite.base.sharding`).
+`adapterhub_lite.base.shards`).
 """
 
 from __future__ import annotations

@@ -9,14 +9,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from adapterhub_lite.api import FeatureProblem, Run, Solver
+from adapterhub_lite.base.strategy import FeatureProblem, Solver
 from adapterhub_lite.errors import NotSupportedError, TrainingError
-from adapterhub_lite.features.store import encode_features
+from adapterhub_lite.plugins.observers import Observers
+from adapterhub_lite.plugins.run import Run
 from adapterhub_lite.progress import Bar, Progress
-from adapterhub_lite.tasks.attachment import Attachment
 from adapterhub_lite.tasks.task import Encoded
+from adapterhub_lite.training.attachment import Attachment
 from adapterhub_lite.training.config import TrainConfig
-from adapterhub_lite.training.observers import Observers
+from adapterhub_lite.training.features import encode_features
 
 OF_STEPS = frozenset(TrainConfig.model_fields) - {"seed", "shard", "micro_batch_size", "keep_checkpoints"}
 """Options that are about the steps of an optimizer."""

@@ -10,9 +10,9 @@ from torch.optim import Optimizer
 
 from adapterhub_lite.data.batches import similar_parts
 from adapterhub_lite.errors import TrainingError
-from adapterhub_lite.tasks.attachment import Attachment
 from adapterhub_lite.tasks.task import Example
-from adapterhub_lite.training.memory import free, is_out_of_memory, need
+from adapterhub_lite.training.attachment import Attachment
+from adapterhub_lite.training.out_of_memory import free, is_out_of_memory, need
 from adapterhub_lite.training.randomness import random_state, set_random_state
 
 

@@ -26,7 +26,7 @@ def main() -> None:
     arguments = parser.parse_args()
     train, test, out = arguments.data / "train.csv", arguments.data / "test.csv", arguments.out
 
-    from adapterhub_lite.data import subsample
+    from adapterhub_lite.data.sampling import subsample
 
     data = ah.load_data(train, "text-classification")
     named = ah.load_data(train, "text-classification", options={"learn_names": True})

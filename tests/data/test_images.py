@@ -12,9 +12,10 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
-from adapterhub_lite.data import Dataset, open_image
+from adapterhub_lite.data.dataset import Dataset
+from adapterhub_lite.data.files.image import open_image
 from adapterhub_lite.errors import DataError
-from adapterhub_lite.tasks import load_data
+from adapterhub_lite.tasks.catalog import load_data
 
 TASK = "image-classification"
 SHARED = Path(__file__).parents[2].parent / "shared" / "data"

@@ -14,11 +14,12 @@ import pyarrow.parquet as parquet
 import pytest
 
 from adapterhub_lite.cache import cache_dir
-from adapterhub_lite.data import spill, write_rows
+from adapterhub_lite.data import spill
+from adapterhub_lite.data.files.read import read_table
 from adapterhub_lite.data.items import Items
-from adapterhub_lite.data.readers import read_table
+from adapterhub_lite.data.write import write_rows
 from adapterhub_lite.errors import DataError, StorageError
-from adapterhub_lite.tasks import load_data
+from adapterhub_lite.tasks.catalog import load_data
 from adapterhub_lite.tasks.stored import StoredExamples, reweighed, without_targets
 
 

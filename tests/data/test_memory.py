@@ -10,9 +10,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from adapterhub_lite.data import read_table
+from adapterhub_lite.data.files.read import read_table
 from adapterhub_lite.errors import DataError
-from adapterhub_lite.tasks import load_data
+from adapterhub_lite.tasks.catalog import load_data
 
 
 def test_the_same_rows_hash_the_same_whatever_holds_them() -> None:

@@ -13,7 +13,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from adapterhub_lite.data import Table, read_table
+from adapterhub_lite.data.files.read import read_table
+from adapterhub_lite.data.table import Table
 from adapterhub_lite.errors import DataError
 
 ROWS = [

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from adapterhub_lite.data import Dataset, subsample
-from adapterhub_lite.data.dataset import SEVERAL
+from adapterhub_lite.data.dataset import SEVERAL, Dataset
+from adapterhub_lite.data.sampling import subsample
 from adapterhub_lite.errors import ConfigError
-from adapterhub_lite.tasks import load_data
+from adapterhub_lite.tasks.catalog import load_data
 
 BANKING = Path(__file__).parents[2].parent / "shared" / "data" / "banking77" / "train.csv"
 

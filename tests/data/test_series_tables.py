@@ -15,7 +15,7 @@ import pyarrow as pa
 import pytest
 
 from adapterhub_lite.data.dataset import Dataset
-from adapterhub_lite.data.readers import read_table
+from adapterhub_lite.data.files.read import read_table
 from adapterhub_lite.data.series import (
     Windows,
     channels_of,

@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
-from adapterhub_lite.data import Dataset, split
+from adapterhub_lite.data.dataset import Dataset
+from adapterhub_lite.data.splits import split
 from adapterhub_lite.errors import ConfigError, DataError
-from adapterhub_lite.tasks import load_data
+from adapterhub_lite.tasks.catalog import load_data
 
 SHARED = Path(__file__).parents[2].parent / "shared" / "data"
 

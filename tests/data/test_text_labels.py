@@ -10,9 +10,9 @@ import pyarrow as pa
 import pyarrow.parquet as parquet
 import pytest
 
-from adapterhub_lite.data import Dataset
+from adapterhub_lite.data.dataset import Dataset
 from adapterhub_lite.errors import ConfigError, DataError
-from adapterhub_lite.tasks import load_data
+from adapterhub_lite.tasks.catalog import load_data
 
 TASK = "text-classification"
 ROWS = [["b", "a"], [], ["c"], ["a", "c"]]

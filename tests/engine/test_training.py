@@ -14,7 +14,7 @@ from adapterhub_lite.api import hookimpl
 from adapterhub_lite.data import batches
 from adapterhub_lite.data.batches import PART, TRAINED, epoch_batches, similar_parts
 from adapterhub_lite.errors import TrainingError
-from adapterhub_lite.plugins import Plugins
+from adapterhub_lite.plugins.manager import Plugins
 from adapterhub_lite.progress import Silent
 from adapterhub_lite.tasks.text_classification import TextClassification
 

@@ -16,10 +16,10 @@ from pathlib import Path
 import pytest
 
 from adapterhub_lite.errors import AdapterCorruptError, AdapterHubError, AdapterNotFoundError, ConfigError, StorageError
-from adapterhub_lite.interchange.bundle import extract, manifest_of, open_any, pack, unpack
-from adapterhub_lite.interchange.zipfile_strict import MAX_MEMBERS
 from adapterhub_lite.storage import open_adapter
+from adapterhub_lite.storage.bundle import extract, manifest_of, open_any, pack, unpack
 from adapterhub_lite.storage.history import list_versions
+from adapterhub_lite.storage.zip_reader import MAX_MEMBERS
 from benchmarks.damage import sample
 
 
@@ -180,7 +180,7 @@ def test_a_hundred_thousand_members(tmp_path: Path) -> None:
             archive.writestr(zipfile.ZipInfo(f"m{index}"), b"")
     code = (
         "import sys, time, resource; from pathlib import Path\n"
-        "from adapterhub_lite.interchange.bundle import open_any\n"
+        "from adapterhub_lite.storage.bundle import open_any\n"
         "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss; start = time.process_time()\n"
         "try: open_any(Path(sys.argv[1]))\n"
         "except Exception as error: print(type(error).__name__)\n"

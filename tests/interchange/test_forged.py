@@ -28,7 +28,7 @@ def test_settings_cannot_ask_for_more_memory_than_the_file_is_worth():
     import pytest
     import torch
 
-    from adapterhub_lite.allocation import FREE, AllocationLimit
+    from adapterhub_lite.adapter.allocation import FREE, AllocationLimit
     from adapterhub_lite.errors import AdapterCorruptError
 
     with AllocationLimit(100, "x"):

@@ -12,8 +12,8 @@ import pytest
 import yaml
 
 from adapterhub_lite.errors import AdapterCorruptError, AdapterNotFoundError, ConfigError, StorageError
-from adapterhub_lite.interchange.card import local_licence, model_card
-from adapterhub_lite.interchange.hub import pull, push
+from adapterhub_lite.exchange.card import local_licence, model_card
+from adapterhub_lite.exchange.hub import pull, push
 from adapterhub_lite.storage import read_adapter
 from adapterhub_lite.storage.history import list_versions
 from benchmarks.damage import sample
@@ -186,7 +186,7 @@ def test_what_goes_wrong_is_one_line(hub: FakeHub, source: Path, tmp_path: Path)
 
 
 def test_on_the_command_line(run, hub, source, tmp_path, monkeypatch):
-    monkeypatch.setattr("adapterhub_lite.interchange.hub.make_api", lambda: hub)
+    monkeypatch.setattr("adapterhub_lite.exchange.hub.make_api", lambda: hub)
     pushed = run("push", source, "me/words")
     assert (pushed.code, pushed.out) == (0, "https://hub/me/words/commit/1\n")
     assert run("pull", "me/words", tmp_path / "out").code == 0

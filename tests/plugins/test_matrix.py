@@ -13,12 +13,12 @@ from pathlib import Path
 import pytest
 from torch import nn
 
-from adapterhub_lite import guard
 from adapterhub_lite.api import ModelMap, Run
 from adapterhub_lite.errors import PluginError, StrategyNotFoundError
-from adapterhub_lite.plugins import OBSERVERS, Plugins
-from adapterhub_lite.registry import Registry
-from adapterhub_lite.training.observers import Observers
+from adapterhub_lite.plugins import guard
+from adapterhub_lite.plugins.manager import OBSERVERS, Plugins
+from adapterhub_lite.plugins.observers import Observers
+from adapterhub_lite.plugins.shelf import strategy_shelf
 
 HEAD = """
 import sys, time
@@ -140,12 +140,12 @@ def use_every_hook(caplog: pytest.LogCaptureFixture) -> Seen:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         seen = Seen(Plugins())
-        for hook, arguments in (
-            ("adapterhub_load_base", {"ref": "good:base", "quantization": "none"}),
-            ("adapterhub_describe_model", {"model": nn.Linear(2, 2)}),
+        for hook, arguments, wanted in (
+            ("adapterhub_load_base", {"ref": "good:base", "quantization": "none"}, (nn.Module, "a torch module")),
+            ("adapterhub_describe_model", {"model": nn.Linear(2, 2)}, (ModelMap, "a ModelMap")),
         ):
             try:
-                answer = seen.plugins.first_result(hook, arguments)
+                answer = seen.plugins.first_result(hook, arguments, *wanted)
             except PluginError as error:
                 seen.said.append(str(error))
             else:
@@ -185,8 +185,8 @@ def test_matrix(fault, hook, first, tmp_path, monkeypatch, caplog):
 
     # The others keep working.
     assert records[good].state == "loaded"
-    assert {"lora", "prefix", "linear_probe", "full"} <= set(Registry(seen.plugins).names())
-    assert Registry(seen.plugins).resolve("good-adapters:good").spec.name == "good"
+    assert {"lora", "prefix", "linear_probe", "full"} <= set(strategy_shelf(seen.plugins).names())
+    assert strategy_shelf(seen.plugins).resolve("good-adapters:good").spec.name == "good"
     config = {"lr": 1, "deep": {"a": 1}}
     seen_by_good = sys.modules[f"good_{unique}"].SEEN
     assert seen_by_good == [
@@ -213,7 +213,7 @@ def test_matrix(fault, hook, first, tmp_path, monkeypatch, caplog):
     if fault == "taken name":
         assert not seen.said
         with pytest.raises(StrategyNotFoundError, match="bad-adapters:good, good-adapters:good"):
-            Registry(seen.plugins).resolve("good")
+            strategy_shelf(seen.plugins).resolve("good")
     elif harmless or not_asked:
         assert not seen.said
     else:

@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 import torch
 
-from adapterhub_lite.adapter import Adapter
+from adapterhub_lite.adapter.adapter import Adapter
 from adapterhub_lite.errors import ConfigError, NotSupportedError
 from adapterhub_lite.progress import Silent
 from adapterhub_peft import _spec

@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 import torch
 
+from adapterhub_lite.plugins.observers import Observers
 from adapterhub_lite.progress import Silent
-from adapterhub_lite.tasks.attachment import Attachment, attach
 from adapterhub_lite.tasks.task import Encoded
+from adapterhub_lite.training.attachment import Attachment, attach
 from adapterhub_lite.training.config import TrainConfig
 from adapterhub_lite.training.loop import Training, TrainReport
-from adapterhub_lite.training.observers import Observers
 
 
 @dataclass

@@ -9,7 +9,7 @@ import torch
 from transformers import AttentionInterface
 from transformers.masking_utils import AttentionMaskInterface, eager_mask
 
-from adapterhub_lite.base.modelmap import example_inputs
+from adapterhub_lite.base.describe import example_inputs
 from adapterhub_lite.base.recompute import activation_checkpointing
 from adapterhub_lite.errors import NotSupportedError
 from adapterhub_prefix import PrefixConfig

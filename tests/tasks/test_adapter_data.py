@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from adapterhub_lite.adapter_data import read_for
+from adapterhub_lite.adapter.read import read_for
 from adapterhub_lite.errors import DataError
 from adapterhub_lite.storage.manifest import TaskRecord
 

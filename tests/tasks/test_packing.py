@@ -10,11 +10,11 @@ import torch
 
 from adapterhub_lite.base.loading import adopt
 from adapterhub_lite.errors import NotSupportedError
-from adapterhub_lite.tasks import load_data
-from adapterhub_lite.tasks.attachment import attach
+from adapterhub_lite.tasks.catalog import load_data
 from adapterhub_lite.tasks.packing import pack
 from adapterhub_lite.testing.models import tiny_base
 from adapterhub_lite.testing.tokenizer import WORDS, tiny_tokenizer, vocabulary_size
+from adapterhub_lite.training.attachment import attach
 from adapterhub_lite.training.config import TrainConfig
 
 STRATEGIES: dict[str, dict[str, Any]] = {"lora": {"rank": 4}, "prefix": {"length": 4}, "full": {}, "linear_probe": {}}

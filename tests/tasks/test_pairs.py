@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from adapterhub_lite.errors import ConfigError, DataError
-from adapterhub_lite.tasks import load_data
+from adapterhub_lite.tasks.catalog import load_data
 from adapterhub_lite.training.config import TrainConfig
 
 ROWS = [

@@ -17,9 +17,9 @@ from adapterhub_lite.api import ModelMap, hookimpl
 from adapterhub_lite.base.loading import load_base
 from adapterhub_lite.engine import Engine
 from adapterhub_lite.errors import AdapterCorruptError, ConfigError, DataError, NotSupportedError
-from adapterhub_lite.plugins import Plugins
+from adapterhub_lite.plugins.manager import Plugins
 from adapterhub_lite.progress import Silent
-from adapterhub_lite.tasks import load_data
+from adapterhub_lite.tasks.catalog import load_data
 from adapterhub_lite.tasks.task import Preprocessing
 from adapterhub_lite.training.config import TrainConfig
 

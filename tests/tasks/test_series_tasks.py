@@ -15,7 +15,7 @@ import torch
 
 from adapterhub_lite.engine import Engine
 from adapterhub_lite.errors import DataError, NotSupportedError
-from adapterhub_lite.tasks import load_data
+from adapterhub_lite.tasks.catalog import load_data
 from adapterhub_lite.training.config import TrainConfig
 
 Bases = Callable[[str], str]
@@ -109,7 +109,7 @@ def test_a_long_series_given_in_python_is_predicted_from_its_last_window(
 
 
 def test_held_out_windows_are_of_other_engines(engine: Engine, engines: Path) -> None:
-    from adapterhub_lite.data import split
+    from adapterhub_lite.data.splits import split
 
     data = engine.load_data(engines, "series-regression", options={"window": 12})
     train, held = split(data, 0.3, groups=data.groups)

@@ -10,7 +10,7 @@ import pytest
 import torch
 from sklearn.metrics import accuracy_score, f1_score, log_loss
 
-from adapterhub_lite.data import Dataset
+from adapterhub_lite.data.dataset import Dataset
 from adapterhub_lite.tasks.task import Encoded, Example, Preprocessing
 from adapterhub_lite.tasks.text_classification import TextClassification
 
@@ -82,7 +82,7 @@ def test_the_gradient_of_an_empty_row_counts(engine: Any) -> None:
 
 def test_images_have_several_labels_too(engine: Any, tmp_path: Any) -> None:
     """Bright on the left, bright at the top: both, one or neither, and a probe tells them apart."""
-    from adapterhub_lite.tasks import load_data
+    from adapterhub_lite.tasks.catalog import load_data
     from adapterhub_lite.testing.models import tiny_base
 
     random = np.random.default_rng(0)

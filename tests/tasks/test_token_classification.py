@@ -13,7 +13,7 @@ import torch
 from sklearn.metrics import f1_score
 
 from adapterhub_lite.errors import ConfigError, DataError
-from adapterhub_lite.tasks import load_data
+from adapterhub_lite.tasks.catalog import load_data
 from adapterhub_lite.tasks.entities import Span, are_spans, f1, spans
 from adapterhub_lite.tasks.task import Preprocessing
 from adapterhub_lite.tasks.token_classification import TokenClassification

@@ -7,7 +7,7 @@ import time
 import pytest
 import torch
 
-from adapterhub_lite.base.modelmap import example_inputs
+from adapterhub_lite.base.describe import example_inputs
 from adapterhub_lite.errors import ConfigError
 from adapterhub_lite.testing import TINY_MODELS, TinyModel, tiny_base, tiny_tokenizer
 from adapterhub_lite.testing.bench import Bench, outputs

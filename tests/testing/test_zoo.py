@@ -6,7 +6,7 @@ import pytest
 import torch
 from zoo import GOOD, MUTANTS, Mutant, heavy
 
-import adapterhub_lite.restore
+import adapterhub_lite.adapter.restore
 from adapterhub_lite.testing import all_checks, check_strategy
 
 # One that reads text both ways, one that generates: between them every check applies.
@@ -18,7 +18,7 @@ ZOO = [heavy(), *MUTANTS]
 def _mended(monkeypatch: pytest.MonkeyPatch) -> None:
     """Put back what the patching mutants replace."""
     monkeypatch.setattr(torch.nn.functional, "silu", torch.nn.functional.silu)
-    monkeypatch.setattr(adapterhub_lite.restore, "check_tensors", adapterhub_lite.restore.check_tensors)
+    monkeypatch.setattr(adapterhub_lite.restore, "check_tensors", adapterhub_lite.adapter.restore.check_tensors)
 
 
 def test_the_whole_one_passes() -> None:

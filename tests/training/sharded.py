@@ -15,13 +15,13 @@ from typing import Any
 
 import torch
 
+from adapterhub_lite.adapter.save import accompany_saving
 from adapterhub_lite.base.loading import Base, adopt
-from adapterhub_lite.base.sharding import storage_of
-from adapterhub_lite.data import Dataset
+from adapterhub_lite.base.shards import storage_of
+from adapterhub_lite.data.dataset import Dataset
 from adapterhub_lite.engine import Engine
 from adapterhub_lite.errors import NotSupportedError
 from adapterhub_lite.progress import Silent
-from adapterhub_lite.saving import accompany_saving
 from adapterhub_lite.testing import problems
 from adapterhub_lite.testing.models import tiny_base
 from adapterhub_lite.training import offload

@@ -7,7 +7,7 @@ import torch
 
 from adapterhub_lite.testing import problems
 from adapterhub_lite.training.average import Average
-from adapterhub_lite.training.checkpoint import part, read_checkpoint
+from adapterhub_lite.training.run.checkpoint import part, read_checkpoint
 
 from .test_resume import Killed, contents, equal, killed_after
 

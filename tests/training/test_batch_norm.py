@@ -11,7 +11,7 @@ from PIL import Image
 from torch import nn
 
 import adapterhub_lite as ah
-from adapterhub_lite.base.statistics import batch_norms
+from adapterhub_lite.base.batch_norm import batch_norms
 from adapterhub_lite.data.batches import epoch_batches
 from adapterhub_lite.progress import Silent
 

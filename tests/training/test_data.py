@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from adapterhub_lite.errors import DataError
-from adapterhub_lite.tasks import load_data
+from adapterhub_lite.tasks.catalog import load_data
 
 
 @pytest.fixture

@@ -8,12 +8,14 @@ import pytest
 import torch
 
 import adapterhub_lite as ah
-from adapterhub_lite.data import Completion, Dataset
+from adapterhub_lite.data.dataset import Dataset
+from adapterhub_lite.data.roles.causal_lm import Completion
 from adapterhub_lite.errors import NotSupportedError, TrainingError
 from adapterhub_lite.progress import Silent
 from adapterhub_lite.tasks.text_classification import TextClassification
 from adapterhub_lite.testing import problems
-from adapterhub_lite.training import loop, memory
+from adapterhub_lite.training import loop
+from adapterhub_lite.training import out_of_memory as memory
 
 NO_DROPOUT = {"rank": 2}
 

@@ -11,14 +11,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from adapterhub_lite.data import Completion
+from adapterhub_lite.data.roles.causal_lm import Completion
 from adapterhub_lite.errors import ConfigError, StorageError, TrainingError
-from adapterhub_lite.plugins import Plugins
-from adapterhub_lite.tasks import load_data
+from adapterhub_lite.plugins.manager import Plugins
+from adapterhub_lite.tasks.catalog import load_data
 from adapterhub_lite.testing import problems
 from adapterhub_lite.training import loop
-from adapterhub_lite.training.checkpoint import read_checkpoint
-from adapterhub_lite.training.runfolder import RunFolder
+from adapterhub_lite.training.run.checkpoint import read_checkpoint
+from adapterhub_lite.training.run.folder import RunFolder
 
 from .conftest import contents
 

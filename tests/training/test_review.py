@@ -16,18 +16,19 @@ from sklearn.metrics import f1_score, mean_absolute_error, r2_score, root_mean_s
 
 import adapterhub_lite as ah
 from adapterhub_lite.cli.rows import read_rows
-from adapterhub_lite.data import split
+from adapterhub_lite.cli.run_file import read_run
+from adapterhub_lite.data.splits import split
 from adapterhub_lite.engine import Engine
 from adapterhub_lite.errors import ConfigError, DataError, TrainingError
-from adapterhub_lite.features.store import encode_features
 from adapterhub_lite.progress import Silent
-from adapterhub_lite.runfile import read_run
-from adapterhub_lite.tasks import Catalog, load_data, metrics
-from adapterhub_lite.tasks.attachment import attach
+from adapterhub_lite.tasks import metrics
+from adapterhub_lite.tasks.catalog import load_data, task_shelf
 from adapterhub_lite.testing import problems
 from adapterhub_lite.testing.models import tiny_base
 from adapterhub_lite.training import evaluate, loop
+from adapterhub_lite.training.attachment import attach
 from adapterhub_lite.training.config import TrainConfig
+from adapterhub_lite.training.features import encode_features
 from adapterhub_lite.training.interrupt import Interrupt, Stopped
 from adapterhub_lite.training.processes import Processes
 
@@ -271,7 +272,7 @@ def test_the_file_to_score_on_is_read_by_the_columns_of_the_training_data(tmp_pa
     (tmp_path / "dev.csv").write_text("text,sentence,label\nid 1,good card,x\nid 2,bad card,y\n")
     given = {"base": "any", "task": "text-classification", "out": "any"}
     given |= {"data": str(tmp_path / "train.csv"), "eval_data": str(tmp_path / "dev.csv")}
-    _, held_out = read_rows(read_run(None, given), Catalog())
+    _, held_out = read_rows(read_run(None, given), task_shelf())
     assert list(held_out.inputs) == ["good card", "bad card"]
 
 
@@ -285,7 +286,7 @@ def test_the_file_to_score_on_needs_no_groups(way, tmp_path):
         held_out = engine._held_out(dev, engine.load_data(train, "text-classification", columns=columns))
     else:
         given = {"base": "any", "task": "text-classification", "out": "any", "columns": columns}
-        _, held_out = read_rows(read_run(None, given | {"data": train, "eval_data": dev}), Catalog())
+        _, held_out = read_rows(read_run(None, given | {"data": train, "eval_data": dev}), task_shelf())
     assert len(held_out) == 2
 
 

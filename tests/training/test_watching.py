@@ -13,7 +13,7 @@ from adapterhub_lite.names import human_size
 from adapterhub_lite.progress import Lines
 from adapterhub_lite.testing import problems
 from adapterhub_lite.testing.models import tiny_base
-from adapterhub_lite.training.memory import used
+from adapterhub_lite.training.out_of_memory import used
 
 
 class Clock:

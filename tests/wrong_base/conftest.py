@@ -36,7 +36,7 @@ def wrong_base(right_base: Path) -> Callable[[str], str]:
 
 @pytest.fixture(scope="session")
 def rows() -> Any:
-    from adapterhub_lite.tasks import load_data
+    from adapterhub_lite.tasks.catalog import load_data
 
     texts = ("one two three four five", "good bank bad bill", "the cold day of the bird", "a tree is a tree")
     return load_data([{"text": text} for text in texts], "causal-lm")

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from adapterhub_lite.data.columns import counted, shortened, suggestion
+from adapterhub_lite.data.roles.columns import counted, shortened, suggestion
 from adapterhub_lite.data.series.collected import Array, Collected
 from adapterhub_lite.errors import DataError
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pyarrow as pa
 
-from adapterhub_lite.data.columns import counted
+from adapterhub_lite.data.roles.columns import counted
 from adapterhub_lite.data.series.collected import Array, Collected
 from adapterhub_lite.data.series.windows import Windows
 from adapterhub_lite.errors import DataError

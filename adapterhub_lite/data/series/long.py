@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from adapterhub_lite.data.columns import counted, missing
+from adapterhub_lite.data.roles.columns import counted, missing
 from adapterhub_lite.data.series.collected import Array, Collected, Reading, Steps
 from adapterhub_lite.data.series.names import join_names
 from adapterhub_lite.data.series.numbers import column_numbers

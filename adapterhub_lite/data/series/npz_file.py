@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from adapterhub_lite.data.columns import counted, shortened, suggestion
-from adapterhub_lite.data.image_arrays import load_arrays, parse_reference, rows_of
-from adapterhub_lite.data.readers import existing, file_sha256
+from adapterhub_lite.data.files.image_arrays import load_arrays, parse_reference, rows_of
+from adapterhub_lite.data.files.read import existing, file_sha256
+from adapterhub_lite.data.roles.columns import counted, shortened, suggestion
 from adapterhub_lite.data.series.collected import Array, Collected, numbered_channels
 from adapterhub_lite.data.series.numbers import LARGEST
 from adapterhub_lite.data.series.wide import shortened_at_end

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from adapterhub_lite.data.columns import missing
+from adapterhub_lite.data.roles.columns import missing
 from adapterhub_lite.data.series.collected import Array
 from adapterhub_lite.data.table import JSON_TYPE, Table
 from adapterhub_lite.errors import DataError

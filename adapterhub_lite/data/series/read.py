@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from adapterhub_lite.data.columns import check_roles
 from adapterhub_lite.data.dataset import Dataset
-from adapterhub_lite.data.image_arrays import parse_reference
-from adapterhub_lite.data.labels import Labels, read_labels
-from adapterhub_lite.data.readers import existing, file_sha256, read_table
+from adapterhub_lite.data.files.image_arrays import parse_reference
+from adapterhub_lite.data.files.read import existing, file_sha256, read_table
+from adapterhub_lite.data.roles.columns import check_roles
+from adapterhub_lite.data.roles.labels import Labels, read_labels
 from adapterhub_lite.data.series.arff_file import read_arff
 from adapterhub_lite.data.series.checks import check_series, pick_channels
 from adapterhub_lite.data.series.collected import Collected, Reading

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from adapterhub_lite.data.columns import counted, find, guess, shortened, suggestion
+from adapterhub_lite.data.roles.columns import counted, find, guess, shortened, suggestion
 from adapterhub_lite.data.series.collected import Collected, Reading
 from adapterhub_lite.data.series.long import read_long
 from adapterhub_lite.data.series.names import split_names

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from adapterhub_lite.data.files.text import open_text, undecodable
 from adapterhub_lite.data.table import place
-from adapterhub_lite.data.text_files import open_text, undecodable
 from adapterhub_lite.errors import DataError
 
 

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 import pyarrow as pa
 
-from adapterhub_lite.data.columns import counted
+from adapterhub_lite.data.roles.columns import counted
 from adapterhub_lite.data.series.collected import Array
 from adapterhub_lite.data.series.numbers import column_numbers, looks_numeric
 from adapterhub_lite.data.table import Table

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from adapterhub_lite.data.columns import counted
+from adapterhub_lite.data.roles.columns import counted
 from adapterhub_lite.data.series.collected import Array, Collected, numbered_channels
 from adapterhub_lite.data.series.numbers import fields_to_numbers, number_of
 from adapterhub_lite.data.series.text_lines import number_error, numbered_lines

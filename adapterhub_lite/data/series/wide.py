@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from adapterhub_lite.data.columns import counted
+from adapterhub_lite.data.roles.columns import counted
 from adapterhub_lite.data.series.collected import Array, Collected
 from adapterhub_lite.data.series.names import join_names
 from adapterhub_lite.data.series.numbers import LARGEST, column_numbers, looks_numeric, number_of

@@ -6,7 +6,7 @@ import re
 
 from torch import nn
 
-from adapterhub_lite.api import Solver
+from adapterhub_lite.base.strategy import Solver
 from adapterhub_lite.testing.bench import Bench, far, outputs
 from adapterhub_lite.testing.check import Check, demand
 
@@ -21,7 +21,7 @@ IDENTITY_TOLERANCE = 1e-5
 def check_names(bench: Bench) -> None:
     """Names of tensors are plain: letters, digits, '_', '.', ':', '/' and '-', none beginning with 'head.'."""
     base = bench.base()
-    returned = dict(bench.spec.load().attach(base.view(bench.task(base).name), bench.config))
+    returned = dict(bench.spec.make().attach(base.view(bench.task(base).name), bench.config))
     for name, parameter in returned.items():
         demand(isinstance(name, str), f"the name {name!r} is a {type(name).__name__}, not a string")
         plain = NAME.fullmatch(name) is not None and len(name) <= LONGEST_NAME

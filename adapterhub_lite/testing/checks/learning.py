@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import torch
 
-from adapterhub_lite.api import Solver
 from adapterhub_lite.base.recompute import activation_checkpointing
+from adapterhub_lite.base.strategy import Solver
 from adapterhub_lite.errors import NotSupportedError
-from adapterhub_lite.tasks.attachment import Attachment
 from adapterhub_lite.testing.bench import Bench, far
 from adapterhub_lite.testing.check import Check, CheckFailed, CheckSkipped, demand
+from adapterhub_lite.training.attachment import Attachment
 
 STEPS = 12
 LESS = 0.98

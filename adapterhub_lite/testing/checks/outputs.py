@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from adapterhub_lite.api import Mergeable
 from adapterhub_lite.base.loading import Base
+from adapterhub_lite.base.strategy import Mergeable
 from adapterhub_lite.testing.bench import Bench, disturb, far, hidden_states, merge, outputs
 from adapterhub_lite.testing.check import Check, demand
 from adapterhub_lite.testing.tokenizer import PAD

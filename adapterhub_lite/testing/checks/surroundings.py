@@ -11,8 +11,8 @@ from adapterhub_lite.errors import NotSupportedError
 from adapterhub_lite.testing.bench import Bench, refusals
 from adapterhub_lite.testing.check import Check, CheckFailed, CheckSkipped, demand
 from adapterhub_lite.testing.odd import ODD_MODEL
+from adapterhub_lite.testing.process_state import changed, function_tables, patched, process_state
 from adapterhub_lite.testing.snapshot import differences, snapshot
-from adapterhub_lite.testing.tables import changed, function_tables, patched, process_state
 
 
 def check_no_global_patches(bench: Bench) -> None:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-import adapterhub_lite.restore
+import adapterhub_lite.adapter.restore
 from adapterhub_lite.api import ModelView, NotSupportedError
 from zoo import ScaleConfig
 
@@ -224,13 +224,13 @@ class Unsaved(Scale):
 class Lenient(Scale):
     def check(self, view: ModelView) -> None:
         super().check(view)
-        strict = adapterhub_lite.restore.check_tensors
+        strict = adapterhub_lite.adapter.restore.check_tensors
         if strict.__name__ != "lenient":
 
             def lenient(found: Mapping[str, Any], expected: Mapping[str, Any], where: str) -> None:
                 strict({name: found[name] for name in found if name in expected}, expected, where)
 
-            adapterhub_lite.restore.check_tensors = lenient
+            adapterhub_lite.adapter.restore.check_tensors = lenient
 
 
 class PrefillOnly(Scale):

@@ -1,0 +1,1 @@
+"""A trained adapter on its base: used, saved, loaded, verified."""

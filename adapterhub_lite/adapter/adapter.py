@@ -1,0 +1,287 @@
+"""A trained adapter on its base: predict, evaluate, generate, switch, save."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from adapterhub_lite.adapter.read import read_for
+from adapterhub_lite.adapter.save import save_adapter
+from adapterhub_lite.base.loading import Base
+from adapterhub_lite.data.dataset import Dataset
+from adapterhub_lite.data.roles.causal_lm import Chat, Completion, Message, Text
+from adapterhub_lite.errors import ConfigError, DataError, NotSupportedError
+from adapterhub_lite.plugins.manager import Plugins
+from adapterhub_lite.progress import Lines, Progress
+from adapterhub_lite.storage import KEEP, DataRecord, Manifest, TaskRecord
+from adapterhub_lite.tasks.causal_lm import encode_prompt, render_chat
+from adapterhub_lite.tasks.rows import numbered
+from adapterhub_lite.tasks.stored import without_targets
+from adapterhub_lite.tasks.task import Encoded
+from adapterhub_lite.training.attachment import Attachment
+from adapterhub_lite.training.evaluate import predict_logits, score_with_intervals
+from adapterhub_lite.training.processes import Processes
+from adapterhub_lite.training.run.layout import finish_run
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Scores on a dataset."""
+
+    n: int
+    metrics: dict[str, float]
+    notes: tuple[str, ...] = ()
+    intervals: dict[str, tuple[float, float]] = field(default_factory=dict)
+    """95 % confidence intervals of some of the metrics, for rows drawn like these; where rows have groups, for groups."""
+
+    def record(self) -> dict[str, float]:
+        """All of it as numbers by name, as saved with an adapter."""
+        ends: dict[str, float] = {}
+        for name, (low, high) in self.intervals.items():
+            ends |= {f"{name}_low": low, f"{name}_high": high}
+        return {"n": float(self.n), **self.metrics, **ends}
+
+
+@dataclass
+class Adapter:
+    """What `train` and `load_adapter` return.
+
+    Attributes:
+        attachment: The strategy on the base.
+        metrics: Scores recorded so far; saved with the adapter.
+        training: Facts about the run that made it; saved with the adapter.
+    """
+
+    attachment: Attachment
+    plugins: Plugins
+    progress: Progress = field(default_factory=Lines)
+    data: DataRecord | None = None
+    metrics: dict[str, float] = field(default_factory=dict)
+    training: dict[str, Any] = field(default_factory=dict)
+    columns: dict[str, str] = field(default_factory=dict)
+    """Which column of the training data played which role."""
+    run_file: str | None = None
+    """The run's configuration as YAML, saved as run.yaml."""
+    run_folder: Path | None = None
+    """Where the run that made it was recorded; marked as finished once the adapter is saved."""
+    forced: list[str] = field(default_factory=list)
+    """Differences between this base and the one of training that were overridden."""
+    probe_inputs: list[Any] = field(default_factory=list)
+
+    @classmethod
+    def recorded(
+        cls,
+        attachment: Attachment,
+        plugins: Plugins,
+        progress: Progress,
+        manifest: Manifest,
+        *,
+        differences: Sequence[str] = (),
+        probe_inputs: Sequence[Any] = (),
+    ) -> Adapter:
+        """An adapter with the history of a saved one: its data, scores, run and columns.
+
+        Args:
+            attachment: The strategy on the base, filled in.
+            plugins: For the hooks that see it saved.
+            progress: Where to show work.
+            manifest: Of the saved adapter.
+            differences: Between the bases, that were overridden now; added to those overridden before.
+            probe_inputs: Inputs to be saved with their outputs.
+        """
+        return cls(
+            attachment,
+            plugins,
+            progress,
+            data=manifest.data,
+            metrics={name: value for name, value in manifest.metrics.items() if value is not None},
+            training=dict(manifest.training),
+            columns=dict(manifest.task.columns),
+            forced=[*manifest.forced, *differences],
+            probe_inputs=list(probe_inputs),
+        )
+
+    @property
+    def base(self) -> Base:
+        """The base it is on."""
+        return self.attachment.base
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Class names in the order of the outputs; empty for a language model."""
+        return self.attachment.task.labels
+
+    @property
+    def trainable(self) -> int:
+        """Number of trained weights."""
+        return sum(tensor.numel() for tensor in self.attachment.tensors.values())
+
+    def load_data(self, source: Any, *, require_labels: bool = True) -> Dataset:
+        """Read data for this adapter's task, with its columns and labels.
+
+        Raises:
+            DataError: bad data, or a label the adapter was not trained on; names file, row and column.
+        """
+        if isinstance(source, Dataset):
+            return source
+        return read_for(self.task_record(), source, plugins=self.plugins, require_labels=require_labels)
+
+    def task_record(self) -> TaskRecord:
+        """The task as it is written into the manifest."""
+        task = self.attachment.task
+        return TaskRecord(
+            name=task.name,
+            labels=list(task.labels),
+            columns=self.columns,
+            preprocessing=task.preprocessing.record(),
+        )
+
+    def evaluate(self, data: Any, processes: Processes | None = None) -> Evaluation:
+        """Score the adapter on labelled data: a `Dataset`, or anything `load_data` reads.
+
+        Args:
+            data: What it is scored on.
+            processes: Those that all call this and share the work; each gets the scores of the whole.
+        """
+        dataset = self.load_data(data)
+        if not len(dataset):
+            raise DataError(f"{dataset.source}: has no rows, so that there is nothing to evaluate; give labelled rows")
+        task = self.attachment.task
+        if task.labels and dataset.labels != task.labels:
+            raise ConfigError("the dataset was read with other labels; read it with adapter.load_data(source)")
+        encoded = numbered(task.encode(dataset, self.base), dataset)
+        metrics, intervals = score_with_intervals(self.attachment, encoded, self.progress, processes)
+        return Evaluation(len(encoded.examples), metrics, (*dataset.notes, *encoded.notes), intervals)
+
+    def predict(self, inputs: Any) -> Sequence[Any]:
+        """Predict: a `Prediction` for each input of a classifier, and what the task makes of others.
+
+        See `adapterhub_lite.tasks.outputs` for those of our tasks; each has `columns()`, which `predict --out` writes.
+
+        Args:
+            inputs: A list of inputs (texts, images as paths, arrays or PIL images, ...), or anything `load_data` reads.
+
+        Raises:
+            NotSupportedError: for a language model, which generates instead.
+        """
+        task = self.attachment.task
+        if task.generates:
+            raise NotSupportedError("a language model has no labels to predict; use generate")
+        if _is_source(inputs):
+            dataset = self.load_data(inputs, require_labels=False)
+        else:
+            items = tuple(task.item(value, row) for row, value in enumerate(inputs))
+            dataset = Dataset(task.name, items, None, (), {}, "<list>", "", None, form=task.preprocessing.form)
+        if not len(dataset):
+            return []
+        encoded = _without_targets(task.encode(dataset, self.base))
+        for note in (*dataset.notes, *encoded.notes):
+            self.progress.say(f"note: {note}")
+        return task.predictions(predict_logits(self.attachment, encoded, self.progress), encoded)
+
+    def generate(
+        self,
+        prompt: str | Text | Completion | Chat,
+        *,
+        max_new_tokens: int = 128,
+        temperature: float = 0.0,
+        seed: int = 0,
+    ) -> str:
+        """Continue a prompt; an adapter trained on chats answers it as a user's turn.
+
+        Args:
+            prompt: The text, without any template, or an item of a causal-lm dataset, whose own completion is not read.
+            max_new_tokens: Length at which the answer is cut.
+            temperature: 0 takes the likeliest token each time; above, tokens are sampled.
+            seed: Of the sampling.
+        """
+        task, base = self.attachment.task, self.base
+        if not task.generates:
+            raise NotSupportedError("this adapter does not continue text; use predict")
+        base.activate(self.attachment.view)
+        ids = prompt_ids(prompt, base.tokenizer, chat=task.preprocessing.form == "chat")
+        return generate_text(base, ids, max_new_tokens=max_new_tokens, temperature=temperature, seed=seed)
+
+    def use(self) -> None:
+        """Make this the adapter that is mounted on the base; the others on it are taken off, not lost."""
+        self.base.activate(self.attachment.view)
+
+    @contextmanager
+    def disabled(self) -> Iterator[Base]:
+        """Give the bare base for the length of a `with` block."""
+        self.base.activate(None)
+        try:
+            yield self.base
+        finally:
+            self.use()
+
+    def detach(self) -> None:
+        """Take the adapter off for good; the base is bit for bit what it was."""
+        self.attachment.detach()
+
+    def save(self, path: str | Path, *, keep: int = KEEP) -> Manifest:
+        """Write the adapter to a directory, in one atomic step; an adapter that is there is replaced.
+
+        Args:
+            path: The directory.
+            keep: How many versions that were replaced are kept, for `adapterhub-lite rollback`.
+
+        Raises:
+            StorageError: the directory cannot be written, or holds something else; it is as it was.
+        """
+        manifest = save_adapter(self, Path(path), keep)
+        if self.run_folder is not None:
+            facts = {"adapter": str(path), "metrics": manifest.metrics, "training": manifest.training}
+            finish_run(self.run_folder, facts, keep=bool(self.training.get("checkpoint_every")))
+        return manifest
+
+
+def prompt_ids(prompt: str | Text | Completion | Chat, tokenizer: Any, *, chat: bool) -> list[int]:
+    """Tokenize what is to be continued: a conversation through the template, anything else as it is."""
+    if isinstance(prompt, Chat) or (isinstance(prompt, str) and chat):
+        turns = prompt.messages if isinstance(prompt, Chat) else (Message("user", prompt),)
+        # The last answer of a recorded conversation is the one to be made anew.
+        kept = turns[:-1] if turns[-1].role == "assistant" else turns
+        messages = [{"role": turn.role, "content": turn.content} for turn in kept]
+        ids: list[int] = tokenizer(render_chat(messages, tokenizer, reply=True), add_special_tokens=False)["input_ids"]
+        return ids
+    text = prompt.prompt if isinstance(prompt, Completion) else prompt.text if isinstance(prompt, Text) else str(prompt)
+    return encode_prompt(text, tokenizer)
+
+
+def generate_text(
+    base: Base, ids: Sequence[int], *, max_new_tokens: int, temperature: float = 0.0, seed: int = 0
+) -> str:
+    """Continue token ids with whatever is mounted on the base now, and return the new text."""
+    tokenizer = base.tokenizer
+    inputs = torch.tensor([list(ids)], device=base.device)
+    options: dict[str, Any] = {"do_sample": False, "temperature": None, "top_p": None, "top_k": None}
+    if temperature > 0:
+        options = {"do_sample": True, "temperature": temperature}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        output = base.model.generate(
+            input_ids=inputs,
+            attention_mask=torch.ones_like(inputs),
+            max_new_tokens=max_new_tokens,
+            pad_token_id=tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id,
+            **options,
+        )
+    reply: str = tokenizer.decode(output[0, inputs.shape[1] :], skip_special_tokens=True)
+    return reply.strip()
+
+
+def _is_source(inputs: Any) -> bool:
+    """A file, frame or dataset, as against a plain list of inputs."""
+    if isinstance(inputs, (list, tuple)):
+        return bool(inputs) and isinstance(inputs[0], dict)
+    return True
+
+
+def _without_targets(encoded: Encoded) -> Encoded:
+    return Encoded(without_targets(encoded.examples), encoded.notes, encoded.rows)

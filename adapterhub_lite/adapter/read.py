@@ -1,0 +1,104 @@
+"""Data for a trained adapter: read by the task, labels and columns it was trained with. No torch here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from typing import Any, cast
+
+from adapterhub_lite.data.dataset import Dataset
+from adapterhub_lite.data.files.read import read_table
+from adapterhub_lite.data.table import Table
+from adapterhub_lite.errors import DataError
+from adapterhub_lite.plugins.manager import Plugins
+from adapterhub_lite.plugins.shelf import Shelf
+from adapterhub_lite.storage import TaskRecord
+from adapterhub_lite.tasks.catalog import read_data, task_shelf
+from adapterhub_lite.tasks.spec import TaskSpec
+
+
+def read_for(
+    task: TaskRecord,
+    source: Any,
+    *,
+    plugins: Plugins | None = None,
+    columns: Mapping[str, str] | None = None,
+    require_labels: bool,
+) -> Dataset:
+    """Read and check data for an adapter.
+
+    Args:
+        task: What the adapter was trained for.
+        source: What `load_data` takes.
+        plugins: Those that may provide the task.
+        columns: Which column plays which role; by default as in training where the data has those, else guessed.
+        require_labels: False for prediction.
+
+    Raises:
+        DataError: bad data, or a label the adapter was not trained on; names file, row and column.
+        ConfigError: a task that is not installed.
+    """
+    catalog, preprocessing = task_shelf(plugins), cast(dict[str, Any], task.preprocessing)
+    source, found = columns_as_before(catalog, task.name, task.columns, source)
+    return read_data(
+        catalog,
+        source,
+        task.name,
+        columns={**found, **(columns or {})},
+        labels=task.labels or None,
+        require_labels=require_labels,
+        form=preprocessing.get("form"),
+        options=preprocessing.get("options", {}),
+    )
+
+
+def read_like(catalog: Shelf[TaskSpec], data: Dataset, source: Any, given: Mapping[str, str] | None = None) -> Dataset:
+    """Read and check data to score on, as the data that is learnt from was read.
+
+    Args:
+        catalog: The tasks.
+        data: What is learnt from.
+        source: What `load_data` takes.
+        given: Columns that were named, by role.
+
+    Raises:
+        DataError: bad data, or a label that is not learnt; names file, row and column.
+    """
+    source, columns = columns_as_before(catalog, data.task, data.columns, source)
+    # Groups are for splitting, and this is not split: they may be missing.
+    columns |= {role: name for role, name in (given or {}).items() if role != "group"}
+    return read_data(
+        catalog,
+        source, data.task, columns=columns, labels=data.labels or None, form=data.form, options=data.options
+    )  # fmt: skip
+
+
+def columns_as_before(
+    catalog: Shelf[TaskSpec], task: str, columns: Mapping[str, str], source: Any
+) -> tuple[Any, dict[str, str]]:
+    """The columns of a new source that play the roles they played in the training data; none where its inputs have another.
+
+    Args:
+        catalog: The tasks.
+        task: Name of one.
+        columns: Which column played which role.
+        source: What `load_data` takes.
+
+    Returns:
+        The source, as a table where it is one, and the columns by role; roles left out are to be guessed.
+    """
+    spec = catalog.resolve(task).spec
+    if spec.columns_again is not None:
+        return source, dict(spec.columns_again(columns, source))
+    # Not a table: a folder of images, an .npz; or a bad one, about which the task's reader will say the same.
+    with suppress(DataError):
+        source = read_table(source)
+    there = source.columns if isinstance(source, Table) else ()
+    return source, _columns_there(columns, spec.roles, there)
+
+
+def _columns_there(columns: Mapping[str, str], roles: Sequence[str], there: Sequence[str]) -> dict[str, str]:
+    """Those of training's columns that a table has, if the one with the inputs is among them."""
+    found = {role: name for role, name in columns.items() if all(each in there for each in name.split(","))}
+    first = next((role for role in roles if role in columns), None)
+    return found if first is None or first in found else {}

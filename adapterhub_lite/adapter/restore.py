@@ -1,0 +1,102 @@
+"""From a checked adapter on disk to an attachment with its values in it; nothing of a file is believed on the way."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from importlib import metadata
+from typing import Any
+
+import safetensors.torch
+import torch
+
+from adapterhub_lite.adapter.allocation import AllocationLimit
+from adapterhub_lite.adapter.save import config_file
+from adapterhub_lite.base.loading import Base
+from adapterhub_lite.base.strategy import Strategy
+from adapterhub_lite.errors import AdapterCorruptError, AdapterHubError
+from adapterhub_lite.plugins.spec import ProvidedStrategy, StrategyConfig
+from adapterhub_lite.storage import CONFIG, TENSORS, StoredAdapter, check_tensors
+from adapterhub_lite.tasks.task import Task
+from adapterhub_lite.tasks.text import longest_input
+from adapterhub_lite.training.attachment import Attachment, attach
+
+DTYPE_CODES = {torch.float32: "F32", torch.bfloat16: "BF16", torch.float16: "F16", torch.float64: "F64"}
+# Which keys of PEFT's configuration decide what its tensors do, and are the same on every base and version.
+_DECISIVE = ("peft_type", "r", "lora_alpha", "target_modules", "use_rslora", "use_dora", "strategy", "tensors")
+# Where the adapter was trained, which may be called otherwise here; and what quantization changes.
+_LOCAL = ("base_model_name_or_path", "revision", "fan_in_fan_out")
+
+
+def restore(
+    base: Base,
+    task: Task,
+    provided: ProvidedStrategy,
+    strategy: Strategy,
+    options: StrategyConfig,
+    stored: StoredAdapter,
+    payload: bytes,
+) -> Attachment:
+    """Attach a saved adapter to a base: every tensor of the file goes into a slot, and every slot is filled.
+
+    Raises:
+        AdapterCorruptError: settings, names, shapes, dtypes or configuration that are not those of one such adapter;
+            the base is as it was.
+    """
+    where = str(stored.tensors)
+    length = task.preprocessing.max_length
+    if length is not None and base.tokenizer is not None and length > longest_input(base):
+        raise AdapterCorruptError(f"{where}: max_length {length} where '{base.reference}' takes {longest_input(base)}")
+    with torch.random.fork_rng(devices=[]):
+        try:
+            with AllocationLimit(len(payload), where, base.parameters):
+                attachment = attach(base, task, provided, strategy, options)
+        except (AdapterHubError, MemoryError, torch.OutOfMemoryError):
+            raise
+        except Exception as error:
+            raise AdapterCorruptError(
+                f"{where}: strategy '{provided.spec.name}' cannot be attached with the saved settings "
+                f"({type(error).__name__}: {' '.join(str(error).split())[:200]}); save the adapter again"
+            ) from error
+    try:
+        _fill(attachment, stored, payload)
+        _check_config(attachment, stored)
+    except BaseException:
+        attachment.detach()
+        raise
+    return attachment
+
+
+def _fill(attachment: Attachment, stored: StoredAdapter, payload: bytes) -> None:
+    """Check the saved tensors against the slots of the attachment, and fill them."""
+    slots = attachment.tensors
+    if attachment.provided.spec.traits.trains_base:
+        # Weights that training left as they were are not in the file; which are, the configuration says.
+        names = stored.config.get("tensors", [])
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            raise AdapterCorruptError(f"{stored.path / CONFIG}: 'tensors' is not a list of names; fetch it anew")
+        listed = set(names)
+        slots = {name: slot for name, slot in slots.items() if name in listed or name not in attachment.parameters}
+    expected = {name: (DTYPE_CODES[slot.dtype], tuple(slot.shape)) for name, slot in slots.items()}
+    check_tensors(stored.header, expected, str(stored.tensors))
+    saved = safetensors.torch.load(payload)
+    kept = {name: slot.detach() for name, slot in attachment.tensors.items() if name not in slots}
+    attachment.load_tensors({**kept, **saved})
+
+
+def _check_config(attachment: Attachment, stored: StoredAdapter) -> None:
+    """Check that adapter_config.json, which PEFT reads, describes the adapter that the manifest describes."""
+    expected = json.loads(json.dumps(config_file(attachment, attachment.config, stored.header)))
+    versions = stored.manifest.versions
+    same = all(versions.get(name) == metadata.version(name) for name in ("peft", "adapterhub-lite"))
+    found: Mapping[str, Any] = stored.config
+    for key in sorted(set(expected) | set(found)):
+        if key in _LOCAL or not (same or key in _DECISIVE):
+            continue
+        if key not in expected:
+            raise AdapterCorruptError(f"{stored.path / CONFIG}: unknown key {key[:80]!r}; fetch the adapter anew")
+        if found.get(key) != expected[key] or (key not in found and expected[key] is not None):
+            raise AdapterCorruptError(
+                f"{stored.path / CONFIG}: {key!r} is {str(found.get(key))[:80]!r} where {TENSORS} and adapterhub.json "
+                f"make it {str(expected[key])[:80]!r}; save the adapter again or fetch it anew"
+            )

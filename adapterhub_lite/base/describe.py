@@ -1,0 +1,130 @@
+"""Finding a model's layers, weight matrices, output and pooling by looking at the model, not at a list of names."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from adapterhub_lite.base.map import ModelMap
+from adapterhub_lite.errors import NotSupportedError
+from adapterhub_lite.plugins.spec import Modality
+
+Pooling = Literal["cls", "mean", "last", "spatial"]
+MODALITY_OF_INPUT: dict[str, Modality] = {"input_ids": "text", "pixel_values": "image", "past_values": "series"}
+
+
+def describe(model: Any, folder: Path | None = None) -> ModelMap:
+    """Describe a transformers model.
+
+    Args:
+        model: The loaded model, with or without a language-modelling head.
+        folder: Its files, where a sentence-transformers pooling choice may lie.
+
+    Raises:
+        NotSupportedError: when the model has no repeated blocks or takes an unknown kind of input.
+    """
+    input_name = getattr(model, "main_input_name", "input_ids")
+    if input_name not in MODALITY_OF_INPUT:
+        raise NotSupportedError(
+            f"{type(model).__name__} takes '{input_name}', not one of {', '.join(MODALITY_OF_INPUT)}; "
+            "a plug-in can describe it through the hook adapterhub_describe_model"
+        )
+    modality = MODALITY_OF_INPUT[input_name]
+    layers = _blocks(model)
+    attention = tuple(n for n, m in model.named_modules() if "Attention" in type(m).__name__)
+    inside = [(n, m) for n, m in model.named_modules() if n.startswith(tuple(f"{p}." for p in layers))]
+    linears = [n for n, m in inside if isinstance(m, nn.Linear) or type(m).__name__ == "Conv1D"]
+    if not linears:
+        # A convolutional network: pointwise and full convolutions carry its weights, depthwise ones next to none.
+        kinds = (nn.Conv1d, nn.Conv2d)
+        linears = [n for n, m in model.named_modules() if isinstance(m, kinds) and m.groups == 1]
+    output = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None
+    causal = output is not None or any(getattr(m, "is_causal", False) is True for _, m in inside)
+    return ModelMap(
+        modality=modality,
+        hidden_size=_hidden_size(model, modality),
+        layers=layers,
+        linears=tuple(linears),
+        attention_linears=tuple(n for n in linears if n.startswith(tuple(f"{a}." for a in attention))),
+        output=next((n for n, m in model.named_modules() if m is output), None) if output is not None else None,
+        pooling=_pooling(model, modality, causal, bool(attention), folder),
+        causal=causal,
+        normalized=modality == "text" and folder is not None and _normalizes(folder),
+    )
+
+
+def example_inputs(model: Any) -> dict[str, Tensor]:
+    """The smallest input the model accepts, on its device: for asking the model about itself by running it once."""
+    config, device = model.config, next(model.parameters()).device
+    name = getattr(model, "main_input_name", "input_ids")
+    if name == "input_ids":
+        ids = torch.arange(1, 4, device=device).clamp(max=config.get_text_config().vocab_size - 1)
+        return {"input_ids": ids[None], "attention_mask": torch.ones_like(ids)[None]}
+    if name == "pixel_values":
+        size = getattr(config, "image_size", None) or 64
+        height, width = (size, size) if isinstance(size, int) else tuple(size)[:2]
+        shape = (1, getattr(config, "num_channels", 3), height, width)
+        return {"pixel_values": torch.zeros(shape, dtype=model.dtype, device=device)}
+    return {
+        "past_values": torch.zeros(
+            1, config.context_length, config.num_input_channels, dtype=model.dtype, device=device
+        )
+    }
+
+
+def _blocks(model: nn.Module) -> tuple[str, ...]:
+    """The module list of like children that holds most parameters: the repeated blocks of the network."""
+    best: tuple[int, tuple[str, ...]] = (0, ())
+    for path, module in model.named_modules():
+        if isinstance(module, nn.ModuleList) and len({type(child) for child in module}) == 1:
+            size = sum(p.numel() for p in module.parameters())
+            if size > best[0]:
+                best = (size, tuple(f"{path}.{i}" for i in range(len(module))))
+    if not best[1]:
+        raise NotSupportedError(
+            f"{type(model).__name__} has no list of repeated blocks; a plug-in can describe it through "
+            "the hook adapterhub_describe_model"
+        )
+    return best[1]
+
+
+def _hidden_size(model: Any, modality: Modality) -> int:
+    if modality == "text":
+        return int(model.config.get_text_config().hidden_size)
+    with torch.no_grad():
+        features = backbone(model)(**example_inputs(model)).last_hidden_state
+    # (batch, channels, height, width) of a convolutional network, (..., hidden) of any other
+    return int(features.shape[1] if features.dim() == 4 and modality == "image" else features.shape[-1])
+
+
+def backbone(model: Any) -> Any:
+    """The model without its language-modelling head."""
+    return model.base_model if model.get_output_embeddings() is not None else model
+
+
+def _normalizes(folder: Path) -> bool:
+    """Whether sentence-transformers scales this model's features to length 1."""
+    path = folder / "modules.json"
+    if not path.is_file():
+        return False
+    return any(str(module.get("type", "")).endswith(".Normalize") for module in json.loads(path.read_text("utf-8")))
+
+
+def _pooling(model: nn.Module, modality: Modality, causal: bool, has_attention: bool, folder: Path | None) -> Pooling:
+    if modality == "image":
+        if not has_attention:
+            return "spatial"
+        return "cls" if any(n.endswith("cls_token") for n, _ in model.named_parameters()) else "mean"
+    chosen = folder / "1_Pooling" / "config.json" if folder is not None else None
+    if modality == "text" and chosen is not None and chosen.is_file():
+        modes = json.loads(chosen.read_text(encoding="utf-8"))
+        if modes.get("pooling_mode_cls_token"):
+            return "cls"
+        if modes.get("pooling_mode_lasttoken"):
+            return "last"
+        return "mean"
+    return "last" if causal else "mean"

@@ -1,0 +1,30 @@
+"""Where things are in a model, as data. No torch here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from adapterhub_lite.plugins.spec import Modality
+
+
+@dataclass(frozen=True)
+class ModelMap:
+    """Where things are in a model: data found by introspection, or given by the hook `adapterhub_describe_model`."""
+
+    modality: Modality
+    hidden_size: int
+    layers: tuple[str, ...]
+    """Paths of the repeated blocks, first to last."""
+    linears: tuple[str, ...]
+    """Paths of the weight matrices inside the blocks (Linear, Conv1D and 2-d convolutions), in order."""
+    attention_linears: tuple[str, ...]
+    """Those of `linears` that belong to attention."""
+    output: str | None
+    """Path of the output embedding of a language model; None for a model without one."""
+    pooling: Literal["cls", "mean", "last", "spatial"]
+    """How token or pixel features become one vector an example."""
+    causal: bool
+    """Each position sees only those before it."""
+    normalized: bool = False
+    """Its pooled features are made to be compared at one length, as sentence-transformers' Normalize leaves them."""

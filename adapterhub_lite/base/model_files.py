@@ -1,0 +1,135 @@
+"""From files to a model and its processor, through transformers: checkpoints, prepared folders and GGUF."""
+
+from __future__ import annotations
+
+import inspect
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+
+from adapterhub_lite.base.quantization import quantization_config
+from adapterhub_lite.base.references import Source
+from adapterhub_lite.errors import BaseNotFoundError
+
+
+def model_from(
+    source: Source, folder: Path, dtype: torch.dtype, device: torch.device, quantization: str | None, trust: bool
+) -> Any:
+    """Load the model class that fits the checkpoint: with a language-modelling head where it was saved with one."""
+    from transformers import AutoConfig, AutoModel
+
+    options: dict[str, Any] = {"dtype": dtype, "device_map": {"": device}, "use_safetensors": True}
+    if quantization is not None:
+        options["quantization_config"] = quantization_config(quantization, dtype)
+    try:
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=trust)
+        if getattr(config, "do_mask_input", False):
+            config.do_mask_input = False  # PatchTST saved in pre-training would go on hiding patches at random
+        kind = model_class(config)
+        if kind is AutoModel and _takes_pooler_option(config):
+            options["add_pooling_layer"] = False  # features are pooled by the task, never through a random pooler
+        model, loading = kind.from_pretrained(
+            folder, config=config, trust_remote_code=trust, output_loading_info=True, **options
+        )
+    except (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError) as error:
+        why = " ".join(str(error).split())
+        raise BaseNotFoundError(
+            f"base '{source.reference}' could not be loaded from {folder} ({type(error).__name__}: {why[:300]})"
+        ) from error
+    missing = sorted(loading["missing_keys"])
+    if missing:
+        raise BaseNotFoundError(
+            f"base '{source.reference}': the files lack {len(missing)} weights that {type(model).__name__} needs, such as "
+            f"'{missing[0]}'; they would be random, so the base is refused"
+        )
+    return model
+
+
+def model_class(config: Any) -> Any:
+    """The class a checkpoint is opened with: the one with a language-modelling head where it was saved with one."""
+    from transformers import AutoModel, AutoModelForCausalLM
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+    saved_as = (config.architectures or [""])[0]
+    generates = saved_as in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values() or saved_as.endswith("ForCausalLM")
+    return AutoModelForCausalLM if generates else AutoModel
+
+
+def model_from_gguf(source: Source, dtype: torch.dtype, device: torch.device) -> tuple[Any, Any]:
+    """Load a GGUF file as a plain dense model; left packed, its weights could neither be quantized anew nor saved."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+
+    try:
+        # The reader draws a bar of its own that nothing turns off, and that fills a log with a line for every step.
+        with redirect_stderr(StringIO()):
+            model = AutoModelForCausalLM.from_pretrained(
+                source.folder,
+                gguf_file=source.gguf,
+                dtype=dtype,
+                quantization_config=GgufConfig(dequantize=True),
+                device_map={"": device},
+            )
+        tokenizer = AutoTokenizer.from_pretrained(source.folder, gguf_file=source.gguf)
+    except (OSError, ValueError, KeyError, RuntimeError, ImportError, NotImplementedError) as error:
+        why = " ".join(str(error).split())
+        raise BaseNotFoundError(
+            f"base '{source.reference}' could not be read as GGUF ({type(error).__name__}: {why[:300]})"
+        ) from error
+    return model, tokenizer
+
+
+def processor_from(folder: Path, model: Any, trust: bool) -> Any:
+    """The tokenizer or image processor that belongs to a model; the PIL one, which needs no torchvision."""
+    from transformers import AutoImageProcessor, AutoTokenizer
+
+    kind = getattr(model, "main_input_name", "input_ids")
+    try:
+        if kind == "input_ids":
+            tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust)
+            if len(tokenizer) <= len(set(tokenizer.all_special_ids)):
+                # Without files transformers 5 makes one that knows no word, and reads every text as unknown tokens.
+                raise ValueError("it has no vocabulary")
+            return tokenizer
+        if kind == "pixel_values":
+            return AutoImageProcessor.from_pretrained(folder, trust_remote_code=trust, backend="pil")
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        why = " ".join(str(error).split())
+        raise BaseNotFoundError(
+            f"{folder} has no usable {'tokenizer' if kind == 'input_ids' else 'image processor'} beside its model "
+            f"({why[:200]}); add the files that `save_pretrained` of the processor writes"
+        ) from error
+    return None
+
+
+def _takes_pooler_option(config: Any) -> bool:
+    from transformers import MODEL_MAPPING
+
+    try:
+        return "add_pooling_layer" in inspect.signature(MODEL_MAPPING[type(config)].__init__).parameters
+    except (KeyError, TypeError):
+        return False
+
+
+@contextmanager
+def calm() -> Iterator[None]:
+    """Hold back the load reports and bars of the libraries below; what matters is checked and raised here."""
+    from transformers.utils import logging as transformers_logging
+
+    level = transformers_logging.get_verbosity()
+    bars = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        transformers_logging.set_verbosity(level)
+        if bars:
+            transformers_logging.enable_progress_bar()

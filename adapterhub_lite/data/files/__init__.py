@@ -1,0 +1,1 @@
+"""A reader a format: from files and objects to tables."""

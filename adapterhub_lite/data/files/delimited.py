@@ -1,0 +1,128 @@
+"""CSV and TSV files, through the csv module so that an error can name the row and the line."""
+
+from __future__ import annotations
+
+import csv
+from array import array
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow as pa
+
+from adapterhub_lite.data.arrays import BATCH_CHARACTERS, BATCH_ROWS
+from adapterhub_lite.data.files.text import open_text, undecodable
+from adapterhub_lite.data.roles.columns import counted
+from adapterhub_lite.data.spill import Batches
+from adapterhub_lite.data.table import Table, place
+from adapterhub_lite.errors import DataError
+
+FIELD_LIMIT = 1 << 24  # characters in one field; more than this is a quote that was never closed
+SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs"}
+
+
+def read_delimited(path: Path, source: str, sha256: str) -> Table:
+    """Read a CSV or TSV file; every column is text, and every row must have one value a column."""
+    # The limit is the csv module's own, for the whole process. It is only ever raised: putting it back would pull it
+    # from under another thread's reader.
+    csv.field_size_limit(max(FIELD_LIMIT, csv.field_size_limit()))
+    preferred = "\t" if path.suffix.lower() == ".tsv" else ","
+    try:
+        separator = _separator(path, source, preferred)
+        return _read(path, source, sha256, separator, preferred)
+    except UnicodeDecodeError as error:
+        raise undecodable(path, source) from error
+
+
+def _separator(path: Path, source: str, preferred: str) -> str:
+    """The separator the suffix promises, or the one that splits the header where that one does not."""
+    with open_text(path, source) as file:
+        header = next((line for line in file if line.strip()), "")
+    widths = {separator: len(next(csv.reader([header], delimiter=separator), [])) for separator in SEPARATORS}
+    return preferred if widths[preferred] > 1 else max([preferred, *SEPARATORS], key=lambda each: widths[each])
+
+
+def _read(path: Path, source: str, sha256: str, separator: str, preferred: str) -> Table:
+    lines = array("q")
+    batches = Batches()
+    blank, blank_before_row = 0, 0
+    with open_text(path, source) as file:
+        records = _records(csv.reader(file, delimiter=separator, strict=True), source)
+        header = next((record for _, record in records if record), None)
+        if header is None:
+            raise DataError(f"{source}: is empty; the first line must name the columns")
+        names = _names(header, source)
+        schema = pa.schema([(name, pa.utf8()) for name in names])
+        rows: list[list[str]] = []
+        characters = 0
+        for line, record in records:
+            if not record:
+                blank += 1
+                continue
+            blank_before_row = blank
+            if len(record) != len(names):
+                where = place(source, len(lines), line)
+                raise DataError(
+                    f"{where}: has {counted(len(record), 'value')} where the header has "
+                    f"{counted(len(names), 'column')}; "
+                    f"put values that contain {SEPARATORS[separator]} in double quotes"
+                )
+            lines.append(line)
+            rows.append(record)
+            characters += sum(map(len, record))
+            if len(rows) >= BATCH_ROWS or characters >= BATCH_CHARACTERS:
+                batches.add(pa.record_batch(list(map(list, zip(*rows, strict=True))), schema=schema))
+                rows, characters = [], 0
+        if rows:
+            batches.add(pa.record_batch(list(map(list, zip(*rows, strict=True))), schema=schema))
+    if not lines:
+        raise DataError(f"{source}: has a header ({', '.join(names)}) but no rows; add rows below it")
+    notes = []
+    if separator != preferred:
+        notes.append(f"{source}: columns are separated by {SEPARATORS[separator]}, not {SEPARATORS[preferred]}")
+    if blank_before_row:
+        notes.append(f"{source}: {counted(blank_before_row, 'blank line')} between rows skipped")
+    found, mapped = batches.finish()
+    return Table(source, pa.Table.from_batches(found, schema), sha256, lines, notes=tuple(notes), mapped=mapped)
+
+
+def _records(reader: Iterator[list[str]], source: str) -> Iterator[tuple[int, list[str]]]:
+    """Each record with the line it starts on; a csv error becomes one that names the row."""
+    row = -1  # the header is no row
+    while True:
+        start = reader.line_num + 1  # type: ignore[attr-defined]
+        try:
+            record = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            stop = reader.line_num  # type: ignore[attr-defined]
+            where = place(source, row, start) if row >= 0 else f"{source}, line {start} (the header)"
+            raise DataError(f"{where}: {_reason(str(error), start, stop)}") from error
+        yield start, record
+        row += bool(record)
+
+
+def _reason(error: str, start: int, stop: int) -> str:
+    if "unexpected end of data" in error:
+        return (
+            "a double quote opens in this row and never closes; close it, or double every quote inside a quoted value"
+        )
+    if "field limit" in error:
+        return f"one value is longer than {FIELD_LIMIT:,} characters; is a double quote in this row never closed?"
+    span = f" (by line {stop})" if stop > start else ""
+    return f"bad quoting{span}, {error}; double every quote inside a quoted value"
+
+
+def _names(header: list[str], source: str) -> list[str]:
+    names = [name.strip() for name in header]
+    if any("\0" in name for name in names):
+        raise DataError(f"{source}, line 1 (the header): contains NUL characters; is this a text file, saved as UTF-8?")
+    for index, name in enumerate(names):
+        if not name:
+            hint = " (pandas writes one for its index: use to_csv(..., index=False))" if index == 0 else ""
+            raise DataError(f"{source}: column {index + 1} of the header has no name; name it or remove it{hint}")
+    repeated = [name for name, count in Counter(names).items() if count > 1]
+    if repeated:
+        raise DataError(f"{source}: the header names column {repeated[0]!r} more than once; give each its own name")
+    return names

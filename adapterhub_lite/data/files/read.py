@@ -1,0 +1,101 @@
+"""From whatever the user gives, a path or an object, to one `Table`."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from adapterhub_lite.data.files.columnar import read_arrow, read_parquet, read_saved_dataset
+from adapterhub_lite.data.files.delimited import read_delimited
+from adapterhub_lite.data.files.in_memory import read_object
+from adapterhub_lite.data.files.json_files import read_json_array, read_json_lines
+from adapterhub_lite.data.table import Table
+from adapterhub_lite.errors import DataError
+
+READERS: dict[str, Callable[[Path, str, str], Table]] = {
+    ".csv": read_delimited,
+    ".tsv": read_delimited,
+    ".jsonl": read_json_lines,
+    ".ndjson": read_json_lines,
+    ".json": read_json_array,
+    ".parquet": read_parquet,
+    ".arrow": read_arrow,
+    ".feather": read_arrow,
+}
+
+# What to do about the files people have that hold tables but are not read here.
+ELSEWHERE = {
+    ".xlsx": "save the sheet as CSV (UTF-8)",
+    ".xls": "save the sheet as CSV (UTF-8)",
+    ".gz": "unpack it first",
+    ".zip": "unpack it first",
+    ".zst": "unpack it first",
+    ".pkl": "pickles run code when opened; write it as Parquet or CSV",
+    ".txt": "name the columns in a first line and rename it to .csv or .tsv",
+}
+
+
+def read_table(source: Any) -> Table:
+    """Read rows from a file, a `datasets` folder, or a table in memory.
+
+    Files: .csv, .tsv, .jsonl, .ndjson, .json (an array of objects), .parquet, .arrow and .feather. In memory: a pandas
+    DataFrame, a `datasets.Dataset`, a pyarrow Table, a list of dicts, a dict of lists. Raises DataError, which names
+    the file, the row and the line.
+    """
+    if isinstance(source, Table):
+        return source
+    if not isinstance(source, (str, os.PathLike)):
+        return read_object(source)
+    name = os.fspath(source)
+    path = existing(name)
+    if path.is_dir():
+        return _read_folder(path, name)
+    reader = READERS.get(path.suffix.lower())
+    if reader is None:
+        advice = ELSEWHERE.get(path.suffix.lower(), "give one of " + " ".join(READERS))
+        raise DataError(f"{name}: files of type {path.suffix or '(no suffix)'} are not read; {advice}")
+    return reader(path, name, file_sha256(path, name))
+
+
+def existing(name: str) -> Path:
+    """The path, if something is there; otherwise an error that offers the nearest name in the folder."""
+    path = Path(name).expanduser()
+    try:
+        if path.exists():
+            return path
+        names = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else None
+    except OSError as error:
+        raise DataError(f"{name}: cannot be read ({error.strerror}); check its permissions") from error
+    if names is None:
+        raise DataError(f"{name}: no such file, nor a folder {str(path.parent)!r}; check the path")
+    near = get_close_matches(path.name, names, n=1)
+    hint = f"did you mean {str(path.parent / near[0])!r}?" if near else "check the path"
+    raise DataError(f"{name}: no such file; {hint}")
+
+
+def file_sha256(path: Path, name: str) -> str:
+    """The SHA-256 of a file's bytes; an unreadable or empty file is an error."""
+    try:
+        with path.open("rb") as file:
+            if not file.peek(1):
+                raise DataError(f"{name}: is empty; give a file with rows")
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise DataError(f"{name}: cannot be read ({error.strerror or error}); check its permissions") from error
+
+
+def _read_folder(path: Path, name: str) -> Table:
+    if (path / "state.json").is_file():
+        return read_saved_dataset(path, name)
+    if (path / "dataset_dict.json").is_file():
+        splits = sorted(entry.name for entry in path.iterdir() if (entry / "state.json").is_file())
+        raise DataError(
+            f"{name}: holds several splits ({', '.join(splits)}); give one, such as {str(path / 'train')!r}"
+        )
+    files = sorted(entry.name for entry in path.iterdir() if entry.suffix.lower() in READERS)
+    hint = f"give a file in it: {', '.join(files[:5])}" if files else "it holds no file that can be read as a table"
+    raise DataError(f"{name}: is a folder; {hint}")

@@ -1,0 +1,23 @@
+"""How a task's data is to be read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Request:
+    """How a task's data is to be read."""
+
+    columns: Mapping[str, str] = field(default_factory=dict)
+    """Which column plays which role; roles left out are guessed."""
+    labels: Sequence[str] | None = None
+    """Classes of a trained adapter, in the order of its outputs; None to take them from the data."""
+    require_labels: bool = True
+    """False for prediction, where what is to be predicted may be missing."""
+    form: str | None = None
+    """`Dataset.form` of the data the adapter was trained on; None to find it out."""
+    options: Any = None
+    """An instance of the spec's options class."""

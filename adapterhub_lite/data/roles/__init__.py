@@ -1,0 +1,1 @@
+"""Which columns are what: from tables to checked datasets, a module a kind of task."""

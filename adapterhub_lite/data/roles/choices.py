@@ -1,0 +1,57 @@
+"""The labels of a classification, whatever its inputs are: one a row, or any number."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from adapterhub_lite.data.dataset import SEVERAL
+from adapterhub_lite.data.request import Request
+from adapterhub_lite.data.roles.labels import Labels, read_labels
+from adapterhub_lite.data.roles.several_labels import is_list_column, read_several
+from adapterhub_lite.data.table import Table
+from adapterhub_lite.errors import ConfigError
+
+
+def read_choices(
+    table: Table, used: Mapping[str, str], request: Request, declared: Sequence[str] | None = None
+) -> tuple[dict[str, str], str | None, Labels]:
+    """Read the column with the role "label", or those with the role "labels".
+
+    A column of lists whose role was guessed is one of several labels, and so is every column of an adapter that was
+    trained on several.
+
+    Args:
+        table: The rows.
+        used: Columns by role.
+        request: Known labels, and whether there have to be any.
+        declared: Names of integer labels, where the file gives them apart from the table.
+
+    Returns:
+        The roles, "labels" in place of "label" where that is what it is; the dataset's form; and the labels.
+
+    Raises:
+        DataError: labels that cannot be used, naming row and column.
+    """
+    if {"label", "labels"} <= used.keys():
+        raise ConfigError("columns: give 'label' (one a row) or 'labels' (any number a row), not both")
+    roles, fresh = dict(used), request.form is None and request.labels is None
+    guessed = "label" in used and "label" not in request.columns
+    if request.form == SEVERAL or (fresh and guessed and is_list_column(table, used["label"])):
+        roles = {"labels" if role == "label" else role: name for role, name in used.items()}
+    form = SEVERAL if "labels" in roles or request.form == SEVERAL else None
+    known, required = request.labels, request.require_labels
+    if "labels" in roles:
+        separator = getattr(request.options, "separator", None)
+        return roles, form, read_several(table, roles["labels"], known=known, required=required, separator=separator)
+    if "label" in roles:
+        found = read_labels(table, roles["label"], known=known, required=required, declared=declared)
+        odd = [name for name in found.names if "|" in name or ";" in name or (name[:1], name[-1:]) == ("[", "]")]
+        if fresh and guessed and odd:
+            note = (
+                f"column {roles['label']!r}: labels such as {odd[0][:60]!r} are taken to be one each; where they are "
+                f"several, name the column with --column labels={roles['label']}"
+            )
+            found = replace(found, notes=(*found.notes, note))
+        return roles, form, found
+    return roles, form, Labels(None, tuple(known or ()), ())

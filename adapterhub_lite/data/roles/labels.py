@@ -1,0 +1,143 @@
+"""A column of labels into class indices."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from adapterhub_lite.data.roles.columns import counted, missing, shortened, suggestion
+from adapterhub_lite.data.table import Table
+from adapterhub_lite.errors import ConfigError, DataError
+
+INTEGER = re.compile(r"[+-]?\d{1,18}")
+
+
+@dataclass(frozen=True)
+class Labels:
+    """Class indices, or tuples of them, the names they stand for, and what to tell the user."""
+
+    targets: tuple[Any, ...] | None
+    names: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+def read_labels(
+    table: Table, column: str, *, known: Sequence[str] | None, required: bool, declared: Sequence[str] | None = None
+) -> Labels:
+    """Check a label column and number its classes.
+
+    Classes stand in the order of `known` (those of a trained adapter), else of `declared` (names the file gives for
+    integers), else sorted, as numbers where all of them are integers. Raises DataError at the first row whose label is
+    missing, unusable or not known. Where labels are not required (prediction), such a column gives a note, no targets.
+    """
+    declared = declared if declared is not None else table.class_names(column)
+    if known is not None and len(set(known)) != len(known):
+        raise ConfigError("labels: a class is named twice; give each class once")
+    try:
+        texts, stripped = _texts(table, column, declared)
+        names = tuple(known) if known is not None else ordered(set(texts), declared)
+        index = {name: position for position, name in enumerate(names)}
+        for row, text in enumerate(texts):
+            if text not in index:
+                raise DataError(
+                    f"{table.where(row, column)}: label {_short(text)} is not one the adapter knows"
+                    f"{suggestion(text, names)}; known: {shortened(names)}"
+                )
+    except DataError as error:
+        if required:
+            raise
+        note = f"column {column!r} is not used as labels: {error}"
+        return Labels(None, tuple(known) if known is not None else (), (note,))
+    if required and known is None and len(names) < 2:
+        raise DataError(
+            f"{table.source}, column {column!r}: every row has label {_short(names[0])}; a classifier needs 2 classes"
+        )
+    notes = notes_on_names(Counter(texts), declared or (), column) if known is None else []
+    if stripped:
+        notes.insert(0, f"column {column!r}: white space around {counted(stripped, 'label')} removed")
+    return Labels(tuple(index[text] for text in texts), names, tuple(notes))
+
+
+def _texts(table: Table, column: str, declared: Sequence[str] | None) -> tuple[list[str], int]:
+    texts: list[str] = []
+    stripped = 0
+    for row, value in enumerate(table.column(column)):
+        text = one_label(value, declared, table.where(row, column))
+        stripped += isinstance(value, str) and text != value
+        texts.append(text)
+    return texts, stripped
+
+
+def one_label(value: Any, declared: Sequence[str] | None, where: str) -> str:
+    """The name of the label that a value stands for.
+
+    Raises:
+        DataError: no label, or something that is none, at the place `where`.
+    """
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)  # pandas makes floats of integers as soon as one is missing
+    if declared is not None and isinstance(value, int) and not isinstance(value, bool):
+        if value >= len(declared) or value < -1:
+            raise DataError(f"{where}: label {value} has no name; the names are {shortened(declared)}")
+        value = declared[value] if value >= 0 else None  # -1 is how `datasets` writes "not labelled"
+    if missing(value) or (isinstance(value, str) and not value.strip()):
+        raise DataError(
+            f"{where}: label is missing; fill it in, remove the row, or choose another label column; where a row may "
+            "have none or several, name the column with --column labels=NAME"
+        )
+    if isinstance(value, float):
+        raise DataError(
+            f"{where}: label {value!r} is not a whole number; "
+            "classes are text, integers or booleans (is this column a measurement?)"
+        )
+    if not isinstance(value, (str, int)):
+        kind = "a list" if isinstance(value, list) else f"a {type(value).__name__}"
+        raise DataError(
+            f"{where}: label is {kind}; classes are text, integers or booleans, one a row (for several a row name the "
+            "column with --column labels=NAME)"
+        )
+    text = str(value).strip()
+    if "\0" in text:
+        raise DataError(f"{where}: label contains a NUL character; remove it")
+    return text
+
+
+def ordered(present: Collection[str], declared: Sequence[str] | None) -> tuple[str, ...]:
+    """Names in the order in which they are declared, then sorted, as numbers where all of them are integers."""
+    if declared:
+        in_order = dict.fromkeys(declared)  # a name declared twice is one class
+        return (*(name for name in in_order if name in present), *sorted(set(present) - in_order.keys()))
+    if all(INTEGER.fullmatch(text) for text in present):
+        return tuple(sorted(present, key=lambda text: (int(text), text)))
+    return tuple(sorted(present))
+
+
+def notes_on_names(counts: Mapping[str, int], declared: Sequence[str], column: str) -> list[str]:
+    """What looks odd about the names of classes, counted by rows."""
+    notes: list[str] = []
+    absent = [name for name in declared if name not in counts]
+    if absent:
+        number = counted(len(absent), "declared class", "declared classes")
+        notes.append(f"column {column!r}: {number} without rows: {shortened(absent)}")
+    single = sorted(name for name, count in counts.items() if count == 1)
+    if single and len(single) == len(counts):
+        notes.append(f"column {column!r}: every label occurs once; is it an identifier or free text?")
+    elif single:
+        notes.append(
+            f"column {column!r}: {counted(len(single), 'class', 'classes')} with a single row: {shortened(single)}"
+        )
+    by_case: dict[str, list[str]] = {}
+    for name in sorted(counts):
+        by_case.setdefault(name.casefold(), []).append(name)
+    alike = [names for names in by_case.values() if len(names) > 1]
+    if alike:
+        shown = " and ".join(map(repr, alike[0][:2]))
+        notes.append(f"column {column!r}: labels {shown} differ only in case, and are kept apart ({len(alike)} such)")
+    return notes
+
+
+def _short(text: str) -> str:
+    return repr(text) if len(text) <= 60 else repr(text[:57] + "...")

@@ -1,0 +1,149 @@
+"""Columns of texts and of pairs of texts: what every task that reads text shares."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from adapterhub_lite.data.items import read_items
+from adapterhub_lite.data.roles.columns import check_roles, find, guess, missing, shortened
+from adapterhub_lite.data.roles.pairs import Pair
+from adapterhub_lite.data.table import Table
+from adapterhub_lite.errors import DataError
+
+# In the order tried: the names people give these columns.
+TEXT_NAMES = (
+    *("text", "sentence", "content", "utterance", "query", "review", "message", "comment", "question", "document"),
+    *("clause", "description", "tweet", "body", "input", "prompt", "code", "title"),
+)
+PAIR_NAMES = (
+    ("sentence1", "sentence2"),
+    ("premise", "hypothesis"),
+    ("question", "passage"),
+    ("question1", "question2"),
+    ("text", "text_pair"),
+    ("query", "document"),
+)
+
+
+def choose_text_columns(
+    table: Table,
+    given: Mapping[str, str],
+    task: str,
+    roles: Sequence[str],
+    answer: str,
+    answers: Sequence[str],
+    *,
+    required: bool,
+) -> dict[str, str]:
+    """The columns by role: as given, else by their names, else by what two columns hold.
+
+    Args:
+        table: The rows.
+        given: Columns the user named.
+        task: For messages.
+        roles: All there are.
+        answer: The role of what is learnt; not looked for where another role than text, pair and group is given.
+        answers: Names of its column, in the order tried.
+        required: Whether it has to be there.
+
+    Raises:
+        DataError: a column that is not there, or a role whose column cannot be told.
+        ConfigError: a role that is not one of the task's.
+    """  # fmt: skip
+    check_roles(given, roles, task)
+    used = {role: name if role == "labels" else find(table, name, role) for role, name in given.items()}
+    if "text" not in used and "pair" not in used:
+        used = {**_known_pair(table, tuple(used.values())), **used}
+    if "text" not in used:
+        name = guess(table, TEXT_NAMES, tuple(used.values()))
+        used |= {"text": name} if name is not None else {}
+    answered = bool(used.keys() - {"text", "pair", "group"})
+    if not answered:
+        name = guess(table, answers, tuple(used.values()))
+        used |= {answer: name} if name is not None else {}
+        if len(table.columns) <= 2 and "pair" not in used:
+            used = _fill_from_two(table, used, answer, required)
+    elif len(table.columns) == 2 and "text" not in used:
+        rest = [name for name in table.columns if name not in used.values()]
+        used |= {"text": rest[0]} if len(rest) == 1 and _mean_words(table, rest[0]) > 0 else {}
+    answered = bool(used.keys() - {"text", "pair", "group"})
+    for role in ("text", answer):
+        if role not in used and (role == "text" or (required and not answered)):
+            option = f"--{role}-column" if role in ("text", "label") else f"--column {role}=NAME"
+            raise DataError(
+                f"{table.source}: cannot tell which column is the {role}; "
+                f"name one with {option} (columns={{{role!r}: NAME}} in Python): {shortened(table.columns)}"
+            )
+    return {role: used[role] for role in roles if role in used}
+
+
+def read_texts(
+    table: Table, used: Mapping[str, str], given: Mapping[str, str]
+) -> tuple[Sequence[str | Pair], tuple[str, ...]]:
+    """Check the text of every row, or both texts of a pair.
+
+    Returns:
+        The texts or pairs; and a note where a pair was recognised that nobody named.
+
+    Raises:
+        DataError: one that is missing, empty or no text, naming row and column.
+    """
+    text = used["text"]
+    if "pair" not in used:
+        return read_items(table, [text], lambda row, value: checked_text(value, table, row, text)), ()
+    second = used["pair"]
+
+    def pair(row: int, one: Any, other: Any) -> Pair:
+        first = checked_text(one, table, row, text)
+        return Pair(first, checked_text(other, table, row, second, "the second text"))
+
+    pairs = read_items(table, [text, second], pair)
+    if "pair" in given:
+        return pairs, ()
+    note = f"columns {used['text']!r} and {used['pair']!r} are read as pairs; name a text column to read it alone"
+    return pairs, (note,)
+
+
+def checked_text(value: Any, table: Table, row: int, column: str, what: str = "text") -> str:
+    """The value, if it is text that a tokenizer can be given."""
+    if missing(value):
+        raise DataError(f"{table.where(row, column)}: {what} is missing; fill it in or remove the row")
+    if not isinstance(value, str):
+        kind = type(value).__name__
+        raise DataError(f"{table.where(row, column)}: {what} is of type {kind}, not text; choose a column of text")
+    if not value.strip():
+        raise DataError(f"{table.where(row, column)}: {what} is empty; fill it in or remove the row")
+    if "\0" in value:
+        position = value.index("\0") + 1
+        raise DataError(f"{table.where(row, column)}: {what} has a NUL character at position {position}; remove it")
+    return value
+
+
+def _known_pair(table: Table, taken: Sequence[str]) -> dict[str, str]:
+    for names in PAIR_NAMES:
+        text, pair = (guess(table, (name,), taken) for name in names)
+        if text is not None and pair is not None:
+            return {"text": text, "pair": pair}
+    return {}
+
+
+def _fill_from_two(table: Table, used: dict[str, str], answer: str, required: bool) -> dict[str, str]:
+    """With at most two columns, the one left over has the role left over, if what it holds allows that."""
+    rest = [name for name in table.columns if name not in used.values()]
+    if not rest:
+        return used
+    words = {name: _mean_words(table, name) for name in rest}
+    if "text" in used:
+        return {**used, answer: rest[0]} if answer not in used and required else used
+    if answer in used or len(table.columns) == 1:
+        return {**used, "text": rest[0]} if words[rest[0]] > 0 else used
+    text, other = sorted(rest, key=lambda name: words[name], reverse=True)
+    if words[text] >= 3 > words[other]:
+        return {"text": text, answer: other}
+    return used
+
+
+def _mean_words(table: Table, column: str) -> float:
+    values = table.values(column, 0, 200)
+    return sum(len(value.split()) if isinstance(value, str) else 0 for value in values) / len(values)

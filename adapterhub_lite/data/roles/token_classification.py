@@ -1,0 +1,122 @@
+"""Texts cut into words, with a tag for each word: a list of words and a list of tags in every row, or a CoNLL file."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from adapterhub_lite.data.dataset import Dataset
+from adapterhub_lite.data.files.conll import SUFFIXES, read_conll
+from adapterhub_lite.data.files.read import existing, file_sha256, read_table
+from adapterhub_lite.data.request import Request
+from adapterhub_lite.data.roles.columns import check_roles, counted, find, guess, missing, shortened, suggestion
+from adapterhub_lite.data.roles.groups import read_groups
+from adapterhub_lite.data.roles.labels import one_label, ordered
+from adapterhub_lite.data.roles.several_labels import list_of
+from adapterhub_lite.data.table import Table
+from adapterhub_lite.errors import DataError
+
+TASK = "token-classification"
+ROLES = ("tokens", "tags", "group")
+TOKENS_NAMES = ("tokens", "words")
+TAGS_NAMES = ("tags", "ner_tags", "labels", "pos_tags", "ner", "pos", "upos")
+
+
+def read(source: Any, request: Request) -> Dataset:
+    """Read and check words with tags; see `load_data`. A target is the tuple of its words' classes."""
+    table = _table(source)
+    required = request.require_labels
+    used = _choose_columns(table, request.columns, required)
+    words = [_words(value, table, row, used["tokens"]) for row, value in enumerate(table.column(used["tokens"]))]
+    names = tuple(request.labels or ())
+    targets, notes = None, table.notes
+    if "tags" in used:
+        try:
+            names, targets = _tags(table, used["tags"], words, request.labels, required)
+        except DataError as error:
+            if required:
+                raise
+            notes = (*notes, f"column {used['tags']!r} is not used as tags: {error}")
+    return Dataset(
+        TASK, words, targets, names, used, table.source, table.sha256, table, notes,
+        groups=read_groups(table, used, required=required),
+    )  # fmt: skip
+
+
+def _table(source: Any) -> Table:
+    if isinstance(source, (str, os.PathLike)) and Path(source).suffix.lower() in SUFFIXES:
+        path = existing(os.fspath(source))
+        return read_conll(path, os.fspath(source), file_sha256(path, os.fspath(source)))
+    return read_table(source)
+
+
+def _choose_columns(table: Table, given: Mapping[str, str], required: bool) -> dict[str, str]:
+    check_roles(given, ROLES, TASK)
+    used = {role: find(table, name, role) for role, name in given.items()}
+    for role, names in (("tokens", TOKENS_NAMES), ("tags", TAGS_NAMES)):
+        name = used.get(role) or guess(table, names, tuple(used.values()))
+        if name is not None:
+            used[role] = name
+        elif role == "tokens" or required:
+            raise DataError(
+                f"{table.source}: cannot tell which column holds the {role}; name one with --column {role}=NAME "
+                f"(columns={{{role!r}: NAME}} in Python): {shortened(table.columns)}"
+            )
+    return {role: used[role] for role in ROLES if role in used}
+
+
+def _words(value: Any, table: Table, row: int, column: str) -> list[str]:
+    words = _list(value, table, row, column, "words")
+    if not words:
+        raise DataError(f"{table.where(row, column)}: holds no words; fill it in or remove the row")
+    for number, word in enumerate(words, start=1):
+        if not isinstance(word, str) or not word.strip() or "\0" in word:
+            reason = "is empty" if word in ("", None) else f"is {str(word)[:40]!r}, not a word"
+            raise DataError(f"{table.where(row, column)}: word {number} {reason}; correct it or remove it with its tag")
+    return words
+
+
+def _list(value: Any, table: Table, row: int, column: str, what: str) -> list[Any]:
+    where = table.where(row, column)
+    if isinstance(value, str) and value.strip().startswith("["):  # a CSV can only hold a list as text
+        value = list_of(value.strip(), where)
+    if missing(value) or not isinstance(value, list):
+        kind = "missing" if missing(value) else f"of type {type(value).__name__}"
+        raise DataError(f'{where}: is {kind}, not a list of {what}; write ["...", "..."], one for each word')
+    return value
+
+
+def _tags(
+    table: Table, column: str, words: Sequence[Sequence[str]], known: Sequence[str] | None, required: bool
+) -> tuple[tuple[str, ...], tuple[tuple[int, ...], ...]]:
+    """The names of the tags and, for every row, the class of each word."""
+    declared = table.class_names(column)
+    rows: list[list[str]] = []
+    for row, value in enumerate(table.column(column)):
+        tags = _list(value, table, row, column, "tags")
+        where = table.where(row, column)
+        if len(tags) != len(words[row]):
+            raise DataError(
+                f"{where}: has {counted(len(tags), 'tag')} for {counted(len(words[row]), 'word')}; give each word one"
+            )
+        rows.append([_tag(tag, declared, f"{where}, word {number}") for number, tag in enumerate(tags, start=1)])
+    names = tuple(known) if known is not None else ordered({tag for row in rows for tag in row}, declared)
+    index = {name: position for position, name in enumerate(names)}
+    for row, its in enumerate(rows):
+        for number, tag in enumerate(its, start=1):
+            if tag not in index:
+                raise DataError(
+                    f"{table.where(row, column)}, word {number}: tag {tag!r} is not one the adapter knows"
+                    f"{suggestion(tag, names)}; known: {shortened(names)}"
+                )
+    if required and known is None and len(names) < 2:
+        raise DataError(f"{table.source}, column {column!r}: every word has the tag {names[0]!r}; 2 are needed")
+    return names, tuple(tuple(index[tag] for tag in its) for its in rows)
+
+
+def _tag(tag: Any, declared: Sequence[str] | None, where: str) -> str:
+    if missing(tag) or (isinstance(tag, str) and not tag.strip()):
+        raise DataError(f"{where}: tag is missing; write O for a word that is part of nothing")
+    return one_label(tag, declared, where)

@@ -1,0 +1,1 @@
+"""Adapters to and from the hub, with their cards."""

@@ -1,0 +1,165 @@
+"""The hooks a plug-in may implement, each with an example that runs.
+
+A plug-in marks its functions with `adapterhub_lite.api.hookimpl` and leaves out the arguments it does not need.
+docs/hooks.md is made of this file by `python -m adapterhub_lite.scaffold.hookdoc`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pluggy
+
+from adapterhub_lite.plugins.run import Run
+from adapterhub_lite.plugins.spec import PROJECT, Spec, StrategySpec
+
+if TYPE_CHECKING:
+    from torch import nn
+
+# The classes of these two are in packages that build on this one; whoever calls the hooks checks what they give.
+TaskSpec = Spec
+ModelMap = Any
+
+hookspec = pluggy.HookspecMarker(PROJECT)
+
+
+@hookspec
+def adapterhub_strategies() -> Iterable[StrategySpec]:  # type: ignore[empty-body]
+    """Offer strategies.
+
+    Called once at start-up, so import nothing heavy here. Strategies are looked up by name; where two distributions
+    offer one name, the user has to say `DIST:NAME`.
+
+    Example:
+        @hookimpl
+        def adapterhub_strategies():
+            return [StrategySpec(name="mine", summary="My method.", config=MyConfig, load=load_mine)]
+
+    When it fails: the plug-in is taken out and shown as failed by `adapterhub-lite plugins list`; the others go on.
+    """
+
+
+@hookspec
+def adapterhub_tasks() -> Iterable[TaskSpec]:  # type: ignore[empty-body]
+    """Offer tasks.
+
+    Called once at start-up, so import nothing heavy here. The tasks that come with adapterhub-lite are described in the
+    same way. A task of a plug-in is named `NAME`, or `DIST:NAME` where several distributions offer one of that name;
+    adapters record the latter.
+
+    Example:
+        @hookimpl
+        def adapterhub_tasks():
+            return [
+                TaskSpec(
+                    name="text-ranking", summary="Texts in, an order out.", modality="text",
+                    read=read_rankings, load=load_ranking, roles=("text", "rank"),
+                )
+            ]
+
+    When it fails: as for `adapterhub_strategies`.
+    """
+
+
+@hookspec(firstresult=True)
+def adapterhub_load_base(ref: str, quantization: str) -> nn.Module | None:
+    """Load a base that the core cannot, from a reference of your own.
+
+    Return None for references that are not yours. Plug-ins are asked in turn, the core last; the first answer is taken.
+    `quantization` is "none", "nf4", "fp4" or "int8".
+
+    Example:
+        @hookimpl
+        def adapterhub_load_base(ref, quantization):
+            if ref.startswith("vault:"):
+                return AutoModel.from_pretrained(fetch(ref.removeprefix("vault:")))
+
+    When it fails, or returns anything but a torch module or None: the error is raised to the user and names the plug-in.
+    """
+
+
+@hookspec(firstresult=True)
+def adapterhub_describe_model(model: nn.Module) -> ModelMap | None:
+    """Say where layers, attention and output are in a model that introspection gets wrong.
+
+    Return None for models that are not yours. Look at the model and leave it as it is.
+
+    Example:
+        @hookimpl
+        def adapterhub_describe_model(model):
+            if type(model).__name__ == "MyEncoder":
+                layers = tuple(f"blocks.{i}" for i in range(len(model.blocks)))
+                linears = tuple(f"{layer}.mix" for layer in layers)
+                return ModelMap(
+                    modality="series", hidden_size=model.width, layers=layers, linears=linears,
+                    attention_linears=(), output=None, pooling="mean", causal=False,
+                )
+
+    When it fails, returns anything but a ModelMap or None, or changes the model: the error is raised to the user and
+    names the plug-in. Changes to modules, hooks and tensors are noticed, writes through `.data` are not.
+    """
+
+
+@hookspec
+def adapterhub_train_start(run: Run) -> None:
+    """See a run begin.
+
+    `run` is this plug-in's own: the same object in every hook of the run, and no other plug-in's. `run.stop(reason)`
+    asks the engine to end after the step it is at.
+
+    Example:
+        @hookimpl
+        def adapterhub_train_start(run):
+            print(f"{run.strategy} on {run.base}: {run.total_steps} steps", file=sys.stderr)
+
+    When it fails: one warning, and the plug-in is muted for the rest of the run, which goes on as if it were not there.
+    """
+
+
+@hookspec
+def adapterhub_step_end(run: Run, step: int, metrics: Mapping[str, float]) -> None:
+    """See an optimizer step end.
+
+    `step` counts from 1. `metrics` is a copy, with `loss` (the mean over the step's targets), `learning_rate` and
+    `grad_norm` (before clipping); a loss that is not finite is reported as it is.
+
+    Example:
+        @hookimpl
+        def adapterhub_step_end(run, step, metrics):
+            if metrics["loss"] < 0.1:
+                run.stop("the loss is low enough")
+
+    When it fails: as for `adapterhub_train_start`.
+    """
+
+
+@hookspec
+def adapterhub_train_end(run: Run, error: BaseException | None) -> None:
+    """See a run end.
+
+    `error` is what ended it, None when it finished or was stopped. What is done to the exception is undone.
+
+    Example:
+        @hookimpl
+        def adapterhub_train_end(run, error):
+            notify("done" if error is None else f"failed: {error}")
+
+    When it fails: as for `adapterhub_train_start`.
+    """
+
+
+@hookspec
+def adapterhub_adapter_saved(path: Path, manifest: Mapping[str, Any]) -> None:
+    """See an adapter that has just been committed to disk.
+
+    `manifest` is a copy of what is in its adapterhub.json.
+
+    Example:
+        @hookimpl
+        def adapterhub_adapter_saved(path, manifest):
+            upload(path, name=manifest["strategy"]["name"])
+
+    When it fails: one warning; the adapter is saved all the same.
+    """

@@ -1,0 +1,154 @@
+"""Strategies and tasks by name. Nothing but this turns a name into code, and no file can name a path to import."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Generic, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from adapterhub_lite.errors import AdapterHubError, ConfigError, PluginError, StrategyNotFoundError
+from adapterhub_lite.plugins.find import Record
+from adapterhub_lite.plugins.manager import Plugins
+from adapterhub_lite.plugins.spec import IN_PROGRAM, Kind, Provided, StrategySpec
+
+Options = TypeVar("Options", bound=BaseModel)
+
+
+class Shelf(Generic[Kind]):
+    """Looks specs of one kind up by bare name, or as `dist:name` where two distributions provide the same one.
+
+    Args:
+        kind: "strategy" or "task".
+        offered: Everything there is now.
+        records: What became of each plug-in, so that a missing name can be explained.
+        not_there: The error for a name that cannot be resolved.
+    """
+
+    def __init__(
+        self,
+        kind: str,
+        offered: Callable[[], Sequence[Provided[Kind]]],
+        records: Callable[[], Sequence[Record]],
+        not_there: type[AdapterHubError] = ConfigError,
+    ):
+        self._kind, self._offered, self._records, self._not_there = kind, offered, records, not_there
+
+    @property
+    def offered(self) -> Sequence[Provided[Kind]]:
+        """Everything that can be resolved, in the order in which it is offered."""
+        return self._offered()
+
+    def names(self) -> list[str]:
+        """Every bare name that can be resolved, sorted."""
+        return sorted({provided.spec.name for provided in self.offered})
+
+    def resolve(self, name: str, *, dist: str | None = None, version: str | None = None) -> Provided[Kind]:
+        """Find the one provider of a name.
+
+        Args:
+            name: A bare name, or `dist:name`.
+            dist: The distribution a saved adapter was made with; no other one's of that name will do.
+            version: Its version then, for the message.
+
+        Raises:
+            StrategyNotFoundError, ConfigError: when none provides it, or several do.
+        """
+        matches = [each for each in self.offered if name in (each.spec.name, each.qualified)]
+        if dist is not None and dist != IN_PROGRAM:
+            matches = [each for each in matches if each.dist in (dist, IN_PROGRAM)]
+        if len(matches) == 1:
+            return matches[0]
+        if matches:
+            choices = ", ".join(sorted(each.qualified for each in matches))
+            raise self._not_there(f"{self._kind} '{name}' is provided more than once; name one of: {choices}")
+        raise self._not_there(self._missing(name, dist, version))
+
+    def configure(self, provided: Provided[Kind], settings: Mapping[str, Any]) -> Any:
+        """Build the options of what is provided, an instance of its spec's class, from text or values.
+
+        Raises:
+            ConfigError: naming every option that is unknown or out of range, and those there are.
+        """
+        return checked_options(provided.spec.settings, settings, f"{self._kind} '{provided.spec.name}'")
+
+    def load(self, provided: Provided[Kind]) -> Any:
+        """Import the half that needs torch.
+
+        Raises:
+            PluginError: when that fails, naming the plug-in and its distribution.
+        """
+        spec = provided.spec
+        whose = f"{self._kind} '{spec.name}' of plug-in '{provided.plugin}' ({provided.dist} {provided.version}) "
+        try:
+            made = spec.make()
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # SystemExit in a plug-in must not end the program
+            raise PluginError(f"{whose}could not be loaded: {type(error).__name__}: {error}") from error
+        if not callable(getattr(made, spec.method, None)):
+            raise PluginError(f"{whose}loads {made!r}, which has no method '{spec.method}'")
+        return made
+
+    def _missing(self, name: str, dist: str | None, version: str | None) -> str:
+        names = self.names()
+        if not names:
+            return (
+                f"no {self._kind} '{name}': no {self._kind} plug-in is installed or enabled; the built-in ones come with "
+                "`pip install adapterhub-lite`, and ADAPTERHUB_PLUGINS / ADAPTERHUB_DISABLE can hide them"
+            )
+        prefix = name.rpartition(":")[0]
+        if dist is not None:
+            parts = [f"adapter needs {self._kind} '{name}' ({' '.join(filter(None, (dist, version)))})"]
+        elif prefix and not any(known.startswith(f"{prefix}:") for known in names):
+            parts = [f"{self._kind} '{name}' is not installed; pip install {prefix}"]
+        else:
+            parts = [f"there is no {self._kind} '{name}'{did_you_mean(name, names)}"]
+        others = sorted(each.dist for each in self.offered if each.spec.name == name)
+        if others:
+            parts.append(f"the one of that name in {', '.join(others)} is another")
+        parts.append(f"installed: {', '.join(names)}")
+        if dist == IN_PROGRAM:
+            parts.append("register the module that provided it, with Plugins().register(module)")
+        elif dist is not None:
+            parts.append(f"pip install {dist}")
+        return "; ".join(
+            parts + [f"plug-in '{r.name}' ({r.dist}) failed: {r.error}" for r in self._records() if r.state == "failed"]
+        )
+
+
+def strategy_shelf(plugins: Plugins) -> Shelf[StrategySpec]:
+    """The strategies by name."""
+    return Shelf("strategy", lambda: plugins.strategies, lambda: plugins.records, StrategyNotFoundError)
+
+
+def did_you_mean(name: str, names: Sequence[str]) -> str:
+    """The closest of the known names in brackets, with a space before; nothing where none is close."""
+    close = difflib.get_close_matches(name, names, n=1)
+    return f" (did you mean '{close[0]}'?)" if close else ""
+
+
+def checked_options(kind: type[Options], settings: Mapping[str, Any], whose: str) -> Options:
+    """Build options from settings given as text or values.
+
+    Args:
+        kind: The class of the options.
+        settings: Values by name.
+        whose: For the message: "strategy 'lora'".
+
+    Raises:
+        ConfigError: naming every setting that is unknown or out of range, and those there are.
+    """
+    try:
+        return kind.model_validate(dict(settings))
+    except ValidationError as error:
+        problems = []
+        for item in error.errors():
+            option = ".".join(str(part) for part in item["loc"]) or "settings"
+            if item["type"] == "extra_forbidden":
+                problems.append(f"there is no option '{option}'{did_you_mean(option, list(kind.model_fields))}")
+            else:
+                problems.append(f"{option}={item['input']!r}: {item['msg'].lower()}")
+        options = ", ".join(kind.model_fields) or "none"
+        raise ConfigError(f"{whose}: {'; '.join(problems)}; its options are: {options}") from None

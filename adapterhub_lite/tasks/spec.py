@@ -1,0 +1,84 @@
+"""A task described without importing torch."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+from pydantic import BaseModel, ConfigDict
+
+from adapterhub_lite.data.request import Request
+from adapterhub_lite.errors import ConfigError
+from adapterhub_lite.plugins.spec import API_VERSION, MODALITIES, Modality, Spec
+
+if TYPE_CHECKING:
+    from adapterhub_lite.base.loading import Base
+    from adapterhub_lite.data.dataset import Dataset
+    from adapterhub_lite.tasks.task import Preprocessing, Task
+
+TASK_PATTERN = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
+
+
+class TaskOptions(BaseModel):
+    """The options of a task: a frozen pydantic model whose every field has a description and a default."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class TaskKind(Protocol):
+    """What `TaskSpec.load` returns: usually the class of the task."""
+
+    def settle(self, base: Base, data: Dataset, options: Any) -> Preprocessing:
+        """Decide, before training, how inputs become tensors on this base; recorded in the adapter.
+
+        Raises:
+            ConfigError: an option that this base cannot follow.
+            NotSupportedError: a base that cannot do the task.
+        """
+        ...
+
+    def __call__(self, labels: Sequence[str], preprocessing: Preprocessing) -> Task:
+        """Make the task, for training or for a saved adapter."""
+        ...
+
+
+@dataclass(frozen=True)
+class TaskSpec(Spec):
+    """One task, described without importing torch."""
+
+    kind = "task"
+    method = "settle"
+
+    name: str
+    summary: str
+    modality: Modality
+    read: Callable[[Any, Request], Dataset]
+    """Read and check a source, without torch; raises DataError naming file, row and column."""
+    load: str | Callable[[], TaskKind]
+    """`"module:Class"`, the class of the task, or a function that returns it."""
+    roles: tuple[str, ...]
+    """Roles its columns play, that of the input first; `--column ROLE=NAME` names them."""
+    options: type[TaskOptions] = TaskOptions
+    labelled: bool = True
+    """Its outputs are classes with names."""
+    forms: tuple[str | None, ...] = (None,)
+    """Every `Dataset.form` that `read` gives."""
+    columns_again: Callable[[Mapping[str, str], Any], Mapping[str, str]] | None = None
+    """Of the columns of the training data, by role, those that a new source has; for a source that is not a plain table."""
+    api: int = API_VERSION
+
+    @property
+    def settings(self) -> type[BaseModel]:
+        return self.options
+
+    def __post_init__(self) -> None:
+        self.check(TASK_PATTERN, "lower case words joined by '-', as in 'text-ranking'", TaskOptions)
+        if self.modality not in MODALITIES:
+            known = ", ".join(sorted(MODALITIES))
+            raise ConfigError(f"task {self.name!r}: modality {self.modality!r} is not one of {known}")
+        if not callable(self.read):
+            raise ConfigError(f"task {self.name!r}: read must be a function")
+        if self.columns_again is not None and not callable(self.columns_again):
+            raise ConfigError(f"task {self.name!r}: columns_again must be a function or None")

@@ -1,0 +1,1 @@
+"""The folder of a run: its layout, log, checkpoints and trackers."""

@@ -1,0 +1,85 @@
+"""What makes two runs the same, so that one may go on where the other stopped; and where and with what a run was made."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+import subprocess
+from array import array
+from importlib import metadata
+from typing import Any
+
+from adapterhub_lite.base.precision import dtype_name
+from adapterhub_lite.tasks.task import Encoded
+from adapterhub_lite.training.attachment import Attachment
+from adapterhub_lite.training.config import KEEPS_NO_RESULT, TrainConfig
+
+RECORDED = ("adapterhub-lite", "torch", "transformers", "peft", "bitsandbytes", "accelerate", "safetensors", "numpy")
+
+
+def run_identity(
+    attachment: Attachment, config: TrainConfig, data: Encoded, held_out: Encoded | None, processes: int
+) -> dict[str, Any]:
+    """Everything the numbers of a run depend on, beside library versions and the machine, as JSON."""
+    base, provided = attachment.base, attachment.provided
+    return {
+        "base": {
+            "fingerprint": base.fingerprint.model_dump(mode="json"),
+            "quantization": base.quantization,
+            "dtype": dtype_name(base.dtype),
+            "device": base.device.type,
+        },
+        "data": {"rows": len(data.examples), "sha256": data_hash(data)},
+        "eval_data": None if held_out is None else {"rows": len(held_out.examples), "sha256": data_hash(held_out)},
+        "task": {
+            "name": attachment.task.name,
+            "labels": list(attachment.task.labels),
+            "preprocessing": attachment.task.preprocessing.record(),
+        },
+        "strategy": {"name": provided.spec.name, "dist": provided.dist, "version": provided.version},
+        "settings": attachment.config.model_dump(mode="json"),
+        "training": config.model_dump(mode="json", exclude=set(KEEPS_NO_RESULT)),
+        "processes": processes,
+    }
+
+
+def data_hash(data: Encoded) -> str:
+    """SHA-256 of the encoded examples in order: token ids and targets; images by their targets and what names them."""
+    total = hashlib.sha256()
+    for example in data.examples:
+        for value in (example.inputs, example.target):
+            if isinstance(value, list) and all(type(each) is int for each in value):
+                total.update(array("q", value).tobytes())
+            elif hasattr(value, "tobytes"):
+                total.update(f"{value.shape}{value.dtype}".encode() + value.tobytes())
+            else:
+                total.update(str(value).encode())
+            total.update(b"\0")
+    return total.hexdigest()
+
+
+def environment() -> dict[str, Any]:
+    """Versions, machine and git commit."""
+    return {
+        "versions": {name: _version(name) for name in RECORDED},
+        "python": platform.python_version(),
+        "machine": platform.platform(),
+        "git_commit": git_commit(),
+    }
+
+
+def git_commit() -> str | None:
+    """The commit of the working directory, with "+changes" where files differ from it; None outside a repository."""
+    try:
+        ask = ["git", "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty=+changes"]
+        answer = subprocess.run(ask, capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return answer.stdout.strip() or None
+
+
+def _version(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None

@@ -11,12 +11,13 @@ from typing import Any
 import torch
 
 from adapterhub_lite.adapter.read import read_for
-from adapterhub_lite.adapter.save import save_adapter
+from adapterhub_lite.adapter.save import AdapterRecord, accompany_saving, save_adapter
 from adapterhub_lite.base.loading import Base
 from adapterhub_lite.data.dataset import Dataset
 from adapterhub_lite.data.roles.causal_lm import Chat, Completion, Message, Text
 from adapterhub_lite.errors import ConfigError, DataError, NotSupportedError
 from adapterhub_lite.plugins.manager import Plugins
+from adapterhub_lite.plugins.observers import Observers
 from adapterhub_lite.progress import Lines, Progress
 from adapterhub_lite.storage import KEEP, DataRecord, Manifest, TaskRecord
 from adapterhub_lite.tasks.causal_lm import encode_prompt, render_chat
@@ -234,11 +235,20 @@ class Adapter:
         Raises:
             StorageError: the directory cannot be written, or holds something else; it is as it was.
         """
-        manifest = save_adapter(self, Path(path), keep)
+        record = AdapterRecord(
+            self.task_record(), self.data, self.training, self.metrics, self.forced, self.probe_inputs, self.run_file
+        )
+        manifest = save_adapter(self.attachment, record, Path(path), keep)
+        saved = {"path": Path(path), "manifest": manifest.model_dump(mode="json")}
+        Observers(self.plugins).notify("adapterhub_adapter_saved", saved)
         if self.run_folder is not None:
             facts = {"adapter": str(path), "metrics": manifest.metrics, "training": manifest.training}
             finish_run(self.run_folder, facts, keep=bool(self.training.get("checkpoint_every")))
         return manifest
+
+    def accompany_saving(self) -> None:
+        """Run what `save` runs on the base: in the processes that do not write, where the base is sharded."""
+        accompany_saving(self.attachment, self.probe_inputs)
 
 
 def prompt_ids(prompt: str | Text | Completion | Chat, tokenizer: Any, *, chat: bool) -> list[int]:

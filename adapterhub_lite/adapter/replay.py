@@ -39,7 +39,7 @@ def replay(adapter: Adapter, probe: ProbeRecord) -> Replay:
     Raises:
         AdapterCorruptError: the probe itself does not fit the adapter, as its rows or numbers of outputs show.
     """
-    outputs = probe_outputs(adapter, probe.inputs)
+    outputs = probe_outputs(adapter.attachment, probe.inputs)
     if [len(row) for row in outputs] != [len(row) for row in probe.outputs]:
         raise AdapterCorruptError(
             f"the saved probe has outputs of {[len(row) for row in probe.outputs]} numbers where this adapter gives "

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import safetensors.torch
 import torch
@@ -17,20 +18,38 @@ from adapterhub_lite.base.precision import dtype_name
 from adapterhub_lite.base.strategy import Exporter, PeftCompatible
 from adapterhub_lite.data.dataset import Dataset
 from adapterhub_lite.errors import TrainingError
-from adapterhub_lite.plugins.observers import Observers
-from adapterhub_lite.storage import KEEP, BaseRecord, Manifest, ProbeRecord, StrategyRecord, write_adapter
+from adapterhub_lite.storage import (
+    KEEP,
+    BaseRecord,
+    DataRecord,
+    Manifest,
+    ProbeRecord,
+    StrategyRecord,
+    TaskRecord,
+    write_adapter,
+)
 from adapterhub_lite.training.attachment import Attachment
-
-if TYPE_CHECKING:
-    from adapterhub_lite.adapter.adapter import Adapter
 
 RECORDED = ("adapterhub-lite", "torch", "transformers", "peft", "bitsandbytes", "safetensors")
 PROBE_VALUES = 16
 
 
-def save_adapter(adapter: Adapter, path: Path, keep: int = KEEP) -> Manifest:
+@dataclass(frozen=True)
+class AdapterRecord:
+    """What is saved of an adapter beside its tensors and what follows from where they are attached."""
+
+    task: TaskRecord
+    data: DataRecord | None
+    training: dict[str, Any]
+    metrics: dict[str, float]
+    forced: list[str]
+    """Differences between this base and the one of training that were overridden."""
+    probe_inputs: Sequence[Any]
+    run_file: str | None
+
+
+def save_adapter(attachment: Attachment, record: AdapterRecord, path: Path, keep: int = KEEP) -> Manifest:
     """See `Adapter.save`."""
-    attachment = adapter.attachment
     base, view = attachment.base, attachment.view
     base.activate(view)
     config, tensors = attachment.config, dict(attachment.parameters)
@@ -57,20 +76,20 @@ def save_adapter(adapter: Adapter, path: Path, keep: int = KEEP) -> Manifest:
             dtype=dtype_name(base.dtype),
             parameters=base.parameters,
         ),
-        task=adapter.task_record(),
-        data=adapter.data,
-        training=adapter.training,
-        metrics={name: value if math.isfinite(value) else None for name, value in adapter.metrics.items()},
+        task=record.task,
+        data=record.data,
+        training=record.training,
+        metrics={name: value if math.isfinite(value) else None for name, value in record.metrics.items()},
         versions={name: metadata.version(name) for name in RECORDED},
-        probe=_probe(adapter),
-        forced=adapter.forced,
+        probe=_probe(attachment, record.probe_inputs),
+        forced=record.forced,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
     )
-    extra = {"run.yaml": adapter.run_file.encode()} if adapter.run_file else {}
+    extra = {"run.yaml": record.run_file.encode()} if record.run_file else {}
     payload = safetensors.torch.save(
         {name: tensor.cpu().contiguous() for name, tensor in exported.items()}, metadata={"format": "pt"}
     )
-    written = write_adapter(
+    return write_adapter(
         path,
         tensors=payload,
         config=config_file(attachment, config, exported),
@@ -78,17 +97,13 @@ def save_adapter(adapter: Adapter, path: Path, keep: int = KEEP) -> Manifest:
         extra=extra,
         keep=keep,
     )
-    Observers(adapter.plugins).notify(
-        "adapterhub_adapter_saved", {"path": path, "manifest": written.model_dump(mode="json")}
-    )
-    return written
 
 
-def accompany_saving(adapter: Adapter) -> None:
+def accompany_saving(attachment: Attachment, probe_inputs: Sequence[Any]) -> None:
     """Run what `save_adapter` runs on the base: in the processes that do not write, where the base is sharded."""
-    if adapter.base.shards is not None:
-        adapter.use()
-        _probe(adapter)
+    if attachment.base.shards is not None:
+        attachment.base.activate(attachment.view)
+        _probe(attachment, probe_inputs)
 
 
 def config_file(attachment: Attachment, config: Any, tensors: Collection[str]) -> dict[str, Any]:
@@ -108,19 +123,17 @@ def config_file(attachment: Attachment, config: Any, tensors: Collection[str]) -
     }
 
 
-def _probe(adapter: Adapter) -> ProbeRecord | None:
+def _probe(attachment: Attachment, probe_inputs: Sequence[Any]) -> ProbeRecord | None:
     """A few inputs with the outputs seen now, by which a loaded adapter can be checked against this one."""
-    task = adapter.attachment.task
-    kept = [task.probe(item, number) for number, item in enumerate(adapter.probe_inputs)]
+    kept = [attachment.task.probe(item, number) for number, item in enumerate(probe_inputs)]
     inputs = [value for value in kept if value is not None]
     if not inputs:
         return None
-    return ProbeRecord(inputs=inputs, outputs=probe_outputs(adapter, inputs))
+    return ProbeRecord(inputs=inputs, outputs=probe_outputs(attachment, inputs))
 
 
-def probe_outputs(adapter: Adapter, inputs: list[Any]) -> list[list[float]]:
+def probe_outputs(attachment: Attachment, inputs: list[Any]) -> list[list[float]]:
     """The first logits for each probe input: of the classes, or at the first supervised token."""
-    attachment = adapter.attachment
     items = tuple(attachment.task.item_of_probe(value) for value in inputs)
     form = attachment.task.preprocessing.form
     dataset = Dataset(attachment.task.name, items, None, attachment.task.labels, {}, "<probe>", "", None, form=form)

@@ -164,7 +164,6 @@ def run_training(run: RunFile, *, resume: bool = False, interrupt: Interrupt | N
     dataset, held_out = read_rows(run, catalog)
     say_columns(dataset.columns, run.data)
 
-    from adapterhub_lite.adapter.save import accompany_saving
     from adapterhub_lite.base.precision import choose_device, choose_dtype, dtype_name
     from adapterhub_lite.engine import Engine
     from adapterhub_lite.progress import Silent
@@ -194,7 +193,7 @@ def run_training(run: RunFile, *, resume: bool = False, interrupt: Interrupt | N
         interrupt=interrupt,
     )
     if not processes.is_main:
-        accompany_saving(adapter)
+        adapter.accompany_saving()
         processes.end()
         raise typer.Exit  # the main process saves, and speaks
     with interrupt.delayed():

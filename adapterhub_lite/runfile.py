@@ -80,14 +80,20 @@ class RunFile(BaseModel):
     columns: ColumnsByRole = Field(default_factory=dict)
     training: TrainConfig = Field(default_factory=TrainConfig, description="How to train")
 
-    def check_names(self) -> None:
-        """Refuse names that do not exist, before anything is loaded.
+    def check(self) -> None:
+        """Refuse names that do not exist and options that exclude each other, before anything is read.
 
         Raises:
-            ConfigError: naming the option and the choices.
+            ConfigError: naming the options.
         """
         check_choice("quantization", self.quantize, QUANTIZATIONS)
         check_choice("dtype", self.dtype, DTYPE_NAMES)
+        if self.hold_out is not None and self.eval_data is not None:
+            raise ConfigError(
+                "--hold-out scores on a part of --data, and --eval-data on another file; give one of them"
+            )
+        if self.shots is not None and self.fraction is not None:
+            raise ConfigError("--shots and --fraction both choose the rows to learn from; give one of them")
 
     def to_yaml(self) -> str:
         """The run as a file that `train --config` reads."""
@@ -117,7 +123,7 @@ def read_run(path: str | Path | None, given: Mapping[str, Any]) -> RunFile:
         run = RunFile.model_validate(values)
     except ValidationError as error:
         raise ConfigError("; ".join(_problem(item, path) for item in error.errors())) from None
-    run.check_names()
+    run.check()
     return run
 
 

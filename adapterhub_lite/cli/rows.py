@@ -4,28 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from adapterhub_lite.errors import ConfigError
-
 if TYPE_CHECKING:
     from adapterhub_lite.data import Dataset
     from adapterhub_lite.runfile import RunFile
     from adapterhub_lite.tasks import Catalog
-
-
-def check_rows(run: RunFile) -> None:
-    """Refuse what cannot go together, before anything is read.
-
-    Raises:
-        ConfigError: naming the options.
-    """
-    if run.hold_out is not None and run.eval_data is not None:
-        raise ConfigError("--hold-out scores on a part of --data, and --eval-data on another file; give one of them")
-    if run.shots is not None and run.fraction is not None:
-        raise ConfigError("--shots and --fraction both choose the rows to learn from; give one of them")
-    if run.from_scratch and run.strategy != "full":
-        raise ConfigError(
-            f"--from-scratch trains every weight of the base, which strategy '{run.strategy}' does not; use --strategy full"
-        )
 
 
 def read_rows(run: RunFile, catalog: Catalog) -> tuple[Dataset, Dataset | None]:

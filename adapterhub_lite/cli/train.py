@@ -13,8 +13,7 @@ from pydantic import BaseModel, Field
 
 from adapterhub_lite.base.reference import parse_scratch, scratch_reference
 from adapterhub_lite.cli.options import AsJson, NamedColumns, print_json, say_columns
-from adapterhub_lite.cli.rows import check_rows, read_rows
-from adapterhub_lite.errors import NotSupportedError
+from adapterhub_lite.cli.rows import read_rows
 from adapterhub_lite.names import Flag, human_size
 from adapterhub_lite.runfile import RunFile, read_run
 from adapterhub_lite.training.interrupt import Interrupt, Stopped
@@ -96,24 +95,25 @@ def run_training(run: RunFile, *, resume: bool = False, interrupt: Interrupt | N
     from adapterhub_lite.registry import Registry
     from adapterhub_lite.storage import adapter_size, check_writable_target
     from adapterhub_lite.tasks import Catalog
+    from adapterhub_lite.training.checks import check_run
     from adapterhub_lite.training.layout import check_run_folder
 
     plugins = Plugins()
-    registry = Registry(plugins)
-    provided = registry.resolve(run.strategy)
-    registry.configure(provided, run.settings)
     catalog = Catalog(plugins)
-    catalog.configure(catalog.resolve(run.task), run.task_options)
-    if run.quantize != "none" and not provided.spec.traits.works_on_quantized_base:
-        raise NotSupportedError(
-            f"strategy '{run.strategy}' needs an unquantized base; use --quantize none, or a strategy such as lora"
-        )
+    checked = check_run(
+        Registry(plugins),
+        catalog,
+        strategy=run.strategy,
+        settings=run.settings,
+        task=run.task,
+        task_options=run.task_options,
+        config=run.training,
+        quantization=run.quantize,
+        held_out=run.eval_data is not None or run.hold_out is not None,
+        from_scratch=run.from_scratch,
+    )
     target = Path(run.out)
     check_writable_target(target)
-    check_rows(run)
-    run.training.check(held_out=run.eval_data is not None or run.hold_out is not None)
-    if run.training.shard and run.quantize == "int8":
-        raise NotSupportedError("--shard does not go with --quantize int8; use --quantize nf4 or none")
     run_folder = run_folder_of(target)
     check_run_folder(run_folder, resume=resume)
     if not plugins.observers("adapterhub_load_base"):
@@ -126,6 +126,7 @@ def run_training(run: RunFile, *, resume: bool = False, interrupt: Interrupt | N
     from adapterhub_lite.engine import Engine
     from adapterhub_lite.progress import Silent
     from adapterhub_lite.saving import accompany_saving
+    from adapterhub_lite.training.place import Place
     from adapterhub_lite.training.processes import Processes
 
     processes = Processes()
@@ -139,18 +140,8 @@ def run_training(run: RunFile, *, resume: bool = False, interrupt: Interrupt | N
     # "auto" depends on the machine: what it came to is what reproduces the run.
     settled = run.model_copy(update={"dtype": dtype_name(loaded.dtype), "device": device})
     interrupt = interrupt or Interrupt()
-    adapter = engine.train(
-        loaded,
-        dataset,
-        strategy=run.strategy,
-        settings=run.settings,
-        eval_data=held_out,
-        config=run.training,
-        run_folder=run_folder,
-        resume=resume,
-        run_file=settled.to_yaml(),
-        interrupt=interrupt,
-    )
+    place = Place(run_folder, resume, settled.to_yaml(), interrupt)
+    adapter = engine.train_checked(loaded, dataset, held_out, checked, place)
     if not processes.is_main:
         accompany_saving(adapter)
         processes.end()

@@ -49,11 +49,11 @@ class Verb(TyperCommand):
 
     def load(self) -> Any:
         """The verb itself, a command or a group of them."""
-        from adapterhub_lite.cli.from_models import with_options
-
         module, _, name = VERBS[str(self.name)][0].partition(":")
         verb = getattr(import_module(f"adapterhub_lite.cli.{module}"), name)
         if not isinstance(verb, typer.Typer):
+            from adapterhub_lite.cli.from_models import with_options
+
             alone = typer.Typer(add_completion=False, rich_markup_mode="rich")
             alone.command(self.name)(with_options(verb))
             verb = alone

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from adapterhub_lite.cli.options import AdapterPath, AsJson, Columns, DataFile, Loading, print_json
+from adapterhub_lite.cli.columns import Columns
+from adapterhub_lite.cli.options import AdapterPath, AsJson, DataFile, Loading, print_json
 
 
 def evaluate(adapter: AdapterPath, data: DataFile, loading: Loading, columns: Columns, json_: AsJson = False) -> None:

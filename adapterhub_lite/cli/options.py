@@ -4,18 +4,12 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping
 from typing import Annotated, Any
 
 import typer
-import yaml
 from pydantic import BaseModel, Field
 
-from adapterhub_lite.errors import ConfigError
 from adapterhub_lite.names import Flag
-from adapterhub_lite.runfile import ColumnsByRole
-
-GUESSED = Flag(metavar="NAME", unset="guessed from its name")
 
 AdapterPath = Annotated[str, typer.Argument(metavar="ADAPTER", help="Directory of a saved adapter.")]
 DataFile = Annotated[str, typer.Option("--data", metavar="FILE", help="CSV, TSV, JSONL, Parquet, a `datasets` folder.")]
@@ -41,98 +35,7 @@ class Loading(Place):
     force: bool = Field(False, description="Accept a base that differs from the one of training.")
 
 
-class NamedColumns(BaseModel):
-    """The columns that have an option each."""
-
-    text_column: Annotated[str | None, GUESSED] = Field(None, description="Column of the texts.")
-    label_column: Annotated[str | None, GUESSED] = Field(None, description="Column of the labels.")
-    image_column: Annotated[str | None, GUESSED] = Field(None, description="Column of the image paths.")
-    prompt_column: Annotated[str | None, GUESSED] = Field(None, description="Column of the prompts.")
-    completion_column: Annotated[str | None, GUESSED] = Field(None, description="Column of the completions.")
-
-    def with_others(self, others: Mapping[str, str]) -> dict[str, str]:
-        """All columns that were named, by role.
-
-        Raises:
-            ConfigError: a role named twice.
-        """
-        named = self.model_dump(exclude_none=True, include=set(NamedColumns.model_fields))
-        columns = {option.removesuffix("_column"): name for option, name in named.items()}
-        for role, name in others.items():
-            if role in columns:
-                raise ConfigError(f"--column {role}={name}: the {role} column is named twice")
-            columns[role] = name
-        return columns
-
-
-class Columns(NamedColumns):
-    """The columns of the data for a saved adapter."""
-
-    columns: ColumnsByRole = Field(default_factory=dict)
-
-    def by_role(self) -> dict[str, str]:
-        """The columns that were named, by role.
-
-        Raises:
-            ConfigError: a role named twice.
-        """
-        return self.with_others(self.columns)
-
-
-def parse_columns(pairs: list[str]) -> dict[str, str]:
-    """Read `--column ROLE=NAME` options.
-
-    Raises:
-        ConfigError: one that is not ROLE=NAME, or a role named twice.
-    """
-    columns: dict[str, str] = {}
-    for pair in pairs:
-        role, equals, name = (part.strip() for part in pair.partition("="))
-        if not equals or not role or not name:
-            raise ConfigError(f"--column {pair}: write it as --column ROLE=NAME, as in --column labels=tags")
-        if role in columns:
-            raise ConfigError(f"--column {pair}: the {role} column is named twice")
-        columns[role] = name
-    return columns
-
-
-def say_columns(columns: Mapping[str, str], source: str) -> None:
-    """Tell on standard error which columns are read as what."""
-    if columns:
-        roles = ", ".join(f"{role} from '{name}'" for role, name in columns.items())
-        print(f"{source}: reading {roles}", file=sys.stderr)
-
-
-def parse_settings(pairs: list[str], option: str = "--set") -> dict[str, Any]:
-    """Read `--set key=value` options; values are written as in YAML.
-
-    Raises:
-        ConfigError: an option that is not key=value.
-    """
-    settings: dict[str, Any] = {}
-    for pair in pairs:
-        key, equals, value = pair.partition("=")
-        if not equals or not key.strip():
-            raise ConfigError(f"{option} {pair}: write it as {option} key=value")
-        try:
-            parsed = yaml.safe_load(value)
-        except yaml.YAMLError:
-            parsed = value
-        if value and (not value.strip() or parsed == ""):
-            parsed = value.strip("'\"") if value.strip() else value  # to YAML "|" opens a block, and a blank is nothing
-        # YAML 1.1 reads 1e-3 as text, which nobody means; anything else that is text stays text.
-        settings[key.strip()] = _number(parsed) if isinstance(parsed, str) else parsed
-    return settings
-
-
 def print_json(value: Any) -> None:
     """Write one JSON object to standard output."""
     json.dump(value, sys.stdout, ensure_ascii=False, indent=2, allow_nan=False)
     print()
-
-
-def _number(text: str) -> str | float:
-    try:
-        return float(text) if any(c.isdigit() for c in text) else text
-    except ValueError:
-        return text

@@ -7,7 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-from adapterhub_lite.cli.options import AdapterPath, Columns, DataFile, Loading, NewTokens
+from adapterhub_lite.cli.columns import Columns
+from adapterhub_lite.cli.options import AdapterPath, DataFile, Loading, NewTokens
 from adapterhub_lite.errors import ConfigError
 
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")

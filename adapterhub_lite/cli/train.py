@@ -12,7 +12,8 @@ import typer
 from pydantic import BaseModel, Field
 
 from adapterhub_lite.base.reference import parse_scratch, scratch_reference
-from adapterhub_lite.cli.options import AsJson, NamedColumns, print_json, say_columns
+from adapterhub_lite.cli.columns import NamedColumns, say_columns
+from adapterhub_lite.cli.options import AsJson, print_json
 from adapterhub_lite.cli.rows import read_rows
 from adapterhub_lite.names import Flag, human_size
 from adapterhub_lite.runfile import RunFile, read_run

@@ -43,7 +43,7 @@ class RunFile(BaseModel):
         description="Score on this share of --data, which is then not learnt from: stratified, and by group where there is "
         "--column group=NAME.",
     )
-    shots: Annotated[int | None, Flag(metavar="K", unset="all rows")] = Field(
+    shots: Annotated[int | None, Flag(unset="all rows")] = Field(
         None, ge=1, description="Learn from this many rows of each class."
     )
     fraction: Annotated[float | None, Flag(metavar="SHARE", unset="all rows")] = Field(
@@ -53,10 +53,8 @@ class RunFile(BaseModel):
         False,
         description="Start from random weights in place of the base's: the control that shows what pre-training is worth.",
     )
-    task: Annotated[str, Flag(metavar="NAME")] = Field(
-        description="What the model is to do; `adapterhub-lite tasks` lists the tasks."
-    )
-    strategy: Annotated[str, Flag(metavar="NAME")] = Field(
+    task: str = Field(description="What the model is to do; `adapterhub-lite tasks` lists the tasks.")
+    strategy: str = Field(
         "lora", description="How the base is adapted: lora, prefix, linear_probe, full or any installed strategy."
     )
     settings: Annotated[dict[str, Any], Flag("--set", "KEY=VALUE", "the strategy's own")] = Field(
@@ -66,13 +64,11 @@ class RunFile(BaseModel):
     out: Annotated[str, Flag(metavar="DIR")] = Field(
         description="Directory to save the adapter in; an adapter that is there is replaced."
     )
-    quantize: Annotated[str, Flag(metavar="KIND")] = Field(
+    quantize: str = Field(
         "none", description="How the weights of the base are held in memory: none (as they are), nf4, fp4 or int8."
     )
-    dtype: Annotated[str, Flag(metavar="DTYPE")] = Field(
-        "auto", description="What to compute in: auto, float32, bfloat16 or float16."
-    )
-    device: Annotated[str, Flag(metavar="NAME")] = Field("auto", description="Where to compute: auto, cpu, cuda, ...")
+    dtype: str = Field("auto", description="What to compute in: auto, float32, bfloat16 or float16.")
+    device: str = Field("auto", description="Where to compute: auto, cpu, cuda, ...")
     task_options: Annotated[dict[str, Any], Flag("--task-set", "KEY=VALUE", "the task's own")] = Field(
         default_factory=dict,
         description="An option of the task, as often as needed; `adapterhub-lite tasks` lists them.",

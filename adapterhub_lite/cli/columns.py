@@ -12,7 +12,7 @@ from adapterhub_lite.errors import ConfigError
 from adapterhub_lite.names import Flag
 from adapterhub_lite.runfile import ColumnsByRole
 
-GUESSED = Flag(metavar="NAME", unset="guessed from its name")
+GUESSED = Flag(unset="guessed from its name")
 
 
 class NamedColumns(BaseModel):

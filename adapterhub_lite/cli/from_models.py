@@ -15,6 +15,7 @@ from adapterhub_lite.cli.pairs import parse_columns, parse_settings
 from adapterhub_lite.names import Flag
 
 _KEYWORD = inspect.Parameter.KEYWORD_ONLY
+_METAVARS: dict[Any, str] = {bool: "", int: "N", float: "NUMBER", str: "NAME"}
 
 
 def with_options(verb: Callable[..., None]) -> Callable[..., None]:
@@ -96,7 +97,7 @@ def _option(name: str, field: FieldInfo, panel: str | None) -> inspect.Parameter
         kind = list[str]
     option = typer.Option(
         flag_of(name, field),
-        metavar="" if kind is bool else _flag(field).metavar,
+        metavar=_flag(field).metavar or _METAVARS.get(kind),
         help=escape(_help(field)),
         rich_help_panel=panel,
     )

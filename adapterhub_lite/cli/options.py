@@ -26,7 +26,7 @@ class Place(BaseModel):
     base: Annotated[str | None, Flag(metavar="REF", unset="the one recorded in the adapter")] = Field(
         None, description="Base to use instead of the recorded one: a folder, a hub id, a .gguf file or pypi:DIST."
     )
-    device: Annotated[str, Flag(metavar="NAME")] = Field("auto", description="Where to compute: auto, cpu, cuda, ...")
+    device: str = Field("auto", description="Where to compute: auto, cpu, cuda, ...")
 
 
 class Loading(Place):

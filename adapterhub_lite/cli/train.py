@@ -27,10 +27,10 @@ class TaskShortcuts(BaseModel):
     max_length: Annotated[int | None, Flag(unset="what the base takes, within the task's limit")] = Field(
         None, description="Tokens that an input is cut to."
     )
-    pooling: Annotated[str | None, Flag(metavar="KIND", unset="what suits the base")] = Field(
+    pooling: Annotated[str | None, Flag(unset="what suits the base")] = Field(
         None, description="How tokens or patches become one vector: cls, mean or last."
     )
-    class_weights: Annotated[str | None, Flag(metavar="KIND", unset="none")] = Field(
+    class_weights: Annotated[str | None, Flag(unset="none")] = Field(
         None, description="Whether rare classes count more: none or balanced."
     )
     window: Annotated[int | None, Flag(metavar="STEPS", unset="the whole series")] = Field(

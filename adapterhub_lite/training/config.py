@@ -39,12 +39,8 @@ class TrainConfig(BaseModel):
     learning_rate: Annotated[float | None, Flag("--lr", unset="the strategy's own")] = Field(
         None, gt=0, description="Peak learning rate."
     )
-    optimizer: Annotated[Optimizer, Flag(metavar="NAME")] = Field(
-        "adamw", description="AdamW, or one of bitsandbytes that keeps less on the GPU."
-    )
-    schedule: Annotated[Schedule, Flag(metavar="NAME")] = Field(
-        "linear", description="How the learning rate goes down after the warm-up."
-    )
+    optimizer: Optimizer = Field("adamw", description="AdamW, or one of bitsandbytes that keeps less on the GPU.")
+    schedule: Schedule = Field("linear", description="How the learning rate goes down after the warm-up.")
     warmup: Annotated[float, Flag(metavar="SHARE")] = Field(
         0.06, ge=0, lt=1, description="Share of the steps in which the learning rate rises."
     )
@@ -58,7 +54,7 @@ class TrainConfig(BaseModel):
         False, description="Keep activations in the CPU's memory until they are needed: less of the GPU's, more time."
     )
     shard: bool = Field(False, description="Spread the base over the processes, for one that does not fit a GPU.")
-    start_head: Annotated[Literal["random", "probe"], Flag(metavar="KIND")] = Field(
+    start_head: Literal["random", "probe"] = Field(
         "random",
         description="What the head starts from; probe: the linear probe's solution (LP-FT), best with few labels.",
     )
@@ -72,16 +68,14 @@ class TrainConfig(BaseModel):
     eval_every: Annotated[int | None, Flag(metavar="STEPS", unset="only after training")] = Field(
         None, ge=1, description="Score the held-out data every so many steps, and keep the best adapter."
     )
-    patience: Annotated[int | None, Flag(metavar="N", unset="never stop early")] = Field(
+    patience: Annotated[int | None, Flag(unset="never stop early")] = Field(
         None, ge=1, description="Stop after so many evaluations without a better one."
     )
     checkpoint_every: Annotated[int | None, Flag(metavar="STEPS", unset="no checkpoints")] = Field(
         None, ge=1, description="Commit a checkpoint to the folder beside the adapter every so many steps."
     )
-    keep_checkpoints: Annotated[int, Flag(metavar="K")] = Field(
-        2, ge=1, description="Newest checkpoints to keep; the best one is kept as well."
-    )
-    track: Annotated[list[Tracker], Flag(metavar="NAMES")] = Field(
+    keep_checkpoints: int = Field(2, ge=1, description="Newest checkpoints to keep; the best one is kept as well.")
+    track: list[Tracker] = Field(
         default_factory=list, description="Experiment trackers to log to, separated by commas."
     )
 

@@ -24,14 +24,16 @@ from adapterhub_lite.errors import AdapterCorruptError, ConfigError, NotSupporte
 from adapterhub_lite.plugins.manager import Plugins
 from adapterhub_lite.plugins.observers import Observers
 from adapterhub_lite.plugins.shelf import strategy_shelf
-from adapterhub_lite.plugins.spec import ProvidedStrategy
+from adapterhub_lite.plugins.spec import Provided, ProvidedStrategy
 from adapterhub_lite.progress import Lines, Progress
 from adapterhub_lite.storage import BaseRecord, DataRecord, TaskRecord, check_base
 from adapterhub_lite.storage.bundle import open_any
 from adapterhub_lite.tasks.catalog import read_data, task_shelf
-from adapterhub_lite.tasks.rows import numbered, rows_of
+from adapterhub_lite.tasks.rows import encode, rows_of
+from adapterhub_lite.tasks.spec import TaskOptions, TaskSpec
 from adapterhub_lite.tasks.task import Encoded, Preprocessing, Task
 from adapterhub_lite.training.attachment import Attachment, attach
+from adapterhub_lite.training.checks import CheckedRun, check_run, check_task
 from adapterhub_lite.training.config import TrainConfig
 from adapterhub_lite.training.evaluate import score_language_model
 from adapterhub_lite.training.interrupt import Interrupt
@@ -145,12 +147,38 @@ class Engine:
             NotSupportedError: strategy, task and base do not go together.
             TrainingError: the run cannot go on.
         """
-        config = config or TrainConfig()
-        config.check(held_out=eval_data is not None)
-        provided = self.registry.resolve(strategy)
-        options = self.registry.configure(provided, settings or {})
-        task = self.task_for(base, data, task_options)
-        held_out = self._held_out(eval_data, data)
+        run = check_run(
+            self.registry,
+            self.catalog,
+            strategy=strategy,
+            settings=settings or {},
+            task=data.task,
+            task_options={**data.options, **(task_options or {})},
+            config=config or TrainConfig(),
+            quantization=base.quantization,
+            held_out=eval_data is not None,
+        )
+        place = Place(Path(run_folder) if run_folder is not None else None, resume, run_file, interrupt or Interrupt())
+        return self.train_checked(base, data, self._held_out(eval_data, data), run, place)
+
+    def train_checked(
+        self, base: Base, data: Dataset, held_out: Dataset | None, run: CheckedRun, place: Place
+    ) -> Adapter:
+        """Adapt a base to a task, as `train` does once strategy, task and options are checked.
+
+        Args:
+            base: From `load_base`, of the quantization that was checked.
+            data: What is learnt from.
+            held_out: What is scored on.
+            run: Strategy, task and options.
+            place: Where the run is recorded, and who may stop it.
+
+        Raises:
+            ConfigError: a run to be resumed that is another one.
+            NotSupportedError: strategy, task and base do not go together.
+            TrainingError: the run cannot go on.
+        """
+        task = self._settled_task(base, data, run.task, run.task_options)
         for note in data.notes:
             self.progress.say(f"note: {note}")
         for note in [note for note in held_out.notes if note not in data.notes] if held_out is not None else ():
@@ -161,15 +189,14 @@ class Engine:
                 f"warning: the evaluation data ({held_out.source}) has {counted(shared, 'row')} that the training data "
                 "has as well; scores on them say nothing about new data"
             )
-        loaded = self.registry.load(provided)
-        place = Place(Path(run_folder) if run_folder is not None else None, resume, run_file, interrupt or Interrupt())
-        with seeded(config.seed, base.device):
-            attachment = attach(base, task, provided, loaded, options)
+        loaded = self.registry.load(run.strategy)
+        with seeded(run.config.seed, base.device):
+            attachment = attach(base, task, run.strategy, loaded, run.settings)
             try:
-                encoded = numbered(task.balance(task.encode(task.to_learn(data), base)), data)
+                encoded = encode(task, data, base, learn=True)
                 for note in encoded.notes:
                     self.progress.say(f"note: {note}")
-                facts = self._fit(attachment, encoded, config, held_out, place)
+                facts = self._fit(attachment, encoded, run.config, held_out, place)
             except BaseException:
                 attachment.detach()
                 raise
@@ -181,7 +208,7 @@ class Engine:
             training=facts,
             columns=dict(data.columns),
             probe_inputs=list(data.inputs[:PROBES]),
-            run_file=run_file,
+            run_file=place.run_file,
             run_folder=place.folder,
         )
         if held_out is not None:
@@ -201,14 +228,13 @@ class Engine:
             ConfigError, NotSupportedError: options or data that this base cannot follow.
         """
         provided = self.catalog.resolve(data.task)
-        if base.map.modality != provided.spec.modality:
-            raise NotSupportedError(
-                f"task '{data.task}' needs a base for {_plural(provided.spec.modality)}; '{base.reference}' takes "
-                f"{_plural(base.map.modality)}"
-            )
-        kind = self.catalog.load(provided)
         settled = self.catalog.configure(provided, {**data.options, **(options or {})})
-        task = kind(data.labels, kind.settle(base, data, settled))
+        return self._settled_task(base, data, provided, settled)
+
+    def _settled_task(self, base: Base, data: Dataset, provided: Provided[TaskSpec], options: TaskOptions) -> Task:
+        check_task(data.task, provided.spec.modality, modality=base.map.modality, reference=base.reference)
+        kind = self.catalog.load(provided)
+        task = kind(data.labels, kind.settle(base, data, options))
         task.name = provided.recorded
         return task
 
@@ -322,7 +348,7 @@ class Engine:
             raise NotSupportedError(
                 f"a base has no head for {data.task} before it is trained; try strategy linear_probe"
             )
-        encoded = numbered(task.encode(data, base), data)
+        encoded = encode(task, data, base)
         base.activate(None)
         metrics, intervals = score_language_model(
             base, task, lambda batch: task.logits(base, None, batch), encoded, self.progress
@@ -355,7 +381,7 @@ class Engine:
     ) -> dict[str, Any]:
         if config.shard:
             shard_base(attachment, Processes())
-        scored = attachment.task.encode(held_out, attachment.base) if held_out is not None else None
+        scored = encode(attachment.task, held_out, attachment.base) if held_out is not None else None
         for note in scored.notes if scored is not None else ():
             self.progress.say(f"note, held-out data: {note}")
         with opened(place, attachment, config, data, scored, self.progress) as folder:
@@ -385,7 +411,3 @@ def _shared_rows(one: Dataset, other: Dataset) -> int:
     if not one.sha256 or one.sha256 != other.sha256:
         return 0
     return len(set(rows_of(one)) & set(rows_of(other)))
-
-
-def _plural(modality: str) -> str:
-    return modality if modality == "series" else f"{modality}s"

@@ -1,9 +1,10 @@
-"""Names a user may give, and how sizes are written. Imports nothing heavy, so that names are checked at once."""
+"""Names a user may give, how options and sizes are written. Imports nothing heavy, so that names are checked at once."""
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from adapterhub_lite.errors import ConfigError
@@ -11,6 +12,18 @@ from adapterhub_lite.errors import ConfigError
 QUANTIZATIONS = ("none", "nf4", "fp4", "int8")
 DTYPE_NAMES = ("auto", "float32", "bfloat16", "float16")
 POOLINGS = ("cls", "mean", "last")
+
+
+@dataclass(frozen=True)
+class Flag:
+    """How the command line writes a field of a model; stands in the field's `Annotated` where name and default do not say."""
+
+    name: str | None = None
+    """The option, such as "--lr"; by default made from the name of the field."""
+    metavar: str | None = None
+    """What stands for the value in the help, such as "FILE"."""
+    unset: str | None = None
+    """What happens where the option is not given, in words; by default the default of the field."""
 
 
 def check_choice(kind: str, name: str, choices: Sequence[str]) -> None:

@@ -21,7 +21,7 @@ from adapterhub_lite.plugins.observers import Observers
 from adapterhub_lite.progress import Lines, Progress
 from adapterhub_lite.storage import KEEP, DataRecord, Manifest, TaskRecord
 from adapterhub_lite.tasks.causal_lm import encode_prompt, render_chat
-from adapterhub_lite.tasks.rows import numbered
+from adapterhub_lite.tasks.rows import encode
 from adapterhub_lite.tasks.stored import without_targets
 from adapterhub_lite.tasks.task import Encoded
 from adapterhub_lite.training.attachment import Attachment
@@ -155,7 +155,7 @@ class Adapter:
         task = self.attachment.task
         if task.labels and dataset.labels != task.labels:
             raise ConfigError("the dataset was read with other labels; read it with adapter.load_data(source)")
-        encoded = numbered(task.encode(dataset, self.base), dataset)
+        encoded = encode(task, dataset, self.base)
         metrics, intervals = score_with_intervals(self.attachment, encoded, self.progress, processes)
         return Evaluation(len(encoded.examples), metrics, (*dataset.notes, *encoded.notes), intervals)
 
@@ -180,7 +180,7 @@ class Adapter:
             dataset = Dataset(task.name, items, None, (), {}, "<list>", "", None, form=task.preprocessing.form)
         if not len(dataset):
             return []
-        encoded = _without_targets(task.encode(dataset, self.base))
+        encoded = _without_targets(encode(task, dataset, self.base))
         for note in (*dataset.notes, *encoded.notes):
             self.progress.say(f"note: {note}")
         return task.predictions(predict_logits(self.attachment, encoded, self.progress), encoded)

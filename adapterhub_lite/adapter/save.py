@@ -28,6 +28,7 @@ from adapterhub_lite.storage import (
     TaskRecord,
     write_adapter,
 )
+from adapterhub_lite.tasks.rows import encode
 from adapterhub_lite.training.attachment import Attachment
 
 RECORDED = ("adapterhub-lite", "torch", "transformers", "peft", "bitsandbytes", "safetensors")
@@ -139,7 +140,7 @@ def probe_outputs(attachment: Attachment, inputs: list[Any]) -> list[list[float]
     dataset = Dataset(attachment.task.name, items, None, attachment.task.labels, {}, "<probe>", "", None, form=form)
     outputs = []
     with torch.no_grad():
-        for example in attachment.task.encode(dataset, attachment.base).examples:
+        for example in encode(attachment.task, dataset, attachment.base).examples:
             batch = attachment.task.collate([example], attachment.base)
             logits, _ = attachment.logits({key: value.to(attachment.base.device) for key, value in batch.items()})
             outputs.append([float(value) for value in logits[0, :PROBE_VALUES]])

@@ -1,32 +1,64 @@
-"""The command line: one small module a verb. Nothing here imports torch before a verb needs it."""
+"""The command line: one small module a verb, imported when the verb is used. Nothing here imports torch."""
 
 from __future__ import annotations
 
 import os
 import sys
 from functools import partial
-from typing import Annotated
+from importlib import import_module
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand
+from typer.main import get_command
 
-from adapterhub_lite.cli import (
-    bundle,
-    combine,
-    demo,
-    evaluate,
-    exchange,
-    generate,
-    history,
-    hub,
-    inspect,
-    listing,
-    merge,
-    predict,
-    sign,
-    train,
-    verify,
-)
 from adapterhub_lite.errors import AdapterHubError
+
+VERBS = {
+    "train": ("train:train", "Adapt a base to your data and save the adapter."),
+    "evaluate": ("evaluate:evaluate", "Score an adapter on labelled data."),
+    "predict": ("predict:predict", "Predict a label with probabilities, or a completion, for every row of a file."),
+    "generate": ("generate:generate", "Let an adapted language model answer a prompt."),
+    "inspect": ("inspect:inspect", "Say what an adapter is, and check that its files are what was saved."),
+    "verify": ("verify:verify", "Check that an adapter is what was saved: its files, its base and its outputs."),
+    "history": ("history:history", "List the versions of an adapter: those that a save replaced, and the one in use."),
+    "rollback": ("history:rollback", "Put an earlier version of an adapter back."),
+    "pack": ("bundle:pack", "Put an adapter into one file, for mail or an object store."),
+    "unpack": ("bundle:unpack", "Check a bundle and write the adapter in it to a folder."),
+    "push": ("hub:push", "Upload an adapter to a hub, with a model card."),
+    "pull": ("hub:pull", "Download an adapter from a hub and verify it."),
+    "sign": ("sign:sign", "Sign an adapter, so that others can tell who made it."),
+    "merge": ("merge:merge", "Fold an adapter into the weights of its base: a model folder that needs no adapter."),
+    "combine": ("combine:combine", "Make one LoRA adapter of several."),
+    "import-peft": ("exchange:import_peft", "Make an adapter of one that PEFT trained."),
+    "export": ("exchange:export", "Write an adapter for other tools: PEFT, a merged model, or a LoRA for llama.cpp."),
+    "strategies": ("listing:strategies", "List the strategies with their options."),
+    "tasks": ("listing:tasks", "List the tasks with the roles of their columns and their options."),
+    "demo": ("demo:demo", "Adapt two real bases in a few minutes on a CPU: a chat model and a text classifier."),
+    "plugins": ("listing:plugins_app", "See what plug-ins are installed."),
+}
+"""Each verb: the module here and the function in it, and what the list of verbs says about it."""
+
+
+class Verb(TyperCommand):
+    """A verb in the list of verbs; what it takes is known once it is used, when its module is imported."""
+
+    def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any) -> Any:
+        """Read the arguments as the verb itself does."""
+        return self.load().make_context(info_name, args, parent, **extra)
+
+    def load(self) -> Any:
+        """The verb itself, a command or a group of them."""
+        module, _, name = VERBS[str(self.name)][0].partition(":")
+        verb = getattr(import_module(f"adapterhub_lite.cli.{module}"), name)
+        if not isinstance(verb, typer.Typer):
+            from adapterhub_lite.cli.from_models import with_options
+
+            alone = typer.Typer(add_completion=False, rich_markup_mode="rich")
+            alone.command(self.name)(with_options(verb))
+            verb = alone
+        return get_command(verb)
+
 
 app = typer.Typer(
     name="adapterhub-lite",
@@ -41,9 +73,9 @@ app = typer.Typer(
 def options(
     context: typer.Context,
     no_plugins: Annotated[
-        bool, typer.Option("--no-plugins", help="Only the strategies of adapterhub-lite itself.")
+        bool, typer.Option("--no-plugins", metavar="", help="Only the strategies of adapterhub-lite itself.")
     ] = False,
-    strict: Annotated[bool, typer.Option("--strict", help="A plug-in that fails is an error.")] = False,
+    strict: Annotated[bool, typer.Option("--strict", metavar="", help="A plug-in that fails is an error.")] = False,
 ) -> None:
     """Adapt a quantized foundation model to your task; keep only the small adapter."""
     # Whatever makes a `Plugins` below, in this process or one started from it, reads the same two settings.
@@ -60,27 +92,12 @@ def _set(variable: str, value: str | None) -> None:
         os.environ[variable] = value
 
 
-app.command("train")(train.train)
-app.command("evaluate")(evaluate.evaluate)
-app.command("predict")(predict.predict)
-app.command("generate")(generate.generate)
-app.command("inspect")(inspect.inspect)
-app.command("verify")(verify.verify)
-app.command("history")(history.history)
-app.command("rollback")(history.rollback)
-app.command("pack")(bundle.pack)
-app.command("unpack")(bundle.unpack)
-app.command("push")(hub.push)
-app.command("pull")(hub.pull)
-app.command("sign")(sign.sign)
-app.command("merge")(merge.merge)
-app.command("combine")(combine.combine)
-app.command("import-peft")(exchange.import_peft)
-app.command("export")(exchange.export)
-app.command("strategies")(listing.strategies)
-app.command("tasks")(listing.tasks)
-app.add_typer(listing.plugins_app, name="plugins")
-app.command("demo")(demo.demo)
+def _listed() -> None:
+    """Stands for a verb until it is used."""
+
+
+for _name, (_, _summary) in VERBS.items():
+    app.command(_name, cls=Verb, help=_summary)(_listed)
 
 
 def main() -> None:

@@ -15,7 +15,7 @@ Expect = Annotated[
     typer.Option("--expect-failure", metavar="CHECK=REASON", help="A check that is expected to fail; it is still run."),
 ]
 Only = Annotated[list[str] | None, typer.Option("--only", metavar="CHECK", help="Run this check alone; repeatable.")]
-All = Annotated[bool, typer.Option("--all", help="List every check, not only what did not pass.")]
+All = Annotated[bool, typer.Option("--all", metavar="", help="List every check, not only what did not pass.")]
 
 
 def plugins_check(

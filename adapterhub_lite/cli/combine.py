@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from adapterhub_lite.cli.options import AsJson, BaseRef, Device, Force, print_json
+from adapterhub_lite.cli.options import AsJson, Loading, print_json
 from adapterhub_lite.errors import ConfigError
 
 
@@ -16,6 +16,7 @@ def combine(
         list[str], typer.Argument(metavar="ADAPTER...", help="Directories of LoRA adapters of one base.")
     ],
     out: Annotated[str, typer.Option("--out", metavar="DIR", help="Directory of the adapter to make.")],
+    loading: Loading,
     weights: Annotated[
         str | None, typer.Option("--weights", metavar="W,W", help="One number for each adapter; 1 each if not given.")
     ] = None,
@@ -27,9 +28,6 @@ def combine(
         int | None, typer.Option("--rank", help="Cut the result down to this rank; by default ranks add up.")
     ] = None,
     seed: Annotated[int, typer.Option("--seed", help="dare_*: of what is dropped.")] = 0,
-    base: BaseRef = None,
-    device: Device = "auto",
-    force: Force = False,
     json_: AsJson = False,
 ) -> None:
     """Make one LoRA adapter of several."""
@@ -42,7 +40,7 @@ def combine(
 
     made = combine_adapters(
         open_engine(), [Path(path) for path in adapters], Path(out), weights=numbers, method=method, density=density,
-        rank=rank, seed=seed, base=base, device=device, force=force,
+        rank=rank, seed=seed, base=loading.base, device=loading.device, force=loading.force,
     )  # fmt: skip
     if json_:
         print_json({"path": out, "rank": made.rank, "lost": made.lost, "notes": list(made.notes)})

@@ -2,44 +2,16 @@
 
 from __future__ import annotations
 
-from adapterhub_lite.cli.options import (
-    AdapterPath,
-    AsJson,
-    BaseRef,
-    CompletionColumn,
-    DataFile,
-    Device,
-    Force,
-    ImageColumn,
-    LabelColumn,
-    OtherColumns,
-    PromptColumn,
-    TextColumn,
-    named_columns,
-    print_json,
-)
+from adapterhub_lite.cli.columns import Columns
+from adapterhub_lite.cli.options import AdapterPath, AsJson, DataFile, Loading, print_json
 
 
-def evaluate(
-    adapter: AdapterPath,
-    data: DataFile,
-    base: BaseRef = None,
-    device: Device = "auto",
-    force: Force = False,
-    text_column: TextColumn = None,
-    label_column: LabelColumn = None,
-    image_column: ImageColumn = None,
-    prompt_column: PromptColumn = None,
-    completion_column: CompletionColumn = None,
-    column: OtherColumns = None,
-    json_: AsJson = False,
-) -> None:
+def evaluate(adapter: AdapterPath, data: DataFile, loading: Loading, columns: Columns, json_: AsJson = False) -> None:
     """Score an adapter on labelled data."""
     from adapterhub_lite.cli.loading import checked_data, open_engine
 
-    columns = named_columns(text_column, label_column, image_column, prompt_column, completion_column, column)
-    dataset = checked_data(adapter, data, columns, require_labels=True)
-    loaded = open_engine().load_adapter(adapter, base=base, device=device, force=force)
+    dataset = checked_data(adapter, data, columns.by_role(), require_labels=True)
+    loaded = open_engine().load_adapter(adapter, base=loading.base, device=loading.device, force=loading.force)
     result = loaded.evaluate(dataset)
     if json_:
         intervals = {name: list(ends) for name, ends in result.intervals.items()}

@@ -6,17 +6,15 @@ from typing import Annotated
 
 import typer
 
-from adapterhub_lite.cli.options import AdapterPath, AsJson, BaseRef, Device, Force, print_json
+from adapterhub_lite.cli.options import AdapterPath, AsJson, Loading, NewTokens, print_json
 from adapterhub_lite.errors import ConfigError
 
 
 def generate(
     adapter: AdapterPath,
     prompt: Annotated[str, typer.Option(metavar="TEXT", help="What to answer or continue.")],
-    base: BaseRef = None,
-    device: Device = "auto",
-    force: Force = False,
-    max_new_tokens: Annotated[int, typer.Option(min=1, help="Length at which the answer is cut.")] = 128,
+    loading: Loading,
+    max_new_tokens: NewTokens = 128,
     temperature: Annotated[float, typer.Option(min=0.0, help="0 takes the likeliest token each time.")] = 0.0,
     seed: Annotated[int, typer.Option(min=0, help="Of the sampling.")] = 0,
     json_: AsJson = False,
@@ -27,7 +25,7 @@ def generate(
     from adapterhub_lite.cli.loading import open_engine, require_language_model
 
     require_language_model(adapter)
-    loaded = open_engine().load_adapter(adapter, base=base, device=device, force=force)
+    loaded = open_engine().load_adapter(adapter, base=loading.base, device=loading.device, force=loading.force)
     reply = loaded.generate(prompt, max_new_tokens=max_new_tokens, temperature=temperature, seed=seed)
     if json_:
         print_json({"prompt": prompt, "reply": reply})

@@ -9,7 +9,8 @@ from typing import Any
 
 import typer
 
-from adapterhub_lite.cli.options import parse_settings, print_json
+from adapterhub_lite.cli.options import print_json
+from adapterhub_lite.cli.pairs import parse_settings
 from adapterhub_lite.errors import ConfigError, PluginError, StrategyNotFoundError
 from adapterhub_lite.plugins.manager import Plugins
 from adapterhub_lite.plugins.spec import ProvidedStrategy

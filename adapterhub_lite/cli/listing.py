@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
     from adapterhub_lite.plugins.find import Record
 
-plugins_app = typer.Typer(help="See what plug-ins are installed.", no_args_is_help=True)
-Strict = Annotated[bool, typer.Option("--strict", help="Fail when a plug-in failed.")]
+plugins_app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode="rich")
+Strict = Annotated[bool, typer.Option("--strict", metavar="", help="Fail when a plug-in failed.")]
 Timeout = Annotated[
     float | None,
     typer.Option(

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from adapterhub_lite.cli.options import say_columns
+from adapterhub_lite.cli.columns import say_columns
 from adapterhub_lite.data.dataset import Dataset
 from adapterhub_lite.errors import NotSupportedError
 from adapterhub_lite.storage.bundle import manifest_of

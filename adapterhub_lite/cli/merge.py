@@ -8,18 +8,16 @@ from typing import Annotated
 
 import typer
 
-from adapterhub_lite.cli.options import AdapterPath, AsJson, BaseRef, Device, Force, print_json
+from adapterhub_lite.cli.options import AdapterPath, AsJson, Loading, print_json
 
 
 def merge(
     adapter: AdapterPath,
     out: Annotated[str, typer.Option("--out", metavar="DIR", help="Folder to make; must not exist.")],
-    base: BaseRef = None,
+    loading: Loading,
     dtype: Annotated[
         str, typer.Option("--dtype", help="For a GGUF base: what to unpack it as, float32, bfloat16 or float16.")
     ] = "float32",
-    device: Device = "auto",
-    force: Force = False,
     json_: AsJson = False,
 ) -> None:
     """Fold an adapter into the original weights of its base: a model folder that needs no adapter."""
@@ -27,7 +25,8 @@ def merge(
     from adapterhub_lite.merging.merge import merge_adapter
 
     merged = merge_adapter(
-        open_engine(), Path(adapter), Path(out), base=base, dtype=dtype, device=device, force=force
+        open_engine(), Path(adapter), Path(out), dtype=dtype,
+        base=loading.base, device=loading.device, force=loading.force,
     )  # fmt: skip
     if json_:
         print_json(

@@ -7,20 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-from adapterhub_lite.cli.options import (
-    AdapterPath,
-    BaseRef,
-    CompletionColumn,
-    DataFile,
-    Device,
-    Force,
-    ImageColumn,
-    LabelColumn,
-    OtherColumns,
-    PromptColumn,
-    TextColumn,
-    named_columns,
-)
+from adapterhub_lite.cli.columns import Columns
+from adapterhub_lite.cli.options import AdapterPath, DataFile, Loading, NewTokens
 from adapterhub_lite.errors import ConfigError
 
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
@@ -30,16 +18,9 @@ def predict(
     adapter: AdapterPath,
     data: DataFile,
     out: Annotated[str, typer.Option(metavar="FILE", help="Where to write: .csv, .tsv, .jsonl or .parquet.")],
-    base: BaseRef = None,
-    device: Device = "auto",
-    force: Force = False,
-    text_column: TextColumn = None,
-    label_column: LabelColumn = None,
-    image_column: ImageColumn = None,
-    prompt_column: PromptColumn = None,
-    completion_column: CompletionColumn = None,
-    column: OtherColumns = None,
-    max_new_tokens: Annotated[int, typer.Option(min=1, help="Language models: length of a completion.")] = 128,
+    loading: Loading,
+    columns: Columns,
+    max_new_tokens: NewTokens = 128,
 ) -> None:
     """Predict a label with probabilities, or a completion, for every row; the input's columns are kept."""
     target = Path(out)
@@ -50,10 +31,9 @@ def predict(
     from adapterhub_lite.cli.loading import checked_data, open_engine
     from adapterhub_lite.data.write import write_rows
 
-    columns = named_columns(text_column, label_column, image_column, prompt_column, completion_column, column)
-    dataset = checked_data(adapter, data, columns, require_labels=False)
+    dataset = checked_data(adapter, data, columns.by_role(), require_labels=False)
     engine = open_engine()
-    loaded = engine.load_adapter(adapter, base=base, device=device, force=force)
+    loaded = engine.load_adapter(adapter, base=loading.base, device=loading.device, force=loading.force)
     extra: dict[str, list[Any]]
     if not loaded.attachment.task.generates:
         rows = [dict(output.columns()) for output in loaded.predict(dataset)]

@@ -4,29 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from adapterhub_lite.errors import ConfigError
-
 if TYPE_CHECKING:
     from adapterhub_lite.cli.run_file import RunFile
     from adapterhub_lite.data.dataset import Dataset
     from adapterhub_lite.plugins.shelf import Shelf
     from adapterhub_lite.tasks.spec import TaskSpec
-
-
-def check_rows(run: RunFile) -> None:
-    """Refuse what cannot go together, before anything is read.
-
-    Raises:
-        ConfigError: naming the options.
-    """
-    if run.hold_out is not None and run.eval_data is not None:
-        raise ConfigError("--hold-out scores on a part of --data, and --eval-data on another file; give one of them")
-    if run.shots is not None and run.fraction is not None:
-        raise ConfigError("--shots and --fraction both choose the rows to learn from; give one of them")
-    if run.from_scratch and run.strategy != "full":
-        raise ConfigError(
-            f"--from-scratch trains every weight of the base, which strategy '{run.strategy}' does not; use --strategy full"
-        )
 
 
 def read_rows(run: RunFile, catalog: Shelf[TaskSpec]) -> tuple[Dataset, Dataset | None]:

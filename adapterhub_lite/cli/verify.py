@@ -7,14 +7,15 @@ from typing import Annotated
 
 import typer
 
-from adapterhub_lite.cli.options import AdapterPath, AsJson, BaseRef, Device, print_json
+from adapterhub_lite.cli.options import AdapterPath, AsJson, Place, print_json
 
 
 def verify(
     adapter: AdapterPath,
-    base: BaseRef = None,
-    device: Device = "auto",
-    files_only: Annotated[bool, typer.Option("--files-only", help="Check the files alone; loads no model.")] = False,
+    place: Place,
+    files_only: Annotated[
+        bool, typer.Option("--files-only", metavar="", help="Check the files alone; loads no model.")
+    ] = False,
     key: Annotated[
         str | None, typer.Option(metavar="FILE", help="Check the signature with this public key (PEM), too.")
     ] = None,
@@ -33,7 +34,7 @@ def verify(
             from adapterhub_lite.adapter.replay import verify_adapter
             from adapterhub_lite.cli.loading import open_engine
 
-            report = verify_adapter(open_engine(), path, base=base, device=device, files=report)
+            report = verify_adapter(open_engine(), path, base=place.base, device=place.device, files=report)
     report.path = adapter
     if json_:
         print_json(report.to_json())

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from adapterhub_lite.data.dataset import Dataset
+from adapterhub_lite.tasks.rows import encode
 from adapterhub_lite.tasks.task import Batch, Task
 
 THRESHOLDS = {"F64": 1e-4, "F32": 1e-4, "F16": 1e-2, "BF16": 5e-2}
@@ -63,7 +64,7 @@ def probe_logits(
     dataset = Dataset(task.name, tuple(items), None, task.labels, {}, "<probe>", "", None, form=task.preprocessing.form)
     found = []
     with torch.no_grad():
-        for example in task.encode(dataset, base).examples:
+        for example in encode(task, dataset, base).examples:
             batch = {name: value.to(base.device) for name, value in task.collate([example], base).items()}
             found.append(logits(batch)[0].float().cpu())
     return found

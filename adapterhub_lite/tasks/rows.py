@@ -5,13 +5,28 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from adapterhub_lite.base.loading import Base
 from adapterhub_lite.data.dataset import Dataset
-from adapterhub_lite.tasks.task import Encoded
+from adapterhub_lite.tasks.task import Encoded, Task
 
 
 def rows_of(data: Dataset) -> Sequence[int]:
     """The number, counted from 0, that each row of a dataset has in its source."""
     return data.table.rows if data.table is not None and data.table.rows is not None else range(len(data))
+
+
+def encode(task: Task, data: Dataset, base: Base, *, learn: bool = False) -> Encoded:
+    """The examples of a dataset, with the row and the group each of them comes from.
+
+    Args:
+        task: Turns rows into examples.
+        data: Checked rows.
+        base: What they are tokenized or measured for.
+        learn: They are to be learnt from: with those the task adds, and weighted as its options ask.
+    """
+    if not learn:
+        return numbered(task.encode(data, base), data)
+    return numbered(task.balance(task.encode(task.to_learn(data), base)), data)
 
 
 def numbered(encoded: Encoded, data: Dataset) -> Encoded:

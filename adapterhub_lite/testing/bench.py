@@ -21,6 +21,7 @@ from adapterhub_lite.plugins.manager import Plugins
 from adapterhub_lite.plugins.observers import Observers
 from adapterhub_lite.plugins.spec import ProvidedStrategy, StrategyConfig, StrategySpec, hookimpl
 from adapterhub_lite.progress import Silent
+from adapterhub_lite.tasks.rows import encode
 from adapterhub_lite.tasks.task import Task
 from adapterhub_lite.testing.models import TinyModel
 from adapterhub_lite.training.attachment import Attachment, attach
@@ -101,18 +102,18 @@ class Bench:
 
     def batch(self, attachment: Attachment, rows: int = 8) -> dict[str, Tensor]:
         """A padded batch of the model's problem, targets included."""
-        encoded = attachment.task.encode(self.model.problem(), attachment.base)
+        encoded = encode(attachment.task, self.model.problem(), attachment.base)
         return dict(attachment.task.collate(encoded.examples[:rows], attachment.base))
 
     def inputs(self, base: Base, rows: int = 4) -> dict[str, Tensor]:
         """A padded batch without targets: what the model itself takes."""
         task = self.task(base)
-        batch = task.collate(task.encode(self.model.problem(), base).examples[:rows], base)
+        batch = task.collate(encode(task, self.model.problem(), base).examples[:rows], base)
         return {key: value for key, value in batch.items() if key != "targets"}
 
     def train(self, attachment: Attachment, steps: int, *, learn_head: bool = True, seed: int = 0) -> None:
         """Train, or solve where the strategy does: the engine's own loop, encoder and solver interface."""
-        encoded = attachment.task.encode(self.model.problem(), attachment.base)
+        encoded = encode(attachment.task, self.model.problem(), attachment.base)
         if isinstance(attachment.strategy, Solver):
             features, targets = encode_features(attachment.base, attachment.task, encoded, Silent(), keep=False)
             assert targets is not None

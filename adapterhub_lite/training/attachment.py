@@ -16,9 +16,10 @@ from adapterhub_lite.base.heap import kept_heap
 from adapterhub_lite.base.loading import Base
 from adapterhub_lite.base.strategy import Strategy
 from adapterhub_lite.base.view import ModelView
-from adapterhub_lite.errors import NotSupportedError, PluginError
+from adapterhub_lite.errors import PluginError
 from adapterhub_lite.plugins.spec import ProvidedStrategy, StrategyConfig
 from adapterhub_lite.tasks.task import Batch, Task
+from adapterhub_lite.training.checks import check_strategy, check_task
 
 HEAD = "head."
 
@@ -103,18 +104,8 @@ def attach(
         PluginError: when the strategy breaks its contract, naming the plug-in.
     """
     spec = provided.spec
-    if base.map.modality not in spec.traits.modalities:
-        allowed = ", ".join(sorted(spec.traits.modalities))
-        raise NotSupportedError(f"strategy '{spec.name}' works on {allowed}, not on {base.map.modality}")
-    if base.quantization != "none" and not spec.traits.works_on_quantized_base:
-        raise NotSupportedError(
-            f"strategy '{spec.name}' needs an unquantized base, and this one is {base.quantization}; "
-            "use --quantize none, or a strategy such as lora"
-        )
-    if base.map.modality != task.modality:
-        raise NotSupportedError(
-            f"task '{task.name}' needs a base that takes {task.modality}; '{base.reference}' takes {base.map.modality}"
-        )
+    check_strategy(spec, modality=base.map.modality, quantization=base.quantization)
+    check_task(task.name, task.modality, modality=base.map.modality, reference=base.reference)
     head = task.head(base.map)
     view = base.view(task.name)
     try:

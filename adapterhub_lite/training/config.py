@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 from importlib.util import find_spec
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from adapterhub_lite.errors import ConfigError
+from adapterhub_lite.names import Flag
 
 Optimizer = Literal["adamw", "adamw_8bit", "paged_adamw", "paged_adamw_8bit"]
 Schedule = Literal[
@@ -27,39 +28,56 @@ class TrainConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    epochs: float = Field(3.0, gt=0, description="Passes over the data; ignored where steps is given.")
-    steps: int | None = Field(None, ge=1, description="Optimizer steps, instead of epochs.")
-    batch_size: int = Field(16, ge=1, description="Examples per optimizer step.")
-    micro_batch_size: int | None = Field(
-        None, ge=1, description="Examples computed at once; smaller saves memory and changes no result."
+    epochs: float = Field(3.0, gt=0, description="Passes over the data; ignored where steps are given.")
+    steps: Annotated[int | None, Flag(unset="as many as the epochs take")] = Field(
+        None, ge=1, description="Optimizer steps, instead of epochs."
     )
-    learning_rate: float | None = Field(None, gt=0, description="Peak learning rate; the strategy's own by default.")
+    batch_size: int = Field(16, ge=1, description="Examples per optimizer step.")
+    micro_batch_size: Annotated[int | None, Flag(unset="the batch size, halved where memory runs out")] = Field(
+        None, ge=1, description="Examples computed at once; fewer save memory and change no result."
+    )
+    learning_rate: Annotated[float | None, Flag("--lr", unset="the strategy's own")] = Field(
+        None, gt=0, description="Peak learning rate."
+    )
     optimizer: Optimizer = Field("adamw", description="AdamW, or one of bitsandbytes that keeps less on the GPU.")
     schedule: Schedule = Field("linear", description="How the learning rate goes down after the warm-up.")
-    warmup: float = Field(0.06, ge=0, lt=1, description="Share of the steps in which the learning rate rises.")
+    warmup: Annotated[float, Flag(metavar="SHARE")] = Field(
+        0.06, ge=0, lt=1, description="Share of the steps in which the learning rate rises."
+    )
     weight_decay: float = Field(0.01, ge=0, description="AdamW's decay of matrices; never of biases and norms.")
-    clip: float = Field(1.0, gt=0, description="Largest norm of the gradient.")
-    seed: int = Field(0, ge=0, description="Of initialisation, order and dropout.")
-    activation_checkpointing: bool = Field(False, description="Recompute activations: less memory, a third more time.")
-    activation_offload: bool = Field(False, description="Keep activations in the CPU's memory until they are needed.")
+    clip: float = Field(1.0, gt=0, description="Largest norm of the gradient; a longer one is scaled down to it.")
+    seed: int = Field(0, ge=0, description="Seed of initialisation, order and dropout.")
+    activation_checkpointing: bool = Field(
+        False, description="Compute activations again when they are needed: less memory, a third more time."
+    )
+    activation_offload: bool = Field(
+        False, description="Keep activations in the CPU's memory until they are needed: less of the GPU's, more time."
+    )
     shard: bool = Field(False, description="Spread the base over the processes, for one that does not fit a GPU.")
     start_head: Literal["random", "probe"] = Field(
         "random",
         description="What the head starts from; probe: the linear probe's solution (LP-FT), best with few labels.",
     )
-    start_penalty: float | None = Field(
-        None, gt=0, description="Penalty of the probe the head starts from; chosen by cross-validation by default."
+    start_penalty: Annotated[float | None, Flag(unset="chosen by cross-validation")] = Field(
+        None, gt=0, description="Penalty of the probe that the head starts from."
     )
     average: bool = Field(
-        False, description="Score and save the average of the weights over the run, later steps counting more."
+        False,
+        description="Score and save the average of the weights over the run, later steps counting more; for long runs.",
     )
-    eval_every: int | None = Field(
+    eval_every: Annotated[int | None, Flag(metavar="STEPS", unset="only after training")] = Field(
         None, ge=1, description="Score the held-out data every so many steps, and keep the best adapter."
     )
-    patience: int | None = Field(None, ge=1, description="Stop after so many evaluations without a better one.")
-    checkpoint_every: int | None = Field(None, ge=1, description="Commit a checkpoint every so many steps.")
+    patience: Annotated[int | None, Flag(unset="never stop early")] = Field(
+        None, ge=1, description="Stop after so many evaluations without a better one."
+    )
+    checkpoint_every: Annotated[int | None, Flag(metavar="STEPS", unset="no checkpoints")] = Field(
+        None, ge=1, description="Commit a checkpoint to the folder beside the adapter every so many steps."
+    )
     keep_checkpoints: int = Field(2, ge=1, description="Newest checkpoints to keep; the best one is kept as well.")
-    track: list[Tracker] = Field(default_factory=list, description="Experiment trackers, such as tensorboard,wandb.")
+    track: list[Tracker] = Field(
+        default_factory=list, description="Experiment trackers to log to, separated by commas."
+    )
 
     @field_validator("track", mode="before")
     @classmethod

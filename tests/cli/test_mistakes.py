@@ -126,7 +126,7 @@ def test_help_is_quick_and_imports_no_torch():
         "from adapterhub_lite.cli import main\n"
         "try: main()\n"
         "except SystemExit: pass\n"
-        "heavy = {'torch', 'transformers', 'peft', 'numpy', 'pyarrow', 'pandas'} & set(sys.modules)\n"
+        "heavy = {'torch', 'transformers', 'peft', 'numpy', 'pyarrow', 'pandas', 'pydantic'} & set(sys.modules)\n"
         "sys.exit(repr(heavy) if heavy else 0)"
     )
     seconds: dict[str, list[float]] = {code: [], "import typer.rich_utils, pydantic": []}

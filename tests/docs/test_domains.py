@@ -69,7 +69,8 @@ def run_of(words: list[str], monkeypatch: pytest.MonkeyPatch) -> RunFile:
         }  # fmt: skip
 
     monkeypatch.setattr(train_verb, "run_training", only_record)
-    train_verb.train(**options_of(words))
+    context = get_command(app).commands["train"].make_context("train", words[2:])
+    context.command.invoke(context)
     monkeypatch.undo()
     return asked[0]
 

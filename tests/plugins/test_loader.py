@@ -15,7 +15,9 @@ from adapterhub_lite.plugins.manager import Plugins
 from adapterhub_lite.plugins.shelf import strategy_shelf
 
 GOOD = """
-from adapterhub_lite.api import StrategyConfig, StrategySpec, hookimpl
+from adapterhub_lite.api import StrategyConfig
+from adapterhub_lite.api import StrategySpec
+from adapterhub_lite.api import hookimpl
 class Config(StrategyConfig):
     pass
 @hookimpl

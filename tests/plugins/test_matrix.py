@@ -22,7 +22,10 @@ from adapterhub_lite.plugins.shelf import strategy_shelf
 
 HEAD = """
 import sys, time
-from adapterhub_lite.api import ModelMap, StrategyConfig, StrategySpec, hookimpl
+from adapterhub_lite.api import ModelMap
+from adapterhub_lite.api import StrategyConfig
+from adapterhub_lite.api import StrategySpec
+from adapterhub_lite.api import hookimpl
 class Config(StrategyConfig):
     pass
 def spec(name, **more):

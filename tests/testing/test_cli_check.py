@@ -15,7 +15,11 @@ import pytest
 Run = Callable[..., subprocess.CompletedProcess[str]]
 PLUGIN = """
 import os, signal, time
-from adapterhub_lite.api import Field, StrategyConfig, StrategySpec, Traits, hookimpl
+from adapterhub_lite.api import Field
+from adapterhub_lite.api import StrategyConfig
+from adapterhub_lite.api import StrategySpec
+from adapterhub_lite.api import Traits
+from adapterhub_lite.api import hookimpl
 
 class Config(StrategyConfig):
     size: int = Field(1, description="Changes nothing.")

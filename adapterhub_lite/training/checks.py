@@ -1,0 +1,108 @@
+"""What does not go together in a run, refused before a model is loaded: by the command line and the engine alike."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from adapterhub_lite.errors import ConfigError, NotSupportedError
+from adapterhub_lite.plugins.shelf import Shelf
+from adapterhub_lite.plugins.spec import Modality, Provided, ProvidedStrategy, StrategyConfig, StrategySpec
+from adapterhub_lite.tasks.spec import TaskOptions, TaskSpec
+from adapterhub_lite.training.config import TrainConfig
+
+
+@dataclass(frozen=True)
+class CheckedRun:
+    """What a run is made of; `check_run` has seen it."""
+
+    strategy: ProvidedStrategy
+    settings: StrategyConfig
+    task: Provided[TaskSpec]
+    task_options: TaskOptions
+    config: TrainConfig
+
+
+def check_run(
+    registry: Shelf[StrategySpec],
+    catalog: Shelf[TaskSpec],
+    *,
+    strategy: str,
+    settings: Mapping[str, Any],
+    task: str,
+    task_options: Mapping[str, Any],
+    config: TrainConfig,
+    quantization: str,
+    held_out: bool,
+    from_scratch: bool = False,
+) -> CheckedRun:
+    """Check everything about a run that can be known without its data and its base.
+
+    Args:
+        registry: The strategies.
+        catalog: The tasks.
+        strategy: Name of one, as the user wrote it.
+        settings: Its options.
+        task: Name of a task.
+        task_options: Its options.
+        config: How to train.
+        quantization: That of the base.
+        held_out: Whether there is data to score on.
+        from_scratch: Whether the base starts from random weights.
+
+    Raises:
+        StrategyNotFoundError, ConfigError: an unknown name or option, or options that exclude each other.
+        NotSupportedError: strategy, task and quantization do not go together.
+    """
+    provided = registry.resolve(strategy)
+    options = registry.configure(provided, settings)
+    provided_task = catalog.resolve(task)
+    settled = catalog.configure(provided_task, task_options)
+    check_strategy(provided.spec, modality=provided_task.spec.modality, quantization=quantization)
+    if from_scratch and not provided.spec.traits.trains_base:
+        raise ConfigError(
+            f"--from-scratch trains every weight of the base, which strategy '{strategy}' does not; use --strategy full"
+        )
+    config.check(held_out=held_out)
+    if config.shard and quantization == "int8":
+        raise NotSupportedError("--shard does not go with --quantize int8; use --quantize nf4 or none")
+    return CheckedRun(provided, options, provided_task, settled, config)
+
+
+def check_strategy(spec: StrategySpec, *, modality: Modality, quantization: str) -> None:
+    """Refuse a base that a strategy cannot adapt.
+
+    Raises:
+        NotSupportedError: saying what it can.
+    """
+    if modality not in spec.traits.modalities:
+        allowed = ", ".join(sorted(spec.traits.modalities))
+        raise NotSupportedError(f"strategy '{spec.name}' works on {allowed}, not on {modality}")
+    if quantization != "none" and not spec.traits.works_on_quantized_base:
+        raise NotSupportedError(
+            f"strategy '{spec.name}' needs an unquantized base, and this one is {quantization}; "
+            "use --quantize none, or a strategy such as lora"
+        )
+
+
+def check_task(name: str, needed: Modality, *, modality: Modality, reference: str) -> None:
+    """Refuse a base that does not take what a task is about.
+
+    Args:
+        name: The task's.
+        needed: What the task is about.
+        modality: What the base takes.
+        reference: The base, for the message.
+
+    Raises:
+        NotSupportedError: naming both.
+    """
+    if modality != needed:
+        raise NotSupportedError(
+            f"task '{name}' needs a base for {_plural(needed)}; '{reference}' takes {_plural(modality)}"
+        )
+
+
+def _plural(modality: Modality) -> str:
+    return modality if modality == "series" else f"{modality}s"

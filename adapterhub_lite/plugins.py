@@ -41,7 +41,7 @@ from adapterhub_lite.entrypoints import (
     short,
 )
 from adapterhub_lite.errors import PluginError
-from adapterhub_lite.guard import model_state, waiting_for
+from adapterhub_lite.guard import Watch, model_state
 
 IN_PROGRAM = "(in this program)"  # the distribution of a plug-in that was registered by hand
 OURS = "adapterhub-lite"
@@ -89,6 +89,7 @@ class Plugins:
     def __init__(self, *, enabled: bool = True, third_party: bool | None = None, strict: bool | None = None):
         self.manager = pluggy.PluginManager(PROJECT)
         self.manager.add_hookspecs(hookspecs)
+        self.watch = Watch()
         self.records: list[Record] = []
         self.strategies: list[Provided] = []
         self.tasks: list[ProvidedTask] = []
@@ -153,7 +154,7 @@ class Plugins:
             title, way_out = self.title(implementation.plugin_name), remedy(implementation.plugin_name)
             before = model_state(arguments.get("model"))
             try:
-                with waiting_for(f"{title} in {hook}", way_out):
+                with self.watch.waiting_for(f"{title} in {hook}", way_out):
                     result = implementation.function(*[arguments[name] for name in implementation.argnames])
             except KeyboardInterrupt:
                 raise
@@ -180,7 +181,7 @@ class Plugins:
         try:
             if self.manager.has_plugin(found.name):
                 raise PluginFailure("find", f"a plug-in named '{found.name}' is there already")
-            loaded = Loaded(found, module) if module is not None else load(found)
+            loaded = Loaded(found, module) if module is not None else load(found, self.watch)
             try:
                 provided = self._register(loaded)
             except BaseException:
@@ -208,7 +209,9 @@ class Plugins:
         except Exception as error:
             raise PluginFailure("hooks", one_line(error)) from error
         try:
-            waiting = waiting_for(f"plug-in '{found.name}' ({found.dist} {found.version})", remedy(found.name))
+            waiting = self.watch.waiting_for(
+                f"plug-in '{found.name}' ({found.dist} {found.version})", remedy(found.name)
+            )
             with waiting, redirect_stdout(sys.stderr):
                 offered = [(p.dist, p.spec.name, p.plugin) for p in self.strategies]
                 strategies = self._collect(found, StrategySpec, "strategies", offered)

@@ -13,7 +13,6 @@ from typing import Any
 
 from adapterhub_lite.api import Run
 from adapterhub_lite.entrypoints import one_line, remedy
-from adapterhub_lite.guard import waiting_for
 from adapterhub_lite.plugins import Plugins
 
 
@@ -40,7 +39,8 @@ class Observers:
                 continue
             given = {key: self._own(name, value) for key, value in arguments.items()}
             title, failure = self._plugins.title(name), None
-            with putting_back(arguments.get("error")), waiting_for(f"{title} in {hook}", remedy(name)):
+            waiting = self._plugins.watch.waiting_for(f"{title} in {hook}", remedy(name))
+            with putting_back(arguments.get("error")), waiting:
                 try:
                     implementation.function(*[given[key] for key in implementation.argnames])
                 except KeyboardInterrupt:

@@ -23,7 +23,7 @@ from adapterhub_lite.tasks.causal_lm import encode_prompt, render_chat
 from adapterhub_lite.tasks.rows import numbered
 from adapterhub_lite.tasks.stored import without_targets
 from adapterhub_lite.tasks.task import Encoded
-from adapterhub_lite.training.evaluate import predict_logits, score_with_intervals
+from adapterhub_lite.training.evaluate import predict_logits, score
 from adapterhub_lite.training.layout import finish_run
 from adapterhub_lite.training.processes import Processes
 
@@ -154,7 +154,7 @@ class Adapter:
         if task.labels and dataset.labels != task.labels:
             raise ConfigError("the dataset was read with other labels; read it with adapter.load_data(source)")
         encoded = numbered(task.encode(dataset, self.base), dataset)
-        metrics, intervals = score_with_intervals(self.attachment, encoded, self.progress, processes)
+        metrics, intervals = score(self.attachment, encoded, self.progress, processes, intervals=True)
         return Evaluation(len(encoded.examples), metrics, (*dataset.notes, *encoded.notes), intervals)
 
     def predict(self, inputs: Any) -> Sequence[Any]:

@@ -321,7 +321,7 @@ class Engine:
         encoded = numbered(task.encode(data, base), data)
         base.activate(None)
         metrics, intervals = score_language_model(
-            base, task, lambda batch: task.logits(base, None, batch), encoded, self.progress
+            base, task, lambda batch: task.logits(base, None, batch), encoded, self.progress, intervals=True
         )
         return Evaluation(len(encoded.examples), metrics, encoded.notes, intervals)
 

@@ -21,12 +21,12 @@ from adapterhub_lite.base.loading import Base
 from adapterhub_lite.base.precision import dtype_name
 from adapterhub_lite.cache import cache_dir
 from adapterhub_lite.data.batches import length_batches
-from adapterhub_lite.errors import TrainingError
 from adapterhub_lite.progress import Progress
 from adapterhub_lite.tasks.task import Encoded, Example, Task
-from adapterhub_lite.training.memory import free, is_out_of_memory, need
+from adapterhub_lite.training.memory import in_batches
 
 TOKENS_AT_ONCE = 8192
+IMAGES_AT_ONCE = 32
 
 
 def encode_features(
@@ -47,67 +47,43 @@ def encode_features(
     Raises:
         TrainingError: out of memory with a single example; batches that do not fit are cut in two.
     """
-    path = cache_dir() / "features" / f"{_key(base, task, data.examples)}.safetensors"
+    examples = data.examples
+    path = cache_dir() / "features" / f"{_key(base, task, examples)}.safetensors"
     found = _read(path) if keep else None
     if base.shards is not None and base.shards.largest(int(found is None)):
         found = None  # another process has to encode them, which it cannot do alone
     if found is not None:
-        progress.say(f"features of {len(data.examples)} examples found in the cache")
+        progress.say(f"features of {len(examples)} examples found in the cache")
         return found
-    base.activate(None)
-    lengths = [example.length for example in data.examples]
-    parts: list[tuple[int, Tensor, Tensor | None]] = []
-    with progress.bar("encoding", len(lengths), "examples") as bar, torch.no_grad(), kept_heap(base):
-        waiting = _batches(lengths)[::-1]
-        while waiting:
-            rows = waiting.pop()
-            try:
-                batch = task.collate([data.examples[row] for row in rows], base)
-                features, targets = task.features(base, {key: value.to(base.device) for key, value in batch.items()})
-                if base.shards is not None:
-                    base.shards.check()
-                cut = False
-            except (RuntimeError, MemoryError) as error:
-                if not is_out_of_memory(error):
-                    raise
-                if base.shards is not None:
-                    base.shards.begin_again(error)
-                if len(rows) == 1:
-                    raise TrainingError(
-                        f"out of memory while encoding a single example of length {lengths[rows[0]]}"
-                        f"{need(error, base.device)}; use a shorter --max-length, --quantize nf4, or a smaller base"
-                    ) from error
-                cut = True
-            if cut:  # outside the except block, where the error would keep the activations alive
-                free(base.device)
-                half = len(rows) // 2
-                waiting += [rows[half:], rows[:half]]
-                continue
-            counts = [data.examples[row].rows for row in rows]
-            split_targets = targets.cpu().split(counts) if targets is not None else [None] * len(rows)
-            parts += zip(rows, features.float().cpu().split(counts), split_targets, strict=True)
-            bar.advance(len(rows))
-    parts.sort(key=lambda part: part[0])
-    features = torch.cat([part[1] for part in parts])
-    known = [part[2] for part in parts if part[2] is not None]
-    targets = torch.cat(known) if known else None
+    features, targets = _encode(base, task, examples, progress)
     if keep:
         _write(path, features, targets)
     return features, targets
 
 
-def _batches(lengths: Sequence[int]) -> list[list[int]]:
-    """Like lengths together, the more at once the shorter they are: about `TOKENS_AT_ONCE` tokens, or 32 images."""
-    if max(lengths) == 1:
-        return length_batches(lengths, 32)
-    batches: list[list[int]] = []
-    room = 0
-    for row in (row for rows in length_batches(lengths, 1) for row in rows):
-        if not batches or len(batches[-1]) >= room:
-            batches.append([])
-            room = max(1, TOKENS_AT_ONCE // lengths[row])
-        batches[-1].append(row)
-    return batches
+def _encode(base: Base, task: Task, examples: Sequence[Example], progress: Progress) -> tuple[Tensor, Tensor | None]:
+    base.activate(None)
+    (order,) = length_batches([example.length for example in examples], len(examples))
+    lengths = [examples[row].length for row in order]
+    parts: list[tuple[int, Tensor, Tensor | None]] = []
+
+    def work(start: int, stop: int) -> list[tuple[int, Tensor, Tensor | None]]:
+        rows = order[start:stop]
+        batch = task.collate([examples[row] for row in rows], base)
+        features, targets = task.features(base, {key: value.to(base.device) for key, value in batch.items()})
+        counts = [examples[row].rows for row in rows]
+        split_targets = targets.cpu().split(counts) if targets is not None else [None] * len(rows)
+        return list(zip(rows, features.float().cpu().split(counts), split_targets, strict=True))
+
+    at_once = TOKENS_AT_ONCE if lengths[0] > 1 else IMAGES_AT_ONCE
+    with progress.bar("encoding", len(order), "examples") as bar, torch.no_grad(), kept_heap(base):
+        for done in in_batches(lengths, at_once, work, base, "while encoding", by_length=True):
+            parts += done
+            bar.advance(len(done))
+    parts.sort(key=lambda part: part[0])
+    features = torch.cat([part[1] for part in parts])
+    known = [part[2] for part in parts if part[2] is not None]
+    return features, torch.cat(known) if known else None
 
 
 def _key(base: Base, task: Task, examples: Sequence[Example]) -> str:

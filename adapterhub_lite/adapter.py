@@ -157,13 +157,14 @@ class Adapter:
         metrics, intervals = score(self.attachment, encoded, self.progress, processes, intervals=True)
         return Evaluation(len(encoded.examples), metrics, (*dataset.notes, *encoded.notes), intervals)
 
-    def predict(self, inputs: Any) -> Sequence[Any]:
+    def predict(self, inputs: Any, *, keep_features: bool = False) -> Sequence[Any]:
         """Predict: a `Prediction` for each input of a classifier, and what the task makes of others.
 
         See `adapterhub_lite.tasks.outputs` for those of our tasks; each has `columns()`, which `predict --out` writes.
 
         Args:
             inputs: A list of inputs (texts, images as paths, arrays or PIL images, ...), or anything `load_data` reads.
+            keep_features: Leave what a linear probe computes of them in the cache, and look there first.
 
         Raises:
             NotSupportedError: for a language model, which generates instead.
@@ -181,7 +182,8 @@ class Adapter:
         encoded = _without_targets(task.encode(dataset, self.base))
         for note in (*dataset.notes, *encoded.notes):
             self.progress.say(f"note: {note}")
-        return task.predictions(predict_logits(self.attachment, encoded, self.progress), encoded)
+        logits = predict_logits(self.attachment, encoded, self.progress, keep_features=keep_features)
+        return task.predictions(logits, encoded)
 
     def generate(
         self,

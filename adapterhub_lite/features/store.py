@@ -7,19 +7,22 @@ import json
 import os
 import tempfile
 from collections.abc import Sequence
+from contextlib import suppress
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 
 from adapterhub_lite.base.fingerprint import file_hash
 from adapterhub_lite.base.heap import kept_heap
 from adapterhub_lite.base.loading import Base
 from adapterhub_lite.base.precision import dtype_name
-from adapterhub_lite.cache import cache_dir
+from adapterhub_lite.cache import cache_dir, cache_limit, keep_below
 from adapterhub_lite.data.batches import length_batches
 from adapterhub_lite.progress import Progress
 from adapterhub_lite.tasks.task import Encoded, Example, Task
@@ -39,25 +42,27 @@ def encode_features(
         task: Decides what a feature is: a pooled vector an example, or the last hidden state at a supervised token.
         data: Encoded examples.
         progress: Shows the work.
-        keep: Look in the cache, and leave the result there.
+        keep: Look in the cache, and leave the result there; `ADAPTERHUB_CACHE_LIMIT` says how much it holds.
 
     Returns:
         (n, hidden_size) fp32 features and (n,) targets in the order of the examples, on the CPU.
 
     Raises:
+        ConfigError: `ADAPTERHUB_CACHE_LIMIT` is no size.
         TrainingError: out of memory with a single example; batches that do not fit are cut in two.
     """
-    examples = data.examples
+    examples, limit = data.examples, cache_limit() if keep else 0
     path = cache_dir() / "features" / f"{_key(base, task, examples)}.safetensors"
-    found = _read(path) if keep else None
+    found = _read(path, examples, progress) if keep else None
     if base.shards is not None and base.shards.largest(int(found is None)):
         found = None  # another process has to encode them, which it cannot do alone
     if found is not None:
         progress.say(f"features of {len(examples)} examples found in the cache")
-        return found
-    features, targets = _encode(base, task, examples, progress)
+    features, targets = found or _encode(base, task, examples, progress)
     if keep:
-        _write(path, features, targets)
+        if found is None and _size(features, targets) <= limit:
+            _write(path, features, targets, examples)
+        keep_below(path.parent, limit)
     return features, targets
 
 
@@ -96,7 +101,7 @@ def _key(base: Base, task: Task, examples: Sequence[Example]) -> str:
         "task": task.name,
         "labels": len(task.labels),  # how wide the targets of several labels are
         "preprocessing": task.preprocessing.record(),
-        "torch": torch.__version__,
+        "versions": {name: metadata.version(name) for name in ("adapterhub-lite", "torch", "transformers")},
     }
     digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
     for example in examples:
@@ -116,24 +121,65 @@ def _content(inputs: Any) -> bytes:
     return f"{array.shape}{array.dtype}".encode() + array.tobytes()
 
 
-def _read(path: Path) -> tuple[Tensor, Tensor | None] | None:
+def _read(path: Path, examples: Sequence[Example], progress: Progress) -> tuple[Tensor, Tensor | None] | None:
     try:
-        tensors = load_file(path)
-        return tensors["features"], tensors.get("targets")
-    except Exception:  # a damaged or missing cache entry is made again, whatever is wrong with it
+        with safe_open(path, framework="pt") as file:
+            note, names = file.metadata() or {}, set(file.keys())
+            features = file.get_tensor("features")
+            targets = file.get_tensor("targets") if "targets" in names else None
+        _check(features, targets, examples)
+        if note.get("sha256") != _digest(features, targets):
+            raise ValueError("its content is not what was written")
+    except FileNotFoundError:
         return None
+    except Exception as error:  # whatever is wrong with an entry, it is made again
+        progress.say(f"features of {len(examples)} examples in the cache cannot be used ({error}); they are made again")
+        return None
+    with suppress(OSError):  # another process deleted it, or the cache is read-only
+        os.utime(path)  # for `keep_below`
+    return features, targets
 
 
-def _write(path: Path, features: Tensor, targets: Tensor | None) -> None:
+def _check(features: Tensor, targets: Tensor | None, examples: Sequence[Example]) -> None:
+    """Refuse features that cannot be those of the examples.
+
+    Raises:
+        ValueError: shape, dtype or values are wrong.
+    """
+    rows = sum(example.rows for example in examples)
+    if features.dtype != torch.float32 or features.dim() != 2 or len(features) != rows or not features.shape[1]:
+        raise ValueError(f"they are {features.dtype} of shape {tuple(features.shape)}, not float32 of {rows} rows")
+    if targets is not None and (targets.dim() == 0 or len(targets) != rows):
+        raise ValueError(f"the targets are of shape {tuple(targets.shape)}, for {rows} rows")
+    if not torch.isfinite(features).all():
+        raise ValueError("some are not finite")
+
+
+def _digest(features: Tensor, targets: Tensor | None) -> str:
+    digest = hashlib.sha256()
+    for tensor in (features, targets):
+        if tensor is not None:
+            digest.update(f"{tensor.dtype} {tuple(tensor.shape)}".encode())
+            digest.update(tensor.contiguous().flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def _size(features: Tensor, targets: Tensor | None) -> int:
+    """Bytes of an entry, but for its header."""
+    return features.nbytes + (targets.nbytes if targets is not None else 0)
+
+
+def _write(path: Path, features: Tensor, targets: Tensor | None, examples: Sequence[Example]) -> None:
     tensors = {"features": features} if targets is None else {"features": features, "targets": targets}
     try:
+        _check(features, targets, examples)
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
         os.close(handle)
         try:
-            save_file(tensors, name)
+            save_file(tensors, name, metadata={"sha256": _digest(features, targets)})
             Path(name).replace(path)
         finally:
             Path(name).unlink(missing_ok=True)
-    except OSError:
-        pass  # a full or read-only cache costs time, not correctness
+    except (OSError, SafetensorError, ValueError):
+        pass  # a full or read-only cache, or features that would not be read, cost time, not correctness

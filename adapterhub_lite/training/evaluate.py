@@ -28,9 +28,16 @@ TEXTS_AT_ONCE = 8
 Kept = TypeVar("Kept")
 
 
-def predict_logits(attachment: Attachment, data: Encoded, progress: Progress) -> Tensor:
-    """Outputs of the head, (n, outputs) fp32 on the CPU, in the order of the examples, `rows` of each."""
-    return _outputs(attachment, data, progress)[0]
+def predict_logits(attachment: Attachment, data: Encoded, progress: Progress, *, keep_features: bool = False) -> Tensor:
+    """Outputs of the head, (n, outputs) fp32 on the CPU, in the order of the examples, `rows` of each.
+
+    Args:
+        attachment: What is run.
+        data: On what.
+        progress: Shows the work.
+        keep_features: Whether the features that a linear probe reads may be taken from the cache, and are left there.
+    """
+    return _outputs(attachment, data, progress, keep_features=keep_features)[0]
 
 
 def score(
@@ -126,6 +133,8 @@ def _outputs(
     data: Encoded,
     progress: Progress,
     processes: Processes | None = None,
+    *,
+    keep_features: bool = True,
 ) -> tuple[Tensor, Tensor | None]:
     """Outputs of the head and the targets, in the order of the examples, on the CPU."""
     base, task, head = attachment.base, attachment.task, attachment.head
@@ -141,7 +150,7 @@ def _outputs(
             own, processes = list(range(len(data.examples))), None
         if own:
             encoded = Encoded([data.examples[row] for row in own])
-            features, targets = encode_features(base, task, encoded, progress)
+            features, targets = encode_features(base, task, encoded, progress, keep=keep_features)
             with torch.no_grad():
                 parts.append(on_cpu(own, head(features.to(base.device)), targets))
     else:

@@ -4,11 +4,7 @@ A plug-in is a module named by an entry point of the group `adapterhub_lite`. It
 at start-up and free of torch, that says what the strategy is, and a heavy one, imported on first use, that attaches it:
 
     # my_strategy/__init__.py
-    from adapterhub_lite.api import Field
-    from adapterhub_lite.plugins.spec import StrategyConfig
-    from adapterhub_lite.plugins.spec import StrategySpec
-    from adapterhub_lite.plugins.spec import Traits
-    from adapterhub_lite.plugins.spec import hookimpl
+    from adapterhub_lite.api import Field, StrategyConfig, StrategySpec, Traits, hookimpl
 
     class Config(StrategyConfig):
         rank: int = Field(8, ge=1, description="Rank of the update.")

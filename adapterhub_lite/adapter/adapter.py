@@ -25,7 +25,7 @@ from adapterhub_lite.tasks.rows import encode
 from adapterhub_lite.tasks.stored import without_targets
 from adapterhub_lite.tasks.task import Encoded
 from adapterhub_lite.training.attachment import Attachment
-from adapterhub_lite.training.evaluate import predict_logits, score_with_intervals
+from adapterhub_lite.training.evaluate import predict_logits, score
 from adapterhub_lite.training.processes import Processes
 from adapterhub_lite.training.run.layout import finish_run
 
@@ -156,16 +156,17 @@ class Adapter:
         if task.labels and dataset.labels != task.labels:
             raise ConfigError("the dataset was read with other labels; read it with adapter.load_data(source)")
         encoded = encode(task, dataset, self.base)
-        metrics, intervals = score_with_intervals(self.attachment, encoded, self.progress, processes)
+        metrics, intervals = score(self.attachment, encoded, self.progress, processes, intervals=True)
         return Evaluation(len(encoded.examples), metrics, (*dataset.notes, *encoded.notes), intervals)
 
-    def predict(self, inputs: Any) -> Sequence[Any]:
+    def predict(self, inputs: Any, *, keep_features: bool = False) -> Sequence[Any]:
         """Predict: a `Prediction` for each input of a classifier, and what the task makes of others.
 
         See `adapterhub_lite.tasks.outputs` for those of our tasks; each has `columns()`, which `predict --out` writes.
 
         Args:
             inputs: A list of inputs (texts, images as paths, arrays or PIL images, ...), or anything `load_data` reads.
+            keep_features: Leave what a linear probe computes of them in the cache, and look there first.
 
         Raises:
             NotSupportedError: for a language model, which generates instead.
@@ -183,7 +184,8 @@ class Adapter:
         encoded = _without_targets(encode(task, dataset, self.base))
         for note in (*dataset.notes, *encoded.notes):
             self.progress.say(f"note: {note}")
-        return task.predictions(predict_logits(self.attachment, encoded, self.progress), encoded)
+        logits = predict_logits(self.attachment, encoded, self.progress, keep_features=keep_features)
+        return task.predictions(logits, encoded)
 
     def generate(
         self,

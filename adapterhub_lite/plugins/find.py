@@ -15,7 +15,7 @@ from types import ModuleType
 from typing import Literal
 
 from adapterhub_lite.names import one_line
-from adapterhub_lite.plugins.guard import remedy, waiting_for
+from adapterhub_lite.plugins.guard import Watch, remedy
 
 GROUP = "adapterhub_lite"
 PLUGIN_NAME = re.compile(r"[A-Za-z0-9_.:-]+")
@@ -103,12 +103,12 @@ def find() -> tuple[list[Found], list[Record]]:
     return result, broken
 
 
-def load(found: Found) -> Loaded:
+def load(found: Found, watch: Watch) -> Loaded:
     """Import one plug-in's module, turning whatever it raises into a recorded failure."""
     try:
-        waiting = waiting_for(f"plug-in '{found.name}' ({found.dist} {found.version}) to import", remedy(found.name))
+        title = f"plug-in '{found.name}' ({found.dist} {found.version}) to import"
         # What a plug-in prints as it starts must not end up in the JSON of a command.
-        with waiting, redirect_stdout(sys.stderr):
+        with watch.waiting_for(title, remedy(found.name)), redirect_stdout(sys.stderr):
             module = found.entry.load()
     except KeyboardInterrupt:
         raise

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 PATIENCE = 10.0
@@ -14,26 +16,68 @@ PATIENCE = 10.0
 _log = logging.getLogger("adapterhub_lite")
 
 
-@contextmanager
-def waiting_for(what: str, remedy: str, seconds: float | None = None) -> Iterator[None]:
-    """Name a plug-in that does not come back.
+@dataclass(eq=False)
+class _Call:
+    what: str
+    remedy: str
+    begun: float
+    named: bool = False
 
-    Python cannot end code that hangs in its own process, so this does not try to: after `seconds` one warning is
-    logged (on standard error, unless logging is set up otherwise), and an interrupt carries the name as a note.
+
+class Watch:
+    """Looks on while plug-ins are called, and names one that does not come back.
+
+    Python cannot end code that hangs in its own process, so this does not try to: after `PATIENCE` one warning is logged
+    (on standard error, unless logging is set up otherwise), and an interrupt carries the name as a note. A single thread
+    looks on, from the first call until none has begun for as long as that.
     """
-    timer = threading.Timer(
-        PATIENCE if seconds is None else seconds,
-        lambda: _log.warning("still waiting for %s; interrupt it and %s", what, remedy),
-    )
-    timer.daemon = True
-    timer.start()
-    try:
-        yield
-    except KeyboardInterrupt as stop:
-        stop.add_note(f"while waiting for {what}; to go on without it, {remedy}")
-        raise
-    finally:
-        timer.cancel()
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._calls: list[_Call] = []
+        self._begun = 0
+        self._looks_on = False
+
+    @contextmanager
+    def waiting_for(self, what: str, remedy: str) -> Iterator[None]:
+        """Watch a call for the length of a `with` block.
+
+        Args:
+            what: Names the plug-in and the call.
+            remedy: What to do to go on without it.
+        """
+        call = _Call(what, remedy, time.monotonic())
+        with self._lock:
+            self._calls.append(call)
+            self._begun += 1
+            if not self._looks_on:
+                threading.Thread(target=self._look_on, name="adapterhub-watch", daemon=True).start()
+                self._looks_on = True
+        try:
+            yield
+        except KeyboardInterrupt as stop:
+            stop.add_note(f"while waiting for {what}; to go on without it, {remedy}")
+            raise
+        finally:
+            with self._lock:
+                self._calls.remove(call)
+
+    def _look_on(self) -> None:
+        before = 0
+        while True:
+            with self._lock:
+                if not self._calls and self._begun == before:
+                    self._looks_on = False
+                    return
+                before, now = self._begun, time.monotonic()
+                waiting = [call for call in self._calls if not call.named]
+                late = [call for call in waiting if now - call.begun >= PATIENCE]
+                # What begins while this sleeps is not late before it wakes.
+                pause = min((call.begun + PATIENCE - now for call in waiting if call not in late), default=PATIENCE)
+            for call in late:
+                call.named = True
+                _log.warning("still waiting for %s; interrupt it and %s", call.what, call.remedy)
+            time.sleep(pause)
 
 
 def model_state(model: Any) -> list[tuple[Any, ...]]:

@@ -28,7 +28,7 @@ from adapterhub_lite.errors import PluginError
 from adapterhub_lite.names import one_line, short
 from adapterhub_lite.plugins import hookspecs
 from adapterhub_lite.plugins.find import GROUP, Found, Loaded, PluginFailure, Record, Stage, find, load
-from adapterhub_lite.plugins.guard import model_state, remedy, waiting_for
+from adapterhub_lite.plugins.guard import Watch, model_state, remedy
 from adapterhub_lite.plugins.spec import API_VERSION, IN_PROGRAM, OURS, PROJECT, Provided, Spec
 
 HOOK_PREFIX = "adapterhub_"
@@ -53,6 +53,7 @@ class Plugins:
     def __init__(self, *, enabled: bool = True, third_party: bool | None = None, strict: bool | None = None):
         self.manager = pluggy.PluginManager(PROJECT)
         self.manager.add_hookspecs(hookspecs)
+        self.watch = Watch()
         self.records: list[Record] = []
         self.strategies: list[Provided[Any]] = []
         self.tasks: list[Provided[Any]] = []
@@ -123,7 +124,7 @@ class Plugins:
             title, way_out = self.title(implementation.plugin_name), remedy(implementation.plugin_name)
             before = model_state(arguments.get("model"))
             try:
-                with waiting_for(f"{title} in {hook}", way_out):
+                with self.watch.waiting_for(f"{title} in {hook}", way_out):
                     result = implementation.function(*[arguments[name] for name in implementation.argnames])
             except KeyboardInterrupt:
                 raise
@@ -149,7 +150,7 @@ class Plugins:
         try:
             if self.manager.has_plugin(found.name):
                 raise PluginFailure("find", f"a plug-in named '{found.name}' is there already")
-            loaded = Loaded(found, module) if module is not None else load(found)
+            loaded = Loaded(found, module) if module is not None else load(found, self.watch)
             try:
                 provided = self._register(loaded)
             except BaseException:
@@ -176,7 +177,7 @@ class Plugins:
             self.manager.register(loaded.module, name=found.name)
         except Exception as error:
             raise PluginFailure("hooks", one_line(error)) from error
-        waiting = waiting_for(f"plug-in '{found.name}' ({found.dist} {found.version})", remedy(found.name))
+        waiting = self.watch.waiting_for(f"plug-in '{found.name}' ({found.dist} {found.version})", remedy(found.name))
         with waiting, redirect_stdout(sys.stderr):
             return self._collect(found, "strategies", self.strategies), self._collect(found, "tasks", self.tasks)
 

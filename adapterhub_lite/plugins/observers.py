@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from adapterhub_lite.names import one_line
-from adapterhub_lite.plugins.guard import remedy, waiting_for
+from adapterhub_lite.plugins.guard import remedy
 from adapterhub_lite.plugins.manager import Plugins
 from adapterhub_lite.plugins.run import Run
 
@@ -40,7 +40,8 @@ class Observers:
                 continue
             given = {key: self._own(name, value) for key, value in arguments.items()}
             title, failure = self._plugins.title(name), None
-            with putting_back(arguments.get("error")), waiting_for(f"{title} in {hook}", remedy(name)):
+            waiting = self._plugins.watch.waiting_for(f"{title} in {hook}", remedy(name))
+            with putting_back(arguments.get("error")), waiting:
                 try:
                     implementation.function(*[given[key] for key in implementation.argnames])
                 except KeyboardInterrupt:

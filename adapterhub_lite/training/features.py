@@ -7,26 +7,29 @@ import json
 import os
 import tempfile
 from collections.abc import Sequence
+from contextlib import suppress
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 
 from adapterhub_lite.base.fingerprint import file_hash
 from adapterhub_lite.base.heap import kept_heap
 from adapterhub_lite.base.loading import Base
 from adapterhub_lite.base.precision import dtype_name
-from adapterhub_lite.cache import cache_dir
+from adapterhub_lite.cache import cache_dir, cache_limit, keep_below
 from adapterhub_lite.data.batches import length_batches
-from adapterhub_lite.errors import TrainingError
 from adapterhub_lite.progress import Progress
 from adapterhub_lite.tasks.task import Encoded, Example, Task
-from adapterhub_lite.training.out_of_memory import free, is_out_of_memory, need
+from adapterhub_lite.training.out_of_memory import in_batches
 
 TOKENS_AT_ONCE = 8192
+IMAGES_AT_ONCE = 32
 
 
 def encode_features(
@@ -39,75 +42,53 @@ def encode_features(
         task: Decides what a feature is: a pooled vector an example, or the last hidden state at a supervised token.
         data: Encoded examples.
         progress: Shows the work.
-        keep: Look in the cache, and leave the result there.
+        keep: Look in the cache, and leave the result there; `ADAPTERHUB_CACHE_LIMIT` says how much it holds.
 
     Returns:
         (n, hidden_size) fp32 features and (n,) targets in the order of the examples, on the CPU.
 
     Raises:
+        ConfigError: `ADAPTERHUB_CACHE_LIMIT` is no size.
         TrainingError: out of memory with a single example; batches that do not fit are cut in two.
     """
-    path = cache_dir() / "features" / f"{_key(base, task, data.examples)}.safetensors"
-    found = _read(path) if keep else None
+    examples, limit = data.examples, cache_limit() if keep else 0
+    path = cache_dir() / "features" / f"{_key(base, task, examples)}.safetensors"
+    found = _read(path, examples, progress) if keep else None
     if base.shards is not None and base.shards.largest(int(found is None)):
         found = None  # another process has to encode them, which it cannot do alone
     if found is not None:
-        progress.say(f"features of {len(data.examples)} examples found in the cache")
-        return found
-    base.activate(None)
-    lengths = [example.length for example in data.examples]
-    parts: list[tuple[int, Tensor, Tensor | None]] = []
-    with progress.bar("encoding", len(lengths), "examples") as bar, torch.no_grad(), kept_heap(base):
-        waiting = _batches(lengths)[::-1]
-        while waiting:
-            rows = waiting.pop()
-            try:
-                batch = task.collate([data.examples[row] for row in rows], base)
-                features, targets = task.features(base, {key: value.to(base.device) for key, value in batch.items()})
-                if base.shards is not None:
-                    base.shards.check()
-                cut = False
-            except (RuntimeError, MemoryError) as error:
-                if not is_out_of_memory(error):
-                    raise
-                if base.shards is not None:
-                    base.shards.begin_again(error)
-                if len(rows) == 1:
-                    raise TrainingError(
-                        f"out of memory while encoding a single example of length {lengths[rows[0]]}"
-                        f"{need(error, base.device)}; use a shorter --max-length, --quantize nf4, or a smaller base"
-                    ) from error
-                cut = True
-            if cut:  # outside the except block, where the error would keep the activations alive
-                free(base.device)
-                half = len(rows) // 2
-                waiting += [rows[half:], rows[:half]]
-                continue
-            counts = [data.examples[row].rows for row in rows]
-            split_targets = targets.cpu().split(counts) if targets is not None else [None] * len(rows)
-            parts += zip(rows, features.float().cpu().split(counts), split_targets, strict=True)
-            bar.advance(len(rows))
-    parts.sort(key=lambda part: part[0])
-    features = torch.cat([part[1] for part in parts])
-    known = [part[2] for part in parts if part[2] is not None]
-    targets = torch.cat(known) if known else None
+        progress.say(f"features of {len(examples)} examples found in the cache")
+    features, targets = found or _encode(base, task, examples, progress)
     if keep:
-        _write(path, features, targets)
+        if found is None and _size(features, targets) <= limit:
+            _write(path, features, targets, examples)
+        keep_below(path.parent, limit)
     return features, targets
 
 
-def _batches(lengths: Sequence[int]) -> list[list[int]]:
-    """Like lengths together, the more at once the shorter they are: about `TOKENS_AT_ONCE` tokens, or 32 images."""
-    if max(lengths) == 1:
-        return length_batches(lengths, 32)
-    batches: list[list[int]] = []
-    room = 0
-    for row in (row for rows in length_batches(lengths, 1) for row in rows):
-        if not batches or len(batches[-1]) >= room:
-            batches.append([])
-            room = max(1, TOKENS_AT_ONCE // lengths[row])
-        batches[-1].append(row)
-    return batches
+def _encode(base: Base, task: Task, examples: Sequence[Example], progress: Progress) -> tuple[Tensor, Tensor | None]:
+    base.activate(None)
+    (order,) = length_batches([example.length for example in examples], len(examples))
+    lengths = [examples[row].length for row in order]
+    parts: list[tuple[int, Tensor, Tensor | None]] = []
+
+    def work(start: int, stop: int) -> list[tuple[int, Tensor, Tensor | None]]:
+        rows = order[start:stop]
+        batch = task.collate([examples[row] for row in rows], base)
+        features, targets = task.features(base, {key: value.to(base.device) for key, value in batch.items()})
+        counts = [examples[row].rows for row in rows]
+        split_targets = targets.cpu().split(counts) if targets is not None else [None] * len(rows)
+        return list(zip(rows, features.float().cpu().split(counts), split_targets, strict=True))
+
+    at_once = TOKENS_AT_ONCE if lengths[0] > 1 else IMAGES_AT_ONCE
+    with progress.bar("encoding", len(order), "examples") as bar, torch.no_grad(), kept_heap(base):
+        for done in in_batches(lengths, at_once, work, base, "while encoding", by_length=True):
+            parts += done
+            bar.advance(len(done))
+    parts.sort(key=lambda part: part[0])
+    features = torch.cat([part[1] for part in parts])
+    known = [part[2] for part in parts if part[2] is not None]
+    return features, torch.cat(known) if known else None
 
 
 def _key(base: Base, task: Task, examples: Sequence[Example]) -> str:
@@ -120,7 +101,7 @@ def _key(base: Base, task: Task, examples: Sequence[Example]) -> str:
         "task": task.name,
         "labels": len(task.labels),  # how wide the targets of several labels are
         "preprocessing": task.preprocessing.record(),
-        "torch": torch.__version__,
+        "versions": {name: metadata.version(name) for name in ("adapterhub-lite", "torch", "transformers")},
     }
     digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
     for example in examples:
@@ -140,24 +121,65 @@ def _content(inputs: Any) -> bytes:
     return f"{array.shape}{array.dtype}".encode() + array.tobytes()
 
 
-def _read(path: Path) -> tuple[Tensor, Tensor | None] | None:
+def _read(path: Path, examples: Sequence[Example], progress: Progress) -> tuple[Tensor, Tensor | None] | None:
     try:
-        tensors = load_file(path)
-        return tensors["features"], tensors.get("targets")
-    except Exception:  # a damaged or missing cache entry is made again, whatever is wrong with it
+        with safe_open(path, framework="pt") as file:
+            note, names = file.metadata() or {}, set(file.keys())
+            features = file.get_tensor("features")
+            targets = file.get_tensor("targets") if "targets" in names else None
+        _check(features, targets, examples)
+        if note.get("sha256") != _digest(features, targets):
+            raise ValueError("its content is not what was written")
+    except FileNotFoundError:
         return None
+    except Exception as error:  # whatever is wrong with an entry, it is made again
+        progress.say(f"features of {len(examples)} examples in the cache cannot be used ({error}); they are made again")
+        return None
+    with suppress(OSError):  # another process deleted it, or the cache is read-only
+        os.utime(path)  # for `keep_below`
+    return features, targets
 
 
-def _write(path: Path, features: Tensor, targets: Tensor | None) -> None:
+def _check(features: Tensor, targets: Tensor | None, examples: Sequence[Example]) -> None:
+    """Refuse features that cannot be those of the examples.
+
+    Raises:
+        ValueError: shape, dtype or values are wrong.
+    """
+    rows = sum(example.rows for example in examples)
+    if features.dtype != torch.float32 or features.dim() != 2 or len(features) != rows or not features.shape[1]:
+        raise ValueError(f"they are {features.dtype} of shape {tuple(features.shape)}, not float32 of {rows} rows")
+    if targets is not None and (targets.dim() == 0 or len(targets) != rows):
+        raise ValueError(f"the targets are of shape {tuple(targets.shape)}, for {rows} rows")
+    if not torch.isfinite(features).all():
+        raise ValueError("some are not finite")
+
+
+def _digest(features: Tensor, targets: Tensor | None) -> str:
+    digest = hashlib.sha256()
+    for tensor in (features, targets):
+        if tensor is not None:
+            digest.update(f"{tensor.dtype} {tuple(tensor.shape)}".encode())
+            digest.update(tensor.contiguous().flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def _size(features: Tensor, targets: Tensor | None) -> int:
+    """Bytes of an entry, but for its header."""
+    return features.nbytes + (targets.nbytes if targets is not None else 0)
+
+
+def _write(path: Path, features: Tensor, targets: Tensor | None, examples: Sequence[Example]) -> None:
     tensors = {"features": features} if targets is None else {"features": features, "targets": targets}
     try:
+        _check(features, targets, examples)
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
         os.close(handle)
         try:
-            save_file(tensors, name)
+            save_file(tensors, name, metadata={"sha256": _digest(features, targets)})
             Path(name).replace(path)
         finally:
             Path(name).unlink(missing_ok=True)
-    except OSError:
-        pass  # a full or read-only cache costs time, not correctness
+    except (OSError, SafetensorError, ValueError):
+        pass  # a full or read-only cache, or features that would not be read, cost time, not correctness

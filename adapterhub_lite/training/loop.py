@@ -196,7 +196,7 @@ class Training:
         alone = self.processes.count == 1  # several have to stop together, which they do between two steps
         may_be_cut_off = self.interrupt.allowed() if alone else nullcontext()
         with restored(self.device), may_be_cut_off, self.average.in_place():
-            metrics = score(self.attachment, self.held_out, self.progress, self.processes)
+            metrics, _ = score(self.attachment, self.held_out, self.progress, self.processes)
         self.journal.evaluation(state.step, metrics)
         state.evaluated = state.step
         value = metrics[task.metric] if task.higher_is_better else -metrics[task.metric]

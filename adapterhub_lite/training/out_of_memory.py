@@ -1,13 +1,24 @@
-"""Recognising that memory ran out, and saying what to do about it."""
+"""Surviving that memory runs out: work is tried, and tried again with half as much at once."""
 
 from __future__ import annotations
 
 import re
+import sys
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import TypeVar
 
 import torch
 
 from adapterhub_lite.base.heap import trim
+from adapterhub_lite.base.loading import Base
+from adapterhub_lite.base.shards import Shards
+from adapterhub_lite.errors import TrainingError
 from adapterhub_lite.names import human_size
+
+Result = TypeVar("Result")
 
 # How allocators other than torch's own for accelerators put it.
 _WORDS = ("can't allocate memory", "not enough memory", "CUBLAS_STATUS_ALLOC_FAILED", "out of memory")
@@ -18,6 +29,93 @@ def is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
         return True
     return isinstance(error, RuntimeError) and any(word in str(error) for word in _WORDS)
+
+
+@dataclass(frozen=True)
+class RanOut:
+    """An attempt that ran out of memory."""
+
+    error: BaseException
+    """What was raised; its traceback says where, and holds nothing of what was computed."""
+    need: str
+    """How much memory it would have taken, as far as can be told: ", needing at least 9.3 GiB of 8.0 GiB" or nothing."""
+
+
+def attempt(work: Callable[[], Result], device: torch.device, shards: Shards | None = None) -> Result | RanOut:
+    """Do what may run out of memory; of an attempt that does, no tensor is kept by anything but what `work` wrote to.
+
+    Args:
+        work: Keeps what is large in local variables, which are cleared.
+        device: Where it is done.
+        shards: Of the base, if it is spread over processes: when one of them runs out of memory, all of them do.
+    """
+    handled = sys.exception()
+    try:
+        return _in_step(work, shards)
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        _clear_variables(error, handled)
+        if shards is not None:
+            shards.begin_again(error)
+        return RanOut(error, _need(error, device))
+
+
+def _in_step(work: Callable[[], Result], shards: Shards | None) -> Result:
+    result = work()
+    if shards is not None:
+        shards.check()
+    return result
+
+
+def in_batches(
+    lengths: Sequence[int],
+    at_once: int,
+    work: Callable[[int, int], Result],
+    base: Base,
+    doing: str,
+    *,
+    by_length: bool = False,
+) -> Iterator[Result]:
+    """Do something to examples a batch at a time; batches are half as large from where memory runs out.
+
+    Args:
+        lengths: Length of each example, best in falling order, so that what does not fit is met first.
+        at_once: Examples a batch.
+        work: Does it to those from one position up to another. It is called again for the same ones where it failed.
+        base: Runs them. The processes of a sharded one call this alike, and cut their batches alike.
+        doing: What is done, for the error, such as "in evaluation with".
+        by_length: The lengths of a batch, padded to the first one's, add up to `at_once` instead.
+
+    Yields:
+        What the work gives for one batch after another.
+
+    Raises:
+        TrainingError: a single example does not fit.
+    """
+    start = 0
+    while start < len(lengths):
+        cost = lengths[start] if by_length else 1
+        stop = min(start + max(1, at_once // cost), len(lengths))
+        done = attempt(partial(work, start, stop), base.device, base.shards)
+        if not isinstance(done, RanOut):
+            yield done
+            start = stop
+            continue
+        if stop - start == 1:
+            raise TrainingError(
+                f"out of memory {doing} a single example of length {lengths[start]}{done.need}; "
+                "use a shorter --max-length, --quantize nf4, or a smaller base"
+            ) from done.error
+        at_once = (stop - start) * cost // 2
+        free(base.device)
+
+
+def _clear_variables(error: BaseException | None, handled: BaseException | None) -> None:
+    """Clear the local variables of the functions that an error has ended, and others that led to it since `handled`."""
+    while error is not None and error is not handled:
+        traceback.clear_frames(error.__traceback__)
+        error = error.__cause__ or error.__context__
 
 
 def free(device: torch.device) -> None:
@@ -37,8 +135,7 @@ def used(device: torch.device) -> str:
     return human_size(psutil.Process().memory_info().rss)
 
 
-def need(error: BaseException, device: torch.device) -> str:
-    """How much memory it would have taken, as far as can be told: ", needing about 9.3 GiB" or nothing."""
+def _need(error: BaseException, device: torch.device) -> str:
     asked = re.search(r"[Tt]ried to allocate ([\d.]+) ([KMG]iB)", str(error))
     if asked is None or device.type != "cuda":
         return ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +13,7 @@ from adapterhub_lite.data.batches import similar_parts
 from adapterhub_lite.errors import TrainingError
 from adapterhub_lite.tasks.task import Example
 from adapterhub_lite.training.attachment import Attachment
-from adapterhub_lite.training.out_of_memory import free, is_out_of_memory, need
+from adapterhub_lite.training.out_of_memory import RanOut, attempt, free
 from adapterhub_lite.training.randomness import random_state, set_random_state
 
 
@@ -49,43 +50,50 @@ def accumulate(
     most = len(examples) if shards is None else shards.largest(len(examples))
     before = random_state(device)
     while True:
-        total, parts = 0.0, _parts(attachment, parameters, examples, size, most)
-        at_once = min(size, most) if shards is not None else max(map(len, parts), default=1)
-        try:
-            with attachment.precision():
-                for part in parts:
-                    batch = attachment.task.collate(part or spare, attachment.base)
-                    logits, targets = attachment.logits({key: value.to(device) for key, value in batch.items()})
-                    assert targets is not None
-                    # Losses and gradients are not for the lower precision.
-                    with torch.autocast(device.type, enabled=False):
-                        losses, weights = attachment.task.losses(logits, targets), attachment.task.weights(targets)
-                        loss = (losses if weights is None else losses * weights).sum() / weight
-                        loss = loss if part else loss * 0
-                        loss.backward()
-                    total += float(loss.detach())
-                    if shards is not None:
-                        shards.check()
-            return total, size
-        except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error):
-                raise
-            if shards is not None:
-                shards.begin_again(error)
-            if size == 1:
-                longest = max(example.length for example in examples or spare)
-                raise TrainingError(
-                    f"out of memory with a single example of length {longest}{need(error, device)}; use a shorter "
-                    "--max-length, --activation-checkpointing, --activation-offload, --quantize nf4, or a smaller base"
-                ) from error
-        # Outside the except block, where the error would keep the activations alive.
+        parts = _parts(attachment, parameters, examples, size, most)
+        loss = attempt(partial(_gradient, attachment, parts, weight, spare), device, shards)
+        if not isinstance(loss, RanOut):
+            return loss, size
+        if size == 1:
+            longest = max(example.length for example in examples or spare)
+            raise TrainingError(
+                f"out of memory with a single example of length {longest}{loss.need}; use a shorter "
+                "--max-length, --activation-checkpointing, --activation-offload, --quantize nf4, or a smaller base"
+            ) from loss.error
         for parameter in parameters:
             parameter.grad = None
         # More than the batch holds is never computed at once, and halving it would change nothing.
+        at_once = min(size, most) if shards is not None else max(map(len, parts), default=1)
         size = max(1, at_once // 2)
         say(f"out of memory: going on with {size} examples at once; the batch stays what it was")
         free(device)
         set_random_state(before, device)
+
+
+def _gradient(
+    attachment: Attachment, parts: Sequence[Sequence[Example]], weight: float, spare: Sequence[Example]
+) -> float:
+    """Put the gradient of a batch into the parameters, one part of it after another; returns the loss."""
+    total = 0.0
+    with attachment.precision():
+        for part in parts:
+            total += _add_gradient(attachment, part or spare, weight, counts=bool(part))
+    return total
+
+
+def _add_gradient(attachment: Attachment, examples: Sequence[Example], weight: float, *, counts: bool) -> float:
+    """Add the gradient of one part to what the parameters hold, or nothing where it does not count; returns its loss."""
+    task, device = attachment.task, attachment.base.device
+    batch = task.collate(examples, attachment.base)
+    logits, targets = attachment.logits({key: value.to(device) for key, value in batch.items()})
+    assert targets is not None
+    # Losses and gradients are not for the lower precision.
+    with torch.autocast(device.type, enabled=False):
+        losses, weights = task.losses(logits, targets), task.weights(targets)
+        loss = (losses if weights is None else losses * weights).sum() / weight
+        loss = loss if counts else loss * 0
+        loss.backward()
+    return float(loss.detach())
 
 
 def _parts(
@@ -116,27 +124,21 @@ def apply(optimizer: Optimizer, updates: int, device: torch.device) -> None:
         TrainingError: it does not fit.
     """
     advice = "use --optimizer adamw_8bit or paged_adamw_8bit, or a strategy that trains less"
-    try:
-        optimizer.step()
+    ran_out = attempt(optimizer.step, device)
+    if not isinstance(ran_out, RanOut):
         return
-    except (RuntimeError, MemoryError) as error:
-        if not is_out_of_memory(error):
-            raise
-        # Updates are counted, parameter by parameter, before anything is written.
-        if any(float(state.get("step", 0)) > updates for state in optimizer.state.values()):
-            raise TrainingError(
-                f"out of memory in the middle of an update, which cannot be undone; resume from the last checkpoint, and {advice}"
-            ) from error
+    # Updates are counted, parameter by parameter, before anything is written.
+    if any(float(state.get("step", 0)) > updates for state in optimizer.state.values()):
+        raise TrainingError(
+            f"out of memory in the middle of an update, which cannot be undone; resume from the last checkpoint, and {advice}"
+        ) from ran_out.error
     if updates == 0:
         # Memory ran out while the state was made: it may be there in part, and holds nothing but zeros.
         optimizer.state.clear()
     free(device)
-    try:
-        optimizer.step()
-    except (RuntimeError, MemoryError) as error:
-        if not is_out_of_memory(error):
-            raise
-        raise TrainingError(f"out of memory in the optimizer's update{need(error, device)}; {advice}") from error
+    again = attempt(optimizer.step, device)
+    if isinstance(again, RanOut):
+        raise TrainingError(f"out of memory in the optimizer's update{again.need}; {advice}") from again.error
 
 
 def refuse_broken(tensors: Mapping[str, Tensor]) -> None:

@@ -10,6 +10,9 @@ from sklearn.metrics import f1_score
 import adapterhub_lite as ah
 from adapterhub_lite.progress import Silent
 from adapterhub_lite.tasks.metrics import bootstrap, classification_intervals, macro_f1, wilson
+from adapterhub_lite.testing import problems
+from adapterhub_lite.testing.models import tiny_base
+from adapterhub_lite.training.evaluate import score
 
 
 @pytest.mark.parametrize(("hits", "n"), [(0, 10), (10, 10), (1, 3), (93, 100), (2867, 3080)])
@@ -68,3 +71,21 @@ def test_no_mistakes_in_a_few_groups_is_no_certainty():
     low, high = classification_intervals(logits, targets, (torch.arange(30) // 5).tolist())["accuracy"]
     assert (low, high) == wilson(30, 30)
     assert low < 0.9
+
+
+@pytest.mark.parametrize("model", ["encoder", "decoder"])
+def test_intervals_are_worked_out_only_where_they_are_asked_for(model, monkeypatch):
+    data = problems.texts() if model == "encoder" else problems.completions()
+    adapter = ah.Engine(progress=Silent()).train(tiny_base(model), data, config=ah.TrainConfig(steps=1))
+    attachment = adapter.attachment
+    encoded = attachment.task.encode(data, attachment.base)
+    metrics, intervals = score(attachment, encoded, Silent(), intervals=True)
+    assert intervals
+    assert intervals == adapter.evaluate(data).intervals
+
+    def drawn(*_):
+        raise AssertionError
+
+    monkeypatch.setattr("adapterhub_lite.tasks.metrics.bootstrap", drawn)
+    monkeypatch.setattr("adapterhub_lite.training.evaluate.bootstrap", drawn)
+    assert score(attachment, encoded, Silent()) == (metrics, {})

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import itertools
+import weakref
 
 import pytest
 import torch
 
 import adapterhub_lite as ah
+from adapterhub_lite.base.shards import OutOfMemoryElsewhere
 from adapterhub_lite.data.dataset import Dataset
 from adapterhub_lite.data.roles.causal_lm import Completion
+from adapterhub_lite.engine import Engine
 from adapterhub_lite.errors import NotSupportedError, TrainingError
 from adapterhub_lite.progress import Silent
 from adapterhub_lite.tasks.text_classification import TextClassification
 from adapterhub_lite.testing import problems
+from adapterhub_lite.testing.models import tiny_base
 from adapterhub_lite.training import loop
 from adapterhub_lite.training import out_of_memory as memory
+from adapterhub_lite.training.config import TrainConfig
+from adapterhub_lite.training.features import encode_features
 
 NO_DROPOUT = {"rank": 2}
 
@@ -115,6 +121,102 @@ def test_an_update_that_does_not_fit_stops_with_advice(when, train, monkeypatch)
     expected = {"always": "out of memory in the optimizer's update", "halfway": "in the middle of an update"}[when]
     with pytest.raises(TrainingError, match=rf"{expected}.*adamw_8bit"):
         train()
+
+
+@pytest.mark.parametrize("stage", ["forward", "backward", "evaluation", "encoding"])
+def test_nothing_of_a_failed_attempt_is_left_when_memory_is_given_back(stage, monkeypatch):
+    made, left = [], []
+    features = TextClassification.features
+
+    def fails(*_):
+        error = torch.OutOfMemoryError("pretended")  # held by a variable, so that error and frames hold each other
+        raise error
+
+    def too_large(self, base, batch):
+        made.clear()
+        hidden = base.model.embeddings.word_embeddings(batch["input_ids"])
+        result, targets = features(self, base, batch)
+        made.extend(map(weakref.ref, (hidden, result, batch["input_ids"])))
+        if len(result) > 4 and torch.is_grad_enabled() == (stage in ("forward", "backward")):
+            if stage != "backward":
+                try:
+                    fails()
+                except torch.OutOfMemoryError as error:
+                    raise MemoryError from error
+            result = result * 1
+            result.register_hook(fails)
+            made.append(weakref.ref(result))
+        return result, targets
+
+    monkeypatch.setattr(TextClassification, "features", too_large)
+    monkeypatch.setattr(memory, "trim", lambda: left.append([ref() for ref in made if ref() is not None]))
+    engine, base, data = Engine(progress=Silent()), tiny_base("encoder"), problems.texts()
+    if stage == "encoding":
+        task = engine.task_for(base, data)
+        encode_features(base, task, task.encode(data, base), Silent(), keep=False)
+    else:
+        engine.train(base, data, eval_data=data, config=TrainConfig(steps=1, batch_size=8, micro_batch_size=8))
+    assert len(left) > 0
+    assert made
+    assert not any(left), "what was computed is freed before memory is given back"
+
+
+def test_what_was_computed_is_let_go_when_another_process_fails():
+    made, told = [], []
+
+    class Shards:
+        def check(self):
+            raise OutOfMemoryElsewhere
+
+        def begin_again(self, error):
+            told.append((error, [ref() for ref in made]))
+
+    def work():
+        result = torch.ones(3)
+        made.append(weakref.ref(result))
+        return result
+
+    ran_out = memory.attempt(work, torch.device("cpu"), Shards())
+    assert isinstance(ran_out, memory.RanOut)
+    assert told == [(ran_out.error, [None])]
+
+
+def test_other_errors_keep_their_variables_for_a_debugger():
+    def work():
+        value = torch.ones(3)
+        raise RuntimeError(f"no memory error: {value}")
+
+    with pytest.raises(RuntimeError, match="no memory error") as raised:
+        memory.attempt(work, torch.device("cpu"))
+    assert "value" in raised.traceback[-1].locals
+
+
+@pytest.mark.parametrize("stage", ["evaluation", "encoding"])
+def test_a_size_that_did_not_fit_is_not_tried_again(stage, monkeypatch):
+    sizes = []
+    features = TextClassification.features
+
+    def small(self, base, batch):
+        if torch.is_grad_enabled():
+            return features(self, base, batch)
+        sizes.append(batch["input_ids"].shape)
+        if batch["input_ids"].numel() > 30:
+            out_of_memory()
+        return features(self, base, batch)
+
+    monkeypatch.setattr(TextClassification, "features", small)
+    engine, base, data = Engine(progress=Silent()), tiny_base("encoder"), problems.texts()
+    task = engine.task_for(base, data)
+    if stage == "encoding":
+        encode_features(base, task, task.encode(data, base), Silent(), keep=False)
+        cost = [rows * length for rows, length in sizes]
+    else:
+        engine.train(base, data, eval_data=data, config=TrainConfig(steps=1))
+        cost = [rows for rows, _ in sizes]
+    failed = [cost[i] for i, (rows, length) in enumerate(sizes) if rows * length > 30]
+    assert len(failed) >= 2
+    assert cost[: len(failed)] == failed, "all failures come first, with the longest examples"
+    assert all(later < min(failed) for later in cost[len(failed) :])
 
 
 NO_MEMORY = [torch.OutOfMemoryError("no"), MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory")]

@@ -1,0 +1,99 @@
+"""Watching plug-ins that look on: one thread for all of their calls, and a warning where one does not come back."""
+
+from __future__ import annotations
+
+import threading
+import time
+import types
+
+import pytest
+
+from adapterhub_lite.api import hookimpl
+from adapterhub_lite.plugins import guard
+from adapterhub_lite.plugins.manager import Plugins
+from adapterhub_lite.plugins.observers import Observers
+
+
+@pytest.fixture
+def started(monkeypatch):
+    """The names of the threads that were started."""
+    started: list[str] = []
+    start = threading.Thread.start
+
+    def counted(thread):
+        started.append(thread.name)
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", counted)
+    return started
+
+
+def plugins_with(**step_ends):
+    """Only plug-ins that are called after a step."""
+    plugins = Plugins(enabled=False)
+    for name, step_end in step_ends.items():
+        module = types.ModuleType(name)
+        module.adapterhub_step_end = hookimpl(step_end, specname="adapterhub_step_end")
+        plugins.register(module)
+    return plugins
+
+
+def test_a_run_with_two_observers_starts_one_thread(train, monkeypatch, started):
+    seen = []
+    plugins = Plugins()
+    for name in ("one", "two"):
+        module = types.ModuleType(name)
+        module.adapterhub_step_end = hookimpl(lambda step: seen.append(step), specname="adapterhub_step_end")
+        plugins.register(module)
+    started.clear()
+    train(plugins=plugins, steps=50)
+    assert len(seen) == 100
+    assert started.count("adapterhub-watch") <= 1
+    assert len(started) <= 1
+
+
+def test_who_does_not_come_back_is_named_once_in_every_call(monkeypatch, caplog, started):
+    monkeypatch.setattr(guard, "PATIENCE", 0.1)
+    plugins = plugins_with(quick=lambda: None, slow=lambda: time.sleep(0.35))
+    observers = Observers(plugins)
+    for _ in range(2):
+        observers.notify("adapterhub_step_end", {"run": None, "step": 1, "metrics": {}})
+    said = [record.getMessage() for record in caplog.records]
+    assert len(said) == 2
+    assert all("plug-in 'slow'" in line and "ADAPTERHUB_DISABLE=slow" in line for line in said)
+    assert len(started) == 1
+
+
+def test_a_call_that_hangs_within_another_is_named_and_so_is_the_other(monkeypatch, caplog):
+    monkeypatch.setattr(guard, "PATIENCE", 0.1)
+    watch = guard.Watch()
+    with watch.waiting_for("the outer one", "remove it"), watch.waiting_for("the inner one", "remove it"):
+        time.sleep(0.3)
+    assert sorted(record.args[0] for record in caplog.records) == ["the inner one", "the outer one"]
+
+
+def test_the_thread_ends_when_nothing_is_called_and_comes_back(monkeypatch, caplog, started):
+    monkeypatch.setattr(guard, "PATIENCE", 0.05)
+    watch = guard.Watch()
+    for _ in range(2):
+        with watch.waiting_for("a call", "wait"):
+            pass
+        deadline = time.monotonic() + 10
+        while any(thread.name == "adapterhub-watch" for thread in threading.enumerate()):
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+    assert len(started) == 2
+    with watch.waiting_for("a slow call", "wait"):
+        time.sleep(0.2)
+    assert [record.args[0] for record in caplog.records] == ["a slow call"]
+
+
+def test_an_interrupt_names_who_was_waited_for():
+    def interrupted():
+        raise KeyboardInterrupt
+
+    observers = Observers(plugins_with(stuck=interrupted))
+    with pytest.raises(KeyboardInterrupt) as stop:
+        observers.notify("adapterhub_step_end", {"run": None, "step": 1, "metrics": {}})
+    assert "plug-in 'stuck'" in stop.value.__notes__[0]
+    assert "ADAPTERHUB_DISABLE=stuck" in stop.value.__notes__[0]

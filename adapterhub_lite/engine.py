@@ -20,20 +20,20 @@ from adapterhub_lite.base.scratch import with_random_weights
 from adapterhub_lite.base.strategy import Solver
 from adapterhub_lite.data.dataset import Dataset
 from adapterhub_lite.data.roles.columns import counted
-from adapterhub_lite.errors import AdapterCorruptError, ConfigError, NotSupportedError
+from adapterhub_lite.errors import NotSupportedError
 from adapterhub_lite.plugins.manager import Plugins
 from adapterhub_lite.plugins.observers import Observers
 from adapterhub_lite.plugins.shelf import strategy_shelf
-from adapterhub_lite.plugins.spec import Provided, ProvidedStrategy
+from adapterhub_lite.plugins.spec import ProvidedStrategy
 from adapterhub_lite.progress import Lines, Progress
 from adapterhub_lite.storage import BaseRecord, DataRecord, TaskRecord, check_base
 from adapterhub_lite.storage.bundle import open_any
 from adapterhub_lite.tasks.catalog import read_data, task_shelf
+from adapterhub_lite.tasks.make import recorded_task, settled_task
 from adapterhub_lite.tasks.rows import encode, rows_of
-from adapterhub_lite.tasks.spec import TaskOptions, TaskSpec
-from adapterhub_lite.tasks.task import Encoded, Preprocessing, Task
+from adapterhub_lite.tasks.task import Encoded, Task
 from adapterhub_lite.training.attachment import Attachment, attach
-from adapterhub_lite.training.checks import CheckedRun, check_run, check_task
+from adapterhub_lite.training.checks import CheckedRun, check_run
 from adapterhub_lite.training.config import TrainConfig
 from adapterhub_lite.training.evaluate import score_language_model
 from adapterhub_lite.training.interrupt import Interrupt
@@ -178,7 +178,7 @@ class Engine:
             NotSupportedError: strategy, task and base do not go together.
             TrainingError: the run cannot go on.
         """
-        task = self._settled_task(base, data, run.task, run.task_options)
+        task = settled_task(self.catalog, run.task, base, data, run.task_options)
         for note in data.notes:
             self.progress.say(f"note: {note}")
         for note in [note for note in held_out.notes if note not in data.notes] if held_out is not None else ():
@@ -229,33 +229,11 @@ class Engine:
         """
         provided = self.catalog.resolve(data.task)
         settled = self.catalog.configure(provided, {**data.options, **(options or {})})
-        return self._settled_task(base, data, provided, settled)
-
-    def _settled_task(self, base: Base, data: Dataset, provided: Provided[TaskSpec], options: TaskOptions) -> Task:
-        check_task(data.task, provided.spec.modality, modality=base.map.modality, reference=base.reference)
-        kind = self.catalog.load(provided)
-        task = kind(data.labels, kind.settle(base, data, options))
-        task.name = provided.recorded
-        return task
+        return settled_task(self.catalog, provided, base, data, settled)
 
     def recorded_task(self, record: TaskRecord) -> Task:
-        """The task of a saved adapter.
-
-        Raises:
-            ConfigError: a task that is not installed.
-            AdapterCorruptError: a record that was never written.
-        """
-        provided = self.catalog.resolve(record.name)
-        preprocessing = Preprocessing.from_record(record.preprocessing)
-        if preprocessing.form not in provided.spec.forms:
-            raise AdapterCorruptError(f"adapterhub.json: task.preprocessing: there is no form {preprocessing.form!r}")
-        try:
-            self.catalog.configure(provided, preprocessing.options)
-        except ConfigError as error:
-            raise AdapterCorruptError(f"adapterhub.json: task.preprocessing: {error}") from error
-        task = self.catalog.load(provided)(record.labels, preprocessing)
-        task.name = provided.recorded
-        return task
+        """The task of a saved adapter; see `adapterhub_lite.tasks.make.recorded_task`."""
+        return recorded_task(self.catalog, record)
 
     def load_adapter(
         self,

@@ -8,14 +8,21 @@ if TYPE_CHECKING:
     from adapterhub_lite.cli.run_file import RunFile
     from adapterhub_lite.data.dataset import Dataset
     from adapterhub_lite.plugins.shelf import Shelf
-    from adapterhub_lite.tasks.spec import TaskSpec
+    from adapterhub_lite.tasks.spec import TaskOptions, TaskSpec
 
 
-def read_rows(run: RunFile, catalog: Shelf[TaskSpec]) -> tuple[Dataset, Dataset | None]:
+def read_rows(
+    run: RunFile, catalog: Shelf[TaskSpec], options: TaskOptions | None = None
+) -> tuple[Dataset, Dataset | None]:
     """Read and check the data of a run.
 
     Rows are held out first, by group where there is a group column, and only what is left is sampled, so that the scores
     of several sizes are on the same rows.
+
+    Args:
+        run: Names the files, columns and shares.
+        catalog: The tasks.
+        options: Those of the task, where they were built from the run's already.
 
     Returns:
         What to learn from, and what to score on, if anything.
@@ -28,7 +35,7 @@ def read_rows(run: RunFile, catalog: Shelf[TaskSpec]) -> tuple[Dataset, Dataset 
     from adapterhub_lite.data.splits import split
     from adapterhub_lite.tasks.catalog import read_data
 
-    dataset = read_data(catalog, run.data, run.task, columns=run.columns, options=run.task_options)
+    dataset = read_data(catalog, run.data, run.task, columns=run.columns, options=options or run.task_options)
     held_out = None
     if run.eval_data is not None:
         held_out = read_like(catalog, dataset, run.eval_data, run.columns)

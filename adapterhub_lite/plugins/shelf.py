@@ -65,12 +65,16 @@ class Shelf(Generic[Kind]):
             raise self._not_there(f"{self._kind} '{name}' is provided more than once; name one of: {choices}")
         raise self._not_there(self._missing(name, dist, version))
 
-    def configure(self, provided: Provided[Kind], settings: Mapping[str, Any]) -> Any:
+    def configure(self, provided: Provided[Kind], settings: Mapping[str, Any] | BaseModel) -> Any:
         """Build the options of what is provided, an instance of its spec's class, from text or values.
+
+        Options that were built already are taken as they are.
 
         Raises:
             ConfigError: naming every option that is unknown or out of range, and those there are.
         """
+        if isinstance(settings, provided.spec.settings):
+            return settings
         return checked_options(provided.spec.settings, settings, f"{self._kind} '{provided.spec.name}'")
 
     def load(self, provided: Provided[Kind]) -> Any:
@@ -129,7 +133,7 @@ def did_you_mean(name: str, names: Sequence[str]) -> str:
     return f" (did you mean '{close[0]}'?)" if close else ""
 
 
-def checked_options(kind: type[Options], settings: Mapping[str, Any], whose: str) -> Options:
+def checked_options(kind: type[Options], settings: Mapping[str, Any] | BaseModel, whose: str) -> Options:
     """Build options from settings given as text or values.
 
     Args:

@@ -29,7 +29,7 @@ from adapterhub_lite.tasks.options import (
     TextRegressionOptions,
     TokenClassificationOptions,
 )
-from adapterhub_lite.tasks.spec import TaskSpec
+from adapterhub_lite.tasks.spec import TaskOptions, TaskSpec
 
 BUILT_IN = (
     TaskSpec(
@@ -125,7 +125,7 @@ def read_data(
     labels: Sequence[str] | None = None,
     require_labels: bool = True,
     form: str | None = None,
-    options: Mapping[str, Any] | None = None,
+    options: Mapping[str, Any] | TaskOptions | None = None,
 ) -> Dataset:
     """Read and check data for a task of a shelf; see `load_data`. `form` is that of the data an adapter was trained on."""
     provided = shelf.resolve(task)

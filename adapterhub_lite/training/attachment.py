@@ -18,8 +18,9 @@ from adapterhub_lite.base.strategy import Strategy
 from adapterhub_lite.base.view import ModelView
 from adapterhub_lite.errors import PluginError
 from adapterhub_lite.plugins.spec import ProvidedStrategy, StrategyConfig
+from adapterhub_lite.tasks.make import check_modality
 from adapterhub_lite.tasks.task import Batch, Task
-from adapterhub_lite.training.checks import check_strategy, check_task
+from adapterhub_lite.training.checks import check_strategy
 
 HEAD = "head."
 
@@ -105,7 +106,7 @@ def attach(
     """
     spec = provided.spec
     check_strategy(spec, modality=base.map.modality, quantization=base.quantization)
-    check_task(task.name, task.modality, modality=base.map.modality, reference=base.reference)
+    check_modality(task.name, task.modality, base)
     head = task.head(base.map)
     view = base.view(task.name)
     try:

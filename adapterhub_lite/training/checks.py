@@ -84,25 +84,3 @@ def check_strategy(spec: StrategySpec, *, modality: Modality, quantization: str)
             f"strategy '{spec.name}' needs an unquantized base, and this one is {quantization}; "
             "use --quantize none, or a strategy such as lora"
         )
-
-
-def check_task(name: str, needed: Modality, *, modality: Modality, reference: str) -> None:
-    """Refuse a base that does not take what a task is about.
-
-    Args:
-        name: The task's.
-        needed: What the task is about.
-        modality: What the base takes.
-        reference: The base, for the message.
-
-    Raises:
-        NotSupportedError: naming both.
-    """
-    if modality != needed:
-        raise NotSupportedError(
-            f"task '{name}' needs a base for {_plural(needed)}; '{reference}' takes {_plural(modality)}"
-        )
-
-
-def _plural(modality: Modality) -> str:
-    return modality if modality == "series" else f"{modality}s"

@@ -32,16 +32,24 @@ from pydantic import Field
 
 from adapterhub_lite.base.map import ModelMap
 from adapterhub_lite.base.strategy import (
+    Combinable,
+    Combination,
     Exporter,
     FeatureProblem,
+    GgufWriter,
     Mergeable,
+    Part,
     PeftCompatible,
+    PeftReader,
+    PeftWriter,
+    Recipe,
     Solver,
     Strategy,
     WeightUpdater,
 )
 from adapterhub_lite.data.request import Request
 from adapterhub_lite.errors import AdapterHubError, ConfigError, DataError, NotSupportedError
+from adapterhub_lite.names import check_choice
 from adapterhub_lite.plugins.run import Run
 from adapterhub_lite.plugins.spec import (
     API_VERSION,
@@ -61,6 +69,7 @@ if TYPE_CHECKING:
     from adapterhub_lite.data.dataset import Dataset
     from adapterhub_lite.data.files.read import read_table
     from adapterhub_lite.data.table import Table
+    from adapterhub_lite.merging.peft_files import refuse_settings
     from adapterhub_lite.tasks.classification import Classification
     from adapterhub_lite.tasks.head import HeadTask
     from adapterhub_lite.tasks.options import TextClassificationOptions, TextRegressionOptions
@@ -78,6 +87,8 @@ __all__ = [
     "Base",
     "Batch",
     "Classification",
+    "Combinable",
+    "Combination",
     "ConfigError",
     "DataError",
     "Dataset",
@@ -86,14 +97,19 @@ __all__ = [
     "Exporter",
     "FeatureProblem",
     "Field",
+    "GgufWriter",
     "HeadTask",
     "Mergeable",
     "Modality",
     "ModelMap",
     "ModelView",
     "NotSupportedError",
+    "Part",
     "PeftCompatible",
+    "PeftReader",
+    "PeftWriter",
     "Preprocessing",
+    "Recipe",
     "Regression",
     "Request",
     "Run",
@@ -113,8 +129,10 @@ __all__ = [
     "TextRegressionOptions",
     "Traits",
     "WeightUpdater",
+    "check_choice",
     "hookimpl",
     "read_table",
+    "refuse_settings",
 ]
 
 # What needs torch or pyarrow is imported only when it is used.
@@ -126,6 +144,7 @@ _HOME = {
     "Dataset": "data.dataset",
     "read_table": "data.files.read",
     "Table": "data.table",
+    "refuse_settings": "merging.peft_files",
     "Classification": "tasks.classification",
     "HeadTask": "tasks.head",
     "TextClassificationOptions": "tasks.options",

@@ -43,7 +43,7 @@ from adapterhub_lite.training.processes import Processes
 from adapterhub_lite.training.randomness import seeded
 from adapterhub_lite.training.run.place import Place, opened
 from adapterhub_lite.training.sharded_base import shard_base
-from adapterhub_lite.training.solve import solve_adapter, start_head
+from adapterhub_lite.training.solve import find_solver, solve_adapter, start_head
 
 PROBES = 3
 
@@ -376,9 +376,7 @@ class Engine:
             return training.run().facts(config)
 
     def _start_head(self, attachment: Attachment, data: Encoded, config: TrainConfig) -> None:
-        provided = self.registry.resolve("linear_probe")
-        probe = self.registry.load(provided)
-        assert isinstance(probe, Solver)
+        provided, probe = find_solver(self.registry)
         given = {} if config.start_penalty is None else {"penalty": config.start_penalty}
         options = self.registry.configure(provided, given)
         start_head(attachment, probe, options, data, config, self.progress)

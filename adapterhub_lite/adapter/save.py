@@ -14,6 +14,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
+from adapterhub_lite.base.loading import Base
 from adapterhub_lite.base.precision import dtype_name
 from adapterhub_lite.base.strategy import Exporter, PeftCompatible
 from adapterhub_lite.data.dataset import Dataset
@@ -29,6 +30,7 @@ from adapterhub_lite.storage import (
     write_adapter,
 )
 from adapterhub_lite.tasks.rows import encode
+from adapterhub_lite.tasks.task import Task
 from adapterhub_lite.training.attachment import Attachment
 
 RECORDED = ("adapterhub-lite", "torch", "transformers", "peft", "bitsandbytes", "safetensors")
@@ -112,15 +114,22 @@ def config_file(attachment: Attachment, config: Any, tensors: Collection[str]) -
     if isinstance(attachment.strategy, PeftCompatible):
         return {
             **attachment.strategy.peft_config(attachment.view, config),
-            "base_model_name_or_path": attachment.base.reference,
-            "revision": attachment.base.revision,
-            "task_type": "CAUSAL_LM" if attachment.task.generates else "FEATURE_EXTRACTION",
+            **base_and_task(attachment.base, attachment.task),
         }
     return {
         "strategy": attachment.provided.spec.name,
         **config.model_dump(mode="json"),
         "base_model_name_or_path": attachment.base.reference,
         "tensors": sorted(tensors),
+    }
+
+
+def base_and_task(base: Base, task: Task) -> dict[str, Any]:
+    """What PEFT's configuration says of the base and the task, whatever the strategy."""
+    return {
+        "base_model_name_or_path": base.reference,
+        "revision": base.revision,
+        "task_type": "CAUSAL_LM" if task.generates else "FEATURE_EXTRACTION",
     }
 
 

@@ -64,10 +64,15 @@ class Base:
         """The tokenizer of a text model, else None."""
         return self.processor if self.map.modality == "text" else None
 
-    def view(self, task: str) -> ModelView:
-        """A fresh view on the bare model; whatever adapter is mounted is taken off first."""
+    def view(self, task: str, *, generates: bool = False) -> ModelView:
+        """A fresh view on the bare model; whatever adapter is mounted is taken off first.
+
+        Args:
+            task: Name of the task it is for.
+            generates: Whether that task continues text.
+        """
         self.activate(None)
-        return ModelView(self.model, self.map, task, self.tokenizer, self._original_weight)
+        return ModelView(self.model, self.map, task, self.tokenizer, self._original_weight, generates=generates)
 
     def activate(self, view: ModelView | None) -> None:
         """Mount one adapter's view, or none for the bare base."""

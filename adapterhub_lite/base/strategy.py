@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from adapterhub_lite.plugins.spec import TargetKind
@@ -75,6 +76,127 @@ class PeftCompatible(Protocol):
 
     def peft_config(self, view: ModelView, config: Any) -> Mapping[str, Any]:
         """Return the contents of PEFT's `adapter_config.json`, without the base's name and the task type."""
+        ...
+
+
+@runtime_checkable
+class PeftReader(Protocol):
+    """A strategy that takes over adapters which PEFT trained."""
+
+    def from_peft(
+        self, view: ModelView, config: Mapping[str, Any], tensors: Mapping[str, Tensor]
+    ) -> tuple[Mapping[str, Any], Mapping[str, Tensor]] | None:
+        """Turn an adapter that PEFT saved into one of this strategy.
+
+        Args:
+            view: The bare base. What is tried out on it is taken back afterwards.
+            config: PEFT's `adapter_config.json`; its `peft_type` names the method.
+            tensors: PEFT's tensors in fp32, without a classifier's head. They keep PEFT's names, "base_model.model."
+                in front, in which the paths of layers are those of this base.
+
+        Returns:
+            The strategy's settings and its tensors, by the names they are saved under; None for a method that is not
+            the strategy's, so that another one is asked.
+
+        Raises:
+            NotSupportedError: something that the strategy cannot represent; names it.
+        """
+        ...
+
+
+@runtime_checkable
+class PeftWriter(Protocol):
+    """A strategy that knows PEFT's form of adapters it saves in another one; see `PeftCompatible` for those it does not."""
+
+    def to_peft(
+        self, view: ModelView, config: Any, tensors: Mapping[str, Tensor]
+    ) -> tuple[Mapping[str, Any], Mapping[str, Tensor]] | None:
+        """Turn a saved adapter into one of PEFT's.
+
+        Args:
+            view: The bare base. What is tried out on it is taken back afterwards.
+            config: The saved config.
+            tensors: The saved tensors, without those of the task's head.
+
+        Returns:
+            PEFT's `adapter_config.json`, without the base's name and the task type, and PEFT's tensors; None for an
+            adapter that PEFT has no form of.
+
+        Raises:
+            NotSupportedError: an adapter that would do something else in PEFT; says why.
+        """
+        ...
+
+
+@runtime_checkable
+class GgufWriter(Protocol):
+    """A strategy whose adapters llama.cpp can apply."""
+
+    def write_gguf(self, path: Path, config: Any, tensors: Mapping[str, Tensor], model_config: Any) -> int:
+        """Write the adapter of a language model as a GGUF file.
+
+        Args:
+            path: A new file, which the engine puts in place when it is whole.
+            config: The saved config.
+            tensors: The saved tensors.
+            model_config: The base's configuration, as transformers reads it.
+
+        Returns:
+            The number of weights it adapts.
+
+        Raises:
+            NotSupportedError: an adapter or a base that llama.cpp has no form of; says why.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Part:
+    """One of the adapters that are combined."""
+
+    name: str
+    """For messages."""
+    weight: float
+    config: Any
+    tensors: Mapping[str, Tensor]
+    """The saved ones, without those of the task's head."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How adapters are combined; see docs/merging.md for the methods of LoRA."""
+
+    method: str
+    density: float
+    """Share of the entries of each update that are kept, for methods that drop some; above 0 and at most 1."""
+    rank: int | None
+    """What the result is cut down to; None for no cut."""
+    seed: int
+
+
+@dataclass(frozen=True)
+class Combination:
+    """Several adapters in one."""
+
+    settings: Mapping[str, Any]
+    tensors: Mapping[str, Tensor]
+    rank: int | None
+    """Of the updates; None where they have none."""
+    lost: float
+    """Largest share of a layer's update (Frobenius norm) that the rank had no room for; 0 where nothing was cut off."""
+
+
+@runtime_checkable
+class Combinable(Protocol):
+    """A strategy several of whose adapters can be made into one."""
+
+    def combine(self, parts: Sequence[Part], recipe: Recipe) -> Combination:
+        """Combine adapters of one base and one task; a single one of weight 1, not cut down, is given back as it is.
+
+        Raises:
+            ConfigError: a method that there is not.
+            NotSupportedError: adapters that do not add up; says why.
+        """
         ...
 
 

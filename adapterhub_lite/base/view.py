@@ -36,6 +36,7 @@ class ModelView:
         model: The bare model. Look, but change it only through the methods here.
         map: Where its layers, weight matrices and output are.
         task: Name of the task the adapter is for.
+        generates: Whether the task continues text, with the base's own output layer as its head.
         tokenizer: The base's tokenizer, or None for images and series.
     """
 
@@ -46,10 +47,13 @@ class ModelView:
         task: str,
         tokenizer: Any = None,
         original_weight: Callable[[str], Tensor] | None = None,
+        *,
+        generates: bool = False,
     ):
         self.model = model
         self.map = model_map
         self.task = task
+        self.generates = generates
         self.tokenizer = tokenizer
         self._original_weight = original_weight
         self._log: list[Swap] = []

@@ -46,6 +46,7 @@ def combine(
         print_json({"path": out, "rank": made.rank, "lost": made.lost, "notes": list(made.notes)})
         return
     cut = f"; the rank left out up to {made.lost:.1%} of a layer's update" if made.lost else ""
-    typer.echo(f"{len(adapters)} adapters combined into {out}, rank {made.rank}{cut}")
+    made_rank = f", rank {made.rank}" if made.rank is not None else ""
+    typer.echo(f"{len(adapters)} adapters combined into {out}{made_rank}{cut}")
     for note in made.notes:
         typer.echo(f"note: {note}")

@@ -53,13 +53,12 @@ def export(
 
         merge(adapter, out, loading, json_=json_)
         return
+    from adapterhub_lite.cli.loading import open_engine
     from adapterhub_lite.merging.export import export_gguf, export_peft
 
     if to == "gguf":
-        notes = [f"{export_gguf(Path(adapter), Path(out), base=loading.base)} weights adapted"]
+        notes = [f"{export_gguf(Path(adapter), Path(out), open_engine(), base=loading.base)} weights adapted"]
     else:
-        from adapterhub_lite.cli.loading import open_engine
-
         notes = export_peft(Path(adapter), Path(out), open_engine(), base=loading.base)
     if json_:
         print_json({"path": out, "format": to, "notes": notes})

@@ -1,4 +1,4 @@
-"""`combine_adapters`: several LoRA adapters of one base made into one."""
+"""`combine_adapters`: several adapters of one base made into one, in the way that their strategy knows."""
 
 from __future__ import annotations
 
@@ -7,19 +7,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import safetensors.torch
 import torch
 from torch import Tensor
 
 from adapterhub_lite.base.differences import explain_records
+from adapterhub_lite.base.strategy import Combinable, Part, Recipe
 from adapterhub_lite.errors import BaseMismatchError, ConfigError, NotSupportedError
-from adapterhub_lite.merging.factors import METHODS, Factors, combine_layer, factors_of, to_tensors
 from adapterhub_lite.merging.remake import remake
-from adapterhub_lite.names import check_choice
-from adapterhub_lite.storage import Manifest, StoredAdapter, check_base, open_adapter
-from adapterhub_lite.training.attachment import HEAD
+from adapterhub_lite.merging.saved import SavedAdapter, open_saved, strategy_of
+from adapterhub_lite.storage import Manifest, check_base
 
 if TYPE_CHECKING:
     from adapterhub_lite.base.loading import Base
@@ -31,7 +29,8 @@ class Combined:
     """What a combination made."""
 
     path: Path
-    rank: int
+    rank: int | None
+    """Of its updates; None where the strategy's have none."""
     lost: float
     """Largest share of a layer's update (Frobenius norm) that the rank had no room for; 0 where nothing was cut off."""
     notes: tuple[str, ...]
@@ -51,67 +50,53 @@ def combine_adapters(
     device: str = "auto",
     force: bool = False,
 ) -> Combined:
-    """Make one LoRA adapter of several.
-
-    With the update of adapter i being s_i B_i A_i, `linear` and `cat` give exactly sum_i w_i s_i B_i A_i, by laying the
-    factors side by side: ranks add up, and adapters may differ in rank, scale and targets. `ties` (Yadav et al. 2023,
-    arXiv:2306.01708), `dare_linear` and `dare_ties` (Yu et al. 2023, arXiv:2311.03099) work on the entries of the updates
-    themselves, whose result is factored anew by a singular value decomposition.
+    """Make one adapter of several, which their strategy knows how to do (`Combinable`); heads are averaged here.
 
     Args:
         engine: Loads the base, on which the result is put once and probed.
         adapters: Directories of adapters of one base and one task.
         out: Where the result is saved.
         weights: One number for each; 1 each by default.
-        method: linear, cat, ties, dare_linear or dare_ties.
+        method: One that the strategy knows; of lora linear, cat, ties, dare_linear or dare_ties.
         density: Share of the entries that `ties` and `dare_*` keep.
-        rank: Rank of the result, which is cut down to it; by default the sum of the ranks.
+        rank: Rank of the result, which is cut down to it; by default no cut.
         seed: Of what `dare_*` drops.
         base: A base or a reference to use instead of the recorded one.
         device: Where to load the base.
         force: Accept adapters whose bases differ; recorded in the result.
 
     Raises:
-        ConfigError: weights, density or rank that make no sense.
+        ConfigError: weights, method, density or rank that make no sense.
         NotSupportedError: adapters that do not add up, with the reason.
         BaseMismatchError: adapters of different bases.
     """
-    check_choice("method", method, METHODS)
     given = [1.0] * len(adapters) if weights is None else list(weights)
-    _check_numbers(adapters, given, method, density, rank)
-    opened = [open_adapter(path) for path in adapters]
-    stored = [each for each, _ in opened]
-    notes = _check_alike(stored, force)
-    tensors = [safetensors.torch.load(payload) for _, payload in opened]
-    first = stored[0].manifest
-    config: dict[str, Any] = dict(first.strategy.config)
-    itself = len(stored) == 1 and given == [1.0] and rank is None
-    if itself:
-        made, lost = tensors[0], 0.0  # bit for bit, DoRA and all
-    else:
-        layers = [
-            factors_of(each.manifest.strategy.config, _without_head(one))
-            for each, one in zip(stored, tensors, strict=True)
-        ]
-        generator = torch.Generator().manual_seed(seed)
-        combined, lost = _combine(layers, given, method, density, rank, generator)
-        size = max(factors.rank for factors in combined.values())
-        made = to_tensors(combined, size) | _mean_head(tensors, given, stored)
-        # The scale is in the factors: alpha equal to the rank multiplies by 1.
-        config |= {"rank": size, "alpha": float(size), "rslora": False, "targets": ",".join(sorted(combined))}
+    _check_numbers(adapters, given, density, rank)
+    saved = [open_saved(path) for path in adapters]
+    strategies = [strategy_of(engine, adapter) for adapter in saved]
+    strategy = strategies[0][0]
+    _check_strategies(engine, saved, combinable=isinstance(strategy, Combinable))
+    assert isinstance(strategy, Combinable)
+    notes = _check_alike(saved, force)
+    parts = [
+        Part(str(adapter.path), weight, config, adapter.body)
+        for adapter, weight, (_, config) in zip(saved, given, strategies, strict=True)
+    ]
+    made = strategy.combine(parts, Recipe(method, density, rank, seed))
+    first = saved[0].manifest
+    itself = len(saved) == 1 and given == [1.0] and rank is None
+    head = saved[0].head if itself else _mean_head(saved, given)
     shares = ", ".join(f"{weight:g} of {path}" for weight, path in zip(given, adapters, strict=True))
-    record = {"combined": shares, "method": method, "lost": lost}
-    overruled = [line for each in stored for line in each.manifest.forced] + (notes if force else [])
+    record = {"combined": shares, "method": method, "lost": made.lost}
+    overruled = [line for adapter in saved for line in adapter.manifest.forced] + (notes if force else [])
     manifest = first if itself else first.model_copy(
         update={"training": record, "metrics": {}, "forced": list(dict.fromkeys(overruled))}
     )  # fmt: skip
-    remake(engine, manifest, config, made, out, base=base, device=device, force=force)
-    return Combined(out, int(config["rank"]), lost, tuple(notes))
+    remake(engine, manifest, made.settings, {**made.tensors, **head}, out, base=base, device=device, force=force)
+    return Combined(out, made.rank, made.lost, tuple(notes))
 
 
-def _check_numbers(
-    adapters: Sequence[Path], weights: Sequence[float], method: str, density: float, rank: int | None
-) -> None:
+def _check_numbers(adapters: Sequence[Path], weights: Sequence[float], density: float, rank: int | None) -> None:
     if not adapters:
         raise ConfigError("name at least one adapter")
     if len(weights) != len(adapters):
@@ -124,26 +109,26 @@ def _check_numbers(
         raise ConfigError(f"density {density} is not above 0 and at most 1")
     if rank is not None and rank < 1:
         raise ConfigError(f"rank {rank} is less than 1")
-    if len(adapters) == 1 and method not in ("linear", "cat"):
-        raise NotSupportedError(
-            f"{method} settles between adapters, and there is one: it would only lose a part of it; use linear"
-        )
 
 
-def _check_alike(stored: Sequence[StoredAdapter], force: bool) -> list[str]:
-    """Refuse adapters whose updates cannot be added; returns differences worth telling."""
-    first, notes = stored[0].manifest, []
-    for each in stored:
-        manifest, config = each.manifest, each.manifest.strategy.config
-        if manifest.strategy.name != "lora":
+def _check_strategies(engine: Engine, saved: Sequence[SavedAdapter], *, combinable: bool) -> None:
+    """Refuse adapters of a strategy that does not combine, or of another one than the first."""
+    first = saved[0].manifest.strategy
+    able = {first.name} if combinable else {provided.spec.name for provided, _ in engine.registry.able(Combinable)}
+    for adapter in saved:
+        made_by = adapter.manifest.strategy
+        if not combinable or (made_by.name, made_by.dist) != (first.name, first.dist):
             raise NotSupportedError(
-                f"{each.path} is an adapter of strategy '{manifest.strategy.name}'; only lora combines"
+                f"{adapter.path} is an adapter of strategy '{made_by.name}'; only {' and '.join(sorted(able))} "
+                f"{'combines' if len(able) == 1 else 'combine'}" + (f" with {saved[0].path}" if combinable else "")
             )
-        if config.get("dora") and len(stored) > 1:
-            raise NotSupportedError(
-                f"{each.path} is a DoRA adapter: its magnitudes rescale the whole weight, so updates of several cannot be "
-                "added; merge each into the base, or train without dora"
-            )
+
+
+def _check_alike(saved: Sequence[SavedAdapter], force: bool) -> list[str]:
+    """Refuse adapters of different bases or tasks; returns differences worth telling."""
+    first, notes = saved[0].manifest, []
+    for adapter in saved:
+        manifest = adapter.manifest
         try:
             differences = check_base(
                 first.base,
@@ -154,9 +139,9 @@ def _check_alike(stored: Sequence[StoredAdapter], force: bool) -> list[str]:
                 explain=partial(explain_records, first.base, manifest.base),
             )
         except BaseMismatchError as error:
-            raise BaseMismatchError(f"{stored[0].path} and {each.path} cannot be combined: {error}") from None
-        notes += [f"{each.path}: {difference}" for difference in differences]
-        _check_task(first, manifest, each.path)
+            raise BaseMismatchError(f"{saved[0].path} and {adapter.path} cannot be combined: {error}") from None
+        notes += [f"{adapter.path}: {difference}" for difference in differences]
+        _check_task(first, manifest, adapter.path)
     return notes
 
 
@@ -175,41 +160,16 @@ def _check_task(first: Manifest, other: Manifest, path: Path) -> None:
         raise NotSupportedError(f"{path} prepares its inputs otherwise than the first adapter ({differing})")
 
 
-def _combine(
-    layers: Sequence[dict[str, Factors]],
-    weights: Sequence[float],
-    method: str,
-    density: float,
-    rank: int | None,
-    generator: torch.Generator,
-) -> tuple[dict[str, Factors], float]:
-    combined, lost = {}, 0.0
-    for path in sorted(
-        {path for each in layers for path in each}
-    ):  # an order of its own: the seed decides what is dropped
-        parts = [(weight, each[path]) for weight, each in zip(weights, layers, strict=True) if path in each]
-        combined[path], share = combine_layer(path, parts, method, density, rank, generator)
-        lost = max(lost, share)
-    return combined, lost
-
-
-def _without_head(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {name: tensor for name, tensor in tensors.items() if not name.startswith(HEAD)}
-
-
-def _mean_head(
-    tensors: Sequence[dict[str, Tensor]], weights: Sequence[float], stored: Sequence[StoredAdapter]
-) -> dict[str, Tensor]:
+def _mean_head(saved: Sequence[SavedAdapter], weights: Sequence[float]) -> dict[str, Tensor]:
     """The mean of the heads, weighted by the adapters' weights over their sum."""
-    names = [name for name in tensors[0] if name.startswith(HEAD)]
     total = math.fsum(weights)
-    if not names:
+    if not saved[0].head:
         return {}
     if total <= 0 or any(weight < 0 for weight in weights):
         raise NotSupportedError(
-            f"{stored[0].path} has a head, and heads are averaged by the weights: these must not be negative"
+            f"{saved[0].path} has a head, and heads are averaged by the weights: these must not be negative"
         )
     return {
-        name: sum((w / total * each[name] for w, each in zip(weights, tensors, strict=True)), torch.zeros(()))
-        for name in names
+        name: sum((w / total * adapter.head[name] for w, adapter in zip(weights, saved, strict=True)), torch.zeros(()))
+        for name in saved[0].head
     }

@@ -1,9 +1,8 @@
-"""Writing an adapter for other tools: PEFT, and llama.cpp's LoRA in GGUF."""
+"""Writing an adapter for other tools: PEFT, and llama.cpp in GGUF. What a file holds, the strategy says."""
 
 from __future__ import annotations
 
 import json
-import math
 import secrets
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,29 +10,20 @@ from typing import TYPE_CHECKING, Any
 import safetensors.torch
 from torch import Tensor
 
+from adapterhub_lite.adapter.save import base_and_task
 from adapterhub_lite.base.references import resolve
+from adapterhub_lite.base.strategy import GgufWriter, PeftWriter
+from adapterhub_lite.engine import Engine
 from adapterhub_lite.errors import NotSupportedError, StorageError
-from adapterhub_lite.merging.factors import PREFIX
-from adapterhub_lite.merging.peft_prefix import prefix_to_peft
-from adapterhub_lite.storage import CONFIG, TENSORS, commit_directory, open_adapter
+from adapterhub_lite.merging.saved import SavedAdapter, open_saved, refused_by_name, strategy_of
+from adapterhub_lite.storage import CONFIG, TENSORS, commit_directory
 from adapterhub_lite.storage.durable import sync_directory, sync_file
 from adapterhub_lite.training.attachment import HEAD
 
 if TYPE_CHECKING:
-    from gguf import MODEL_ARCH
-
     from adapterhub_lite.base.loading import Base
-    from adapterhub_lite.engine import Engine
 
 HEAD_FILE = "head.safetensors"
-
-# Model types whose weights llama.cpp's converter names by its tensor map and leaves as they are, or turns about as
-# below. Others are changed in ways of their own on conversion.
-ARCHITECTURES = {
-    "llama": "LLAMA", "mistral": "LLAMA", "qwen2": "QWEN2", "qwen3": "QWEN3", "gemma": "GEMMA", "gemma2": "GEMMA2",
-}  # fmt: skip
-TURNED = frozenset({"llama", "mistral"})
-"""Model types whose query and key weights have their rows in another order in GGUF, for another form of rotation."""
 
 
 def export_peft(adapter: Path, out: Path, engine: Engine, *, base: Base | str | None = None) -> list[str]:
@@ -44,7 +34,7 @@ def export_peft(adapter: Path, out: Path, engine: Engine, *, base: Base | str | 
     Args:
         adapter: The adapter's directory.
         out: The folder to make.
-        engine: Loads the base, which only a prefix needs: its keys are turned to other positions.
+        engine: Loads strategy and base of an adapter that is not saved in PEFT's form.
         base: A base or a reference to use instead of the recorded one.
 
     Returns:
@@ -54,57 +44,75 @@ def export_peft(adapter: Path, out: Path, engine: Engine, *, base: Base | str | 
         NotSupportedError: a strategy without a PEFT form.
         StorageError: a folder in use.
     """
-    stored, payload = open_adapter(adapter)
-    prefix = stored.manifest.strategy.name == "prefix" and stored.manifest.task.name == "causal-lm"
-    if "peft_type" not in stored.config and not prefix:
-        raise NotSupportedError(
-            f"{adapter} is an adapter of strategy '{stored.manifest.strategy.name}', which PEFT has no form of"
-        )
+    saved = open_saved(adapter)
+    refusal = f"{adapter} is an adapter of strategy '{saved.manifest.strategy.name}', which PEFT has no form of"
+    in_form = "peft_type" in saved.config_file
+    if not in_form and not isinstance(strategy_of(engine, saved)[0], PeftWriter):
+        raise NotSupportedError(refusal)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise StorageError(f"cannot export to {out}: it is not an empty folder; choose a new one")
-    tensors = safetensors.torch.load(payload)
-    head = {name.removeprefix(HEAD): tensor for name, tensor in tensors.items() if name.startswith(HEAD)}
-    body = {name: tensor for name, tensor in tensors.items() if not name.startswith(HEAD)}
-    config = stored.config
-    if prefix:
-        loaded = engine.load_adapter(adapter, base=base, device="cpu")  # which checks that it is the right base
-        loaded.detach()
-        config, body = prefix_to_peft(str(adapter), loaded.base, body)
-        config = {**config, "base_model_name_or_path": loaded.base.reference, "revision": loaded.base.revision}
+    form = (saved.config_file, saved.body) if in_form else _in_peft(engine, saved, base)
+    if form is None:
+        raise NotSupportedError(refusal)
+    config, body = form
+    head = {name.removeprefix(HEAD): tensor for name, tensor in saved.head.items()}
 
     def write(folder: Path) -> None:
         (folder / TENSORS).write_bytes(safetensors.torch.save(body, metadata={"format": "pt"}))
         if head:
-            labels = json.dumps(stored.manifest.task.labels)
+            labels = json.dumps(saved.manifest.task.labels)
             (folder / HEAD_FILE).write_bytes(safetensors.torch.save(head, metadata={"format": "pt", "labels": labels}))
         (folder / CONFIG).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
     commit_directory(out, write, last=CONFIG)
-    pooling = stored.manifest.task.preprocessing.get("pooling")
+    pooling = saved.manifest.task.preprocessing.get("pooling")
     return [f"the head is in {HEAD_FILE}: a linear layer on features pooled by '{pooling}'"] if head else []
 
 
-def export_gguf(adapter: Path, out: Path, *, base: str | None = None) -> int:
-    """Write a LoRA adapter as llama.cpp reads it (`--lora`), in fp32.
+def _in_peft(
+    engine: Engine, saved: SavedAdapter, base: Base | str | None
+) -> tuple[dict[str, Any], dict[str, Tensor]] | None:
+    """PEFT's configuration and tensors of an adapter that is saved in another form; None where PEFT has none."""
+    strategy, config = strategy_of(engine, saved)
+    assert isinstance(strategy, PeftWriter)
+    loaded = engine.load_adapter(saved.path, base=base, device="cpu")  # which checks that it is the right base
+    loaded.detach()
+    task = loaded.attachment.task
+    view = loaded.base.view(task.name, generates=task.generates)
+    try:
+        with refused_by_name(saved.path):
+            form = strategy.to_peft(view, config, saved.body)
+    finally:
+        view.unmount()
+        view.forget()
+    return ({**form[0], **base_and_task(loaded.base, task)}, dict(form[1])) if form is not None else None
+
+
+def export_gguf(adapter: Path, out: Path, engine: Engine | None = None, *, base: str | None = None) -> int:
+    """Write an adapter of a language model as llama.cpp reads it.
+
+    Args:
+        adapter: The adapter's directory.
+        out: The file to make.
+        engine: Knows the strategies; the installed ones by default.
+        base: A reference to use instead of the recorded one.
 
     Returns:
         The number of weights it adapts.
 
     Raises:
-        NotSupportedError: what llama.cpp has no form of: DoRA, heads, other architectures, layers it names otherwise.
+        NotSupportedError: what llama.cpp has no form of: other strategies than LoRA, heads, and what the strategy refuses.
         StorageError: a file that is there, or cannot be written.
     """
-    import gguf
     from transformers import AutoConfig
 
-    stored, payload = open_adapter(adapter)
-    manifest = stored.manifest
-    settings: dict[str, Any] = dict(manifest.strategy.config)
-    if manifest.strategy.name != "lora":
+    engine = engine or Engine()
+    saved = open_saved(adapter)
+    manifest = saved.manifest
+    writer, settings = strategy_of(engine, saved)
+    if not isinstance(writer, GgufWriter):
         raise NotSupportedError(f"{adapter}: llama.cpp knows LoRA adapters, not strategy '{manifest.strategy.name}'")
-    if settings.get("dora"):
-        raise NotSupportedError(f"{adapter}: llama.cpp has no DoRA; merge the adapter and convert the model")
-    if manifest.task.name != "causal-lm":
+    if not engine.recorded_task(manifest.task).generates:
         raise NotSupportedError(
             f"{adapter}: llama.cpp adapts language models, and this adapter is for {manifest.task.name}"
         )
@@ -112,29 +120,10 @@ def export_gguf(adapter: Path, out: Path, *, base: str | None = None) -> int:
         raise StorageError(f"cannot export to {out}: it is there already; choose a new name")
     source = resolve(base or manifest.base.reference)
     config = AutoConfig.from_pretrained(source.folder, **({"gguf_file": source.gguf} if source.gguf else {}))
-    kind = ARCHITECTURES.get(config.model_type)
-    if kind is None:
-        raise NotSupportedError(
-            f"{adapter}: no GGUF export for models of type '{config.model_type}', only {', '.join(sorted(ARCHITECTURES))}"
-        )
-    architecture: MODEL_ARCH = getattr(gguf.MODEL_ARCH, kind)
-    rank, alpha = settings["rank"], settings["alpha"] if settings["alpha"] is not None else 2 * settings["rank"]
-    # llama.cpp multiplies by alpha / rank, whatever the adapter was trained with.
-    alpha = alpha * math.sqrt(rank) if settings.get("rslora") else alpha
-    tensors = _gguf_tensors(safetensors.torch.load(payload), architecture, config, str(adapter))
-
     partial = out.with_name(f".{out.name}.{secrets.token_hex(8)}")
     try:
-        writer = gguf.GGUFWriter(partial, gguf.MODEL_ARCH_NAMES[architecture])
-        writer.add_type(gguf.GGUFType.ADAPTER)
-        writer.add_string(gguf.Keys.Adapter.TYPE, "lora")
-        writer.add_float32(gguf.Keys.Adapter.LORA_ALPHA, float(alpha))
-        for name, tensor in tensors.items():
-            writer.add_tensor(name, tensor.numpy())
-        writer.write_header_to_file()
-        writer.write_kv_data_to_file()
-        writer.write_tensors_to_file()
-        writer.close()
+        with refused_by_name(adapter):
+            adapted = writer.write_gguf(partial, settings, saved.body, config)
         sync_file(partial)
         partial.replace(out)
         sync_directory(out.absolute().parent)
@@ -142,28 +131,4 @@ def export_gguf(adapter: Path, out: Path, *, base: str | None = None) -> int:
         raise StorageError(f"cannot export to {out}: {error.strerror or error}") from error
     finally:
         partial.unlink(missing_ok=True)
-    return len(tensors) // 2
-
-
-def _gguf_tensors(tensors: dict[str, Tensor], architecture: Any, config: Any, where: str) -> dict[str, Tensor]:
-    import gguf
-
-    names = gguf.get_tensor_name_map(architecture, config.num_hidden_layers)
-    found = {}
-    for name, tensor in sorted(tensors.items()):
-        path, _, kind = name.removeprefix(PREFIX).rpartition(".lora_")
-        target = names.get_name(f"{path}.weight", try_suffixes=(".weight",))
-        if kind not in ("A.weight", "B.weight") or target is None or not target.startswith("blk."):
-            raise NotSupportedError(f"{where}: '{name}' has no place in a GGUF adapter")
-        values = tensor.float().contiguous()
-        if kind == "B.weight" and config.model_type in TURNED and target.endswith(("attn_q.weight", "attn_k.weight")):
-            heads = config.num_attention_heads if target.endswith("attn_q.weight") else config.num_key_value_heads
-            values = turn_rows(values, heads)
-        found[f"{target}.lora_{kind[0].lower()}"] = values
-    return found
-
-
-def turn_rows(weight: Tensor, heads: int) -> Tensor:
-    """From the order of rows of transformers, halves of a head, to that of GGUF, pairs of neighbours."""
-    rows, columns = weight.shape
-    return weight.reshape(heads, 2, rows // heads // 2, columns).swapaxes(1, 2).reshape(rows, columns).contiguous()
+    return adapted

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,35 +11,24 @@ import torch
 from torch import Tensor
 
 from adapterhub_lite.adapter.adapter import Adapter
-from adapterhub_lite.errors import ConfigError, NotSupportedError, StrategyNotFoundError
+from adapterhub_lite.base.strategy import PeftReader
+from adapterhub_lite.errors import ConfigError, NotSupportedError
 from adapterhub_lite.merging.peft_files import PREFIX, PeftFiles, local_names, read_peft
-from adapterhub_lite.merging.peft_prefix import prefix_tensors
 from adapterhub_lite.merging.remake import fill
 from adapterhub_lite.merging.report import probe_items
+from adapterhub_lite.merging.saved import refused_by_name
+from adapterhub_lite.plugins.shelf import Shelf
+from adapterhub_lite.plugins.spec import Provided, ProvidedStrategy
 from adapterhub_lite.storage import Manifest
+from adapterhub_lite.tasks.spec import TaskSpec
 from adapterhub_lite.tasks.task import Preprocessing
 
 if TYPE_CHECKING:
     from adapterhub_lite.base.loading import Base
     from adapterhub_lite.engine import Engine
 
-# What says nothing about what a trained LoRA adapter computes, or is found in its tensors.
-LORA_KNOWN = frozenset(
-    {
-        "r", "lora_alpha", "lora_dropout", "target_modules", "exclude_modules", "use_rslora", "use_dora", "rank_pattern",
-        "alpha_pattern", "layers_to_transform", "layers_pattern", "init_lora_weights", "fan_in_fan_out",
-        "modules_to_save", "loftq_config", "eva_config", "corda_config", "runtime_config", "ensure_weight_tying",
-        "megatron_config", "megatron_core",
-    }
-)  # fmt: skip
-INCIDENTAL = frozenset(
-    {
-        "peft_type", "task_type", "base_model_name_or_path", "revision", "inference_mode", "auto_mapping",
-        "peft_version",
-    }
-)  # fmt: skip
-PLAIN_STARTS = (True, False, None, "gaussian", "orthogonal", "eva")
-"""Ways to start that leave the base as it was; with the others the adapter sits on a base that was changed."""
+GENERATION, CLASSIFICATION = "CAUSAL_LM", "SEQ_CLS"
+"""PEFT's task types: without a head, and with one."""
 
 
 @dataclass(frozen=True)
@@ -68,15 +55,15 @@ def import_peft(
 ) -> Imported:
     """Import an adapter that PEFT saved.
 
-    LoRA with all that its tensors say (rsLoRA, DoRA, ranks and scales by layer), prefix tuning of language models, and
-    every other method through strategy `peft:<method>`. A setting that cannot be represented is refused by name.
+    The installed strategies are asked, ours first, which of them takes its method over. A setting that cannot be
+    represented is refused by name.
 
     Args:
-        engine: Loads the base and the strategy.
+        engine: Loads the base and the strategies.
         folder: What `PeftModel.save_pretrained` wrote.
         out: Where to save.
         base: A base or a reference; by default the one that PEFT recorded.
-        task: causal-lm or text-classification; by default what PEFT recorded.
+        task: A task that PEFT has a type for; by default the one of the type that PEFT recorded.
         labels: Names of a classifier's labels, in the order of its outputs.
         quantization: How to load the base.
         dtype: What to compute in.
@@ -95,26 +82,24 @@ def import_peft(
         base = engine.load_base(reference, quantization=quantization, dtype=dtype, device=device)
     base.activate(None)
     head, body = _split_head(files)
-    name = _task_name(files, task, base)
-    if bool(head) != (name != "causal-lm"):
+    provided_task = _task_of(files, engine.catalog, task, base)
+    name, kind = provided_task.spec.name, provided_task.spec.peft_task_type
+    if bool(head) == (kind == GENERATION):
+        other = _of_type(engine.catalog)[CLASSIFICATION if head else GENERATION].spec.name
         raise NotSupportedError(
-            f"{folder}: {'a head was saved with it, and causal-lm has none' if head else f'{name} needs a head'}; "
-            + ("use --task text-classification" if head else "PEFT saved none; use --task causal-lm, or train one here")
+            f"{folder}: {f'a head was saved with it, and {name} has none' if head else f'{name} needs a head'}; "
+            + (f"use --task {other}" if head else f"PEFT saved none; use --task {other}, or train one here")
         )
     if head and len(labels or ()) != len(head["head.weight"]):
         raise ConfigError(f"{folder} has {len(head['head.weight'])} outputs; name them with --labels a,b,...")
-    if files.method == "lora":
-        strategy, (settings, tensors) = "lora", _lora(files, body, base)
-    elif files.method == "prefix_tuning":
-        strategy, (settings, tensors) = "prefix", prefix_tensors(files, base)
-    else:
-        strategy, (settings, tensors) = f"peft:{files.method}", _other(engine, files, body, base)
-    form, pooling = ("text", None) if name == "causal-lm" else (None, "last")
+    provided, settings, tensors = _taken_over(engine, files, _local(body, base), base, provided_task)
+    form, pooling = ("text", None) if kind == GENERATION else (None, "last")
     length = min(getattr(base.model.config.get_text_config(), "max_position_embeddings", 512), 512)
-    made = engine.catalog.load(engine.catalog.resolve(name))(
+    made = engine.catalog.load(provided_task)(
         labels or (), Preprocessing(max_length=length, pooling=pooling, form=form)
     )
-    attachment = fill(engine, base, made, strategy, settings, {**tensors, **head})
+    made.name = provided_task.recorded
+    attachment = fill(engine, base, made, provided, settings, {**tensors, **head})
     facts = {"imported_from": str(folder), "peft_version": str(files.config.get("peft_version"))}
     adapter = Adapter(
         attachment, engine.plugins, engine.progress, training=facts, probe_inputs=probe_items(made, [])
@@ -126,16 +111,53 @@ def import_peft(
     return Imported(out, manifest.strategy.name, name, len(tensors) + len(head))
 
 
-def _task_name(files: PeftFiles, wanted: str | None, base: Base) -> str:
+def _of_type(catalog: Shelf[TaskSpec]) -> dict[str, Provided[TaskSpec]]:
+    """The tasks by the type that PEFT has for them; of several the first offered, which is ours."""
+    return {task.spec.peft_task_type: task for task in reversed(catalog.offered) if task.spec.peft_task_type}
+
+
+def _task_of(files: PeftFiles, catalog: Shelf[TaskSpec], wanted: str | None, base: Base) -> Provided[TaskSpec]:
+    """The task of an adapter: the one that is wanted, else that of the type PEFT recorded."""
     recorded = files.config.get("task_type")
-    name = wanted or {"CAUSAL_LM": "causal-lm", "SEQ_CLS": "text-classification"}.get(str(recorded))
-    if name is None and recorded in (None, "FEATURE_EXTRACTION") and base.map.output is not None:
-        return "causal-lm"
-    if name not in ("causal-lm", "text-classification"):
-        raise ConfigError(
-            f"{files.folder}: task type {recorded} has no task here; give --task causal-lm or --task text-classification"
-        )
-    return name
+    by_type = _of_type(catalog)
+    if wanted is not None:
+        known = [task for task in catalog.offered if task.spec.peft_task_type]
+        found = next((task for task in known if wanted in (task.spec.name, task.qualified)), None)
+    elif recorded in (None, "FEATURE_EXTRACTION") and base.map.output is not None:
+        found = by_type.get(GENERATION)
+    else:
+        found = by_type.get(str(recorded))
+    if found is None:
+        choices = " or ".join(f"--task {by_type[kind].spec.name}" for kind in sorted(by_type))
+        raise ConfigError(f"{files.folder}: task type {recorded} has no task here; give {choices}")
+    return found
+
+
+def _taken_over(
+    engine: Engine, files: PeftFiles, tensors: dict[str, Tensor], base: Base, task: Provided[TaskSpec]
+) -> tuple[ProvidedStrategy, Mapping[str, Any], Mapping[str, Tensor]]:
+    """The first strategy that takes an adapter over, with the settings and tensors it makes of it."""
+    view = base.view(task.recorded, generates=task.spec.peft_task_type == GENERATION)
+    try:
+        for provided, reader in engine.registry.able(PeftReader):
+            with refused_by_name(files.folder):
+                made = reader.from_peft(view, files.config, tensors)
+            if made is not None:
+                return provided, *made
+    finally:
+        view.unmount()
+        view.forget()
+    raise NotSupportedError(f"{files.folder}: PEFT's method '{files.method}' is provided by no installed strategy")
+
+
+def _local(tensors: Mapping[str, Tensor], base: Base) -> dict[str, Tensor]:
+    """The tensors in fp32, their names with the paths that layers have in this base."""
+    paths = [name.removeprefix(PREFIX) for name in tensors if name.startswith(PREFIX)]
+    local = {
+        PREFIX + there: PREFIX + here
+        for there, here in local_names(paths, base.model, base.model.base_model_prefix).items()
+    }
+    return {local.get(name, name): tensor.float() for name, tensor in tensors.items()}
 
 
 def _split_head(files: PeftFiles) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
@@ -153,94 +175,3 @@ def _split_head(files: PeftFiles) -> tuple[dict[str, Tensor], dict[str, Tensor]]
                 "here holds" + ("; its input is not the pooled features of our head" if saved == "classifier" else "")
             )
     return head, body
-
-
-def _refuse_settings(files: PeftFiles, known: frozenset[str], defaults: Mapping[str, Any]) -> None:
-    for key, value in files.config.items():
-        if key not in known | INCIDENTAL and value != defaults.get(key) and value not in (None, False, {}, []):
-            raise NotSupportedError(f"{files.folder}: {key}={value!r} cannot be represented here")
-
-
-def _lora(files: PeftFiles, tensors: Mapping[str, Tensor], base: Base) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Settings and tensors of strategy lora; ranks and scales that differ by layer are brought to one."""
-    from peft import LoraConfig
-
-    config = files.config
-    _refuse_settings(files, LORA_KNOWN, {**LoraConfig().to_dict(), "bias": "none"})
-    start = config.get("init_lora_weights")
-    if start not in PLAIN_STARTS:
-        raise NotSupportedError(
-            f"{files.folder}: init_lora_weights={start!r} changed the base before training; convert it with PEFT's "
-            "`save_pretrained(path_initial_model_for_weight_conversion=...)` first"
-        )
-    inner = local_names([name.removeprefix(PREFIX) for name in tensors], base.model, base.model.base_model_prefix)
-    named = {inner[name.removeprefix(PREFIX)]: tensor.float() for name, tensor in tensors.items()}
-    kinds: dict[str, dict[str, str]] = {}
-    for name, tensor in named.items():
-        path, dot, kind = name.rpartition(".lora_")
-        if not dot and _is_of_base(name, tensor, base):
-            continue  # PEFT saves a whole embedding beside its update, though it did not train
-        if not dot or kind not in ("A.weight", "B.weight", "magnitude_vector", "embedding_A", "embedding_B"):
-            raise NotSupportedError(f"{files.folder}: tensor '{name}' is no part of a LoRA update")
-        kinds.setdefault(path, {})[kind.removesuffix(".weight").removeprefix("embedding_")] = name
-    ranks = {path: len(named[each["A"]]) for path, each in kinds.items()}
-    rank, alpha, rooted = max(ranks.values()), float(config["lora_alpha"]), bool(config.get("use_rslora"))
-
-    def scale(alpha: float, rank: int) -> float:
-        return alpha / (math.sqrt(rank) if rooted else rank)
-
-    for path, each in kinds.items():
-        own = scale(_by_pattern(config.get("alpha_pattern") or {}, path, alpha), ranks[path])
-        common = scale(alpha, rank)
-        a, b = named[each["A"]], named[each["B"]]
-        if ranks[path] < rank:  # rows and columns of zeros change nothing
-            a = torch.cat([a, a.new_zeros(rank - len(a), *a.shape[1:])])
-            b = torch.cat([b, b.new_zeros(len(b), rank - ranks[path], *b.shape[2:])], dim=1)
-        named |= {each["A"]: a, each["B"]: b if own == common else b * (own / common)}
-    settings = {
-        "rank": rank, "alpha": alpha, "dropout": float(config.get("lora_dropout") or 0), "rslora": rooted,
-        "dora": bool(config.get("use_dora")), "targets": ",".join(sorted(kinds)),
-    }  # fmt: skip
-    return settings, {
-        PREFIX + name: named[name].contiguous() for each in kinds.values() for name in each.values()
-    }  # fmt: skip
-
-
-def _is_of_base(name: str, tensor: Tensor, base: Base) -> bool:
-    """Whether a tensor is a weight of the base, as it is."""
-    try:
-        weight = base.model.get_parameter(name.replace(".base_layer.", "."))
-    except AttributeError:
-        return False
-    return weight.shape == tensor.shape and torch.equal(weight.detach().float().cpu(), tensor)
-
-
-def _by_pattern(patterns: Mapping[str, Any], path: str, default: float) -> float:
-    """The first pattern that fits a path, as PEFT reads them: a regular expression for its end."""
-    return float(next((v for p, v in patterns.items() if re.match(rf"(.*\.)?({p})$", path)), default))
-
-
-def _other(
-    engine: Engine, files: PeftFiles, tensors: Mapping[str, Tensor], base: Base
-) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Settings and tensors of strategy `peft:<method>`, whose options are PEFT's own."""
-    try:
-        provided = engine.registry.resolve(f"peft:{files.method}")
-    except StrategyNotFoundError:
-        raise NotSupportedError(
-            f"{files.folder}: PEFT's method '{files.method}' is provided by no installed strategy"
-        ) from None
-    fields = provided.spec.config.model_fields
-    settings = {key: value for key, value in files.config.items() if key in fields and value is not None}
-    targets = files.config.get("target_modules")
-    if not isinstance(targets, list):
-        raise NotSupportedError(f"{files.folder}: target_modules={targets!r} is no list of names")
-    settings["targets"] = ",".join(sorted(targets))
-    if isinstance(settings.get("feedforward_modules"), list):
-        settings["feedforward_modules"] = ",".join(sorted(settings["feedforward_modules"]))
-    from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
-
-    defaults = PEFT_TYPE_TO_CONFIG_MAPPING[files.method.upper()]().to_dict()
-    _refuse_settings(files, frozenset(fields) | {"target_modules", "fan_in_fan_out", "modules_to_save"}, defaults)
-    inner = local_names([name.removeprefix(PREFIX) for name in tensors], base.model, base.model.base_model_prefix)
-    return settings, {PREFIX + inner[name.removeprefix(PREFIX)]: tensor.float() for name, tensor in tensors.items()}

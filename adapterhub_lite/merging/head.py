@@ -12,6 +12,7 @@ from torch import Tensor
 from adapterhub_lite.adapter.adapter import Adapter
 from adapterhub_lite.storage import Manifest
 from adapterhub_lite.training.attachment import Attachment, attach
+from adapterhub_lite.training.solve import find_solver
 
 if TYPE_CHECKING:
     from adapterhub_lite.base.loading import Base
@@ -19,19 +20,18 @@ if TYPE_CHECKING:
     from adapterhub_lite.tasks.task import Task
 
 HEAD_FOLDER = "head"
-STRATEGY = "linear_probe"  # for a classifier it changes nothing in the base: it is the head and no more
 
 
 def attach_head(engine: Engine, base: Base, task: Task, head: Mapping[str, Tensor]) -> Attachment:
-    """Put a trained head on a merged base.
+    """Put a trained head on a merged base, by the strategy that fits heads: it changes nothing in the base.
 
     Args:
-        engine: Knows the strategy that is a head alone.
+        engine: Knows that strategy.
         base: The merged model.
         task: The adapter's task.
         head: The head's tensors by the names they have in the adapter.
     """
-    provided = engine.registry.resolve(STRATEGY)
+    provided, _ = find_solver(engine.registry)
     options = engine.registry.configure(provided, {})
     with torch.random.fork_rng(devices=[]):
         attachment = attach(base, task, provided, engine.registry.load(provided), options)

@@ -90,6 +90,7 @@ def merge_adapter(
     items = probe_items(loaded.attachment.task, loaded.probe_inputs)
     before = probe_logits(loaded.attachment.task, loaded.base, items, loaded.attachment.logits)
     manifest = stored.manifest.model_copy(update={"forced": list(loaded.forced)})
+    generates = loaded.attachment.task.generates
     loaded.detach()
     del loaded  # nothing of the model may be left in memory while its shards are merged
     gc.collect()
@@ -109,7 +110,7 @@ def merge_adapter(
             raise MergeError(
                 f"the merged model does not do what the adapter does, so it was not kept: {report.line()}; {cure}"
             )
-        head = out / HEAD_FOLDER if manifest.task.name != "causal-lm" else None
+        head = out / HEAD_FOLDER if not generates else None
         made.append(Merged(out, report, sharded, head, list(manifest.forced)))
         record = json.dumps(_record(stored, job.reference, adapter, made[0]), indent=2, ensure_ascii=False)
         (staging / RECORD).write_text(record + "\n", encoding="utf-8")

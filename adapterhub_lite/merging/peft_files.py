@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,13 @@ from adapterhub_lite.storage.plain import read_plain
 from adapterhub_lite.storage.strict_json import parse_json
 
 PREFIX = "base_model.model."
+INCIDENTAL = frozenset(
+    {
+        "peft_type", "task_type", "base_model_name_or_path", "revision", "inference_mode", "auto_mapping",
+        "peft_version",
+    }
+)  # fmt: skip
+"""Settings that say nothing about what an adapter computes."""
 MAX_CONFIG_BYTES = 16 << 20
 MAX_TENSOR_BYTES = 64 << 30
 
@@ -77,3 +85,19 @@ def local_names(names: list[str], model: nn.Module, prefix: str) -> dict[str, st
         return min((name, f"{prefix}.{name}", name.removeprefix(f"{prefix}.")), key=missing)
 
     return {name: here(name) for name in names}
+
+
+def refuse_settings(config: Mapping[str, Any], known: frozenset[str], defaults: Mapping[str, Any]) -> None:
+    """Refuse a PEFT configuration that asks for more than the reader of it understands.
+
+    Args:
+        config: PEFT's `adapter_config.json`.
+        known: Settings the reader takes over, or knows to change nothing in a trained adapter.
+        defaults: What PEFT takes where a setting is not given.
+
+    Raises:
+        NotSupportedError: naming the first other setting that is neither switched off nor PEFT's default.
+    """
+    for key, value in config.items():
+        if key not in known | INCIDENTAL and value != defaults.get(key) and value not in (None, False, {}, []):
+            raise NotSupportedError(f"{key}={value!r} cannot be represented here")

@@ -12,6 +12,7 @@ from torch import Tensor
 from adapterhub_lite.adapter.adapter import Adapter
 from adapterhub_lite.errors import AdapterCorruptError, NotSupportedError
 from adapterhub_lite.merging.report import probe_items
+from adapterhub_lite.plugins.spec import ProvidedStrategy
 from adapterhub_lite.storage import Manifest
 from adapterhub_lite.tasks.task import Task
 from adapterhub_lite.training.attachment import Attachment, attach
@@ -22,7 +23,12 @@ if TYPE_CHECKING:
 
 
 def fill(
-    engine: Engine, base: Base, task: Task, strategy: str, settings: Mapping[str, Any], tensors: Mapping[str, Tensor]
+    engine: Engine,
+    base: Base,
+    task: Task,
+    provided: ProvidedStrategy,
+    settings: Mapping[str, Any],
+    tensors: Mapping[str, Tensor],
 ) -> Attachment:
     """Attach a strategy and put in tensors that come from elsewhere: all of them, and into every slot.
 
@@ -30,7 +36,6 @@ def fill(
         NotSupportedError: a tensor without a slot, a slot without a tensor, or another shape; names it.
         AdapterCorruptError: a value that is not finite.
     """
-    provided = engine.registry.resolve(strategy)
     options = engine.registry.configure(provided, settings)
     with torch.random.fork_rng(devices=[]):
         attachment = attach(base, task, provided, engine.registry.load(provided), options)
@@ -74,7 +79,9 @@ def remake(
     """
     base, differences = engine.base_for(manifest.base, base, device=device, force=force)
     task = engine.recorded_task(manifest.task)
-    attachment = fill(engine, base, task, manifest.strategy.name, settings, tensors)
+    made_by = manifest.strategy
+    provided = engine.registry.resolve(made_by.name, dist=made_by.dist, version=made_by.version)
+    attachment = fill(engine, base, task, provided, settings, tensors)
     probes: Sequence[Any] = manifest.probe.inputs if manifest.probe is not None else []
     adapter = Adapter.recorded(
         attachment, engine.plugins, engine.progress, manifest, differences=differences if force else [],

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Mapping, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Generic, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -11,7 +12,7 @@ from pydantic import BaseModel, ValidationError
 from adapterhub_lite.errors import AdapterHubError, ConfigError, PluginError, StrategyNotFoundError
 from adapterhub_lite.plugins.find import Record
 from adapterhub_lite.plugins.manager import Plugins
-from adapterhub_lite.plugins.spec import IN_PROGRAM, Kind, Provided, StrategySpec
+from adapterhub_lite.plugins.spec import IN_PROGRAM, OURS, Kind, Provided, StrategySpec
 
 Options = TypeVar("Options", bound=BaseModel)
 
@@ -94,6 +95,17 @@ class Shelf(Generic[Kind]):
         if not callable(getattr(made, spec.method, None)):
             raise PluginError(f"{whose}loads {made!r}, which has no method '{spec.method}'")
         return made
+
+    def able(self, protocol: type) -> Iterator[tuple[Provided[Kind], Any]]:
+        """Load what is offered, ours first, and give whatever has a protocol; what cannot be loaded is warned of."""
+        for provided in sorted(self.offered, key=lambda offered: offered.dist != OURS):
+            try:
+                made = self.load(provided)
+            except PluginError as error:
+                warnings.warn(f"{error}; going on without it", RuntimeWarning, stacklevel=2)
+                continue
+            if isinstance(made, protocol):
+                yield provided, made
 
     def _missing(self, name: str, dist: str | None, version: str | None) -> str:
         names = self.names()

@@ -41,6 +41,7 @@ BUILT_IN = (
         roles=text_classification.ROLES,
         options=TextClassificationOptions,
         forms=(None, SEVERAL),
+        peft_task_type="SEQ_CLS",
     ),
     TaskSpec(
         name="text-regression",
@@ -71,6 +72,8 @@ BUILT_IN = (
         options=CausalLMOptions,
         forms=(None, "text", "completion", "chat"),
         labelled=False,
+        peft_task_type="CAUSAL_LM",
+        pipeline_tag="text-generation",
     ),
     TaskSpec(
         name="image-classification",

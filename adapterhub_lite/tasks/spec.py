@@ -67,6 +67,10 @@ class TaskSpec(Spec):
     """Every `Dataset.form` that `read` gives."""
     columns_again: Callable[[Mapping[str, str], Any], Mapping[str, str]] | None = None
     """Of the columns of the training data, by role, those that a new source has; for a source that is not a plain table."""
+    peft_task_type: str | None = None
+    """What PEFT calls it, as in "SEQ_CLS": adapters that PEFT trained for that can be imported."""
+    pipeline_tag: str | None = None
+    """What model hubs call it; its name by default."""
     api: int = API_VERSION
 
     @property

@@ -108,7 +108,7 @@ def attach(
     check_strategy(spec, modality=base.map.modality, quantization=base.quantization)
     check_modality(task.name, task.modality, base)
     head = task.head(base.map)
-    view = base.view(task.name)
+    view = base.view(task.name, generates=task.generates)
     try:
         parameters = dict(strategy.attach(view, config))
         statistics = statistics_of(base.model)

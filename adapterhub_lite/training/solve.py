@@ -10,9 +10,11 @@ import torch
 from torch import Tensor
 
 from adapterhub_lite.base.strategy import FeatureProblem, Solver
-from adapterhub_lite.errors import NotSupportedError, TrainingError
+from adapterhub_lite.errors import NotSupportedError, StrategyNotFoundError, TrainingError
 from adapterhub_lite.plugins.observers import Observers
 from adapterhub_lite.plugins.run import Run
+from adapterhub_lite.plugins.shelf import Shelf
+from adapterhub_lite.plugins.spec import ProvidedStrategy, StrategySpec
 from adapterhub_lite.progress import Bar, Progress
 from adapterhub_lite.tasks.task import Encoded
 from adapterhub_lite.training.attachment import Attachment
@@ -61,6 +63,19 @@ def solve_adapter(
         raise
     finally:
         observers.notify("adapterhub_train_end", {"run": run, "error": error})
+
+
+def find_solver(registry: Shelf[StrategySpec]) -> tuple[ProvidedStrategy, Solver]:
+    """The strategy that fits a head on frozen features: the built-in one where it is there, else another's.
+
+    Raises:
+        StrategyNotFoundError: none is installed.
+    """
+    for provided, strategy in registry.able(Solver):
+        return provided, strategy
+    raise StrategyNotFoundError(
+        "no installed strategy fits a head on frozen features; the built-in one comes with `pip install adapterhub-lite`"
+    )
 
 
 def start_head(

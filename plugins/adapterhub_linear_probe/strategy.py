@@ -21,7 +21,7 @@ class LinearProbe:
     """
 
     def attach(self, view: ModelView, config: LinearProbeConfig) -> Mapping[str, nn.Parameter]:
-        if view.task != "causal-lm" or view.map.output is None:
+        if not view.generates or view.map.output is None:
             return {}
         size = view.map.hidden_size
         weight = nn.Parameter(torch.zeros(size, size, device=view.device))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,13 +14,14 @@ from peft import inject_adapter_in_model
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 
-from adapterhub_lite.api import ConfigError, ModelView, NotSupportedError
+from adapterhub_lite.api import Combination, ConfigError, ModelView, NotSupportedError, Part, Recipe
 from adapterhub_lora import LoraConfig
-from adapterhub_lora.updates import weight_updates
+from adapterhub_lora.combine import combine
+from adapterhub_lora.from_peft import from_peft
+from adapterhub_lora.gguf_file import write_gguf
+from adapterhub_lora.updates import FILE_PREFIX, alpha_of, scale_of, weight_updates
 
 ADAPTER = "default"
-# How PEFT names tensors in a file: as in a PeftModel around the base.
-FILE_PREFIX = "base_model.model."
 
 
 class Lora:
@@ -44,7 +46,7 @@ class Lora:
             raise NotSupportedError("lora: init=loftq makes up for quantization, and this base is not quantized")
         peft_config = PeftLoraConfig(
             r=config.rank,
-            lora_alpha=_alpha(config),
+            lora_alpha=alpha_of(config),
             lora_dropout=config.dropout,
             target_modules=targets,
             use_rslora=config.rslora,
@@ -83,14 +85,16 @@ class Lora:
                 saved[name] = tensor
         # The scale alpha / rank (or alpha / sqrt(rank)) has to stay what it was.
         factor = math.sqrt(2) if config.rslora else 2.0
-        plain = config.model_copy(update={"rank": 2 * config.rank, "alpha": factor * _alpha(config), "init": "default"})
+        plain = config.model_copy(
+            update={"rank": 2 * config.rank, "alpha": factor * alpha_of(config), "init": "default"}
+        )
         return plain, saved
 
     def peft_config(self, view: ModelView, config: LoraConfig) -> Mapping[str, Any]:
         """PEFT's own configuration of the same adapter."""
         peft_config = PeftLoraConfig(
             r=config.rank,
-            lora_alpha=_alpha(config),
+            lora_alpha=alpha_of(config),
             lora_dropout=config.dropout,
             # What was wrapped; asked for again by name, the layers would not be found behind their wrappers.
             target_modules=[path for path, _ in _layers(view)],
@@ -117,11 +121,25 @@ class Lora:
         self, config: LoraConfig, tensors: Mapping[str, Tensor]
     ) -> Mapping[str, Callable[[Tensor, bool], Tensor]] | None:
         """The update of each weight, from the adapter's tensors alone."""
-        return weight_updates(tensors, config.rank, _alpha(config), rslora=config.rslora)
+        return weight_updates(tensors, config.rank, alpha_of(config), rslora=config.rslora)
+
+    def from_peft(
+        self, view: ModelView, config: Mapping[str, Any], tensors: Mapping[str, Tensor]
+    ) -> tuple[Mapping[str, Any], Mapping[str, Tensor]] | None:
+        """See `from_peft.from_peft`."""
+        return from_peft(view, config, tensors)
+
+    def combine(self, parts: Sequence[Part], recipe: Recipe) -> Combination:
+        """See `combine.combine`."""
+        return combine(parts, recipe)
+
+    def write_gguf(self, path: Path, config: LoraConfig, tensors: Mapping[str, Tensor], model_config: Any) -> int:
+        """See `gguf_file.write_gguf`."""
+        return write_gguf(path, config, tensors, model_config)
 
     def _make_up_for_quantization(self, view: ModelView, config: LoraConfig, targets: list[str]) -> None:
         """Start at the best low-rank approximation of what quantization lost (LoftQ with the quantized weight given)."""
-        scale = _alpha(config) / (math.sqrt(config.rank) if config.rslora else config.rank)
+        scale = scale_of(config.rank, alpha_of(config), rslora=config.rslora)
         layers = dict(_layers(view))
         for path in targets:
             layer = layers[path]
@@ -200,8 +218,3 @@ def _parameters(view: ModelView) -> dict[str, nn.Parameter]:
             inside = "" if kind == "lora_magnitude_vector" else rest
             found[f"{FILE_PREFIX}{path}.{kind}{inside}"] = parameter
     return found
-
-
-def _alpha(config: LoraConfig) -> float:
-    alpha = config.alpha if config.alpha is not None else 2 * config.rank
-    return int(alpha) if float(alpha).is_integer() else alpha

@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor
 
+from adapterhub_lora import LoraConfig
+
 FILE_PREFIX = "base_model.model."
 # How tensors are called behind the path of the layer they belong to; those of an embedding are laid out transposed.
 KINDS = {
@@ -31,6 +33,12 @@ def by_layer(tensors: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]] | No
         path = name.removeprefix(FILE_PREFIX).removesuffix(ending)
         layers.setdefault(path, {})[KINDS[ending]] = tensor.float()
     return layers
+
+
+def alpha_of(config: LoraConfig) -> float:
+    """The option `alpha`, or what it is where it is not set."""
+    alpha = config.alpha if config.alpha is not None else 2 * config.rank
+    return int(alpha) if float(alpha).is_integer() else alpha
 
 
 def scale_of(rank: int, alpha: float, *, rslora: bool) -> float:

@@ -15,9 +15,10 @@ from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING, PEFT_TYPE_TO_TUNER_MAPPING
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 
-from adapterhub_lite.api import ConfigError, ModelView, NotSupportedError, StrategyConfig
+from adapterhub_lite.api import ConfigError, ModelView, NotSupportedError, StrategyConfig, refuse_settings
 from adapterhub_peft.methods import known
-from adapterhub_peft.options import LEFT_OUT, OWN
+from adapterhub_peft.options import LEFT_OUT, OWN, make_config
+from adapterhub_peft.source import read_methods
 from adapterhub_peft.targets import find_targets, is_transposed
 
 ADAPTER = "default"
@@ -105,6 +106,28 @@ class PeftMethod:
     def peft_config(self, view: ModelView, config: StrategyConfig) -> Mapping[str, Any]:
         """PEFT's own configuration of the same adapter."""
         return {name: _as_json(value) for name, value in self._make_config(inference_mode=True).to_dict().items()}
+
+    def from_peft(
+        self, view: ModelView, config: Mapping[str, Any], tensors: Mapping[str, Tensor]
+    ) -> tuple[Mapping[str, Any], Mapping[str, Tensor]] | None:
+        """Take over an adapter of this method: its options are PEFT's own, and so are its tensors.
+
+        Raises:
+            NotSupportedError: a setting that is no option here, or targets that are no list; names it.
+        """
+        if config["peft_type"].lower() != self.method:
+            return None
+        targets = config.get("target_modules")
+        if not isinstance(targets, list):
+            raise NotSupportedError(f"target_modules={targets!r} is no list of names")
+        options = make_config(next(each for each in read_methods() if each.name == self.method)).model_fields
+        known_settings = frozenset(options) | {"target_modules", "fan_in_fan_out", "modules_to_save"}
+        refuse_settings(config, known_settings, PEFT_TYPE_TO_CONFIG_MAPPING[self.method.upper()]().to_dict())
+        settings = {name: value for name, value in config.items() if name in options and value is not None}
+        settings["targets"] = ",".join(sorted(targets))
+        if isinstance(settings.get("feedforward_modules"), list):
+            settings["feedforward_modules"] = ",".join(sorted(settings["feedforward_modules"]))
+        return settings, tensors
 
     def _arguments_of(self, view: ModelView, options: dict[str, Any]) -> dict[str, Any]:
         """What PEFT's configuration class is called with."""

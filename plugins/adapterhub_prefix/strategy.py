@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from adapterhub_lite.api import AttentionCall, ModelView, NotSupportedError
 from adapterhub_prefix import PrefixConfig
+from adapterhub_prefix.peft_form import from_peft, to_peft
 
 
 class Prefix:
@@ -44,6 +46,18 @@ class Prefix:
                 parameters[name] = nn.Parameter(tensor.to(view.device, torch.float32).contiguous())
             view.extend_attention(site.path, _prepend(parameters[names[0]], parameters[names[1]]))
         return parameters
+
+    def from_peft(
+        self, view: ModelView, config: Mapping[str, Any], tensors: Mapping[str, Tensor]
+    ) -> tuple[Mapping[str, Any], Mapping[str, Tensor]] | None:
+        """See `peft_form.from_peft`."""
+        return from_peft(view, config, tensors)
+
+    def to_peft(
+        self, view: ModelView, config: PrefixConfig, tensors: Mapping[str, Tensor]
+    ) -> tuple[Mapping[str, Any], Mapping[str, Tensor]] | None:
+        """See `peft_form.to_peft`."""
+        return to_peft(view, tensors)
 
 
 def _prepend(key: nn.Parameter, value: nn.Parameter) -> Callable[[AttentionCall], None]:

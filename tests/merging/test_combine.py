@@ -14,7 +14,8 @@ from safetensors.torch import load_file
 
 from adapterhub_lite.errors import BaseMismatchError, ConfigError, NotSupportedError
 from adapterhub_lite.merging.combine import combine_adapters
-from adapterhub_lite.merging.factors import factors_of
+from adapterhub_lora import LoraConfig
+from adapterhub_lora.factors import factors_of
 
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")  # in PEFT
 
@@ -30,7 +31,7 @@ def updates(path: Path) -> dict[str, torch.Tensor]:
     """What the adapter adds to each weight."""
     config = json.loads((path / "adapterhub.json").read_text())["strategy"]["config"]
     plain = {name: tensor for name, tensor in tensors(path).items() if not name.startswith("head.")}
-    return {path: factors.product() for path, factors in factors_of(config, plain).items()}
+    return {path: factors.product() for path, factors in factors_of(LoraConfig(**config), plain).items()}
 
 
 @pytest.mark.parametrize("method", ["linear", "cat"])
@@ -128,7 +129,7 @@ def test_rank_cuts_down_to_the_best_approximation(
 
 
 def test_ties_and_dare_on_updates_known_by_heart() -> None:
-    from adapterhub_lite.merging.factors import Factors, combine_layer
+    from adapterhub_lora.factors import Factors, combine_layer
 
     eye = torch.eye(3)
     one = Factors(eye, torch.tensor([[4.0, 0.1, -2.0], [0.0, 0.0, 0.0], [1.0, 0.2, 0.1]]))

@@ -11,7 +11,8 @@ import torch
 from safetensors.torch import load_file
 
 from adapterhub_lite.errors import NotSupportedError, StorageError
-from adapterhub_lite.merging.export import export_gguf, turn_rows
+from adapterhub_lite.merging.export import export_gguf
+from adapterhub_lora.gguf_file import turn_rows
 
 
 def read(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:

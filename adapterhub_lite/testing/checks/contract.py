@@ -21,7 +21,9 @@ IDENTITY_TOLERANCE = 1e-5
 def check_names(bench: Bench) -> None:
     """Names of tensors are plain: letters, digits, '_', '.', ':', '/' and '-', none beginning with 'head.'."""
     base = bench.base()
-    returned = dict(bench.spec.make().attach(base.view(bench.task(base).name), bench.config))
+    task = bench.task(base)
+    view = base.view(task.name, generates=task.generates)
+    returned = dict(bench.spec.make().attach(view, bench.config))
     for name, parameter in returned.items():
         demand(isinstance(name, str), f"the name {name!r} is a {type(name).__name__}, not a string")
         plain = NAME.fullmatch(name) is not None and len(name) <= LONGEST_NAME

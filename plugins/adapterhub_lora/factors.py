@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from adapterhub_lite.errors import NotSupportedError
-
-METHODS = ("linear", "cat", "ties", "dare_linear", "dare_ties")
-PREFIX = "base_model.model."
+from adapterhub_lite.api import NotSupportedError
+from adapterhub_lora import LoraConfig
+from adapterhub_lora.updates import FILE_PREFIX, alpha_of, scale_of
 
 
 @dataclass(frozen=True)
@@ -32,22 +29,20 @@ class Factors:
         return self.b.flatten(1) @ self.a.flatten(1)
 
 
-def factors_of(config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> dict[str, Factors]:
+def factors_of(config: LoraConfig, tensors: Mapping[str, Tensor]) -> dict[str, Factors]:
     """The factors of each layer of a LoRA adapter, by its path, its scale put into B.
 
     Raises:
         NotSupportedError: a layer with other tensors than A and B.
     """
-    rank = config["rank"]
-    alpha = 2 * rank if config.get("alpha") is None else config["alpha"]
-    scale = alpha / (math.sqrt(rank) if config.get("rslora") else rank)
+    scale = scale_of(config.rank, alpha_of(config), rslora=config.rslora)
     halves: dict[str, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():
-        path, _, kind = name.removeprefix(PREFIX).rpartition(".lora_")
+        path, _, kind = name.removeprefix(FILE_PREFIX).rpartition(".lora_")
         if kind not in ("A.weight", "B.weight"):
             raise NotSupportedError(f"tensor '{name}' is no factor of a plain LoRA update, so it cannot be combined")
         halves.setdefault(path, {})[kind[0]] = tensor.float()
-    return {path: Factors(each["A"], scale * each["B"]) for path, each in halves.items()}
+    return {path: Factors(half["A"], scale * half["B"]) for path, half in halves.items()}
 
 
 def to_tensors(layers: Mapping[str, Factors], rank: int) -> dict[str, Tensor]:
@@ -57,7 +52,7 @@ def to_tensors(layers: Mapping[str, Factors], rank: int) -> dict[str, Tensor]:
         a = factors.a.new_zeros((rank, *factors.a.shape[1:]))
         b = factors.b.new_zeros((len(factors.b), rank, *factors.b.shape[2:]))
         a[: factors.rank], b[:, : factors.rank] = factors.a, factors.b
-        tensors |= {f"{PREFIX}{path}.lora_A.weight": a, f"{PREFIX}{path}.lora_B.weight": b}
+        tensors |= {f"{FILE_PREFIX}{path}.lora_A.weight": a, f"{FILE_PREFIX}{path}.lora_B.weight": b}
     return tensors
 
 

@@ -20,7 +20,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import redirect_stdout
 from importlib import metadata
 from types import ModuleType
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import pluggy
 
@@ -31,11 +31,12 @@ from adapterhub_lite.plugins.find import GROUP, Found, Loaded, PluginFailure, Re
 from adapterhub_lite.plugins.guard import Watch, model_state, remedy
 from adapterhub_lite.plugins.spec import API_VERSION, IN_PROGRAM, OURS, PROJECT, Provided, Spec
 
+Answer = TypeVar("Answer")
 HOOK_PREFIX = "adapterhub_"
 OBSERVERS = frozenset(
     {"adapterhub_train_start", "adapterhub_step_end", "adapterhub_train_end", "adapterhub_adapter_saved"}
 )
-COLLECTED = frozenset({"adapterhub_strategies", "adapterhub_tasks"})
+COLLECTED = frozenset({"adapterhub_strategies", "adapterhub_tasks", "adapterhub_tiny_models"})
 
 
 class Plugins:
@@ -140,6 +141,38 @@ class Plugins:
                 raise PluginError(f"{title} gave {short(result)} in {hook}, not {called} or None; fix it, or {way_out}")
             return result
         return None
+
+    def gathered(self, hook: str, answer: type[Answer]) -> list[tuple[str, Answer]]:
+        """Ask every plug-in through a hook that is called when what it gives is needed.
+
+        Args:
+            hook: Its name; it takes no arguments and gives any number of answers.
+            answer: Their class.
+
+        Returns:
+            Each answer with the name of its plug-in.
+
+        Raises:
+            PluginError: when a plug-in raises, or answers with something else; names it.
+        """
+        answers: list[tuple[str, Answer]] = []
+        for implementation in reversed(getattr(self.manager.hook, hook).get_hookimpls()):
+            plugin = implementation.plugin_name
+            title, way_out = self.title(plugin), remedy(plugin)
+            try:
+                with self.watch.waiting_for(f"{title} in {hook}", way_out):
+                    given = list(implementation.function())
+            except KeyboardInterrupt:
+                raise
+            except BaseException as error:  # SystemExit in a plug-in must not end the program
+                raise PluginError(f"{title} failed in {hook}: {one_line(error)}; fix it, or {way_out}") from error
+            wrong = next((each for each in given if not isinstance(each, answer)), None)
+            if wrong is not None:
+                raise PluginError(
+                    f"{title} gave {short(wrong)} in {hook}, not a {answer.__name__}; fix it, or {way_out}"
+                )
+            answers += [(plugin, each) for each in given]
+        return answers
 
     def observers(self, hook: str) -> list[pluggy.HookImpl]:
         """The implementations of an observer hook, in the order in which they are called."""

@@ -262,10 +262,10 @@ class Engine:
         made_by = manifest.strategy
         provided = self.registry.resolve(made_by.name, dist=made_by.dist, version=made_by.version)
         options = self.registry.configure(provided, manifest.strategy.config)
+        task = self.recorded_task(manifest.task)
         base, differences = self.base_for(manifest.base, base, dtype=dtype, device=device, force=force)
         for difference in differences:
             self.progress.say(f"warning: {difference}")
-        task = self.recorded_task(manifest.task)
         probes = [task.item_of_probe(value) for value in manifest.probe.inputs] if manifest.probe is not None else []
         attachment = restore(base, task, provided, self.registry.load(provided), options, stored, payload)
         overridden = differences if force else []

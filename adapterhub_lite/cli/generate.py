@@ -24,8 +24,9 @@ def generate(
         raise ConfigError("--prompt is empty")
     from adapterhub_lite.cli.loading import open_engine, require_language_model
 
-    require_language_model(adapter)
-    loaded = open_engine().load_adapter(adapter, base=loading.base, device=loading.device, force=loading.force)
+    engine = open_engine()
+    require_language_model(engine, adapter)
+    loaded = engine.load_adapter(adapter, base=loading.base, device=loading.device, force=loading.force)
     reply = loaded.generate(prompt, max_new_tokens=max_new_tokens, temperature=temperature, seed=seed)
     if json_:
         print_json({"prompt": prompt, "reply": reply})

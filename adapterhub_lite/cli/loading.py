@@ -38,12 +38,12 @@ def open_engine() -> Engine:
     return Engine()
 
 
-def require_language_model(adapter: str) -> None:
+def require_language_model(engine: Engine, adapter: str) -> None:
     """Refuse an adapter that classifies, before its base is loaded.
 
     Raises:
         NotSupportedError: saying what to use instead.
     """
     task = manifest_of(Path(adapter)).task
-    if task.name != "causal-lm":
+    if not engine.recorded_task(task).generates:
         raise NotSupportedError(f"{adapter} is an adapter for {task.name}; use `adapterhub-lite predict` with it")

@@ -10,13 +10,10 @@ from typing import Any
 
 import yaml
 
+from adapterhub_lite.plugins.manager import Plugins
 from adapterhub_lite.storage import Manifest
+from adapterhub_lite.tasks.catalog import task_shelf
 
-_PIPELINES = {
-    "text-classification": "text-classification",
-    "image-classification": "image-classification",
-    "causal-lm": "text-generation",
-}
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _SHOWN_LABELS = 100
 
@@ -30,9 +27,10 @@ def model_card(manifest: Manifest, *, peft: bool, licence: str | None) -> str:
         licence: Of the base, where it is known.
     """
     base, task, data, made_by = manifest.base, manifest.task, manifest.data, manifest.strategy
+    pipeline = _pipeline_tag(task.name)
     front: dict[str, Any] = {
         "library_name": "peft" if peft else "adapterhub-lite",
-        "pipeline_tag": _PIPELINES.get(task.name, task.name),
+        "pipeline_tag": pipeline,
         "tags": ["adapterhub-lite", "adapter", manifest.strategy.name],
     }
     hub_id = base_hub_id(manifest)
@@ -43,7 +41,7 @@ def model_card(manifest: Manifest, *, peft: bool, licence: str | None) -> str:
     size = sum(file.size for file in manifest.files.values())
     labels = ", ".join(_quote(label) for label in task.labels[:_SHOWN_LABELS])
     more = f" and {len(task.labels) - _SHOWN_LABELS} more" if len(task.labels) > _SHOWN_LABELS else ""
-    title = f"{_PIPELINES.get(task.name, task.name)} adapter for {_name(base.reference)}"
+    title = f"{pipeline} adapter for {_name(base.reference)}"
     lines = [
         "---",
         yaml.safe_dump(front, sort_keys=False, allow_unicode=True).rstrip(),
@@ -91,6 +89,12 @@ def model_card(manifest: Manifest, *, peft: bool, licence: str | None) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _pipeline_tag(task: str) -> str:
+    """What hubs call a task: what it says itself, where it is installed, else its name."""
+    offered = task_shelf(Plugins() if ":" in task else None).offered  # our own tasks need no plug-ins
+    return next((known.spec.pipeline_tag for known in offered if known.recorded == task), None) or task
 
 
 def base_hub_id(manifest: Manifest) -> str | None:

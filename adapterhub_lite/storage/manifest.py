@@ -109,13 +109,9 @@ class TaskRecord(Record):
     preprocessing: dict[str, Json] = Field(description="How inputs were prepared: max_length, pooling, chat template.")
 
     @model_validator(mode="after")
-    def _labels_fit(self) -> Self:
+    def _labels_differ(self) -> Self:
         if len(set(self.labels)) != len(self.labels) or not all(self.labels):
             raise ValueError("labels must be different and not empty")
-        # What the tasks of plug-ins have, they alone know.
-        without = self.name in ("causal-lm", "text-regression", "series-regression")
-        if ":" not in self.name and without == bool(self.labels):
-            raise ValueError(f"{len(self.labels)} labels for task {self.name[:40]!r}")
         return self
 
 

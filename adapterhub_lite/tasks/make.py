@@ -6,7 +6,7 @@ from adapterhub_lite.base.loading import Base
 from adapterhub_lite.data.dataset import Dataset
 from adapterhub_lite.errors import AdapterCorruptError, ConfigError, NotSupportedError
 from adapterhub_lite.plugins.shelf import Shelf
-from adapterhub_lite.plugins.spec import Modality, Provided
+from adapterhub_lite.plugins.spec import OURS, Modality, Provided
 from adapterhub_lite.storage import TaskRecord
 from adapterhub_lite.tasks.spec import TaskOptions, TaskSpec
 from adapterhub_lite.tasks.task import Preprocessing, Task
@@ -35,6 +35,9 @@ def recorded_task(shelf: Shelf[TaskSpec], record: TaskRecord) -> Task:
         AdapterCorruptError: a record that was never written.
     """
     provided = shelf.resolve(record.name)
+    # What other distributions' tasks have, they alone know.
+    if provided.dist == OURS and provided.spec.labelled != bool(record.labels):
+        raise AdapterCorruptError(f"adapterhub.json: task: {len(record.labels)} labels for task {record.name!r}")
     preprocessing = Preprocessing.from_record(record.preprocessing)
     if preprocessing.form not in provided.spec.forms:
         raise AdapterCorruptError(f"adapterhub.json: task.preprocessing: there is no form {preprocessing.form!r}")

@@ -48,7 +48,7 @@ from adapterhub_lite.base.strategy import (
     WeightUpdater,
 )
 from adapterhub_lite.data.request import Request
-from adapterhub_lite.errors import AdapterHubError, ConfigError, DataError, NotSupportedError
+from adapterhub_lite.errors import AdapterCorruptError, AdapterHubError, ConfigError, DataError, NotSupportedError
 from adapterhub_lite.names import check_choice
 from adapterhub_lite.plugins.run import Run
 from adapterhub_lite.plugins.spec import (
@@ -64,23 +64,41 @@ from adapterhub_lite.plugins.spec import (
 from adapterhub_lite.tasks.spec import TaskKind, TaskOptions, TaskSpec
 
 if TYPE_CHECKING:
+    from adapterhub_lite.base.describe import introspect
     from adapterhub_lite.base.loading import Base
     from adapterhub_lite.base.view import AttentionCall, AttentionSite, ModelView
     from adapterhub_lite.data.dataset import Dataset
-    from adapterhub_lite.data.files.read import read_table
-    from adapterhub_lite.data.table import Table
+    from adapterhub_lite.data.files.npz import load_arrays, parse_reference, rows_of_split
+    from adapterhub_lite.data.files.read import existing, file_sha256, read_table
+    from adapterhub_lite.data.files.text import open_text, undecodable
+    from adapterhub_lite.data.roles.columns import (
+        check_roles,
+        counted,
+        find_column,
+        guess_column,
+        is_missing,
+        shortened,
+        suggestion,
+    )
+    from adapterhub_lite.data.roles.labels import Labels, read_labels
+    from adapterhub_lite.data.roles.numbers import ABSENT, number_of
+    from adapterhub_lite.data.table import JSON_TYPE, Table, place
     from adapterhub_lite.merging.peft_files import refuse_settings
     from adapterhub_lite.tasks.classification import Classification
-    from adapterhub_lite.tasks.head import HeadTask
+    from adapterhub_lite.tasks.head import HeadTask, targets_of
     from adapterhub_lite.tasks.options import TextClassificationOptions, TextRegressionOptions
-    from adapterhub_lite.tasks.regression import Regression
+    from adapterhub_lite.tasks.regression import Regression, standard_units
     from adapterhub_lite.tasks.task import Batch, Encoded, Example, Preprocessing, Task
     from adapterhub_lite.tasks.text_classification import TextClassification
     from adapterhub_lite.tasks.text_regression import TextRegression
+    from adapterhub_lite.testing.tiny_model import TinyModel
 
 __all__ = [
+    "ABSENT",
     "API_VERSION",
+    "JSON_TYPE",
     "MODALITIES",
+    "AdapterCorruptError",
     "AdapterHubError",
     "AttentionCall",
     "AttentionSite",
@@ -99,6 +117,7 @@ __all__ = [
     "Field",
     "GgufWriter",
     "HeadTask",
+    "Labels",
     "Mergeable",
     "Modality",
     "ModelMap",
@@ -127,37 +146,67 @@ __all__ = [
     "TextClassificationOptions",
     "TextRegression",
     "TextRegressionOptions",
+    "TinyModel",
     "Traits",
     "WeightUpdater",
     "check_choice",
+    "check_roles",
+    "counted",
+    "existing",
+    "file_sha256",
+    "find_column",
+    "guess_column",
     "hookimpl",
+    "introspect",
+    "is_missing",
+    "load_arrays",
+    "number_of",
+    "open_text",
+    "parse_reference",
+    "place",
+    "read_labels",
     "read_table",
     "refuse_settings",
+    "rows_of_split",
+    "shortened",
+    "standard_units",
+    "suggestion",
+    "targets_of",
+    "undecodable",
 ]
 
 # What needs torch or pyarrow is imported only when it is used.
-_HOME = {
-    "Base": "base.loading",
-    "AttentionCall": "base.view",
-    "AttentionSite": "base.view",
-    "ModelView": "base.view",
-    "Dataset": "data.dataset",
-    "read_table": "data.files.read",
-    "Table": "data.table",
-    "refuse_settings": "merging.peft_files",
-    "Classification": "tasks.classification",
-    "HeadTask": "tasks.head",
-    "TextClassificationOptions": "tasks.options",
-    "TextRegressionOptions": "tasks.options",
-    "Regression": "tasks.regression",
-    "Batch": "tasks.task",
-    "Encoded": "tasks.task",
-    "Example": "tasks.task",
-    "Preprocessing": "tasks.task",
-    "Task": "tasks.task",
-    "TextClassification": "tasks.text_classification",
-    "TextRegression": "tasks.text_regression",
+_NAMES = {
+    "base.describe": ("introspect",),
+    "base.loading": ("Base",),
+    "base.view": ("AttentionCall", "AttentionSite", "ModelView"),
+    "data.dataset": ("Dataset",),
+    "data.files.npz": ("load_arrays", "parse_reference", "rows_of_split"),
+    "data.files.read": ("existing", "file_sha256", "read_table"),
+    "data.files.text": ("open_text", "undecodable"),
+    "data.roles.columns": (
+        "check_roles",
+        "counted",
+        "find_column",
+        "guess_column",
+        "is_missing",
+        "shortened",
+        "suggestion",
+    ),
+    "data.roles.labels": ("Labels", "read_labels"),
+    "data.roles.numbers": ("ABSENT", "number_of"),
+    "data.table": ("JSON_TYPE", "Table", "place"),
+    "merging.peft_files": ("refuse_settings",),
+    "tasks.classification": ("Classification",),
+    "tasks.head": ("HeadTask", "targets_of"),
+    "tasks.options": ("TextClassificationOptions", "TextRegressionOptions"),
+    "tasks.regression": ("Regression", "standard_units"),
+    "tasks.task": ("Batch", "Encoded", "Example", "Preprocessing", "Task"),
+    "tasks.text_classification": ("TextClassification",),
+    "tasks.text_regression": ("TextRegression",),
+    "testing.tiny_model": ("TinyModel",),
 }
+_HOME = {name: module for module, names in _NAMES.items() for name in names}
 
 
 def __getattr__(name: str) -> Any:

@@ -13,7 +13,7 @@ from adapterhub_lite.adapter.adapter import Adapter, Evaluation
 from adapterhub_lite.adapter.read import read_like
 from adapterhub_lite.adapter.restore import restore
 from adapterhub_lite.base.differences import explain_architecture
-from adapterhub_lite.base.loading import Base, load_base
+from adapterhub_lite.base.loading import Base, Foreign, load_base
 from adapterhub_lite.base.map import ModelMap
 from adapterhub_lite.base.references import parse_scratch
 from adapterhub_lite.base.scratch import with_random_weights
@@ -86,8 +86,7 @@ class Engine:
                 dtype=dtype,
                 device=device,
                 trust_remote_code=trust_remote_code,
-                load_foreign=self._load_foreign,
-                describe_foreign=self._describe_foreign,
+                foreign=Foreign(self._load_foreign, self._configure_foreign, self._describe_foreign),
                 report=self.progress.say,
             )
             return with_random_weights(base, scratch[0]) if scratch is not None else base
@@ -342,6 +341,13 @@ class Engine:
         given = {"ref": reference, "quantization": quantization}
         answer: nn.Module | None = self.plugins.first_result("adapterhub_load_base", given, nn.Module, "a torch module")
         return answer
+
+    def _configure_foreign(self, config: Mapping[str, Any]) -> Any:
+        """Ask the plug-ins for the configuration of a model that transformers would make otherwise, or not at all."""
+        from transformers import PretrainedConfig
+
+        given = {"config": config}
+        return self.plugins.first_result("adapterhub_base_config", given, PretrainedConfig, "a PretrainedConfig")
 
     def _describe_foreign(self, model: nn.Module) -> ModelMap | None:
         """Ask the plug-ins for the map of a model that introspection gets wrong."""

@@ -33,7 +33,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PatchTSTConfig, PatchTSTForPretraining, PatchTSTModel
 
-from adapterhub_lite.data.series import read_classification
+from adapterhub_series.data import read_classification
 
 Series = npt.NDArray[np.float64]
 Batches = Callable[[torch.Generator], Tensor]

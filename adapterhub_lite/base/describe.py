@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,7 +15,7 @@ from adapterhub_lite.errors import NotSupportedError
 from adapterhub_lite.plugins.spec import Modality
 
 Pooling = Literal["cls", "mean", "last", "spatial"]
-MODALITY_OF_INPUT: dict[str, Modality] = {"input_ids": "text", "pixel_values": "image", "past_values": "series"}
+MODALITY_OF_INPUT: dict[str, Modality] = {"input_ids": "text", "pixel_values": "image"}
 
 
 def describe(model: Any, folder: Path | None = None) -> ModelMap:
@@ -31,9 +32,31 @@ def describe(model: Any, folder: Path | None = None) -> ModelMap:
     if input_name not in MODALITY_OF_INPUT:
         raise NotSupportedError(
             f"{type(model).__name__} takes '{input_name}', not one of {', '.join(MODALITY_OF_INPUT)}; "
-            "a plug-in can describe it through the hook adapterhub_describe_model"
+            "a plug-in can describe it through the hook adapterhub_describe_model (see `adapterhub-lite plugins list`; "
+            "the built-in ones come with `pip install adapterhub-lite`)"
         )
-    modality = MODALITY_OF_INPUT[input_name]
+    return introspect(model, MODALITY_OF_INPUT[input_name], folder=folder)
+
+
+def introspect(
+    model: Any,
+    modality: Modality,
+    *,
+    folder: Path | None = None,
+    example: Mapping[str, tuple[int, ...]] | None = None,
+) -> ModelMap:
+    """Describe a transformers model by its modules, for a plug-in that knows what it takes; it is run once.
+
+    Args:
+        model: The loaded model, with or without a language-modelling head.
+        modality: What it takes.
+        folder: Its files, where a sentence-transformers pooling choice may lie.
+        example: As `ModelMap.example`, for a model of neither texts nor images.
+
+    Raises:
+        NotSupportedError: when the model has no repeated blocks.
+    """
+    example = example or {}
     layers = _blocks(model)
     attention = tuple(n for n, m in model.named_modules() if "Attention" in type(m).__name__)
     inside = [(n, m) for n, m in model.named_modules() if n.startswith(tuple(f"{p}." for p in layers))]
@@ -46,7 +69,7 @@ def describe(model: Any, folder: Path | None = None) -> ModelMap:
     causal = output is not None or any(getattr(m, "is_causal", False) is True for _, m in inside)
     return ModelMap(
         modality=modality,
-        hidden_size=_hidden_size(model, modality),
+        hidden_size=_hidden_size(model, modality, example),
         layers=layers,
         linears=tuple(linears),
         attention_linears=tuple(n for n in linears if n.startswith(tuple(f"{a}." for a in attention))),
@@ -54,12 +77,25 @@ def describe(model: Any, folder: Path | None = None) -> ModelMap:
         pooling=_pooling(model, modality, causal, bool(attention), folder),
         causal=causal,
         normalized=modality == "text" and folder is not None and _normalizes(folder),
+        example=example,
     )
 
 
-def example_inputs(model: Any) -> dict[str, Tensor]:
-    """The smallest input the model accepts, on its device: for asking the model about itself by running it once."""
-    config, device = model.config, next(model.parameters()).device
+def example_inputs(model: Any, example: Mapping[str, tuple[int, ...]] | None = None) -> dict[str, Tensor]:
+    """The smallest input the model accepts, on its device: for asking the model about itself by running it once.
+
+    Args:
+        model: The loaded model.
+        example: The `ModelMap.example` that a plug-in gave.
+
+    Raises:
+        NotSupportedError: for a model of neither texts nor images without one.
+    """
+    device = next(model.parameters()).device
+    if example:
+        dtype = next(p.dtype for p in model.parameters() if p.is_floating_point())
+        return {name: torch.zeros(shape, dtype=dtype, device=device) for name, shape in example.items()}
+    config = model.config
     name = getattr(model, "main_input_name", "input_ids")
     if name == "input_ids":
         ids = torch.arange(1, 4, device=device).clamp(max=config.get_text_config().vocab_size - 1)
@@ -69,11 +105,7 @@ def example_inputs(model: Any) -> dict[str, Tensor]:
         height, width = (size, size) if isinstance(size, int) else tuple(size)[:2]
         shape = (1, getattr(config, "num_channels", 3), height, width)
         return {"pixel_values": torch.zeros(shape, dtype=model.dtype, device=device)}
-    return {
-        "past_values": torch.zeros(
-            1, config.context_length, config.num_input_channels, dtype=model.dtype, device=device
-        )
-    }
+    raise NotSupportedError(f"{type(model).__name__} takes '{name}', and its ModelMap gives no example of an input")
 
 
 def _blocks(model: nn.Module) -> tuple[str, ...]:
@@ -92,11 +124,11 @@ def _blocks(model: nn.Module) -> tuple[str, ...]:
     return best[1]
 
 
-def _hidden_size(model: Any, modality: Modality) -> int:
+def _hidden_size(model: Any, modality: Modality, example: Mapping[str, tuple[int, ...]]) -> int:
     if modality == "text":
         return int(model.config.get_text_config().hidden_size)
     with torch.no_grad():
-        features = backbone(model)(**example_inputs(model)).last_hidden_state
+        features = backbone(model)(**example_inputs(model, example)).last_hidden_state
     # (batch, channels, height, width) of a convolutional network, (..., hidden) of any other
     return int(features.shape[1] if features.dim() == 4 and modality == "image" else features.shape[-1])
 

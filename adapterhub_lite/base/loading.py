@@ -15,7 +15,7 @@ from adapterhub_lite.base.batch_norm import batch_norms
 from adapterhub_lite.base.describe import describe
 from adapterhub_lite.base.fingerprint import fingerprint as make_fingerprint
 from adapterhub_lite.base.map import ModelMap
-from adapterhub_lite.base.model_files import calm, model_from, model_from_gguf, processor_from
+from adapterhub_lite.base.model_files import Configure, calm, model_from, model_from_gguf, processor_from
 from adapterhub_lite.base.precision import choose_device, choose_dtype, dtype_name
 from adapterhub_lite.base.prepared import find_prepared, keep_prepared, prepared_folder, temporary_folder
 from adapterhub_lite.base.quantization import is_quantized, make_trainable, stored_transposed, unpack_misread
@@ -25,6 +25,21 @@ from adapterhub_lite.base.view import ModelView
 from adapterhub_lite.errors import BaseNotFoundError, NotSupportedError, StorageError
 from adapterhub_lite.names import QUANTIZATIONS, check_choice
 from adapterhub_lite.storage.manifest import Fingerprint
+
+
+@dataclass(frozen=True)
+class Foreign:
+    """What plug-ins know of bases, handed in; by default nothing."""
+
+    load: Callable[[str, str], nn.Module | None] = lambda reference, quantization: None
+    """Given reference and quantization, loads the references that are not the core's; None for the others."""
+    configure: Configure = lambda config: None
+    """Makes the configuration of models that transformers would not make, or would make otherwise; None for the others."""
+    describe: Callable[[nn.Module], ModelMap | None] = lambda model: None
+    """Describes the models that introspection gets wrong; None for the others."""
+
+
+NONE = Foreign()
 
 
 @dataclass
@@ -117,8 +132,7 @@ def load_base(
     dtype: str = "auto",
     device: str = "auto",
     trust_remote_code: bool = False,
-    load_foreign: Callable[[str, str], nn.Module | None] | None = None,
-    describe_foreign: Callable[[nn.Module], ModelMap | None] | None = None,
+    foreign: Foreign = NONE,
     report: Callable[[str], None] | None = None,
 ) -> Base:
     """Load a foundation model, frozen.
@@ -129,8 +143,7 @@ def load_base(
         dtype: "auto", "float32", "bfloat16" or "float16"; what the model computes in.
         device: "auto", "cpu", "cuda", ...
         trust_remote_code: Run modelling code that comes with the base. Never taken from a file.
-        load_foreign: Given reference and quantization, loads the references that are not the core's; None for the others.
-        describe_foreign: Describes the models that introspection gets wrong; None for the others.
+        foreign: What plug-ins know of bases.
         report: Called with a line on each step that takes long.
 
     Raises:
@@ -142,24 +155,26 @@ def load_base(
     target = choose_device(device)
     kind = choose_dtype(dtype, target)
     say = report or (lambda line: None)
-    foreign = load_foreign(reference, quantization) if load_foreign is not None else None
-    if foreign is not None:
+    given = foreign.load(reference, quantization)
+    if given is not None:
         return adopt(
-            foreign.to(target), reference=reference, quantization=quantization, describe_foreign=describe_foreign
+            given.to(target), reference=reference, quantization=quantization, describe_foreign=foreign.describe
         )
     source = resolve(reference)
     with calm():
         if quantization == "none" and source.gguf is None:
             say(f"loading {reference}")
-            model = model_from(source, source.folder, kind, target, None, trust_remote_code)
+            model = model_from(source, source.folder, kind, target, None, trust_remote_code, foreign.configure)
             if dtype == "auto" and kind != torch.float32 and batch_norms(model):
                 # Running means and variances lose too much in 16 bits, and networks that have them are small.
                 kind = torch.float32
-                model = model_from(source, source.folder, kind, target, None, trust_remote_code)
+                model = model_from(source, source.folder, kind, target, None, trust_remote_code, foreign.configure)
             processor = processor_from(source.folder, model, trust_remote_code)
             known = None
         else:
-            model, processor, known = _load_prepared(source, quantization, kind, target, trust_remote_code, say)
+            model, processor, known = _load_prepared(
+                source, quantization, kind, target, trust_remote_code, say, foreign
+            )
     model.requires_grad_(False)
     model.eval()
     make_trainable(model)
@@ -172,7 +187,7 @@ def load_base(
         say(
             f"{misread} layers of {reference} are kept unpacked: bitsandbytes reads their {quantization} form wrongly here"
         )
-    model_map = _describe(model, source.folder, describe_foreign)
+    model_map = _describe(model, source.folder, foreign.describe)
     identity = known or _fingerprint(source, model, model_map)
     return Base(
         reference, source.revision, model, processor, model_map, identity, quantization, kind, target, source
@@ -180,22 +195,28 @@ def load_base(
 
 
 def _load_prepared(
-    source: Source, quantization: str, dtype: torch.dtype, device: torch.device, trust: bool, say: Callable[[str], None]
+    source: Source,
+    quantization: str,
+    dtype: torch.dtype,
+    device: torch.device,
+    trust: bool,
+    say: Callable[[str], None],
+    foreign: Foreign,
 ) -> tuple[Any, Any, Fingerprint]:
     """Open the prepared form of a base, making it first where there is none yet."""
     folder = prepared_folder(source, quantization, dtype_name(dtype))
     ready = find_prepared(folder)
     if ready is not None:
         say(f"loading {source.reference} ({quantization}, prepared before)")
-        model = model_from(source, ready.folder, dtype, device, None, trust)
+        model = model_from(source, ready.folder, dtype, device, None, trust, foreign.configure)
         return model, processor_from(ready.folder, model, trust), ready.fingerprint
     if source.gguf is not None:
         return _prepare_gguf(source, quantization, dtype, device, trust, say)
     say(f"quantizing {source.reference} to {quantization}")
-    model = model_from(source, source.folder, dtype, device, quantization, trust)
+    model = model_from(source, source.folder, dtype, device, quantization, trust, foreign.configure)
     processor = processor_from(source.folder, model, trust)
     make_trainable(model)  # describing it may run it, which would repack what is about to be kept
-    identity = _fingerprint(source, model, describe(model, source.folder))
+    identity = _fingerprint(source, model, _describe(model, source.folder, foreign.describe))
     _keep(folder, model, processor, identity, say)
     return model, processor, identity
 
@@ -233,10 +254,8 @@ def _keep(folder: Path, model: Any, processor: Any, identity: Fingerprint, say: 
         say(f"going on without the cache: {error}")
 
 
-def _describe(
-    model: Any, folder: Path | None, describe_foreign: Callable[[nn.Module], ModelMap | None] | None
-) -> ModelMap:
-    given = describe_foreign(model) if describe_foreign is not None else None
+def _describe(model: Any, folder: Path | None, describe_foreign: Callable[[nn.Module], ModelMap | None]) -> ModelMap:
+    given = describe_foreign(model)
     return given if given is not None else describe(model, folder)
 
 
@@ -256,7 +275,7 @@ def adopt(
     *,
     reference: str = "(in memory)",
     quantization: str = "none",
-    describe_foreign: Callable[[nn.Module], ModelMap | None] | None = None,
+    describe_foreign: Callable[[nn.Module], ModelMap | None] = NONE.describe,
 ) -> Base:
     """Make a base of a model that is loaded already: by a plug-in, or built in code.
 
@@ -267,7 +286,7 @@ def adopt(
         processor: Its tokenizer or image processor; `model.processor` where there is one.
         reference: What adapters record; `load_adapter` has to be given the base again unless a plug-in loads this.
         quantization: How its weights are stored.
-        describe_foreign: As for `load_base`.
+        describe_foreign: As `Foreign.describe`.
     """
     from adapterhub_lite.base.module_fingerprint import fingerprint_of_module
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Literal
 
 from adapterhub_lite.plugins.spec import Modality
@@ -28,3 +29,5 @@ class ModelMap:
     """Each position sees only those before it."""
     normalized: bool = False
     """Its pooled features are made to be compared at one length, as sentence-transformers' Normalize leaves them."""
+    example: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    """Shape of each argument of the smallest input, for models of neither texts nor images; zeros are given for them."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stderr
 from io import StringIO
 from pathlib import Path
@@ -17,20 +17,27 @@ from adapterhub_lite.base.quantization import quantization_config
 from adapterhub_lite.base.references import Source
 from adapterhub_lite.errors import BaseNotFoundError
 
+Configure = Callable[[Mapping[str, Any]], Any]
+"""Given what a config.json says, the configuration to make the model of; None for a model that needs no other."""
+
 
 def model_from(
-    source: Source, folder: Path, dtype: torch.dtype, device: torch.device, quantization: str | None, trust: bool
+    source: Source,
+    folder: Path,
+    dtype: torch.dtype,
+    device: torch.device,
+    quantization: str | None,
+    trust: bool,
+    configure: Configure | None = None,
 ) -> Any:
     """Load the model class that fits the checkpoint: with a language-modelling head where it was saved with one."""
-    from transformers import AutoConfig, AutoModel
+    from transformers import AutoModel
 
     options: dict[str, Any] = {"dtype": dtype, "device_map": {"": device}, "use_safetensors": True}
     if quantization is not None:
         options["quantization_config"] = quantization_config(quantization, dtype)
     try:
-        config = AutoConfig.from_pretrained(folder, trust_remote_code=trust)
-        if getattr(config, "do_mask_input", False):
-            config.do_mask_input = False  # PatchTST saved in pre-training would go on hiding patches at random
+        config = config_from(folder, trust, configure)
         kind = model_class(config)
         if kind is AutoModel and _takes_pooler_option(config):
             options["add_pooling_layer"] = False  # features are pooled by the task, never through a random pooler
@@ -49,6 +56,18 @@ def model_from(
             f"'{missing[0]}'; they would be random, so the base is refused"
         )
     return model
+
+
+def config_from(folder: Path, trust: bool, configure: Configure | None = None) -> Any:
+    """The configuration of a checkpoint: the one that `configure` gives, else as transformers reads it.
+
+    Raises:
+        OSError, ValueError: there is no usable config.json, or of a model that nobody knows.
+    """
+    from transformers import AutoConfig, PretrainedConfig
+
+    given = configure(PretrainedConfig.get_config_dict(folder)[0]) if configure is not None else None
+    return given if given is not None else AutoConfig.from_pretrained(folder, trust_remote_code=trust)
 
 
 def model_class(config: Any) -> Any:

@@ -17,6 +17,7 @@ from torch import nn
 from adapterhub_lite.base.batch_norm import STATISTICS, batch_norms
 from adapterhub_lite.base.describe import example_inputs
 from adapterhub_lite.base.loading import Base
+from adapterhub_lite.base.map import ModelMap
 from adapterhub_lite.base.module_fingerprint import fingerprint_of_module
 from adapterhub_lite.base.references import scratch_reference
 from adapterhub_lite.errors import NotSupportedError
@@ -48,7 +49,7 @@ def with_random_weights(base: Base, seed: int) -> Base:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         fresh = kind(model.config, **options)
-        _begin_statistics(fresh)
+        _begin_statistics(fresh, base.map)
     fresh = fresh.to(device=base.device, dtype=base.dtype)
     fresh.requires_grad_(False)
     fresh.eval()
@@ -62,11 +63,11 @@ def with_random_weights(base: Base, seed: int) -> Base:
     )
 
 
-def _begin_statistics(model: nn.Module) -> None:
+def _begin_statistics(model: nn.Module, model_map: ModelMap) -> None:
     norms = batch_norms(model)
     if not norms:
         return
-    shapes = {name: value.shape[1:] for name, value in example_inputs(model).items()}
+    shapes = {name: value.shape[1:] for name, value in example_inputs(model, model_map.example).items()}
     for norm in norms:
         norm.momentum = None  # an average over all inputs, of which there is one batch
     model.train()

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from adapterhub_lite.base.describe import backbone, example_inputs
+from adapterhub_lite.base.map import ModelMap
 from adapterhub_lite.base.quantization import keep_quantization
 from adapterhub_lite.errors import NotSupportedError
 
@@ -111,15 +112,12 @@ def storage_of(tensor: Tensor) -> int:
     return tensor.untyped_storage()._cdata
 
 
-def shard(
-    model: Any, blocks: Sequence[str], output: str | None, trained: Iterable[nn.Parameter], device: torch.device
-) -> Shards:
+def shard(model: Any, model_map: ModelMap, trained: Iterable[nn.Parameter], device: torch.device) -> Shards:
     """Spread the frozen weights of a model over the processes of the default group, each part on `device`.
 
     Args:
         model: Its parameters are replaced; the whole ones are freed, unit by unit.
-        blocks: Paths of the repeated blocks.
-        output: Path of the output layer, if there is one.
+        model_map: Where its repeated blocks and its output layer are.
         trained: Stays whole.
         device: This process's own.
 
@@ -132,6 +130,7 @@ def shard(
     if "ignored_params" not in inspect.signature(fully_shard).parameters:
         raise NotSupportedError(f"--shard needs a newer torch than {torch.__version__}; pip install -U torch")
     mesh = init_device_mesh(device.type, (torch.distributed.get_world_size(),))
+    blocks, output = model_map.layers, model_map.output
     body = backbone(model) if hasattr(model, "get_output_embeddings") else model
     head = model.get_submodule(output) if output is not None else None
     apart = head is not None and not any(module is head for module in body.modules())
@@ -144,7 +143,7 @@ def shard(
     for tensor in [*model.parameters(), *model.buffers()]:
         if tensor.device != device:
             tensor.data = tensor.data.to(device)
-    _rehearse(model)
+    _rehearse(model, model_map)
     return shards
 
 
@@ -157,7 +156,7 @@ def _shared(model: nn.Module, units: Sequence[str]) -> set[nn.Parameter]:
     return {parameter for parameter, found in owners.items() if len(found) > 1}
 
 
-def _rehearse(model: Any) -> None:
+def _rehearse(model: Any, model_map: ModelMap) -> None:
     """Run the smallest input once, to see that the model calls its layers as modules, which is what puts them together.
 
     Raises:
@@ -165,7 +164,7 @@ def _rehearse(model: Any) -> None:
     """
     try:
         with torch.no_grad():
-            model(**example_inputs(model))
+            model(**example_inputs(model, model_map.example))
     except (RuntimeError, TypeError, AttributeError, AssertionError) as error:
         raise NotSupportedError(
             f"--shard: {type(model).__name__} does not run once its layers are sharded "

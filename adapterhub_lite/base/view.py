@@ -106,7 +106,7 @@ class ModelView:
                 value_dim=call.value.shape[3],
                 causal=call.causal,
             )
-            for path, call in self.capture_attention(example_inputs(self.model)).items()
+            for path, call in self.capture_attention(example_inputs(self.model, self.map.example)).items()
         )
 
     def capture_attention(self, inputs: Mapping[str, Tensor]) -> dict[str, AttentionCall]:

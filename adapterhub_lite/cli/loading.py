@@ -26,8 +26,7 @@ def checked_data(adapter: str, source: str, columns: Mapping[str, str], *, requi
     from adapterhub_lite.plugins.manager import Plugins
 
     task = manifest_of(Path(adapter)).task
-    plugins = Plugins() if ":" in task.name else None  # our own tasks need none
-    dataset = read_for(task, source, plugins=plugins, columns=columns, require_labels=require_labels)
+    dataset = read_for(task, source, plugins=Plugins(), columns=columns, require_labels=require_labels)
     say_columns(dataset.columns, source)
     return dataset
 

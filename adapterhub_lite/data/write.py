@@ -15,7 +15,7 @@ from typing import Any, BinaryIO
 import pyarrow as pa
 
 from adapterhub_lite.data.arrays import column_array
-from adapterhub_lite.data.roles.columns import missing
+from adapterhub_lite.data.roles.columns import is_missing
 from adapterhub_lite.data.table import Table
 from adapterhub_lite.errors import ConfigError, StorageError
 
@@ -95,7 +95,7 @@ def _write_tsv(file: BinaryIO, table: Table, columns: Mapping[str, Sequence[Any]
 def _write_jsonl(file: BinaryIO, table: Table, columns: Mapping[str, Sequence[Any]]) -> None:
     names = [*table.columns, *columns]
     for row in _rows(table, columns):
-        values = {name: None if missing(value) else value for name, value in zip(names, row, strict=True)}
+        values = {name: None if is_missing(value) else value for name, value in zip(names, row, strict=True)}
         file.write(json.dumps(values, ensure_ascii=False, default=_as_json).encode() + b"\n")
 
 
@@ -117,7 +117,7 @@ WRITERS: dict[str, Callable[[BinaryIO, Table, Mapping[str, Sequence[Any]]], None
 
 
 def _cell(value: Any) -> Any:
-    if missing(value):
+    if is_missing(value):
         return ""
     if isinstance(value, (list, dict, tuple)):
         return json.dumps(value, ensure_ascii=False, default=_as_json)

@@ -17,10 +17,12 @@ from adapterhub_lite.plugins.spec import PROJECT, Spec, StrategySpec
 
 if TYPE_CHECKING:
     from torch import nn
+    from transformers import PretrainedConfig
 
-# The classes of these two are in packages that build on this one; whoever calls the hooks checks what they give.
+# The classes of these are in packages that build on this one; whoever calls the hooks checks what they give.
 TaskSpec = Spec
 ModelMap = Any
+TinyModel = Any
 
 hookspec = pluggy.HookspecMarker(PROJECT)
 
@@ -81,6 +83,27 @@ def adapterhub_load_base(ref: str, quantization: str) -> nn.Module | None:
 
 
 @hookspec(firstresult=True)
+def adapterhub_base_config(config: Mapping[str, Any]) -> PretrainedConfig | None:
+    """Make the configuration of a base whose class transformers does not know, or that has to be made otherwise.
+
+    `config` is what the base's config.json says. Return None for those that are not yours. The model is of the class that
+    `transformers.AutoModel` has for the configuration, so a class of your own is registered here, and not before: at
+    start-up transformers is not imported. References are resolved, weights read and quantized as for any base.
+
+    Example:
+        @hookimpl
+        def adapterhub_base_config(config):
+            if config.get("model_type") == "my-encoder":
+                AutoConfig.register("my-encoder", MyEncoderConfig, exist_ok=True)
+                AutoModel.register(MyEncoderConfig, MyEncoderModel, exist_ok=True)
+                return MyEncoderConfig.from_dict({**config, "hide_inputs": False})
+
+    When it fails, or returns anything but a PretrainedConfig or None: the error is raised to the user and names the
+    plug-in.
+    """
+
+
+@hookspec(firstresult=True)
 def adapterhub_describe_model(model: nn.Module) -> ModelMap | None:
     """Say where layers, attention and output are in a model that introspection gets wrong.
 
@@ -99,6 +122,23 @@ def adapterhub_describe_model(model: nn.Module) -> ModelMap | None:
 
     When it fails, returns anything but a ModelMap or None, or changes the model: the error is raised to the user and
     names the plug-in. Changes to modules, hooks and tensors are noticed, writes through `.data` are not.
+    """
+
+
+@hookspec
+def adapterhub_tiny_models() -> Iterable[TinyModel]:  # type: ignore[empty-body]
+    """Bring tiny models for the conformance kit, on which every strategy is checked.
+
+    For bases and tasks that the core does not know: called when the kit runs, so what is heavy may be imported here.
+    `build` gives a model and its processor, `problem` data of a few rows that it can learn, `plugin` is your module,
+    which provides the task.
+
+    Example:
+        @hookimpl
+        def adapterhub_tiny_models():
+            return [TinyModel("ranker", "BERT-like, for rankings", build_tiny, tiny_rankings, my_plugin)]
+
+    When it fails: the kit does not run, and its error names the plug-in.
     """
 
 

@@ -20,7 +20,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import redirect_stdout
 from importlib import metadata
 from types import ModuleType
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import pluggy
 
@@ -31,11 +31,12 @@ from adapterhub_lite.plugins.find import GROUP, Found, Loaded, PluginFailure, Re
 from adapterhub_lite.plugins.guard import Watch, model_state, remedy
 from adapterhub_lite.plugins.spec import API_VERSION, IN_PROGRAM, OURS, PROJECT, Provided, Spec
 
+Answer = TypeVar("Answer")
 HOOK_PREFIX = "adapterhub_"
 OBSERVERS = frozenset(
     {"adapterhub_train_start", "adapterhub_step_end", "adapterhub_train_end", "adapterhub_adapter_saved"}
 )
-COLLECTED = frozenset({"adapterhub_strategies", "adapterhub_tasks"})
+COLLECTED = frozenset({"adapterhub_strategies", "adapterhub_tasks", "adapterhub_tiny_models"})
 
 
 class Plugins:
@@ -123,13 +124,7 @@ class Plugins:
         for implementation in reversed(getattr(self.manager.hook, hook).get_hookimpls()):
             title, way_out = self.title(implementation.plugin_name), remedy(implementation.plugin_name)
             before = model_state(arguments.get("model"))
-            try:
-                with self.watch.waiting_for(f"{title} in {hook}", way_out):
-                    result = implementation.function(*[arguments[name] for name in implementation.argnames])
-            except KeyboardInterrupt:
-                raise
-            except BaseException as error:  # SystemExit in a plug-in must not end the program
-                raise PluginError(f"{title} failed in {hook}: {one_line(error)}; fix it, or {way_out}") from error
+            result = self._asked(hook, implementation, arguments)
             if model_state(arguments.get("model")) != before:
                 raise PluginError(
                     f"{title} changed the model in {hook}, which only looks; load it again, and {way_out}"
@@ -140,6 +135,46 @@ class Plugins:
                 raise PluginError(f"{title} gave {short(result)} in {hook}, not {called} or None; fix it, or {way_out}")
             return result
         return None
+
+    def gathered(self, hook: str, answer: type[Answer]) -> list[tuple[str, Answer]]:
+        """Ask every plug-in through a hook that is called when what it gives is needed.
+
+        Args:
+            hook: Its name; it takes no arguments and gives any number of answers.
+            answer: Their class.
+
+        Returns:
+            Each answer with the name of its plug-in.
+
+        Raises:
+            PluginError: when a plug-in raises, or answers with something else; names it.
+        """
+        answers: list[tuple[str, Answer]] = []
+        for implementation in getattr(self.manager.hook, hook).get_hookimpls():
+            title, way_out = self.title(implementation.plugin_name), remedy(implementation.plugin_name)
+            given = self._asked(hook, implementation, {})
+            for each in given if isinstance(given, Sequence) else (given,):
+                if not isinstance(each, answer):
+                    what = f"a list of {answer.__name__}"
+                    raise PluginError(f"{title} gave {short(each)} in {hook}, not {what}; fix it, or {way_out}")
+                answers.append((implementation.plugin_name, each))
+        return answers
+
+    def _asked(self, hook: str, implementation: pluggy.HookImpl, arguments: Mapping[str, Any]) -> Any:
+        """What a plug-in answers in a hook, a generator run to its end.
+
+        Raises:
+            PluginError: when it raises; names it.
+        """
+        title, way_out = self.title(implementation.plugin_name), remedy(implementation.plugin_name)
+        try:
+            with self.watch.waiting_for(f"{title} in {hook}", way_out):
+                answer = implementation.function(*[arguments[name] for name in implementation.argnames])
+                return list(answer) if inspect.isgenerator(answer) else answer
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # SystemExit in a plug-in must not end the program
+            raise PluginError(f"{title} failed in {hook}: {one_line(error)}; fix it, or {way_out}") from error
 
     def observers(self, hook: str) -> list[pluggy.HookImpl]:
         """The implementations of an observer hook, in the order in which they are called."""

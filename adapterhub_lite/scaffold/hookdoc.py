@@ -24,8 +24,8 @@ Made of `adapterhub_lite/plugins/hookspecs.py` by `python -m adapterhub_lite.sca
 
 A plug-in is a module named by an entry point of the group `adapterhub_lite`. It marks the functions it implements with
 `adapterhub_lite.api.hookimpl`, and leaves out the arguments it does not need. A marked function whose name is not one
-of these, an argument that is not one of these, a hook that is `async`, and a generator (except for
-`adapterhub_strategies` and `adapterhub_tasks`) are refused when the plug-in is loaded.
+of these, an argument that is not one of these, a hook that is `async`, and a generator (except where
+answers are collected) are refused when the plug-in is loaded.
 
 A plug-in that takes longer than ten seconds in a hook is named on standard error. It is not ended.
 """

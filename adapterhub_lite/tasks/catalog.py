@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from adapterhub_lite.data import series
 from adapterhub_lite.data.dataset import SEVERAL, Dataset
 from adapterhub_lite.data.request import Request
 from adapterhub_lite.data.roles import (
@@ -19,12 +18,9 @@ from adapterhub_lite.data.roles import (
 from adapterhub_lite.plugins.manager import Plugins
 from adapterhub_lite.plugins.shelf import Shelf
 from adapterhub_lite.plugins.spec import OURS, Provided
-from adapterhub_lite.tasks import series_data
 from adapterhub_lite.tasks.options import (
     CausalLMOptions,
     ImageClassificationOptions,
-    SeriesClassificationOptions,
-    SeriesRegressionOptions,
     TextClassificationOptions,
     TextRegressionOptions,
     TokenClassificationOptions,
@@ -84,29 +80,6 @@ BUILT_IN = (
         roles=image_classification.ROLES,
         options=ImageClassificationOptions,
         forms=(None, SEVERAL),
-    ),
-    TaskSpec(
-        name=series.CLASSIFICATION,
-        summary="A time series in, whole or in windows, one of several labels out.",
-        modality="series",
-        read=series_data.read_classification,
-        load="adapterhub_lite.tasks.series_classification:SeriesClassification",
-        roles=("channels", "series", "time", "label", "group"),
-        options=SeriesClassificationOptions,
-        forms=series_data.FORMS,
-        columns_again=series_data.columns_again,
-    ),
-    TaskSpec(
-        name=series.REGRESSION,
-        summary="A time series in, whole or in windows, a number out.",
-        modality="series",
-        read=series_data.read_regression,
-        load="adapterhub_lite.tasks.series_regression:SeriesRegression",
-        roles=("channels", "series", "time", "target", "group"),
-        options=SeriesRegressionOptions,
-        labelled=False,
-        forms=series_data.FORMS,
-        columns_again=series_data.columns_again,
     ),
 )
 

@@ -24,10 +24,10 @@ if TYPE_CHECKING:
     from adapterhub_lite.testing.check import CheckFailed as CheckFailed
     from adapterhub_lite.testing.checks import all_checks as all_checks
     from adapterhub_lite.testing.models import TINY_MODELS as TINY_MODELS
-    from adapterhub_lite.testing.models import TinyModel as TinyModel
     from adapterhub_lite.testing.models import tiny_base as tiny_base
     from adapterhub_lite.testing.parametrize import parametrize_with_checks as parametrize_with_checks
     from adapterhub_lite.testing.run import check_strategy as check_strategy
+    from adapterhub_lite.testing.tiny_model import TinyModel as TinyModel
     from adapterhub_lite.testing.tokenizer import tiny_tokenizer as tiny_tokenizer
 
 # Loaded on first use: all of these need torch.
@@ -35,7 +35,7 @@ _HOME = {
     "TINY_MODELS": "models",
     "Check": "check",
     "CheckFailed": "check",
-    "TinyModel": "models",
+    "TinyModel": "tiny_model",
     "all_checks": "checks",
     "check_strategy": "run",
     "parametrize_with_checks": "parametrize",

@@ -23,7 +23,7 @@ from adapterhub_lite.plugins.spec import ProvidedStrategy, StrategyConfig, Strat
 from adapterhub_lite.progress import Silent
 from adapterhub_lite.tasks.rows import encode
 from adapterhub_lite.tasks.task import Task
-from adapterhub_lite.testing.models import TinyModel
+from adapterhub_lite.testing.tiny_model import TinyModel
 from adapterhub_lite.training.attachment import Attachment, attach
 from adapterhub_lite.training.config import TrainConfig
 from adapterhub_lite.training.features import encode_features
@@ -46,11 +46,13 @@ class Bench:
 
     @cached_property
     def engine(self) -> Engine:
-        """An engine that knows this strategy and no other."""
+        """An engine that knows this strategy and no other, and the task of the model."""
         plugin = ModuleType("plugin_under_test")
         plugin.adapterhub_strategies = hookimpl(lambda: [self.spec])  # type: ignore[attr-defined]
         plugins = Plugins(enabled=False)
         plugins.register(plugin)
+        if self.model.plugin is not None:
+            plugins.register(self.model.plugin)
         return Engine(plugins, Silent())
 
     @property

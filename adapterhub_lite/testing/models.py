@@ -1,54 +1,25 @@
-"""Tiny foundation models built in code: no files, no network, the same weights every time."""
+"""The tiny foundation models that checks run on: the kit's own, and those of plug-ins."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any
 
 import torch
 
-from adapterhub_lite.base.loading import Base, adopt
-from adapterhub_lite.data.dataset import Dataset
-from adapterhub_lite.errors import ConfigError
+from adapterhub_lite.base.loading import Base
+from adapterhub_lite.errors import ConfigError, PluginError
+from adapterhub_lite.plugins.manager import Plugins
 from adapterhub_lite.testing import problems
-from adapterhub_lite.testing.quantize import quantize_nf4
+from adapterhub_lite.testing.tiny_model import TinyModel
 from adapterhub_lite.testing.tokenizer import END, MAX_LENGTH, PAD, START, tiny_tokenizer, vocabulary_size
 
 # Widths are multiples of 64, the block of NF4: on a CPU bitsandbytes 0.50 gets narrower matrices wrong.
 HIDDEN, HEADS, LAYERS, INNER = 64, 4, 2, 64
 
-
-@dataclass(frozen=True)
-class TinyModel:
-    """A model the checks run on, with a problem it can learn. Authors may add their own."""
-
-    name: str
-    summary: str
-    build: Callable[[], tuple[Any, Any]]
-    """Returns the model and its tokenizer or image processor, drawing weights from torch's global generator."""
-    problem: Callable[[], Dataset]
-
-    def base(self, *, quantization: str = "none", dtype: torch.dtype = torch.float32, seed: int = 0) -> Base:
-        """Build it as a fresh base on the CPU.
-
-        Args:
-            quantization: "none" or "nf4".
-            dtype: What it computes in.
-            seed: Of its weights.
-
-        Raises:
-            NotSupportedError: "nf4" where bitsandbytes cannot be imported.
-        """
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            model, processor = self.build()
-        model = model.to(dtype)
-        if quantization == "nf4":
-            quantize_nf4(model)
-        elif quantization != "none":
-            raise ConfigError(f"tiny models come with quantization 'none' or 'nf4', not '{quantization}'")
-        return adopt(model, processor, reference=f"(tiny {self.name})", quantization=quantization)
+TINY_MODELS: tuple[TinyModel, ...]
+"""All of them, found when first asked for."""
 
 
 def _encoder() -> tuple[Any, Any]:
@@ -95,27 +66,29 @@ def _vision() -> tuple[Any, Any]:
     return ViTModel(config, add_pooling_layer=False), ViTImageProcessorPil(size={"height": 16, "width": 16})
 
 
-def _series() -> tuple[Any, Any]:
-    from transformers import PatchTSTConfig, PatchTSTModel
-
-    config = PatchTSTConfig(
-        num_input_channels=problems.CHANNELS, context_length=problems.SERIES_LENGTH, patch_length=8, patch_stride=8,
-        d_model=HIDDEN, num_attention_heads=HEADS, num_hidden_layers=LAYERS, ffn_dim=INNER, init_std=0.2,
-        attention_dropout=0.0, ff_dropout=0.0, positional_dropout=0.0, path_dropout=0.0,
-    )  # fmt: skip
-    return PatchTSTModel(config), None
-
-
-TINY_MODELS: tuple[TinyModel, ...] = (
+OWN: tuple[TinyModel, ...] = (
     TinyModel("encoder", "BERT-like, for text classification", _encoder, problems.texts),
     TinyModel(
         "decoder", "Llama-like: grouped-query attention, rotary positions, tied head", _decoder, problems.completions
     ),
     TinyModel("conv1d", "GPT-2-like: Conv1D weights, absolute positions", _conv1d, problems.completions),
     TinyModel("vision", "ViT with its PIL image processor", _vision, problems.images),
-    TinyModel("series", "PatchTST, for series classification", _series, problems.series),
 )
-_BY_NAME: Mapping[str, TinyModel] = {model.name: model for model in TINY_MODELS}
+
+
+@cache
+def tiny_models() -> Mapping[str, TinyModel]:
+    """The tiny models by name: the kit's own, then those that the installed plug-ins bring.
+
+    Raises:
+        PluginError: a plug-in that fails at it, or gives one of a name that is taken.
+    """
+    plugins = Plugins()
+    models = {model.name: model for model in OWN}
+    for plugin, model in plugins.gathered("adapterhub_tiny_models", TinyModel):
+        if models.setdefault(model.name, model) is not model:
+            raise PluginError(f"{plugins.title(plugin)} brings a tiny model '{model.name}', which is there already")
+    return models
 
 
 def tiny_base(name: str, *, quantization: str = "none", dtype: torch.dtype = torch.float32, seed: int = 0) -> Base:
@@ -134,11 +107,17 @@ def choose_models(models: Sequence[str | TinyModel] | None) -> list[TinyModel]:
         ConfigError: a name that is not among them.
     """
     chosen = []
-    for model in TINY_MODELS if models is None else models:
+    for model in tiny_models().values() if models is None else models:
         if isinstance(model, TinyModel):
             chosen.append(model)
-        elif model in _BY_NAME:
-            chosen.append(_BY_NAME[model])
+        elif model in tiny_models():
+            chosen.append(tiny_models()[model])
         else:
-            raise ConfigError(f"there is no tiny model '{model}'; there are: {', '.join(_BY_NAME)}")
+            raise ConfigError(f"there is no tiny model '{model}'; there are: {', '.join(tiny_models())}")
     return chosen
+
+
+def __getattr__(name: str) -> Any:
+    if name == "TINY_MODELS":
+        return tuple(tiny_models().values())
+    raise AttributeError(f"module 'adapterhub_lite.testing.models' has no attribute {name!r}")

@@ -10,7 +10,8 @@ from transformers import PretrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutput
 
 from adapterhub_lite.testing import problems
-from adapterhub_lite.testing.models import HIDDEN, LAYERS, TinyModel
+from adapterhub_lite.testing.models import HIDDEN, LAYERS
+from adapterhub_lite.testing.tiny_model import TinyModel
 from adapterhub_lite.testing.tokenizer import tiny_tokenizer, vocabulary_size
 
 

@@ -11,7 +11,7 @@ from adapterhub_lite.testing.run import bound_checks
 if TYPE_CHECKING:
     import pytest
 
-    from adapterhub_lite.testing.models import TinyModel
+    from adapterhub_lite.testing.tiny_model import TinyModel
 
 
 def parametrize_with_checks(

@@ -12,7 +12,6 @@ from adapterhub_lite.testing.tokenizer import WORDS
 
 ROWS = 16
 CLASSES = ("no", "yes")
-SERIES_LENGTH, CHANNELS = 32, 2
 
 
 def texts() -> Dataset:
@@ -47,18 +46,6 @@ def images() -> Dataset:
         pixels[:, half] += 120
         inputs.append(pixels)
     return _classes("image-classification", inputs)
-
-
-def series() -> Dataset:
-    """Slow or fast waves with noise. Each (SERIES_LENGTH, CHANNELS) float32."""
-    random = np.random.default_rng(0)
-    steps = np.linspace(0, 2 * np.pi, SERIES_LENGTH)
-    inputs = []
-    for row in range(ROWS):
-        wave = np.sin(steps * (4 if row % 2 else 1) + random.uniform(0, 6))
-        values = wave[:, None] + 0.1 * random.standard_normal((SERIES_LENGTH, CHANNELS))
-        inputs.append(values.astype(np.float32))
-    return _classes("series-classification", inputs)
 
 
 def _classes(task: str, inputs: list[Any]) -> Dataset:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import nn
 
-from adapterhub_lite.base.describe import describe
 from adapterhub_lite.base.quantization import quantization_config
 
 
-def quantize_nf4(model: Any) -> None:
-    """Replace the weight matrices inside the model's blocks by NF4 ones, in place; one layer at a time.
+def quantize_nf4(model: Any, linears: Sequence[str]) -> None:
+    """Replace the weight matrices at these paths by NF4 ones, in place; one layer at a time.
 
     Raises:
         NotSupportedError: when bitsandbytes cannot be imported on this machine.
@@ -21,7 +21,7 @@ def quantize_nf4(model: Any) -> None:
     model.config.quantization_config = quantization_config("nf4", dtype)
     import bitsandbytes as bnb
 
-    for path in describe(model).linears:
+    for path in linears:
         parent, _, name = path.rpartition(".")
         dense = model.get_submodule(path)
         # Conv1D keeps its matrix the other way round.

@@ -19,9 +19,10 @@ from adapterhub_lite.plugins.spec import StrategyConfig, StrategySpec
 from adapterhub_lite.testing.bench import Bench
 from adapterhub_lite.testing.check import Check, CheckFailed, CheckSkipped
 from adapterhub_lite.testing.checks import all_checks
-from adapterhub_lite.testing.models import TinyModel, choose_models
+from adapterhub_lite.testing.models import choose_models
 from adapterhub_lite.testing.odd import ODD_MODEL
 from adapterhub_lite.testing.results import CheckResult, Status, check_id
+from adapterhub_lite.testing.tiny_model import TinyModel
 
 
 @dataclass(frozen=True)

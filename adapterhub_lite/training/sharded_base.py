@@ -26,7 +26,7 @@ def shard_base(attachment: Attachment, processes: Processes) -> None:
         )
     device = processes.device
     base.activate(attachment.view)
-    base.shards = shard(base.model, base.map.layers, base.map.output, attachment.tensors.values(), device)
+    base.shards = shard(base.model, base.map, attachment.tensors.values(), device)
     base.device = device
     for parameter in attachment.tensors.values():
         parameter.data = parameter.data.to(device)

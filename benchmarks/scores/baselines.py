@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from adapterhub_lite.tasks.catalog import load_data
+from adapterhub_lite import load_data
 
 
 def tfidf(train: Path, test: Path) -> dict[str, float]:

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as parquet
 import pytest
 
+import adapterhub_lite as ah
 from adapterhub_lite.cache import cache_dir
 from adapterhub_lite.data import spill
 from adapterhub_lite.data.files.read import read_table
@@ -129,7 +130,7 @@ def test_rows_taken_from_a_mapped_table_are_those(tmp_path: Path, no_room: Calla
         write_rows(tmp_path / "large.parquet", one, {"said": list(range(len(one)))})
         write_rows(tmp_path / "small.parquet", other, {"said": list(range(len(one)))})
         assert parquet.read_table(tmp_path / "large.parquet") == parquet.read_table(tmp_path / "small.parquet")
-    series, known = (load_data(each.take(rows[:50]), "series-classification") for each in (large, small))
+    series, known = (ah.load_data(each.take(rows[:50]), "series-classification") for each in (large, small))
     assert [each.tolist() for each in series.inputs] == [each.tolist() for each in known.inputs]
 
 

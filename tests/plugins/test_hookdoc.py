@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from torch import nn
+from transformers import PretrainedConfig
 
 from adapterhub_lite import api
 from adapterhub_lite.api import ModelMap, Run, StrategyConfig, hookimpl
@@ -42,9 +43,15 @@ def test_it_is_made_by_the_command_it_names():
 @pytest.mark.parametrize("hook", hooks(), ids=lambda hook: hook.__name__)
 def test_examples_run(hook):
     done = []
+
+    def registered(name, kind, exist_ok):
+        done.append((name, kind))
+
     names = {
         **{name: getattr(api, name) for name in api.__all__}, "sys": sys, "MyConfig": MyConfig, "load_mine": print,
-        "AutoModel": types.SimpleNamespace(from_pretrained=lambda path: nn.Linear(2, 2)), "fetch": str,
+        "AutoModel": types.SimpleNamespace(from_pretrained=lambda path: nn.Linear(2, 2), register=registered), "fetch": str,
+        "AutoConfig": types.SimpleNamespace(register=registered), "MyEncoderConfig": PretrainedConfig,
+        "MyEncoderModel": MyEncoder, "build_tiny": print, "tiny_rankings": print, "my_plugin": types,
         "read_rankings": print, "load_ranking": print, "notify": done.append, "upload": lambda path, name: done.append(name),
     }  # fmt: skip
     module = types.ModuleType("from_the_document")
@@ -62,6 +69,16 @@ def test_examples_run(hook):
         ask, wanted = {"quantization": "none"}, (nn.Module, "a torch module")
         assert isinstance(plugins.first_result(hook.__name__, {"ref": "vault:x", **ask}, *wanted), nn.Linear)
         assert plugins.first_result(hook.__name__, {"ref": "other", **ask}, *wanted) is None
+    elif hook.__name__ == "adapterhub_base_config":
+        wanted = (PretrainedConfig, "a PretrainedConfig")
+        config = {"model_type": "my-encoder", "hide_inputs": True}
+        assert plugins.first_result(hook.__name__, {"config": config}, *wanted).hide_inputs is False
+        assert plugins.first_result(hook.__name__, {"config": {"model_type": "bert"}}, *wanted) is None
+        assert done == [("my-encoder", PretrainedConfig), (PretrainedConfig, MyEncoder)]
+    elif hook.__name__ == "adapterhub_tiny_models":
+        assert [(plugin, model.name) for plugin, model in plugins.gathered(hook.__name__, api.TinyModel)] == [
+            (module.__name__, "ranker")
+        ]
     elif hook.__name__ == "adapterhub_describe_model":
         wanted = (ModelMap, "a ModelMap")
         assert isinstance(plugins.first_result(hook.__name__, {"model": MyEncoder()}, *wanted), ModelMap)

@@ -135,7 +135,9 @@ def test_it_is_attention_with_more_keys(base: Any, model: str) -> None:
         inputs = padded([[5, 6, 7, 8, 9, 10], [11, 12, 13]], "right")
         del inputs["position_ids"]
     else:
-        inputs = {name: torch.randn_like(value) for name, value in example_inputs(loaded.model).items()}
+        inputs = {
+            name: torch.randn_like(value) for name, value in example_inputs(loaded.model, loaded.map.example).items()
+        }
     with torch.no_grad():
         found = loaded.model(**inputs).last_hidden_state
     view.unmount()

@@ -11,7 +11,7 @@ from adapterhub_lite.data.dataset import Dataset
 from adapterhub_lite.data.files.read import read_table
 from adapterhub_lite.data.items import read_items
 from adapterhub_lite.data.request import Request
-from adapterhub_lite.data.roles.columns import check_roles, find, guess, missing, shortened
+from adapterhub_lite.data.roles.columns import check_roles, find_column, guess_column, is_missing, shortened
 from adapterhub_lite.data.roles.groups import read_groups
 from adapterhub_lite.data.roles.text_columns import checked_text
 from adapterhub_lite.data.table import Table
@@ -81,10 +81,10 @@ def choose_columns(table: Table, given: Mapping[str, str], require_labels: bool)
     """The columns to read, by role: {messages}, {prompt, input?, completion} or {text}."""
     check_roles(given, ("messages", "prompt", "input", "completion", "text", "group"), TASK)
     if "group" in given:
-        group = find(table, given["group"], "group")
+        group = find_column(table, given["group"], "group")
         rest = {role: name for role, name in given.items() if role != "group"}
         return {**choose_columns(table, rest, require_labels), "group": group}
-    used = {role: find(table, name, role) for role, name in given.items()}
+    used = {role: find_column(table, name, role) for role, name in given.items()}
     if used:
         alone = {"messages", "text"} & used.keys()
         if alone and len(used) > 1:
@@ -96,16 +96,16 @@ def choose_columns(table: Table, given: Mapping[str, str], require_labels: bool)
         if not alone and "completion" not in used and require_labels:
             raise ConfigError("columns: give 'completion' as well, the column to learn")
         return used
-    messages = guess(table, ("messages",))
+    messages = guess_column(table, ("messages",))
     if messages is not None:
         return {"messages": messages}
     for prompt, completion in PAIRS:
-        first, second = guess(table, (prompt,)), guess(table, (completion,))
+        first, second = guess_column(table, (prompt,)), guess_column(table, (completion,))
         if first is not None and (second is not None or not require_labels):
-            extra = guess(table, ("input",)) if prompt == "instruction" else None
+            extra = guess_column(table, ("input",)) if prompt == "instruction" else None
             found = {"prompt": first, "input": extra, "completion": second}
             return {role: name for role, name in found.items() if name is not None}
-    text = guess(table, ("text", "content", "document", "code"))
+    text = guess_column(table, ("text", "content", "document", "code"))
     if text is not None:
         return {"text": text}
     raise DataError(
@@ -138,7 +138,7 @@ def _completions(table: Table, used: Mapping[str, str], require_labels: bool, no
 
 
 def _empty(value: Any) -> bool:
-    return missing(value) or (isinstance(value, str) and not value.strip())
+    return is_missing(value) or (isinstance(value, str) and not value.strip())
 
 
 def _chat(value: Any, table: Table, row: int, column: str, require_labels: bool) -> Chat:
@@ -150,7 +150,7 @@ def _chat(value: Any, table: Table, row: int, column: str, require_labels: bool)
             raise DataError(
                 f'{where}: not a JSON list of messages ({error}); write [{{"role": ..., "content": ...}}]'
             ) from error
-    if missing(value) or not isinstance(value, list) or not value:
+    if is_missing(value) or not isinstance(value, list) or not value:
         raise DataError(f'{where}: holds no list of messages; write [{{"role": "user", "content": "..."}}, ...]')
     messages = tuple(_message(each, f"{where}, message {number}") for number, each in enumerate(value, start=1))
     if require_labels and not any(message.role == "assistant" for message in messages):

@@ -24,7 +24,7 @@ def check_roles(columns: Mapping[str, str], roles: Sequence[str], task: str) -> 
             raise ConfigError(f"columns: {name!r} is given both as {role!r} and as {other!r}; give each its own column")
 
 
-def find(table: Table, name: str, role: str) -> str:
+def find_column(table: Table, name: str, role: str) -> str:
     """The column `name`, or an error that lists the columns there are."""
     if name in table.columns:
         return name
@@ -34,7 +34,7 @@ def find(table: Table, name: str, role: str) -> str:
     )
 
 
-def guess(table: Table, names: Sequence[str], taken: Sequence[str] = ()) -> str | None:
+def guess_column(table: Table, names: Sequence[str], taken: Sequence[str] = ()) -> str | None:
     """The first of `names` that the table has, upper and lower case alike."""
     there = {column.strip().casefold(): column for column in reversed(table.columns) if column not in taken}
     return next((there[name] for name in names if name in there), None)
@@ -57,6 +57,6 @@ def counted(number: int, noun: str, plural: str | None = None) -> str:
     return f"{number} {noun if number == 1 else plural or noun + 's'}"
 
 
-def missing(value: object) -> bool:
+def is_missing(value: object) -> bool:
     """Whether a value is absent: None, or the NaN that pandas writes for it."""
     return value is None or value != value  # NaN alone differs from itself

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
 
-from adapterhub_lite.data.roles.columns import missing
+from adapterhub_lite.data.roles.columns import is_missing
 from adapterhub_lite.data.table import Table
 from adapterhub_lite.errors import DataError
 
@@ -19,7 +19,7 @@ def read_groups(table: Table, used: Mapping[str, str], *, required: bool) -> tup
         return None
     groups = []
     for row, value in enumerate(table.column(used["group"])):
-        if missing(value) or (isinstance(value, str) and not value.strip()) or isinstance(value, (list, dict)):
+        if is_missing(value) or (isinstance(value, str) and not value.strip()) or isinstance(value, (list, dict)):
             if not required:
                 return None
             what = "is a list or an object" if isinstance(value, (list, dict)) else "is missing"

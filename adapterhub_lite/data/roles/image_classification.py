@@ -9,13 +9,14 @@ from typing import Any
 
 from adapterhub_lite.data.dataset import Dataset
 from adapterhub_lite.data.files.image import ImageBytes, check_image, open_image
-from adapterhub_lite.data.files.image_arrays import parse_reference, read_arrays
+from adapterhub_lite.data.files.image_arrays import read_arrays
 from adapterhub_lite.data.files.image_folder import read_image_folder
+from adapterhub_lite.data.files.npz import parse_reference
 from adapterhub_lite.data.files.read import existing, read_table
 from adapterhub_lite.data.items import read_items
 from adapterhub_lite.data.request import Request
 from adapterhub_lite.data.roles.choices import read_choices
-from adapterhub_lite.data.roles.columns import check_roles, counted, find, guess, missing, shortened
+from adapterhub_lite.data.roles.columns import check_roles, counted, find_column, guess_column, is_missing, shortened
 from adapterhub_lite.data.roles.groups import read_groups
 from adapterhub_lite.data.table import Table
 from adapterhub_lite.errors import DataError
@@ -45,7 +46,7 @@ def read(source: Any, request: Request) -> Dataset:
     if "labels" in given:
         used = {role: name for role, name in used.items() if role != "label"} | {"labels": given["labels"]}
     if "group" in given:
-        used = {**used, "group": find(table, given["group"], "group")}
+        used = {**used, "group": find_column(table, given["group"], "group")}
     used, form, found = read_choices(table, used, request, declared)
     notes = table.notes + found.notes
     return Dataset(
@@ -60,11 +61,11 @@ def _is_image_folder(name: str) -> bool:
 
 
 def _choose_columns(table: Table, given: Mapping[str, str], require_labels: bool) -> dict[str, str]:
-    used = {role: name if role == "labels" else find(table, name, role) for role, name in given.items()}
+    used = {role: name if role == "labels" else find_column(table, name, role) for role, name in given.items()}
     for role, names in (("image", IMAGE_NAMES), ("label", LABEL_NAMES)):
         if role == "label" and "labels" in used:
             continue
-        name = used.get(role) or guess(table, names, tuple(used.values()))
+        name = used.get(role) or guess_column(table, names, tuple(used.values()))
         if name is not None:
             used[role] = name
         elif role == "image" or require_labels:
@@ -108,7 +109,7 @@ def _image(value: Any, folder: Path, where: str) -> tuple[Any, str | None]:
         image = ImageBytes(value)
         image.where = where
         return image, None if wrong is None else f"image {wrong}"
-    if missing(value) or not value:
+    if is_missing(value) or not value:
         return None, "image is missing; fill it in or remove the row"
     if not isinstance(value, str) or "\0" in value:
         return None, f"image is of type {type(value).__name__}, not a path; choose a column of paths"

@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from adapterhub_lite.data.roles.columns import counted, missing, shortened, suggestion
+from adapterhub_lite.data.roles.columns import counted, is_missing, shortened, suggestion
 from adapterhub_lite.data.table import Table
 from adapterhub_lite.errors import ConfigError, DataError
 
@@ -83,7 +83,7 @@ def one_label(value: Any, declared: Sequence[str] | None, where: str) -> str:
         if value >= len(declared) or value < -1:
             raise DataError(f"{where}: label {value} has no name; the names are {shortened(declared)}")
         value = declared[value] if value >= 0 else None  # -1 is how `datasets` writes "not labelled"
-    if missing(value) or (isinstance(value, str) and not value.strip()):
+    if is_missing(value) or (isinstance(value, str) and not value.strip()):
         raise DataError(
             f"{where}: label is missing; fill it in, remove the row, or choose another label column; where a row may "
             "have none or several, name the column with --column labels=NAME"

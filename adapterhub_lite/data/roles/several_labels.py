@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from adapterhub_lite.data.roles.columns import counted, find, missing, shortened, suggestion
+from adapterhub_lite.data.roles.columns import counted, find_column, is_missing, shortened, suggestion
 from adapterhub_lite.data.roles.labels import Labels, notes_on_names, one_label, ordered
 from adapterhub_lite.data.table import Table
 from adapterhub_lite.errors import DataError
@@ -23,17 +23,17 @@ YES_NO = {"1": True, "0": False, "true": True, "false": False, "1.0": True, "0.0
 
 def is_list_column(table: Table, column: str) -> bool:
     """Whether every value that a column has is a list; at least one is."""
-    values = [value for value in table.values(column, 0, 200) if not missing(value)]
+    values = [value for value in table.values(column, 0, 200) if not is_missing(value)]
     if not any(isinstance(value, list) for value in values):
         return False
-    return all(missing(value) or isinstance(value, list) for value in table.column(column))
+    return all(is_missing(value) or isinstance(value, list) for value in table.column(column))
 
 
 def columns_of(table: Table, name: str) -> list[str]:
     """The columns that a role names: one, or several with commas between them."""
     if name in table.columns or "," not in name:
-        return [find(table, name, "labels")]
-    return [find(table, each.strip(), "labels") for each in name.split(",")]
+        return [find_column(table, name, "labels")]
+    return [find_column(table, each.strip(), "labels") for each in name.split(",")]
 
 
 def read_several(
@@ -116,7 +116,7 @@ def _indicators(table: Table, columns: Sequence[str], known: Sequence[str] | Non
     rows: list[list[str]] = [[] for _ in range(len(table))]
     for column in columns:
         for row, value in enumerate(table.column(column)):
-            text = "" if missing(value) else str(value).strip().lower()
+            text = "" if is_missing(value) else str(value).strip().lower()
             if text not in YES_NO:
                 what = "is missing" if not text else f"is {str(value)[:40]!r}"
                 raise DataError(f"{table.where(row, column)}: {what}, where 1 or 0 says whether the row has this label")
@@ -128,7 +128,7 @@ def _indicators(table: Table, columns: Sequence[str], known: Sequence[str] | Non
 def _single_column(
     table: Table, column: str, declared: Sequence[str], separator: str | None, notes: list[str]
 ) -> list[list[str]]:
-    values = [[] if missing(value) else value for value in table.column(column)]
+    values = [[] if is_missing(value) else value for value in table.column(column)]
     texts = {row: value.strip() for row, value in enumerate(values) if isinstance(value, str)}
     written = [text for text in texts.values() if text]
     if separator is None and written and all(text.startswith("[") and text.endswith("]") for text in written):

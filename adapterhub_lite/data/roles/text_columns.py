@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from adapterhub_lite.data.items import read_items
-from adapterhub_lite.data.roles.columns import check_roles, find, guess, missing, shortened
+from adapterhub_lite.data.roles.columns import check_roles, find_column, guess_column, is_missing, shortened
 from adapterhub_lite.data.roles.pairs import Pair
 from adapterhub_lite.data.table import Table
 from adapterhub_lite.errors import DataError
@@ -52,15 +52,15 @@ def choose_text_columns(
         ConfigError: a role that is not one of the task's.
     """  # fmt: skip
     check_roles(given, roles, task)
-    used = {role: name if role == "labels" else find(table, name, role) for role, name in given.items()}
+    used = {role: name if role == "labels" else find_column(table, name, role) for role, name in given.items()}
     if "text" not in used and "pair" not in used:
         used = {**_known_pair(table, tuple(used.values())), **used}
     if "text" not in used:
-        name = guess(table, TEXT_NAMES, tuple(used.values()))
+        name = guess_column(table, TEXT_NAMES, tuple(used.values()))
         used |= {"text": name} if name is not None else {}
     answered = bool(used.keys() - {"text", "pair", "group"})
     if not answered:
-        name = guess(table, answers, tuple(used.values()))
+        name = guess_column(table, answers, tuple(used.values()))
         used |= {answer: name} if name is not None else {}
         if len(table.columns) <= 2 and "pair" not in used:
             used = _fill_from_two(table, used, answer, required)
@@ -107,7 +107,7 @@ def read_texts(
 
 def checked_text(value: Any, table: Table, row: int, column: str, what: str = "text") -> str:
     """The value, if it is text that a tokenizer can be given."""
-    if missing(value):
+    if is_missing(value):
         raise DataError(f"{table.where(row, column)}: {what} is missing; fill it in or remove the row")
     if not isinstance(value, str):
         kind = type(value).__name__
@@ -122,7 +122,7 @@ def checked_text(value: Any, table: Table, row: int, column: str, what: str = "t
 
 def _known_pair(table: Table, taken: Sequence[str]) -> dict[str, str]:
     for names in PAIR_NAMES:
-        text, pair = (guess(table, (name,), taken) for name in names)
+        text, pair = (guess_column(table, (name,), taken) for name in names)
         if text is not None and pair is not None:
             return {"text": text, "pair": pair}
     return {}

@@ -11,7 +11,15 @@ from adapterhub_lite.data.dataset import Dataset
 from adapterhub_lite.data.files.conll import SUFFIXES, read_conll
 from adapterhub_lite.data.files.read import existing, file_sha256, read_table
 from adapterhub_lite.data.request import Request
-from adapterhub_lite.data.roles.columns import check_roles, counted, find, guess, missing, shortened, suggestion
+from adapterhub_lite.data.roles.columns import (
+    check_roles,
+    counted,
+    find_column,
+    guess_column,
+    is_missing,
+    shortened,
+    suggestion,
+)
 from adapterhub_lite.data.roles.groups import read_groups
 from adapterhub_lite.data.roles.labels import one_label, ordered
 from adapterhub_lite.data.roles.several_labels import list_of
@@ -54,9 +62,9 @@ def _table(source: Any) -> Table:
 
 def _choose_columns(table: Table, given: Mapping[str, str], required: bool) -> dict[str, str]:
     check_roles(given, ROLES, TASK)
-    used = {role: find(table, name, role) for role, name in given.items()}
+    used = {role: find_column(table, name, role) for role, name in given.items()}
     for role, names in (("tokens", TOKENS_NAMES), ("tags", TAGS_NAMES)):
-        name = used.get(role) or guess(table, names, tuple(used.values()))
+        name = used.get(role) or guess_column(table, names, tuple(used.values()))
         if name is not None:
             used[role] = name
         elif role == "tokens" or required:
@@ -82,8 +90,8 @@ def _list(value: Any, table: Table, row: int, column: str, what: str) -> list[An
     where = table.where(row, column)
     if isinstance(value, str) and value.strip().startswith("["):  # a CSV can only hold a list as text
         value = list_of(value.strip(), where)
-    if missing(value) or not isinstance(value, list):
-        kind = "missing" if missing(value) else f"of type {type(value).__name__}"
+    if is_missing(value) or not isinstance(value, list):
+        kind = "missing" if is_missing(value) else f"of type {type(value).__name__}"
         raise DataError(f'{where}: is {kind}, not a list of {what}; write ["...", "..."], one for each word')
     return value
 
@@ -117,6 +125,6 @@ def _tags(
 
 
 def _tag(tag: Any, declared: Sequence[str] | None, where: str) -> str:
-    if missing(tag) or (isinstance(tag, str) and not tag.strip()):
+    if is_missing(tag) or (isinstance(tag, str) and not tag.strip()):
         raise DataError(f"{where}: tag is missing; write O for a word that is part of nothing")
     return one_label(tag, declared, where)

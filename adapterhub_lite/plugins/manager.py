@@ -124,13 +124,7 @@ class Plugins:
         for implementation in reversed(getattr(self.manager.hook, hook).get_hookimpls()):
             title, way_out = self.title(implementation.plugin_name), remedy(implementation.plugin_name)
             before = model_state(arguments.get("model"))
-            try:
-                with self.watch.waiting_for(f"{title} in {hook}", way_out):
-                    result = implementation.function(*[arguments[name] for name in implementation.argnames])
-            except KeyboardInterrupt:
-                raise
-            except BaseException as error:  # SystemExit in a plug-in must not end the program
-                raise PluginError(f"{title} failed in {hook}: {one_line(error)}; fix it, or {way_out}") from error
+            result = self._asked(hook, implementation, arguments)
             if model_state(arguments.get("model")) != before:
                 raise PluginError(
                     f"{title} changed the model in {hook}, which only looks; load it again, and {way_out}"
@@ -156,23 +150,31 @@ class Plugins:
             PluginError: when a plug-in raises, or answers with something else; names it.
         """
         answers: list[tuple[str, Answer]] = []
-        for implementation in reversed(getattr(self.manager.hook, hook).get_hookimpls()):
-            plugin = implementation.plugin_name
-            title, way_out = self.title(plugin), remedy(plugin)
-            try:
-                with self.watch.waiting_for(f"{title} in {hook}", way_out):
-                    given = list(implementation.function())
-            except KeyboardInterrupt:
-                raise
-            except BaseException as error:  # SystemExit in a plug-in must not end the program
-                raise PluginError(f"{title} failed in {hook}: {one_line(error)}; fix it, or {way_out}") from error
-            wrong = next((each for each in given if not isinstance(each, answer)), None)
-            if wrong is not None:
-                raise PluginError(
-                    f"{title} gave {short(wrong)} in {hook}, not a {answer.__name__}; fix it, or {way_out}"
-                )
-            answers += [(plugin, each) for each in given]
+        for implementation in getattr(self.manager.hook, hook).get_hookimpls():
+            title, way_out = self.title(implementation.plugin_name), remedy(implementation.plugin_name)
+            given = self._asked(hook, implementation, {})
+            for each in given if isinstance(given, Sequence) else (given,):
+                if not isinstance(each, answer):
+                    what = f"a list of {answer.__name__}"
+                    raise PluginError(f"{title} gave {short(each)} in {hook}, not {what}; fix it, or {way_out}")
+                answers.append((implementation.plugin_name, each))
         return answers
+
+    def _asked(self, hook: str, implementation: pluggy.HookImpl, arguments: Mapping[str, Any]) -> Any:
+        """What a plug-in answers in a hook, a generator run to its end.
+
+        Raises:
+            PluginError: when it raises; names it.
+        """
+        title, way_out = self.title(implementation.plugin_name), remedy(implementation.plugin_name)
+        try:
+            with self.watch.waiting_for(f"{title} in {hook}", way_out):
+                answer = implementation.function(*[arguments[name] for name in implementation.argnames])
+                return list(answer) if inspect.isgenerator(answer) else answer
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # SystemExit in a plug-in must not end the program
+            raise PluginError(f"{title} failed in {hook}: {one_line(error)}; fix it, or {way_out}") from error
 
     def observers(self, hook: str) -> list[pluggy.HookImpl]:
         """The implementations of an observer hook, in the order in which they are called."""

@@ -129,8 +129,14 @@ class Shelf(Generic[Kind]):
             parts.append("register the module that provided it, with Plugins().register(module)")
         elif dist is not None:
             parts.append(f"pip install {dist}")
+        records = self._records()
+        if dist is None and not any(record.dist == OURS for record in records):
+            parts.append(f"the plug-ins that come with {OURS} are not there; pip install {OURS}")
+        disabled = [record.name for record in records if record.state == "disabled"]
+        if disabled:
+            parts.append(f"plug-ins that are there but disabled: {', '.join(disabled)}")
         return "; ".join(
-            parts + [f"plug-in '{r.name}' ({r.dist}) failed: {r.error}" for r in self._records() if r.state == "failed"]
+            parts + [f"plug-in '{r.name}' ({r.dist}) failed: {r.error}" for r in records if r.state == "failed"]
         )
 
 

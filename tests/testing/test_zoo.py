@@ -18,7 +18,7 @@ ZOO = [heavy(), *MUTANTS]
 def _mended(monkeypatch: pytest.MonkeyPatch) -> None:
     """Put back what the patching mutants replace."""
     monkeypatch.setattr(torch.nn.functional, "silu", torch.nn.functional.silu)
-    monkeypatch.setattr(adapterhub_lite.restore, "check_tensors", adapterhub_lite.adapter.restore.check_tensors)
+    monkeypatch.setattr(adapterhub_lite.adapter.restore, "check_tensors", adapterhub_lite.adapter.restore.check_tensors)
 
 
 def test_the_whole_one_passes() -> None:

@@ -58,8 +58,8 @@ class Engine:
 
     def __init__(self, plugins: Plugins | None = None, progress: Progress | None = None):
         self.plugins = plugins if plugins is not None else Plugins()
-        self.registry = strategy_shelf(self.plugins)
-        self.catalog = task_shelf(self.plugins)
+        self.strategy_shelf = strategy_shelf(self.plugins)
+        self.task_shelf = task_shelf(self.plugins)
         self.progress: Progress = progress if progress is not None else Lines()
 
     def load_base(
@@ -108,7 +108,7 @@ class Engine:
         options: Mapping[str, Any] | None = None,
     ) -> Dataset:
         """Read and check labelled data for a task, ours or a plug-in's; see `adapterhub_lite.tasks.load_data`."""
-        return read_data(self.catalog, source, task, columns=columns, labels=labels, options=options)
+        return read_data(self.task_shelf, source, task, columns=columns, labels=labels, options=options)
 
     def train(
         self,
@@ -147,8 +147,8 @@ class Engine:
             TrainingError: the run cannot go on.
         """
         run = check_run(
-            self.registry,
-            self.catalog,
+            self.strategy_shelf,
+            self.task_shelf,
             strategy=strategy,
             settings=settings or {},
             task=data.task,
@@ -177,7 +177,7 @@ class Engine:
             NotSupportedError: strategy, task and base do not go together.
             TrainingError: the run cannot go on.
         """
-        task = settled_task(self.catalog, run.task, base, data, run.task_options)
+        task = settled_task(self.task_shelf, run.task, base, data, run.task_options)
         for note in data.notes:
             self.progress.say(f"note: {note}")
         for note in [note for note in held_out.notes if note not in data.notes] if held_out is not None else ():
@@ -188,7 +188,7 @@ class Engine:
                 f"warning: the evaluation data ({held_out.source}) has {counted(shared, 'row')} that the training data "
                 "has as well; scores on them say nothing about new data"
             )
-        loaded = self.registry.load(run.strategy)
+        loaded = self.strategy_shelf.load(run.strategy)
         with seeded(run.config.seed, base.device):
             attachment = attach(base, task, run.strategy, loaded, run.settings)
             try:
@@ -226,13 +226,13 @@ class Engine:
         Raises:
             ConfigError, NotSupportedError: options or data that this base cannot follow.
         """
-        provided = self.catalog.resolve(data.task)
-        settled = self.catalog.configure(provided, {**data.options, **(options or {})})
-        return settled_task(self.catalog, provided, base, data, settled)
+        provided = self.task_shelf.resolve(data.task)
+        settled = self.task_shelf.configure(provided, {**data.options, **(options or {})})
+        return settled_task(self.task_shelf, provided, base, data, settled)
 
     def recorded_task(self, record: TaskRecord) -> Task:
         """The task of a saved adapter; see `adapterhub_lite.tasks.make.recorded_task`."""
-        return recorded_task(self.catalog, record)
+        return recorded_task(self.task_shelf, record)
 
     def load_adapter(
         self,
@@ -260,14 +260,14 @@ class Engine:
         stored, payload = open_any(Path(path))
         manifest = stored.manifest
         made_by = manifest.strategy
-        provided = self.registry.resolve(made_by.name, dist=made_by.dist, version=made_by.version)
-        options = self.registry.configure(provided, manifest.strategy.config)
+        provided = self.strategy_shelf.resolve(made_by.name, dist=made_by.dist, version=made_by.version)
+        options = self.strategy_shelf.configure(provided, manifest.strategy.config)
         base, differences = self.base_for(manifest.base, base, dtype=dtype, device=device, force=force)
         for difference in differences:
             self.progress.say(f"warning: {difference}")
         task = self.recorded_task(manifest.task)
         probes = [task.item_of_probe(value) for value in manifest.probe.inputs] if manifest.probe is not None else []
-        attachment = restore(base, task, provided, self.registry.load(provided), options, stored, payload)
+        attachment = restore(base, task, provided, self.strategy_shelf.load(provided), options, stored, payload)
         overridden = differences if force else []
         return Adapter.recorded(
             attachment, self.plugins, self.progress, manifest, differences=overridden, probe_inputs=probes
@@ -358,7 +358,7 @@ class Engine:
     def _held_out(self, eval_data: Any, data: Dataset) -> Dataset | None:
         if eval_data is None or isinstance(eval_data, Dataset):
             return eval_data
-        return read_like(self.catalog, data, eval_data)
+        return read_like(self.task_shelf, data, eval_data)
 
     def _fit(
         self, attachment: Attachment, data: Encoded, config: TrainConfig, held_out: Dataset | None, place: Place
@@ -382,9 +382,9 @@ class Engine:
             return training.run().facts(config)
 
     def _start_head(self, attachment: Attachment, data: Encoded, config: TrainConfig) -> None:
-        provided, probe = find_solver(self.registry)
+        provided, probe = find_solver(self.strategy_shelf)
         given = {} if config.start_penalty is None else {"penalty": config.start_penalty}
-        options = self.registry.configure(provided, given)
+        options = self.strategy_shelf.configure(provided, given)
         start_head(attachment, probe, options, data, config, self.progress)
 
 

@@ -65,13 +65,13 @@ def solve_adapter(
         observers.notify("adapterhub_train_end", {"run": run, "error": error})
 
 
-def find_solver(registry: Shelf[StrategySpec]) -> tuple[ProvidedStrategy, Solver]:
+def find_solver(strategy_shelf: Shelf[StrategySpec]) -> tuple[ProvidedStrategy, Solver]:
     """The strategy that fits a head on frozen features: the built-in one where it is there, else another's.
 
     Raises:
         StrategyNotFoundError: none is installed.
     """
-    for provided, strategy in registry.able(Solver):
+    for provided, strategy in strategy_shelf.able(Solver):
         return provided, strategy
     raise StrategyNotFoundError(
         "no installed strategy fits a head on frozen features; the built-in one comes with `pip install adapterhub-lite`"

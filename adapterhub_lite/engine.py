@@ -17,9 +17,7 @@ from adapterhub_lite.base.loading import Base, Foreign, load_base
 from adapterhub_lite.base.map import ModelMap
 from adapterhub_lite.base.references import parse_scratch
 from adapterhub_lite.base.scratch import with_random_weights
-from adapterhub_lite.base.strategy import Solver
 from adapterhub_lite.data.dataset import Dataset
-from adapterhub_lite.data.roles.columns import counted
 from adapterhub_lite.errors import NotSupportedError
 from adapterhub_lite.plugins.manager import Plugins
 from adapterhub_lite.plugins.observers import Observers
@@ -30,20 +28,16 @@ from adapterhub_lite.storage import BaseRecord, DataRecord, TaskRecord, check_ba
 from adapterhub_lite.storage.bundle import open_any
 from adapterhub_lite.tasks.catalog import read_data, task_shelf
 from adapterhub_lite.tasks.make import recorded_task, settled_task
-from adapterhub_lite.tasks.rows import encode, rows_of
-from adapterhub_lite.tasks.task import Encoded, Task
-from adapterhub_lite.training.attachment import Attachment, attach
+from adapterhub_lite.tasks.rows import encode
+from adapterhub_lite.tasks.task import Task
 from adapterhub_lite.training.checks import CheckedRun, check_run
 from adapterhub_lite.training.config import TrainConfig
 from adapterhub_lite.training.evaluate import score_language_model
+from adapterhub_lite.training.fit import fit
 from adapterhub_lite.training.interrupt import Interrupt
-from adapterhub_lite.training.loop import Training
 from adapterhub_lite.training.out_of_memory import is_out_of_memory
 from adapterhub_lite.training.processes import Processes
-from adapterhub_lite.training.randomness import seeded
-from adapterhub_lite.training.run.place import Place, opened
-from adapterhub_lite.training.sharded_base import shard_base
-from adapterhub_lite.training.solve import find_solver, solve_adapter, start_head
+from adapterhub_lite.training.run.place import Place
 
 PROBES = 3
 
@@ -58,8 +52,8 @@ class Engine:
 
     def __init__(self, plugins: Plugins | None = None, progress: Progress | None = None):
         self.plugins = plugins if plugins is not None else Plugins()
-        self.registry = strategy_shelf(self.plugins)
-        self.catalog = task_shelf(self.plugins)
+        self.strategy_shelf = strategy_shelf(self.plugins)
+        self.task_shelf = task_shelf(self.plugins)
         self.progress: Progress = progress if progress is not None else Lines()
 
     def load_base(
@@ -86,7 +80,7 @@ class Engine:
                 dtype=dtype,
                 device=device,
                 trust_remote_code=trust_remote_code,
-                foreign=Foreign(self._load_foreign, self._configure_foreign, self._describe_foreign),
+                foreign=self._foreign_bases(),
                 report=self.progress.say,
             )
             return with_random_weights(base, scratch[0]) if scratch is not None else base
@@ -108,7 +102,7 @@ class Engine:
         options: Mapping[str, Any] | None = None,
     ) -> Dataset:
         """Read and check labelled data for a task, ours or a plug-in's; see `adapterhub_lite.tasks.load_data`."""
-        return read_data(self.catalog, source, task, columns=columns, labels=labels, options=options)
+        return read_data(self.task_shelf, source, task, columns=columns, labels=labels, options=options)
 
     def train(
         self,
@@ -147,8 +141,8 @@ class Engine:
             TrainingError: the run cannot go on.
         """
         run = check_run(
-            self.registry,
-            self.catalog,
+            self.strategy_shelf,
+            self.task_shelf,
             strategy=strategy,
             settings=settings or {},
             task=data.task,
@@ -158,7 +152,9 @@ class Engine:
             held_out=eval_data is not None,
         )
         place = Place(Path(run_folder) if run_folder is not None else None, resume, run_file, interrupt or Interrupt())
-        return self.train_checked(base, data, self._held_out(eval_data, data), run, place)
+        if eval_data is not None and not isinstance(eval_data, Dataset):
+            eval_data = read_like(self.task_shelf, data, eval_data)
+        return self.train_checked(base, data, eval_data, run, place)
 
     def train_checked(
         self, base: Base, data: Dataset, held_out: Dataset | None, run: CheckedRun, place: Place
@@ -173,32 +169,13 @@ class Engine:
             place: Where the run is recorded, and who may stop it.
 
         Raises:
-            ConfigError: a run to be resumed that is another one.
-            NotSupportedError: strategy, task and base do not go together.
-            TrainingError: the run cannot go on.
+            ConfigError, NotSupportedError, TrainingError: as `train`.
         """
-        task = settled_task(self.catalog, run.task, base, data, run.task_options)
-        for note in data.notes:
-            self.progress.say(f"note: {note}")
-        for note in [note for note in held_out.notes if note not in data.notes] if held_out is not None else ():
-            self.progress.say(f"note, held-out data: {note}")
-        shared = _shared_rows(data, held_out) if held_out is not None else 0
-        if held_out is not None and shared:
-            self.progress.say(
-                f"warning: the evaluation data ({held_out.source}) has {counted(shared, 'row')} that the training data "
-                "has as well; scores on them say nothing about new data"
-            )
-        loaded = self.registry.load(run.strategy)
-        with seeded(run.config.seed, base.device):
-            attachment = attach(base, task, run.strategy, loaded, run.settings)
-            try:
-                encoded = encode(task, data, base, learn=True)
-                for note in encoded.notes:
-                    self.progress.say(f"note: {note}")
-                facts = self._fit(attachment, encoded, run.config, held_out, place)
-            except BaseException:
-                attachment.detach()
-                raise
+        task = settled_task(self.task_shelf, run.task, base, data, run.task_options)
+        attachment, facts = fit(
+            base, task, data, held_out, run, place,
+            strategy_shelf=self.strategy_shelf, observers=Observers(self.plugins), progress=self.progress,
+        )  # fmt: skip
         adapter = Adapter(
             attachment,
             self.plugins,
@@ -211,8 +188,7 @@ class Engine:
             run_folder=place.folder,
         )
         if held_out is not None:
-            evaluation = adapter.evaluate(held_out, Processes())
-            adapter.metrics = evaluation.record()
+            adapter.metrics = adapter.evaluate(held_out, Processes()).record()
         return adapter
 
     def task_for(self, base: Base, data: Dataset, options: Mapping[str, Any] | None = None) -> Task:
@@ -226,13 +202,13 @@ class Engine:
         Raises:
             ConfigError, NotSupportedError: options or data that this base cannot follow.
         """
-        provided = self.catalog.resolve(data.task)
-        settled = self.catalog.configure(provided, {**data.options, **(options or {})})
-        return settled_task(self.catalog, provided, base, data, settled)
+        provided = self.task_shelf.resolve(data.task)
+        settled = self.task_shelf.configure(provided, {**data.options, **(options or {})})
+        return settled_task(self.task_shelf, provided, base, data, settled)
 
     def recorded_task(self, record: TaskRecord) -> Task:
         """The task of a saved adapter; see `adapterhub_lite.tasks.make.recorded_task`."""
-        return recorded_task(self.catalog, record)
+        return recorded_task(self.task_shelf, record)
 
     def load_adapter(
         self,
@@ -260,17 +236,17 @@ class Engine:
         stored, payload = open_any(Path(path))
         manifest = stored.manifest
         made_by = manifest.strategy
-        provided = self.registry.resolve(made_by.name, dist=made_by.dist, version=made_by.version)
-        options = self.registry.configure(provided, manifest.strategy.config)
+        provided = self.strategy_shelf.resolve(made_by.name, dist=made_by.dist, version=made_by.version)
+        options = self.strategy_shelf.configure(provided, made_by.config)
         task = self.recorded_task(manifest.task)
         base, differences = self.base_for(manifest.base, base, dtype=dtype, device=device, force=force)
         for difference in differences:
             self.progress.say(f"warning: {difference}")
         probes = [task.item_of_probe(value) for value in manifest.probe.inputs] if manifest.probe is not None else []
-        attachment = restore(base, task, provided, self.registry.load(provided), options, stored, payload)
-        overridden = differences if force else []
+        attachment = restore(base, task, provided, self.strategy_shelf.load(provided), options, stored, payload)
         return Adapter.recorded(
-            attachment, self.plugins, self.progress, manifest, differences=overridden, probe_inputs=probes
+            attachment, self.plugins, self.progress, manifest,
+            differences=differences if force else [], probe_inputs=probes,
         )  # fmt: skip
 
     def base_for(
@@ -336,60 +312,15 @@ class Engine:
         """Every strategy that can be used, by name."""
         return sorted(self.plugins.strategies, key=lambda provided: provided.spec.name)
 
-    def _load_foreign(self, reference: str, quantization: str) -> nn.Module | None:
-        """Ask the plug-ins for a base that the core cannot load."""
-        given = {"ref": reference, "quantization": quantization}
-        answer: nn.Module | None = self.plugins.first_result("adapterhub_load_base", given, nn.Module, "a torch module")
-        return answer
-
-    def _configure_foreign(self, config: Mapping[str, Any]) -> Any:
-        """Ask the plug-ins for the configuration of a model that transformers would make otherwise, or not at all."""
+    def _foreign_bases(self) -> Foreign:
+        """What the plug-ins know of bases that the core cannot load, configure or describe."""
         from transformers import PretrainedConfig
 
-        given = {"config": config}
-        return self.plugins.first_result("adapterhub_base_config", given, PretrainedConfig, "a PretrainedConfig")
-
-    def _describe_foreign(self, model: nn.Module) -> ModelMap | None:
-        """Ask the plug-ins for the map of a model that introspection gets wrong."""
-        given = {"model": model}
-        answer: ModelMap | None = self.plugins.first_result("adapterhub_describe_model", given, ModelMap, "a ModelMap")
-        return answer
-
-    def _held_out(self, eval_data: Any, data: Dataset) -> Dataset | None:
-        if eval_data is None or isinstance(eval_data, Dataset):
-            return eval_data
-        return read_like(self.catalog, data, eval_data)
-
-    def _fit(
-        self, attachment: Attachment, data: Encoded, config: TrainConfig, held_out: Dataset | None, place: Place
-    ) -> dict[str, Any]:
-        if config.shard:
-            shard_base(attachment, Processes())
-        scored = encode(attachment.task, held_out, attachment.base) if held_out is not None else None
-        for note in scored.notes if scored is not None else ():
-            self.progress.say(f"note, held-out data: {note}")
-        with opened(place, attachment, config, data, scored, self.progress) as folder:
-            if isinstance(attachment.strategy, Solver):
-                return solve_adapter(
-                    attachment, attachment.strategy, data, config, Observers(self.plugins), self.progress
-                )
-            if config.start_head == "probe":
-                self._start_head(attachment, data, config)
-            training = Training(
-                attachment, data, config, self.progress, Observers(self.plugins),
-                held_out=scored, folder=folder, interrupt=place.interrupt,
-            )  # fmt: skip
-            return training.run().facts(config)
-
-    def _start_head(self, attachment: Attachment, data: Encoded, config: TrainConfig) -> None:
-        provided, probe = find_solver(self.registry)
-        given = {} if config.start_penalty is None else {"penalty": config.start_penalty}
-        options = self.registry.configure(provided, given)
-        start_head(attachment, probe, options, data, config, self.progress)
-
-
-def _shared_rows(one: Dataset, other: Dataset) -> int:
-    """How many rows of a file two datasets have in common; files are the same whose bytes are."""
-    if not one.sha256 or one.sha256 != other.sha256:
-        return 0
-    return len(set(rows_of(one)) & set(rows_of(other)))
+        ask = self.plugins.first_result
+        return Foreign(
+            lambda reference, quantization: ask(
+                "adapterhub_load_base", {"ref": reference, "quantization": quantization}, nn.Module, "a torch module"
+            ),
+            lambda config: ask("adapterhub_base_config", {"config": config}, PretrainedConfig, "a PretrainedConfig"),
+            lambda model: ask("adapterhub_describe_model", {"model": model}, ModelMap, "a ModelMap"),
+        )

@@ -166,12 +166,12 @@ def tiny_data(kind: str) -> Dataset:
 
 def put(engine: Engine, base: Base, method: str, kind: str, draw: int = 1, **settings: Any) -> tuple[Attachment, Any]:
     """Attach a method to a base, and collate the eight examples into one batch."""
-    provided = engine.registry.resolve(f"peft:{method}")
-    options = engine.registry.configure(provided, {**SETTINGS.get(method, {}), **settings})
+    provided = engine.strategy_shelf.resolve(f"peft:{method}")
+    options = engine.strategy_shelf.configure(provided, {**SETTINGS.get(method, {}), **settings})
     data = tiny_data(kind)
     task = engine.task_for(base, data)
     torch.manual_seed(draw)
-    attachment = attach(base, task, provided, engine.registry.load(provided), options)
+    attachment = attach(base, task, provided, engine.strategy_shelf.load(provided), options)
     return attachment, task.collate(task.encode(data, base).examples, base)
 
 
@@ -244,7 +244,7 @@ def measure(engine: Engine, method: str, folder: Path, *, quantized: Mapping[str
         quantized: Folders of the tiny models by kind, for loading them in NF4; not tried without.
     """
     row = Row(method)
-    modalities = engine.registry.resolve(f"peft:{method}").spec.traits.modalities
+    modalities = engine.strategy_shelf.resolve(f"peft:{method}").spec.traits.modalities
     for kind in ("encoder", "decoder", "conv1d", "vit"):
         if kind == "vit" and "image" not in modalities:
             row.marks[kind] = None
@@ -372,7 +372,7 @@ def write_tiny(folder: Path) -> dict[str, str]:
 
 def disagreements(row: Row, engine: Engine) -> list[str]:
     """Where a method does not do what its traits say, or does more."""
-    traits = engine.registry.resolve(f"peft:{row.method}").spec.traits
+    traits = engine.strategy_shelf.resolve(f"peft:{row.method}").spec.traits
     declared = {
         "merges": traits.mergeable,
         "nf4": traits.works_on_quantized_base,

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def read_rows(
-    run: RunFile, catalog: Shelf[TaskSpec], options: TaskOptions | None = None
+    run: RunFile, task_shelf: Shelf[TaskSpec], options: TaskOptions | None = None
 ) -> tuple[Dataset, Dataset | None]:
     """Read and check the data of a run.
 
@@ -21,7 +21,7 @@ def read_rows(
 
     Args:
         run: Names the files, columns and shares.
-        catalog: The tasks.
+        task_shelf: The tasks.
         options: Those of the task, where they were built from the run's already.
 
     Returns:
@@ -35,10 +35,10 @@ def read_rows(
     from adapterhub_lite.data.splits import split
     from adapterhub_lite.tasks.catalog import read_data
 
-    dataset = read_data(catalog, run.data, run.task, columns=run.columns, options=options or run.task_options)
+    dataset = read_data(task_shelf, run.data, run.task, columns=run.columns, options=options or run.task_options)
     held_out = None
     if run.eval_data is not None:
-        held_out = read_like(catalog, dataset, run.eval_data, run.columns)
+        held_out = read_like(task_shelf, dataset, run.eval_data, run.columns)
     elif run.hold_out is not None:
         dataset, held_out = split(dataset, run.hold_out, seed=run.training.seed, groups=dataset.groups)
     if run.shots is not None or run.fraction is not None:

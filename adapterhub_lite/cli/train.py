@@ -103,10 +103,10 @@ def run_training(run: RunFile, *, resume: bool = False, interrupt: Interrupt | N
     from adapterhub_lite.training.run.layout import check_run_folder
 
     plugins = Plugins()
-    catalog = task_shelf(plugins)
+    tasks = task_shelf(plugins)
     checked = check_run(
         strategy_shelf(plugins),
-        catalog,
+        tasks,
         strategy=run.strategy,
         settings=run.settings,
         task=run.task,
@@ -123,7 +123,7 @@ def run_training(run: RunFile, *, resume: bool = False, interrupt: Interrupt | N
     if not plugins.observers("adapterhub_load_base"):
         scratch = parse_scratch(run.base)
         resolve(run.base if scratch is None else scratch[1])
-    dataset, held_out = read_rows(run, catalog, checked.task_options)
+    dataset, held_out = read_rows(run, tasks, checked.task_options)
     say_columns(dataset.columns, run.data)
 
     from adapterhub_lite.base.precision import choose_device, choose_dtype, dtype_name

@@ -114,7 +114,9 @@ def _check_numbers(adapters: Sequence[Path], weights: Sequence[float], density: 
 def _check_strategies(engine: Engine, saved: Sequence[SavedAdapter], *, combinable: bool) -> None:
     """Refuse adapters of a strategy that does not combine, or of another one than the first."""
     first = saved[0].manifest.strategy
-    able = {first.name} if combinable else {provided.spec.name for provided, _ in engine.registry.able(Combinable)}
+    able = (
+        {first.name} if combinable else {provided.spec.name for provided, _ in engine.strategy_shelf.able(Combinable)}
+    )
     for adapter in saved:
         made_by = adapter.manifest.strategy
         if not combinable or (made_by.name, made_by.dist) != (first.name, first.dist):

@@ -82,10 +82,10 @@ def import_peft(
         base = engine.load_base(reference, quantization=quantization, dtype=dtype, device=device)
     base.activate(None)
     head, body = _split_head(files)
-    provided_task = _task_of(files, engine.catalog, task, base)
+    provided_task = _task_of(files, engine.task_shelf, task, base)
     name, kind = provided_task.spec.name, provided_task.spec.peft_task_type
     if bool(head) == (kind == GENERATION):
-        other = _of_type(engine.catalog)[CLASSIFICATION if head else GENERATION].spec.name
+        other = _of_type(engine.task_shelf)[CLASSIFICATION if head else GENERATION].spec.name
         raise NotSupportedError(
             f"{folder}: {f'a head was saved with it, and {name} has none' if head else f'{name} needs a head'}; "
             + (f"use --task {other}" if head else f"PEFT saved none; use --task {other}, or train one here")
@@ -95,7 +95,7 @@ def import_peft(
     provided, settings, tensors = _taken_over(engine, files, _local(body, base), base, provided_task)
     form, pooling = ("text", None) if kind == GENERATION else (None, "last")
     length = min(getattr(base.model.config.get_text_config(), "max_position_embeddings", 512), 512)
-    made = engine.catalog.load(provided_task)(
+    made = engine.task_shelf.load(provided_task)(
         labels or (), Preprocessing(max_length=length, pooling=pooling, form=form)
     )
     made.name = provided_task.recorded
@@ -111,17 +111,17 @@ def import_peft(
     return Imported(out, manifest.strategy.name, name, len(tensors) + len(head))
 
 
-def _of_type(catalog: Shelf[TaskSpec]) -> dict[str, Provided[TaskSpec]]:
+def _of_type(task_shelf: Shelf[TaskSpec]) -> dict[str, Provided[TaskSpec]]:
     """The tasks by the type that PEFT has for them; of several the first offered, which is ours."""
-    return {task.spec.peft_task_type: task for task in reversed(catalog.offered) if task.spec.peft_task_type}
+    return {task.spec.peft_task_type: task for task in reversed(task_shelf.offered) if task.spec.peft_task_type}
 
 
-def _task_of(files: PeftFiles, catalog: Shelf[TaskSpec], wanted: str | None, base: Base) -> Provided[TaskSpec]:
+def _task_of(files: PeftFiles, task_shelf: Shelf[TaskSpec], wanted: str | None, base: Base) -> Provided[TaskSpec]:
     """The task of an adapter: the one that is wanted, else that of the type PEFT recorded."""
     recorded = files.config.get("task_type")
-    by_type = _of_type(catalog)
+    by_type = _of_type(task_shelf)
     if wanted is not None:
-        known = [task for task in catalog.offered if task.spec.peft_task_type]
+        known = [task for task in task_shelf.offered if task.spec.peft_task_type]
         found = next((task for task in known if wanted in (task.spec.name, task.qualified)), None)
     elif recorded in (None, "FEATURE_EXTRACTION") and base.map.output is not None:
         found = by_type.get(GENERATION)
@@ -139,7 +139,7 @@ def _taken_over(
     """The first strategy that takes an adapter over, with the settings and tensors it makes of it."""
     view = base.view(task.recorded, generates=task.spec.peft_task_type == GENERATION)
     try:
-        for provided, reader in engine.registry.able(PeftReader):
+        for provided, reader in engine.strategy_shelf.able(PeftReader):
             with refused_by_name(files.folder):
                 made = reader.from_peft(view, files.config, tensors)
             if made is not None:

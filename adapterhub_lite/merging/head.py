@@ -31,10 +31,10 @@ def attach_head(engine: Engine, base: Base, task: Task, head: Mapping[str, Tenso
         task: The adapter's task.
         head: The head's tensors by the names they have in the adapter.
     """
-    provided, _ = find_solver(engine.registry)
-    options = engine.registry.configure(provided, {})
+    provided, _ = find_solver(engine.strategy_shelf)
+    options = engine.strategy_shelf.configure(provided, {})
     with torch.random.fork_rng(devices=[]):
-        attachment = attach(base, task, provided, engine.registry.load(provided), options)
+        attachment = attach(base, task, provided, engine.strategy_shelf.load(provided), options)
     attachment.load_tensors(head)
     return attachment
 

@@ -81,7 +81,7 @@ def merge_adapter(
     """
     check_choice("dtype", dtype, DTYPES)
     stored = read_adapter(adapter)
-    provided = engine.registry.resolve(stored.manifest.strategy.name, dist=stored.manifest.strategy.dist)
+    provided = engine.strategy_shelf.resolve(stored.manifest.strategy.name, dist=stored.manifest.strategy.dist)
     require_mergeable(engine, provided)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise StorageError(f"cannot merge into {out}: it is not an empty folder; choose a new one")
@@ -185,10 +185,10 @@ class _Job:
             NotSupportedError: a weight that is used in two places and adapted in one.
         """
         folder = self._folder()
-        strategy = self.engine.registry.load(self.provided)
+        strategy = self.engine.strategy_shelf.load(self.provided)
         if folder is None or not isinstance(strategy, WeightUpdater):
             return None
-        config = self.engine.registry.configure(self.provided, self.stored.manifest.strategy.config)
+        config = self.engine.strategy_shelf.configure(self.provided, self.stored.manifest.strategy.config)
         adapter = {name: tensor for name, tensor in self._tensors().items() if not name.startswith(HEAD)}
         updates = strategy.updates(config, adapter)
         if updates is None:

@@ -36,9 +36,9 @@ def fill(
         NotSupportedError: a tensor without a slot, a slot without a tensor, or another shape; names it.
         AdapterCorruptError: a value that is not finite.
     """
-    options = engine.registry.configure(provided, settings)
+    options = engine.strategy_shelf.configure(provided, settings)
     with torch.random.fork_rng(devices=[]):
-        attachment = attach(base, task, provided, engine.registry.load(provided), options)
+        attachment = attach(base, task, provided, engine.strategy_shelf.load(provided), options)
     try:
         slots = attachment.tensors
         problems = [f"'{name}' has no place in this base" for name in tensors if name not in slots]
@@ -80,7 +80,7 @@ def remake(
     base, differences = engine.base_for(manifest.base, base, device=device, force=force)
     task = engine.recorded_task(manifest.task)
     made_by = manifest.strategy
-    provided = engine.registry.resolve(made_by.name, dist=made_by.dist, version=made_by.version)
+    provided = engine.strategy_shelf.resolve(made_by.name, dist=made_by.dist, version=made_by.version)
     attachment = fill(engine, base, task, provided, settings, tensors)
     probes: Sequence[Any] = manifest.probe.inputs if manifest.probe is not None else []
     adapter = Adapter.recorded(

@@ -55,8 +55,8 @@ def strategy_of(engine: Engine, saved: SavedAdapter) -> tuple[Strategy, Strategy
         StrategyNotFoundError: its plug-in is not installed.
     """
     made_by = saved.manifest.strategy
-    provided = engine.registry.resolve(made_by.name, dist=made_by.dist, version=made_by.version)
-    return engine.registry.load(provided), engine.registry.configure(provided, made_by.config)
+    provided = engine.strategy_shelf.resolve(made_by.name, dist=made_by.dist, version=made_by.version)
+    return engine.strategy_shelf.load(provided), engine.strategy_shelf.configure(provided, made_by.config)
 
 
 @contextmanager

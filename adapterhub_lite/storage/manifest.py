@@ -71,7 +71,7 @@ class Record(BaseModel):
 class StrategyRecord(Record):
     """The strategy that made the adapter."""
 
-    name: str = Field(description="Name of the strategy, as the registry knows it.")
+    name: str = Field(description="Name of the strategy, as it is looked up.")
     dist: str | None = Field(description="Distribution that provided it; None for one registered by hand.")
     version: str | None = Field(description="Version of that distribution.")
     config: dict[str, Json] = Field(description="Its options, as its config class dumps them.")

@@ -25,8 +25,8 @@ class CheckedRun:
 
 
 def check_run(
-    registry: Shelf[StrategySpec],
-    catalog: Shelf[TaskSpec],
+    strategy_shelf: Shelf[StrategySpec],
+    task_shelf: Shelf[TaskSpec],
     *,
     strategy: str,
     settings: Mapping[str, Any],
@@ -40,8 +40,8 @@ def check_run(
     """Check everything about a run that can be known without its data and its base.
 
     Args:
-        registry: The strategies.
-        catalog: The tasks.
+        strategy_shelf: The strategies.
+        task_shelf: The tasks.
         strategy: Name of one, as the user wrote it.
         settings: Its options.
         task: Name of a task.
@@ -55,10 +55,10 @@ def check_run(
         StrategyNotFoundError, ConfigError: an unknown name or option, or options that exclude each other.
         NotSupportedError: strategy, task and quantization do not go together.
     """
-    provided = registry.resolve(strategy)
-    options = registry.configure(provided, settings)
-    provided_task = catalog.resolve(task)
-    settled = catalog.configure(provided_task, task_options)
+    provided = strategy_shelf.resolve(strategy)
+    options = strategy_shelf.configure(provided, settings)
+    provided_task = task_shelf.resolve(task)
+    settled = task_shelf.configure(provided_task, task_options)
     check_strategy(provided.spec, modality=provided_task.spec.modality, quantization=quantization)
     if from_scratch and not provided.spec.traits.trains_base:
         raise ConfigError(

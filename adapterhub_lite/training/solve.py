@@ -65,13 +65,13 @@ def solve_adapter(
         observers.notify("adapterhub_train_end", {"run": run, "error": error})
 
 
-def find_solver(registry: Shelf[StrategySpec]) -> tuple[ProvidedStrategy, Solver]:
+def find_solver(strategy_shelf: Shelf[StrategySpec]) -> tuple[ProvidedStrategy, Solver]:
     """The strategy that fits a head on frozen features: the built-in one where it is there, else another's.
 
     Raises:
         StrategyNotFoundError: none is installed.
     """
-    for provided, strategy in registry.able(Solver):
+    for provided, strategy in strategy_shelf.able(Solver):
         return provided, strategy
     raise StrategyNotFoundError(
         "no installed strategy fits a head on frozen features; the built-in one comes with `pip install adapterhub-lite`"
@@ -79,7 +79,7 @@ def find_solver(registry: Shelf[StrategySpec]) -> tuple[ProvidedStrategy, Solver
 
 
 def start_head(
-    attachment: Attachment, probe: Solver, options: Any, data: Encoded, config: TrainConfig, progress: Progress
+    attachment: Attachment, strategy_shelf: Shelf[StrategySpec], data: Encoded, config: TrainConfig, progress: Progress
 ) -> None:
     """Let the head start from the linear probe's solution on the bare base (LP-FT, Kumar et al. 2022, arXiv:2202.10054).
 
@@ -87,20 +87,23 @@ def start_head(
 
     Args:
         attachment: What is about to be trained; its head is filled in.
-        probe: The linear probe.
-        options: Its options.
+        strategy_shelf: Where the linear probe is.
         data: What is about to be learnt from.
-        config: Of the run.
+        config: Of the run; says how large the probe's penalty is.
         progress: Shows the work.
 
     Raises:
+        StrategyNotFoundError: no strategy is a probe.
         NotSupportedError: a task without a head.
     """
+    provided, probe = find_solver(strategy_shelf)
+    given = {} if config.start_penalty is None else {"penalty": config.start_penalty}
+    options = strategy_shelf.configure(provided, given)
     if attachment.head is None:
         raise NotSupportedError(f"--start-head probe fits a head, and task '{attachment.task.name}' has none")
     report = _solve(attachment, probe, options, {}, data, config, progress)
-    told = ", ".join(f"{name} {value:.4g}" for name, value in report.items())
-    progress.say(f"the head starts from the linear probe ({told})")
+    values = ", ".join(f"{name} {value:.4g}" for name, value in report.items())
+    progress.say(f"the head starts from the linear probe ({values})")
 
 
 def _solve(
@@ -115,10 +118,13 @@ def _solve(
     features, targets = encode_features(attachment.base, attachment.task, data, progress)
     assert targets is not None
     task, head = attachment.task, attachment.head
+    groups: Tensor | None = None
+    if data.groups is not None:
+        groups = torch.tensor(data.groups).repeat_interleave(torch.tensor([example.rows for example in data.examples]))
     with progress.bar("solving", 100, "%") as bar:
         problem = FeatureProblem(
-            features, targets, task.outputs(attachment.base), head, config.seed, _share(bar),
-            task.target_kind, task.weights(targets), _groups(data),
+            features, targets, task.outputs(attachment.base), head, config.seed, _move(bar),
+            task.target_kind, task.weights(targets), groups,
         )  # fmt: skip
         attachment.base.activate(attachment.view)
         if head is not None:
@@ -129,21 +135,13 @@ def _solve(
     return {name: value for name, value in report.items() if math.isfinite(value)}
 
 
-def _groups(data: Encoded) -> Tensor | None:
-    """The group of each row of features."""
-    if data.groups is None:
-        return None
-    rows = torch.tensor([example.rows for example in data.examples])
-    return torch.tensor(data.groups).repeat_interleave(rows)
-
-
-def _share(bar: Bar) -> Callable[[float, str], None]:
-    """Adapt a bar of 100 to a function of the share done."""
-    seen = 0.0
+def _move(bar: Bar) -> Callable[[float, str], None]:
+    """A function that a solver tells the share of its work that is done; it moves a bar of 100."""
+    shown = 0.0
 
     def show(share: float, note: str) -> None:
-        nonlocal seen
-        bar.advance(max(0.0, 100 * share - seen), note)
-        seen = max(seen, 100 * share)
+        nonlocal shown
+        bar.advance(max(0.0, 100 * share - shown), note)
+        shown = max(shown, 100 * share)
 
     return show

@@ -133,10 +133,10 @@ def test_every_command_is_one(page, words, monkeypatch):
         return
     run = run_of(words, monkeypatch)
     plugins = Plugins()
-    registry, catalog = strategy_shelf(plugins), task_shelf(plugins)
-    strategy = registry.resolve(run.strategy)
-    registry.configure(strategy, run.settings)
-    catalog.configure(catalog.resolve(run.task), run.task_options)
+    strategies, tasks = strategy_shelf(plugins), task_shelf(plugins)
+    strategy = strategies.resolve(run.strategy)
+    strategies.configure(strategy, run.settings)
+    tasks.configure(tasks.resolve(run.task), run.task_options)
     run.training.check(held_out=run.eval_data is not None or run.hold_out is not None)
     assert run.eval_data is not None or run.hold_out is not None
     assert run.quantize == "none" or strategy.spec.traits.works_on_quantized_base

@@ -103,11 +103,11 @@ def test_an_interrupt_is_not_swallowed(folder):
 def test_two_providers_of_one_name_are_an_error_that_lists_both(folder):
     install(folder, "acme-adapters", "one", GOOD.format(name="twin"))
     install(folder, "other-adapters", "two", GOOD.format(name="twin"))
-    registry = strategy_shelf(Plugins())
+    strategies = strategy_shelf(Plugins())
     with pytest.raises(StrategyNotFoundError, match="acme-adapters:twin, other-adapters:twin"):
-        registry.resolve("twin")
-    assert registry.resolve("acme-adapters:twin").dist == "acme-adapters"
-    assert registry.resolve("twin", dist="other-adapters").dist == "other-adapters"
+        strategies.resolve("twin")
+    assert strategies.resolve("acme-adapters:twin").dist == "acme-adapters"
+    assert strategies.resolve("twin", dist="other-adapters").dist == "other-adapters"
 
 
 def test_two_distributions_may_use_one_entry_point_name(folder):

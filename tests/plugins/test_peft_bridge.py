@@ -60,7 +60,7 @@ def test_the_methods_are_those_of_peft(peft_configs: dict[str, Any], engine: Any
 @pytest.mark.parametrize("name", OFFERED)
 def test_the_options_are_those_of_peft(peft_configs: dict[str, Any], engine: Any, name: str) -> None:
     """Every field of PEFT's dataclass is an option with PEFT's default and help, or is left out with a reason."""
-    config = engine.registry.resolve(f"peft:{name}").spec.config
+    config = engine.strategy_shelf.resolve(f"peft:{name}").spec.config
     out = left_out(METHODS[name])
     own = {"targets", "seed", "remade"}
     from peft import PeftConfig
@@ -177,7 +177,7 @@ def test_what_a_method_cannot_do_is_said(engine: Any, bases: dict[str, Any]) -> 
     quantized.quantization = "nf4"
     with pytest.raises(NotSupportedError, match=r"'peft:hra' needs an unquantized base, and this one is nf4"):
         bench.put(engine, quantized, "hra", "encoder")
-    summary = engine.registry.resolve("peft:hra").spec.summary
+    summary = engine.strategy_shelf.resolve("peft:hra").spec.summary
     assert "unquantized bases only" in summary
     assert "GPT-2" in summary
 

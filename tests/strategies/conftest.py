@@ -55,11 +55,11 @@ def put(engine: Any) -> Iterator[Callable[..., Mounted]]:
     made: list[Attachment] = []
 
     def put(base: Any, data: Any, strategy: str, settings: dict[str, Any] | None = None, seed: int = 0) -> Mounted:
-        provided = engine.registry.resolve(strategy)
-        options = engine.registry.configure(provided, settings or {})
+        provided = engine.strategy_shelf.resolve(strategy)
+        options = engine.strategy_shelf.configure(provided, settings or {})
         task = engine.task_for(base, data)
         torch.manual_seed(seed)
-        attachment = attach(base, task, provided, engine.registry.load(provided), options)
+        attachment = attach(base, task, provided, engine.strategy_shelf.load(provided), options)
         made.append(attachment)
         return Mounted(attachment, task.encode(data, base))
 

@@ -33,10 +33,10 @@ def counted() -> Any:
 def gradients(
     engine: Any, base: Any, data: Any, strategy: str, packing: bool
 ) -> tuple[torch.Tensor, dict[str, Any], Any]:
-    task, provided = engine.task_for(base, data, {"packing": packing}), engine.registry.resolve(strategy)
+    task, provided = engine.task_for(base, data, {"packing": packing}), engine.strategy_shelf.resolve(strategy)
     torch.manual_seed(0)
-    options = engine.registry.configure(provided, STRATEGIES[strategy])
-    attachment = attach(base, task, provided, engine.registry.load(provided), options)
+    options = engine.strategy_shelf.configure(provided, STRATEGIES[strategy])
+    attachment = attach(base, task, provided, engine.strategy_shelf.load(provided), options)
     with torch.no_grad():
         for name, parameter in attachment.tensors.items():
             if "lora_B" in name or "translator" in name:

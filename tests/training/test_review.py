@@ -128,9 +128,9 @@ def test_an_observer_that_stops_one_process_stops_all_of_them(asked):
     def play(rank):
         engine, base = Engine(progress=Silent()), tiny_base("encoder")
         data = problems.texts()
-        task, provided = engine.task_for(base, data), engine.registry.resolve("lora")
+        task, provided = engine.task_for(base, data), engine.strategy_shelf.resolve("lora")
         attachment = attach(
-            base, task, provided, engine.registry.load(provided), engine.registry.configure(provided, {})
+            base, task, provided, engine.strategy_shelf.load(provided), engine.strategy_shelf.configure(provided, {})
         )
         config = TrainConfig(steps=6, batch_size=8)
         training = loop.Training(

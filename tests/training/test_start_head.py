@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+from types import ModuleType
+from typing import Any
+
 import pytest
 import torch
 
+import adapterhub_full
+import adapterhub_linear_probe
 import adapterhub_lite as ah
-from adapterhub_lite.errors import NotSupportedError
+from adapterhub_lite.api import StrategyConfig, StrategySpec, hookimpl
+from adapterhub_lite.errors import NotSupportedError, StrategyNotFoundError
+from adapterhub_lite.plugins.manager import Plugins
+from adapterhub_lite.plugins.shelf import strategy_shelf
+from adapterhub_lite.plugins.spec import OURS
 from adapterhub_lite.progress import Silent
+from adapterhub_lite.training.solve import find_solver
 
 WORDS = ["good", "bad", "fine", "awful"]
 ROWS = {
@@ -39,3 +49,57 @@ def test_a_language_model_has_no_head_to_start(references):
     config = ah.TrainConfig(steps=1, start_head="probe")
     with pytest.raises(NotSupportedError, match="has none"):
         engine.train(engine.load_base(references("tiny-gpt2")), data, strategy="lora", config=config)
+
+
+def plugin(name: str, load: Any) -> ModuleType:
+    """A plug-in with one strategy."""
+    module = ModuleType(f"plugin_{name}")
+
+    @hookimpl
+    def adapterhub_strategies() -> list[StrategySpec]:
+        return [StrategySpec(name, "Of a stranger.", StrategyConfig, load)]
+
+    module.adapterhub_strategies = adapterhub_strategies  # type: ignore[attr-defined]
+    return module
+
+
+class Constant:
+    """Answers 'yes', whatever it is asked."""
+
+    def attach(self, view, config):
+        return {}
+
+    def solve(self, view, config, parameters, problem):
+        with torch.no_grad():
+            problem.head.weight.zero_()
+            problem.head.bias.copy_(torch.tensor([0.0, 9.0]))
+        return {}
+
+
+def test_whatever_solves_fits_the_head_and_ours_goes_first(references):
+    plugins = Plugins(enabled=False)
+    plugins.register(adapterhub_full, dist=OURS)
+    with pytest.raises(StrategyNotFoundError, match="no installed strategy fits a head"):
+        find_solver(strategy_shelf(plugins))
+    plugins.register(plugin("constant", Constant))
+    engine = ah.Engine(plugins, Silent())
+    still = ah.TrainConfig(steps=1, learning_rate=1e-12, start_head="probe")
+    base, data = (
+        engine.load_base(references("tiny-bert"), dtype="float32"),
+        engine.load_data(ROWS, "text-classification"),
+    )
+    tuned = engine.train(base, data, strategy="full", config=still)
+    assert {prediction.label for prediction in tuned.predict(ROWS["text"])} == {"yes"}
+    plugins.register(adapterhub_linear_probe, dist=OURS)
+    assert find_solver(strategy_shelf(plugins))[0].spec.name == "linear_probe"
+
+
+def test_a_strategy_that_does_not_load_is_passed_over_and_named():
+    def broken() -> Any:
+        raise ImportError("no such library")
+
+    plugins = Plugins(enabled=False)
+    plugins.register(plugin("broken", broken))
+    plugins.register(plugin("constant", Constant))
+    with pytest.warns(RuntimeWarning, match="'broken'.*no such library; going on without it"):
+        assert find_solver(strategy_shelf(plugins))[0].spec.name == "constant"

@@ -9,13 +9,11 @@ at start-up and free of torch, that says what the strategy is, and a heavy one, 
     class Config(StrategyConfig):
         rank: int = Field(8, ge=1, description="Rank of the update.")
 
-    def load():
-        from my_strategy.strategy import MyStrategy
-        return MyStrategy()
-
     @hookimpl
     def adapterhub_strategies():
-        return [StrategySpec(name="mine", summary="What it does.", config=Config, load=load)]
+        return [
+            StrategySpec(name="mine", summary="What it does.", config=Config, load="my_strategy.strategy:MyStrategy")
+        ]
 
     # my_strategy/strategy.py
     class MyStrategy:

@@ -1,4 +1,4 @@
-"""The command line: one small module a verb, imported when the verb is used. Nothing here imports torch."""
+"""The command line: a table of verbs, each imported from its module when it is used. Nothing here imports torch."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ from adapterhub_lite.errors import AdapterHubError
 
 VERBS = {
     "train": ("train:train", "Adapt a base to your data and save the adapter."),
-    "evaluate": ("evaluate:evaluate", "Score an adapter on labelled data."),
-    "predict": ("predict:predict", "Predict a label with probabilities, or a completion, for every row of a file."),
-    "generate": ("generate:generate", "Let an adapted language model answer a prompt."),
-    "inspect": ("inspect:inspect", "Say what an adapter is, and check that its files are what was saved."),
-    "verify": ("verify:verify", "Check that an adapter is what was saved: its files, its base and its outputs."),
-    "history": ("history:history", "List the versions of an adapter: those that a save replaced, and the one in use."),
-    "rollback": ("history:rollback", "Put an earlier version of an adapter back."),
-    "pack": ("bundle:pack", "Put an adapter into one file, for mail or an object store."),
-    "unpack": ("bundle:unpack", "Check a bundle and write the adapter in it to a folder."),
-    "push": ("hub:push", "Upload an adapter to a hub, with a model card."),
-    "pull": ("hub:pull", "Download an adapter from a hub and verify it."),
-    "sign": ("sign:sign", "Sign an adapter, so that others can tell who made it."),
-    "merge": ("merge:merge", "Fold an adapter into the weights of its base: a model folder that needs no adapter."),
-    "combine": ("combine:combine", "Make one LoRA adapter of several."),
-    "import-peft": ("exchange:import_peft", "Make an adapter of one that PEFT trained."),
-    "export": ("exchange:export", "Write an adapter for other tools: PEFT, a merged model, or a LoRA for llama.cpp."),
-    "strategies": ("listing:strategies", "List the strategies with their options."),
-    "tasks": ("listing:tasks", "List the tasks with the roles of their columns and their options."),
+    "evaluate": ("use:evaluate", "Score an adapter on labelled data."),
+    "predict": ("use:predict", "Predict a label with probabilities, or a completion, for every row of a file."),
+    "generate": ("use:generate", "Let an adapted language model answer a prompt."),
+    "inspect": ("saved:inspect", "Say what an adapter is, and check that its files are what was saved."),
+    "verify": ("saved:verify", "Check that an adapter is what was saved: its files, its base and its outputs."),
+    "history": ("saved:history", "List the versions of an adapter: those that a save replaced, and the one in use."),
+    "rollback": ("saved:rollback", "Put an earlier version of an adapter back."),
+    "pack": ("share:pack", "Put an adapter into one file, for mail or an object store."),
+    "unpack": ("share:unpack", "Check a bundle and write the adapter in it to a folder."),
+    "push": ("share:push", "Upload an adapter to a hub, with a model card."),
+    "pull": ("share:pull", "Download an adapter from a hub and verify it."),
+    "sign": ("share:sign", "Sign an adapter, so that others can tell who made it."),
+    "merge": ("convert:merge", "Fold an adapter into the weights of its base: a model folder that needs no adapter."),
+    "combine": ("convert:combine", "Make one LoRA adapter of several."),
+    "import-peft": ("convert:import_peft", "Make an adapter of one that PEFT trained."),
+    "export": ("convert:export", "Write an adapter for other tools: PEFT, a merged model, or a LoRA for llama.cpp."),
+    "strategies": ("plugins:strategies", "List the strategies with their options."),
+    "tasks": ("plugins:tasks", "List the tasks with the roles of their columns and their options."),
     "demo": ("demo:demo", "Adapt two real bases in a few minutes on a CPU: a chat model and a text classifier."),
-    "plugins": ("listing:plugins_app", "See what plug-ins are installed."),
+    "plugins": ("plugins:plugins_app", "See what plug-ins are installed."),
 }
 """Each verb: the module here and the function in it, and what the list of verbs says about it."""
 

@@ -71,23 +71,18 @@ def _fields(model: type[BaseModel], panel: str | None = None) -> Iterator[tuple[
 
 
 def _given(model: type[BaseModel], values: Mapping[str, Any]) -> dict[str, Any]:
-    """Of the values of the options, those that were given for fields of a model."""
+    """Of the values of all options, those that were given for the fields of a model."""
     given: dict[str, Any] = {}
     for name, field in model.model_fields.items():
-        within = _model_of(field.annotation)
-        value = values.get(name) if within is None else _given(within, values)
-        if not value and (within is not None or get_origin(field.annotation) is dict):
-            continue
-        if value is not None:
-            given[name] = _parsed(name, field, value)
+        within, value = _model_of(field.annotation), values.get(name)
+        if within is not None:
+            value = _given(within, values) or None
+        elif value and get_origin(field.annotation) is dict:
+            of_text = get_args(field.annotation)[1] is str
+            value = parse_columns(value) if of_text else parse_settings(value, flag_of(name, field))
+        if value is not None and value != []:
+            given[name] = value
     return given
-
-
-def _parsed(name: str, field: FieldInfo, value: Any) -> Any:
-    if get_origin(field.annotation) is not dict:
-        return value
-    of_text = get_args(field.annotation)[1] is str
-    return parse_columns(value) if of_text else parse_settings(value, flag_of(name, field))
 
 
 def _option(name: str, field: FieldInfo, panel: str | None) -> inspect.Parameter:
@@ -122,7 +117,7 @@ def _help(field: FieldInfo) -> str:
 
 
 def _flag(field: FieldInfo) -> Flag:
-    return next((each for each in field.metadata if isinstance(each, Flag)), Flag())
+    return next((extra for extra in field.metadata if isinstance(extra, Flag)), Flag())
 
 
 def _parts(field: FieldInfo) -> tuple[Any, ...]:

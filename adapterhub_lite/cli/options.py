@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-import json
-import sys
-from typing import Annotated, Any
+from collections.abc import Mapping
+from typing import Annotated
 
 import typer
 from pydantic import BaseModel, Field
 
+from adapterhub_lite.errors import ConfigError
 from adapterhub_lite.names import Flag
 
 AdapterPath = Annotated[str, typer.Argument(metavar="ADAPTER", help="Directory of a saved adapter.")]
-DataFile = Annotated[str, typer.Option("--data", metavar="FILE", help="CSV, TSV, JSONL, Parquet, a `datasets` folder.")]
-NewTokens = Annotated[
-    int,
-    typer.Option(min=1, help="Tokens at which the answer of a language model is cut, if it is not at its end before."),
-]
 AsJson = Annotated[bool, typer.Option("--json", metavar="", help="Print one JSON object on standard output.")]
+ColumnsByRole = Annotated[
+    dict[str, str],
+    Flag("--column", "ROLE=NAME", "guessed from the names"),
+    Field(description="The column of a role, such as pair, labels, target, group or time; as often as needed."),
+]
+GUESSED = Flag(unset="guessed from its name")
 
 
 class Place(BaseModel):
@@ -35,7 +36,32 @@ class Loading(Place):
     force: bool = Field(False, description="Accept a base that differs from the one of training.")
 
 
-def print_json(value: Any) -> None:
-    """Write one JSON object to standard output."""
-    json.dump(value, sys.stdout, ensure_ascii=False, indent=2, allow_nan=False)
-    print()
+class NamedColumns(BaseModel):
+    """The columns that have an option each."""
+
+    text_column: Annotated[str | None, GUESSED] = Field(None, description="Column of the texts.")
+    label_column: Annotated[str | None, GUESSED] = Field(None, description="Column of the labels.")
+    image_column: Annotated[str | None, GUESSED] = Field(None, description="Column of the image paths.")
+    prompt_column: Annotated[str | None, GUESSED] = Field(None, description="Column of the prompts.")
+    completion_column: Annotated[str | None, GUESSED] = Field(None, description="Column of the completions.")
+
+
+class Columns(NamedColumns):
+    """The columns of the data for a saved adapter."""
+
+    columns: ColumnsByRole = Field(default_factory=dict)
+
+
+def columns_by_role(named: NamedColumns, others: Mapping[str, str]) -> dict[str, str]:
+    """Join the columns named by options of their own with those named by `--column`.
+
+    Raises:
+        ConfigError: a role named twice.
+    """
+    options = named.model_dump(exclude_none=True, include=set(NamedColumns.model_fields))
+    columns = {option.removesuffix("_column"): name for option, name in options.items()}
+    for role, name in others.items():
+        if role in columns:
+            raise ConfigError(f"--column {role}={name}: the {role} column is named twice")
+        columns[role] = name
+    return columns

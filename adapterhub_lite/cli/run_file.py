@@ -10,15 +10,10 @@ from typing import Annotated, Any
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from adapterhub_lite.cli.options import ColumnsByRole
 from adapterhub_lite.errors import ConfigError
 from adapterhub_lite.names import DTYPE_NAMES, QUANTIZATIONS, Flag, check_choice
 from adapterhub_lite.training.config import TrainConfig
-
-ColumnsByRole = Annotated[
-    dict[str, str],
-    Flag("--column", "ROLE=NAME", "guessed from the names"),
-    Field(description="The column of a role, such as pair, labels, target, group or time; as often as needed."),
-]
 
 
 class RunFile(BaseModel):

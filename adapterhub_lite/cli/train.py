@@ -1,27 +1,30 @@
-"""`adapterhub-lite train`."""
+"""`adapterhub-lite train`: checks a whole run without loading a model, then trains and saves."""
 
 from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from pydantic import BaseModel, Field
 
-from adapterhub_lite.base.references import parse_scratch, scratch_reference
-from adapterhub_lite.cli.columns import NamedColumns, say_columns
-from adapterhub_lite.cli.options import (
-    AsJson,
-    print_json,
-)
-from adapterhub_lite.cli.rows import read_rows
+from adapterhub_lite.base.references import parse_scratch, resolve, scratch_reference
+from adapterhub_lite.cli.options import AsJson, NamedColumns, columns_by_role
+from adapterhub_lite.cli.output import print_json, say_columns
 from adapterhub_lite.cli.run_file import RunFile, read_run
 from adapterhub_lite.names import Flag, human_size
+from adapterhub_lite.plugins.manager import Plugins
+from adapterhub_lite.plugins.shelf import Shelf, strategy_shelf
+from adapterhub_lite.storage import adapter_size, check_writable_target
+from adapterhub_lite.training.checks import check_run
 from adapterhub_lite.training.interrupt import Interrupt, Stopped
-from adapterhub_lite.training.run.layout import run_folder_of
+from adapterhub_lite.training.run.layout import check_run_folder, run_folder_of
+
+if TYPE_CHECKING:
+    from adapterhub_lite.data.dataset import Dataset
+    from adapterhub_lite.tasks.spec import TaskOptions, TaskSpec
 
 
 class TaskShortcuts(BaseModel):
@@ -67,7 +70,7 @@ def train(
         recorded = run_folder_of(Path(run["out"])) / "run.yaml"
         config = str(recorded) if recorded.is_file() else None
     run["task_options"] = run.get("task_options", {}) | shortcuts
-    run["columns"] = named.with_others(run.get("columns", {}))
+    run["columns"] = columns_by_role(named, run.get("columns", {}))
     settled = read_run(config, run)
     started = time.monotonic()
     try:
@@ -83,7 +86,7 @@ def train(
         _show(report)
 
 
-def run_training(run: RunFile, *, resume: bool = False, interrupt: Interrupt | None = None) -> dict[str, object]:
+def run_training(run: RunFile, *, resume: bool = False, interrupt: Interrupt | None = None) -> dict[str, Any]:
     """Check everything that can be checked without a model, then load, train, evaluate and save.
 
     Args:
@@ -94,13 +97,7 @@ def run_training(run: RunFile, *, resume: bool = False, interrupt: Interrupt | N
     Returns:
         What `train --json` prints.
     """
-    from adapterhub_lite.base.references import resolve
-    from adapterhub_lite.plugins.manager import Plugins
-    from adapterhub_lite.plugins.shelf import strategy_shelf
-    from adapterhub_lite.storage import adapter_size, check_writable_target
     from adapterhub_lite.tasks.catalog import task_shelf
-    from adapterhub_lite.training.checks import check_run
-    from adapterhub_lite.training.run.layout import check_run_folder
 
     plugins = Plugins()
     tasks = task_shelf(plugins)
@@ -166,25 +163,56 @@ def run_training(run: RunFile, *, resume: bool = False, interrupt: Interrupt | N
     }
 
 
-def _show(report: dict[str, object]) -> None:
+def read_rows(
+    run: RunFile, task_shelf: Shelf[TaskSpec], options: TaskOptions | None = None
+) -> tuple[Dataset, Dataset | None]:
+    """Read and check the data of a run.
+
+    Rows are held out first, by group where there is a group column, and only what is left is sampled, so that the scores
+    of several sizes are on the same rows.
+
+    Args:
+        run: Names the files, columns and shares.
+        task_shelf: The tasks.
+        options: Those of the task, where they were built from the run's already.
+
+    Returns:
+        What to learn from, and what to score on, if anything.
+
+    Raises:
+        DataError: bad data; names file, row and column.
+    """
+    from adapterhub_lite.adapter.read import read_like
+    from adapterhub_lite.data.sampling import subsample
+    from adapterhub_lite.data.splits import split
+    from adapterhub_lite.tasks.catalog import read_data
+
+    dataset = read_data(task_shelf, run.data, run.task, columns=run.columns, options=options or run.task_options)
+    held_out = None
+    if run.eval_data is not None:
+        held_out = read_like(task_shelf, dataset, run.eval_data, run.columns)
+    elif run.hold_out is not None:
+        dataset, held_out = split(dataset, run.hold_out, seed=run.training.seed, groups=dataset.groups)
+    if run.shots is not None or run.fraction is not None:
+        dataset = subsample(dataset, shots=run.shots, fraction=run.fraction, seed=run.training.seed)
+    return dataset, held_out
+
+
+def _show(report: dict[str, Any]) -> None:
     from rich.console import Console
 
-    console = Console()
-    metrics = report["metrics"]
-    assert isinstance(metrics, dict)
-    ends = {name for name in metrics for end in ("_low", "_high") if name.endswith(end)}
-    scores = ", ".join(_score(name, metrics) for name in metrics if name != "n" and name not in ends)
-    trainable, parameters = int(str(report["trainable"])), int(str(report["base_parameters"]))
+    console, metrics = Console(), report["metrics"]
+    scores = []
+    for name, value in metrics.items():
+        low, high = metrics.get(f"{name}_low"), metrics.get(f"{name}_high")
+        if name != "n" and not (name.endswith(("_low", "_high"))):
+            interval = f" ({low:.4f} to {high:.4f})" if low is not None else ""  # of 95 %
+            scores.append(f"{name} {value:.4f}{interval}")
+    share = report["trainable"] / report["base_parameters"]
     console.print(
-        f"[bold]{report['adapter']}[/bold]: {human_size(float(str(report['size_bytes'])))}, {trainable:,} trained weights "
-        f"({trainable / parameters:.2%} of the base), {report['seconds']} s"
+        f"[bold]{report['adapter']}[/bold]: {human_size(report['size_bytes'])}, {report['trainable']:,} trained weights "
+        f"({share:.2%} of the base), {report['seconds']} s"
     )
     if scores:
-        console.print(f"held-out ({metrics['n']:.0f} rows): {scores}")
+        console.print(f"held-out ({metrics['n']:.0f} rows): {', '.join(scores)}")
     console.print(f"next: adapterhub-lite predict {report['adapter']} --data FILE --out FILE", style="dim")
-
-
-def _score(name: str, metrics: Mapping[str, float]) -> str:
-    """A metric with its 95 % interval, where there is one."""
-    low, high = (metrics.get(f"{name}_{end}") for end in ("low", "high"))
-    return f"{name} {metrics[name]:.4f}" + (f" ({low:.4f} to {high:.4f})" if low is not None else "")

@@ -1,7 +1,7 @@
 """The hooks a plug-in may implement, each with an example that runs.
 
 A plug-in marks its functions with `adapterhub_lite.api.hookimpl` and leaves out the arguments it does not need.
-docs/hooks.md is made of this file by `python -m adapterhub_lite.scaffold.hookdoc`.
+docs/hooks.md is written from this file by `python -m docs.make_hooks`.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def adapterhub_strategies() -> Iterable[StrategySpec]:  # type: ignore[empty-bod
     Example:
         @hookimpl
         def adapterhub_strategies():
-            return [StrategySpec(name="mine", summary="My method.", config=MyConfig, load=load_mine)]
+            return [StrategySpec(name="mine", summary="My method.", config=MyConfig, load="my_method.strategy:Mine")]
 
     When it fails: the plug-in is taken out and shown as failed by `adapterhub-lite plugins list`; the others go on.
     """
@@ -57,7 +57,7 @@ def adapterhub_tasks() -> Iterable[TaskSpec]:  # type: ignore[empty-body]
             return [
                 TaskSpec(
                     name="text-ranking", summary="Texts in, an order out.", modality="text",
-                    read=read_rankings, load=load_ranking, roles=("text", "rank"),
+                    read=read_rankings, load="text_ranking.task:Ranking", roles=("text", "rank"),
                 )
             ]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from adapterhub_lite.api import Field, Strategy, StrategyConfig, StrategySpec, Traits, hookimpl
+from adapterhub_lite.api import Field, StrategyConfig, StrategySpec, Traits, hookimpl
 
 
 class FullConfig(StrategyConfig):
@@ -13,13 +13,6 @@ class FullConfig(StrategyConfig):
     )
 
 
-def load() -> Strategy:
-    """Import the half that needs torch."""
-    from adapterhub_full.strategy import Full
-
-    return Full()
-
-
 @hookimpl
 def adapterhub_strategies() -> list[StrategySpec]:
     return [
@@ -27,7 +20,7 @@ def adapterhub_strategies() -> list[StrategySpec]:
             name="full",
             summary="All weights of the base, or of its top layers.",
             config=FullConfig,
-            load=load,
+            load="adapterhub_full.strategy:Full",
             traits=Traits(mergeable=True, works_on_quantized_base=False, identity_at_init=True, trains_base=True),
             learning_rate=5e-5,
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from adapterhub_lite.api import Field, Strategy, StrategyConfig, StrategySpec, Traits, hookimpl
+from adapterhub_lite.api import Field, StrategyConfig, StrategySpec, Traits, hookimpl
 
 
 class LinearProbeConfig(StrategyConfig):
@@ -22,13 +22,6 @@ class LinearProbeConfig(StrategyConfig):
     epochs: int = Field(5, ge=1, description="Passes over the features; language models only.")
 
 
-def load() -> Strategy:
-    """Import the half that needs torch."""
-    from adapterhub_linear_probe.strategy import LinearProbe
-
-    return LinearProbe()
-
-
 @hookimpl
 def adapterhub_strategies() -> list[StrategySpec]:
     return [
@@ -36,7 +29,7 @@ def adapterhub_strategies() -> list[StrategySpec]:
             name="linear_probe",
             summary="A linear model on frozen features, which are computed once and cached.",
             config=LinearProbeConfig,
-            load=load,
+            load="adapterhub_linear_probe.strategy:LinearProbe",
             traits=Traits(needs_base_gradients=False, identity_at_init=True),
             learning_rate=1e-3,
         )

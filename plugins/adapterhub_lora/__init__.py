@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from adapterhub_lite.api import Field, Strategy, StrategyConfig, StrategySpec, Traits, hookimpl
+from adapterhub_lite.api import Field, StrategyConfig, StrategySpec, Traits, hookimpl
 
 
 class LoraConfig(StrategyConfig):
@@ -28,13 +28,6 @@ class LoraConfig(StrategyConfig):
     )
 
 
-def load() -> Strategy:
-    """Import the half that needs torch and PEFT."""
-    from adapterhub_lora.strategy import Lora
-
-    return Lora()
-
-
 @hookimpl
 def adapterhub_strategies() -> list[StrategySpec]:
     return [
@@ -42,7 +35,7 @@ def adapterhub_strategies() -> list[StrategySpec]:
             name="lora",
             summary="Low-rank updates of weight matrices; the files are PEFT's.",
             config=LoraConfig,
-            load=load,
+            load="adapterhub_lora.strategy:Lora",
             traits=Traits(mergeable=True, identity_at_init=True),
             learning_rate=5e-4,
         )

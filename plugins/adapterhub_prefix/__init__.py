@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from adapterhub_lite.api import Field, Strategy, StrategyConfig, StrategySpec, hookimpl
+from adapterhub_lite.api import Field, StrategyConfig, StrategySpec, hookimpl
 
 
 class PrefixConfig(StrategyConfig):
@@ -15,13 +15,6 @@ class PrefixConfig(StrategyConfig):
     init_std: float = Field(0.02, gt=0, description="Spread of the random start, where no text is given.")
 
 
-def load() -> Strategy:
-    """Import the half that needs torch."""
-    from adapterhub_prefix.strategy import Prefix
-
-    return Prefix()
-
-
 @hookimpl
 def adapterhub_strategies() -> list[StrategySpec]:
     return [
@@ -29,7 +22,7 @@ def adapterhub_strategies() -> list[StrategySpec]:
             name="prefix",
             summary="Trained keys and values in front of every layer's attention.",
             config=PrefixConfig,
-            load=load,
+            load="adapterhub_prefix.strategy:Prefix",
             learning_rate=1e-2,
         )
     ]

@@ -57,7 +57,7 @@ def test_files_only_imports_no_torch(adapter):
 
 
 def test_a_flipped_bit_fails_before_anything_is_loaded(run, adapter, monkeypatch):
-    monkeypatch.setattr("adapterhub_lite.cli.loading.open_engine", lambda: pytest.fail("loaded an engine"))
+    monkeypatch.setattr("adapterhub_lite.engine.Engine", lambda: pytest.fail("loaded an engine"))
     path = adapter / "adapter_model.safetensors"
     data = bytearray(path.read_bytes())
     data[-3] ^= 4

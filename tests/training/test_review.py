@@ -15,8 +15,8 @@ from scipy.stats import binomtest
 from sklearn.metrics import f1_score, mean_absolute_error, r2_score, root_mean_squared_error
 
 import adapterhub_lite as ah
-from adapterhub_lite.cli.rows import read_rows
 from adapterhub_lite.cli.run_file import read_run
+from adapterhub_lite.cli.train import read_rows
 from adapterhub_lite.data.splits import split
 from adapterhub_lite.engine import Engine
 from adapterhub_lite.errors import ConfigError, DataError, TrainingError

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from adapterhub_lite.api import Field, Strategy, StrategyConfig, StrategySpec, Traits, hookimpl
+from adapterhub_lite.api import Field, StrategyConfig, StrategySpec, Traits, hookimpl
 
 
 class ReftConfig(StrategyConfig):
@@ -16,13 +16,6 @@ class ReftConfig(StrategyConfig):
     )
 
 
-def load() -> Strategy:
-    """Import the half that needs torch."""
-    from adapterhub_lite_reft.strategy import Reft
-
-    return Reft()
-
-
 @hookimpl
 def adapterhub_strategies() -> list[StrategySpec]:
     return [
@@ -30,7 +23,7 @@ def adapterhub_strategies() -> list[StrategySpec]:
             name="reft",
             summary="A trained low-rank change of the hidden states after each layer (LoReFT).",
             config=ReftConfig,
-            load=load,
+            load="adapterhub_lite_reft.strategy:Reft",
             traits=Traits(identity_at_init=True, modalities=frozenset({"text"})),
             learning_rate=4e-3,
         )

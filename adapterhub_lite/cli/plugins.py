@@ -1,4 +1,4 @@
-"""`adapterhub-lite strategies`, `adapterhub-lite tasks` and `adapterhub-lite plugins list`."""
+"""What is installed: `strategies`, `tasks` and `plugins list`; `plugins check` and `plugins new` are in their own modules."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ import typer
 
 from adapterhub_lite.cli.check import plugins_check
 from adapterhub_lite.cli.new import new
-from adapterhub_lite.cli.options import AsJson, print_json
+from adapterhub_lite.cli.options import AsJson
+from adapterhub_lite.cli.output import print_json
 
 if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
@@ -19,13 +20,6 @@ if TYPE_CHECKING:
     from adapterhub_lite.plugins.find import Record
 
 plugins_app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode="rich")
-Strict = Annotated[bool, typer.Option("--strict", metavar="", help="Fail when a plug-in failed.")]
-Timeout = Annotated[
-    float | None,
-    typer.Option(
-        min=0.1, metavar="SECONDS", help="Load each in a process of its own, given so long: finds one that hangs."
-    ),
-]
 
 
 @plugins_app.callback()
@@ -38,16 +32,25 @@ plugins_app.command("new")(new)
 
 
 @plugins_app.command("list")
-def plugins_list(json_: AsJson = False, strict: Strict = False, timeout: Timeout = None) -> None:
+def plugins_list(
+    json_: AsJson = False,
+    strict: Annotated[bool, typer.Option("--strict", metavar="", help="Fail when a plug-in failed.")] = False,
+    timeout: Annotated[
+        float | None,
+        typer.Option(
+            min=0.1, metavar="SECONDS", help="Load each in a process of its own, given so long: finds one that hangs."
+        ),
+    ] = None,
+) -> None:
     """List every plug-in: loaded, failed or disabled, and why."""
     from adapterhub_lite.plugins.manager import Plugins, is_on
 
     if timeout is None:
         plugins = Plugins(strict=False)
     else:
-        from adapterhub_lite.cli.apart import Apart
+        from adapterhub_lite.cli.own_process import OwnProcesses
 
-        plugins = Apart(timeout)
+        plugins = OwnProcesses(timeout)
     if json_:
         print_json({"plugins": [asdict(record) for record in plugins.records], "notes": plugins.notes})
     else:
@@ -62,9 +65,7 @@ def _show_plugins(records: list[Record], notes: list[str]) -> None:
     from rich.table import Table
 
     console = Console()
-    table = Table()
-    for column in ("plug-in", "distribution", "version", "state", "strategies, tasks or reason"):
-        table.add_column(column)
+    table = Table("plug-in", "distribution", "version", "state", "strategies, tasks or reason")
     for record in records:
         offers = (*record.strategies, *(f"task {name}" for name in record.tasks))
         detail = ", ".join(offers) if record.error is None else f"{record.stage or ''}: {record.error}"
@@ -81,7 +82,7 @@ def strategies(json_: AsJson = False) -> None:
     """List the strategies with their options."""
     from adapterhub_lite.plugins.manager import Plugins
 
-    provided = sorted(Plugins().strategies, key=lambda each: each.spec.name)
+    provided = sorted(Plugins().strategies, key=lambda strategy: strategy.spec.name)
     if json_:
         print_json(
             {

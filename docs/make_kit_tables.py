@@ -1,4 +1,4 @@
-"""The tables of `docs/conformance-kit.md`, made from the code: `python -m adapterhub_lite.testing.kit_tables`."""
+"""The tables of `docs/conformance-kit.md`, made from the code: `python -m docs.make_kit_tables`."""
 
 from __future__ import annotations
 
@@ -47,5 +47,5 @@ def replaced(document: str) -> str:
 
 
 if __name__ == "__main__":
-    path = Path(__file__).parents[2] / "docs" / "conformance-kit.md"
+    path = Path(__file__).with_name("conformance-kit.md")
     path.write_text(replaced(path.read_text(encoding="utf-8")), encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Makes docs/hooks.md of the hook specifications: `python -m adapterhub_lite.scaffold.hookdoc > docs/hooks.md`."""
+"""Writes docs/hooks.md from the hook specifications: `python -m docs.make_hooks > docs/hooks.md`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ KINDS = {
 OPENING = """\
 # Hooks
 
-Made of `adapterhub_lite/plugins/hookspecs.py` by `python -m adapterhub_lite.scaffold.hookdoc`; change it there.
+Written from `adapterhub_lite/plugins/hookspecs.py` by `python -m docs.make_hooks`; change it there.
 
 A plug-in is a module named by an entry point of the group `adapterhub_lite`. It marks the functions it implements with
 `adapterhub_lite.api.hookimpl`, and leaves out the arguments it does not need. A marked function whose name is not one

@@ -14,7 +14,7 @@ from transformers import PretrainedConfig
 from adapterhub_lite import api
 from adapterhub_lite.api import ModelMap, Run, StrategyConfig, hookimpl
 from adapterhub_lite.plugins.manager import Plugins
-from adapterhub_lite.scaffold.hookdoc import example, hooks, reference
+from docs.make_hooks import example, hooks, reference
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "hooks.md"
 
@@ -30,13 +30,11 @@ class MyEncoder(nn.Module):
 
 
 def test_the_document_is_up_to_date():
-    assert DOCUMENT.read_text(encoding="utf-8") == reference(), (
-        "run: python -m adapterhub_lite.scaffold.hookdoc > docs/hooks.md"
-    )
+    assert DOCUMENT.read_text(encoding="utf-8") == reference(), "run: python -m docs.make_hooks > docs/hooks.md"
 
 
 def test_it_is_made_by_the_command_it_names():
-    command = [sys.executable, "-m", "adapterhub_lite.scaffold.hookdoc"]
+    command = [sys.executable, "-m", "docs.make_hooks"]
     assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == reference()
 
 
@@ -48,11 +46,11 @@ def test_examples_run(hook):
         done.append((name, kind))
 
     names = {
-        **{name: getattr(api, name) for name in api.__all__}, "sys": sys, "MyConfig": MyConfig, "load_mine": print,
+        **{name: getattr(api, name) for name in api.__all__}, "sys": sys, "MyConfig": MyConfig,
         "AutoModel": types.SimpleNamespace(from_pretrained=lambda path: nn.Linear(2, 2), register=registered), "fetch": str,
         "AutoConfig": types.SimpleNamespace(register=registered), "MyEncoderConfig": PretrainedConfig,
         "MyEncoderModel": MyEncoder, "build_tiny": print, "tiny_rankings": print, "my_plugin": types,
-        "read_rankings": print, "load_ranking": print, "notify": done.append, "upload": lambda path, name: done.append(name),
+        "read_rankings": print, "notify": done.append, "upload": lambda path, name: done.append(name),
     }  # fmt: skip
     module = types.ModuleType("from_the_document")
     vars(module).update(names)

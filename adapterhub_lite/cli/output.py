@@ -1,0 +1,31 @@
+"""How verbs print what came of them."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+import typer
+
+
+def print_json(value: Any) -> None:
+    """Write one JSON object to standard output."""
+    json.dump(value, sys.stdout, ensure_ascii=False, indent=2, allow_nan=False)
+    print()
+
+
+def print_result(value: Mapping[str, Any], *lines: str, as_json: bool) -> None:
+    """Write a result to standard output, as one JSON object or in words."""
+    if as_json:
+        print_json(value)
+    else:
+        typer.echo("\n".join(lines))
+
+
+def say_columns(columns: Mapping[str, str], source: str) -> None:
+    """Tell on standard error which columns are read as what."""
+    if columns:
+        roles = ", ".join(f"{role} from '{name}'" for role, name in columns.items())
+        print(f"{source}: reading {roles}", file=sys.stderr)

@@ -72,6 +72,9 @@ class PeftMethod:
             ) from problem
         model.train(model.training)
         self._keep_dtype_of_norms()
+        for layer in self._tuner.modules():
+            if isinstance(layer, BaseTunerLayer):
+                layer.register_forward_hook(_narrow_as_its_input)
         file = self._file(peft_config)
         parameters: dict[str, nn.Parameter] = {
             name: each
@@ -203,6 +206,13 @@ class MergeablePeftMethod(PeftMethod):
             if layer.base_layer is not base:  # PEFT put a trained copy in its place, which detaching takes away again
                 for ours, trained in zip(base.parameters(), layer.base_layer.parameters(), strict=True):
                     ours.data.copy_(trained.data)
+
+
+def _narrow_as_its_input(_: nn.Module, inputs: tuple[Any, ...], output: Any) -> Any:
+    """Some of PEFT's layers around 4-bit ones answer 16 bits in fp32, which the layers of the base behind them refuse."""
+    given = inputs[0].dtype if inputs and isinstance(inputs[0], Tensor) else None
+    wider = isinstance(output, Tensor) and output.dtype == torch.float32
+    return output.to(given) if wider and given in (torch.bfloat16, torch.float16) else output
 
 
 def checksum(tensors: Mapping[str, Tensor]) -> float:

@@ -142,6 +142,20 @@ def test_a_method_trains_and_comes_back(
     assert config["peft_type"] == name.upper()
 
 
+@pytest.fixture(scope="module")
+def four_bits(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return bench.write_tiny(tmp_path_factory.mktemp("four-bits"))["decoder"]
+
+
+@pytest.mark.parametrize("name", ["ia3", "pvera", "randlora", "road"])
+def test_a_language_model_in_four_bits_that_computes_in_bf16(engine: Any, four_bits: str, name: str) -> None:
+    """Those whose layers answer in fp32, which the layer behind the last block refuses."""
+    base = engine.load_base(four_bits, quantization="nf4", dtype="bfloat16", device="cpu")
+    attachment, batch = bench.put(engine, base, name, "decoder")
+    before, after, _ = bench.train(attachment, batch, steps=2)
+    assert after != before
+
+
 def test_two_methods_share_a_base(engine: Any, bases: dict[str, Any]) -> None:
     base = bases["decoder"]
     clean = bench.bits(base.model)

@@ -65,10 +65,12 @@ if TYPE_CHECKING:
     from adapterhub_lite.base.describe import introspect
     from adapterhub_lite.base.loading import Base
     from adapterhub_lite.base.view import AttentionCall, AttentionSite, ModelView
-    from adapterhub_lite.data.dataset import Dataset
+    from adapterhub_lite.data.dataset import SEVERAL, Dataset
     from adapterhub_lite.data.files.npz import load_arrays, parse_reference, rows_of_split
     from adapterhub_lite.data.files.read import existing, file_sha256, read_table
     from adapterhub_lite.data.files.text import open_text, undecodable
+    from adapterhub_lite.data.items import read_items
+    from adapterhub_lite.data.roles.choices import read_choices
     from adapterhub_lite.data.roles.columns import (
         check_roles,
         counted,
@@ -78,13 +80,15 @@ if TYPE_CHECKING:
         shortened,
         suggestion,
     )
+    from adapterhub_lite.data.roles.groups import read_groups
     from adapterhub_lite.data.roles.labels import Labels, read_labels
     from adapterhub_lite.data.roles.numbers import ABSENT, number_of
     from adapterhub_lite.data.table import JSON_TYPE, Table, place
     from adapterhub_lite.merging.peft_files import refuse_settings
     from adapterhub_lite.tasks.classification import Classification
     from adapterhub_lite.tasks.head import HeadTask, targets_of
-    from adapterhub_lite.tasks.options import TextClassificationOptions, TextRegressionOptions
+    from adapterhub_lite.tasks.options import ClassificationOptions, TextClassificationOptions, TextRegressionOptions
+    from adapterhub_lite.tasks.pooling import pool
     from adapterhub_lite.tasks.regression import Regression, standard_units
     from adapterhub_lite.tasks.task import Batch, Encoded, Example, Preprocessing, Task
     from adapterhub_lite.tasks.text_classification import TextClassification
@@ -96,6 +100,7 @@ __all__ = [
     "API_VERSION",
     "JSON_TYPE",
     "MODALITIES",
+    "SEVERAL",
     "AdapterCorruptError",
     "AdapterHubError",
     "AttentionCall",
@@ -103,6 +108,7 @@ __all__ = [
     "Base",
     "Batch",
     "Classification",
+    "ClassificationOptions",
     "Combinable",
     "Combination",
     "ConfigError",
@@ -162,6 +168,10 @@ __all__ = [
     "open_text",
     "parse_reference",
     "place",
+    "pool",
+    "read_choices",
+    "read_groups",
+    "read_items",
     "read_labels",
     "read_table",
     "refuse_settings",
@@ -178,10 +188,12 @@ _NAMES = {
     "base.describe": ("introspect",),
     "base.loading": ("Base",),
     "base.view": ("AttentionCall", "AttentionSite", "ModelView"),
-    "data.dataset": ("Dataset",),
+    "data.dataset": ("Dataset", "SEVERAL"),
     "data.files.npz": ("load_arrays", "parse_reference", "rows_of_split"),
     "data.files.read": ("existing", "file_sha256", "read_table"),
     "data.files.text": ("open_text", "undecodable"),
+    "data.items": ("read_items",),
+    "data.roles.choices": ("read_choices",),
     "data.roles.columns": (
         "check_roles",
         "counted",
@@ -191,13 +203,15 @@ _NAMES = {
         "shortened",
         "suggestion",
     ),
+    "data.roles.groups": ("read_groups",),
     "data.roles.labels": ("Labels", "read_labels"),
     "data.roles.numbers": ("ABSENT", "number_of"),
     "data.table": ("JSON_TYPE", "Table", "place"),
     "merging.peft_files": ("refuse_settings",),
     "tasks.classification": ("Classification",),
     "tasks.head": ("HeadTask", "targets_of"),
-    "tasks.options": ("TextClassificationOptions", "TextRegressionOptions"),
+    "tasks.options": ("ClassificationOptions", "TextClassificationOptions", "TextRegressionOptions"),
+    "tasks.pooling": ("pool",),
     "tasks.regression": ("Regression", "standard_units"),
     "tasks.task": ("Batch", "Encoded", "Example", "Preprocessing", "Task"),
     "tasks.text_classification": ("TextClassification",),

@@ -343,7 +343,7 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Any:
     import numpy as np
     from PIL import Image
 
-    from adapterhub_lite.tasks.catalog import load_data
+    from adapterhub_lite import load_data
 
     folder = tmp_path_factory.mktemp("pictures")
     random = np.random.default_rng(0)

@@ -22,7 +22,6 @@ ALLOWED = {
     "engine.py": "the default of Engine.train",
     "testing/problems.py": "the made-up data on which the kit runs strategies is for some tasks",
     "data/roles/causal_lm.py": "a reader says which task its data is for",
-    "data/roles/image_classification.py": "a reader says which task its data is for",
     "data/roles/text_classification.py": "a reader says which task its data is for",
     "data/roles/text_regression.py": "a reader says which task its data is for",
     "data/roles/token_classification.py": "a reader says which task its data is for",

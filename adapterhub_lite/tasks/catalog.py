@@ -10,7 +10,6 @@ from adapterhub_lite.data.dataset import SEVERAL, Dataset
 from adapterhub_lite.data.request import Request
 from adapterhub_lite.data.roles import (
     causal_lm,
-    image_classification,
     text_classification,
     text_regression,
     token_classification,
@@ -20,7 +19,6 @@ from adapterhub_lite.plugins.shelf import Shelf
 from adapterhub_lite.plugins.spec import OURS, Provided
 from adapterhub_lite.tasks.options import (
     CausalLMOptions,
-    ImageClassificationOptions,
     TextClassificationOptions,
     TextRegressionOptions,
     TokenClassificationOptions,
@@ -71,16 +69,6 @@ BUILT_IN = (
         peft_task_type="CAUSAL_LM",
         pipeline_tag="text-generation",
     ),
-    TaskSpec(
-        name="image-classification",
-        summary="An image in, one of several labels or any number of them out.",
-        modality="image",
-        read=image_classification.read,
-        load="adapterhub_lite.tasks.image_classification:ImageClassification",
-        roles=image_classification.ROLES,
-        options=ImageClassificationOptions,
-        forms=(None, SEVERAL),
-    ),
 )
 
 
@@ -123,7 +111,7 @@ def load_data(
 ) -> Dataset:
     """Read and check the data for one of our tasks, every row of it, before any model is loaded.
 
-    `source` is what `read_table` takes, or for images also a folder of class folders or an .npz. `columns` says which
+    `source` is what `read_table` takes, and what else the task reads. `columns` says which
     column plays a role ({"text": "clause", "label": "kind"}); roles left out are guessed from the names, and the
     result's `columns` says how. `labels` are the classes of a trained adapter: their order is kept, and a label outside
     them is an error. With `require_labels=False` (prediction) labels may be absent; targets are None unless all rows

@@ -21,7 +21,7 @@ class PooledText(TaskOptions):
     normalize: bool | None = Field(None, description="Bring every vector to one length; what suits the base.")
 
 
-class Classes(TaskOptions):
+class ClassificationOptions(TaskOptions):
     """For tasks with classes."""
 
     class_weights: Literal["none", "balanced"] = Field(
@@ -32,7 +32,7 @@ class Classes(TaskOptions):
     )
 
 
-class TextClassificationOptions(PooledText, Classes):
+class TextClassificationOptions(PooledText, ClassificationOptions):
     """Options of text-classification."""
 
     learn_names: bool = Field(
@@ -50,12 +50,6 @@ class TokenClassificationOptions(TaskOptions):
     max_length: int | None = Field(
         None, ge=2, description="Tokens an input is cut to; what the base takes, at most 512."
     )
-
-
-class ImageClassificationOptions(Classes):
-    """Options of image-classification."""
-
-    pooling: Pooling | None = Field(None, description="How patches become one vector; what suits the base.")
 
 
 class CausalLMOptions(TaskOptions):

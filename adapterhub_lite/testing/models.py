@@ -55,24 +55,12 @@ def _conv1d() -> tuple[Any, Any]:
     return GPT2LMHeadModel(config), tiny_tokenizer()
 
 
-def _vision() -> tuple[Any, Any]:
-    from transformers import ViTConfig, ViTModel
-    from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPil
-
-    config = ViTConfig(
-        hidden_size=HIDDEN, intermediate_size=INNER, num_hidden_layers=LAYERS, num_attention_heads=HEADS, image_size=16,
-        patch_size=4, initializer_range=0.2, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0,
-    )  # fmt: skip
-    return ViTModel(config, add_pooling_layer=False), ViTImageProcessorPil(size={"height": 16, "width": 16})
-
-
 OWN: tuple[TinyModel, ...] = (
     TinyModel("encoder", "BERT-like, for text classification", _encoder, problems.texts),
     TinyModel(
         "decoder", "Llama-like: grouped-query attention, rotary positions, tied head", _decoder, problems.completions
     ),
     TinyModel("conv1d", "GPT-2-like: Conv1D weights, absolute positions", _conv1d, problems.completions),
-    TinyModel("vision", "ViT with its PIL image processor", _vision, problems.images),
 )
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from adapterhub_lite.data.dataset import Dataset
@@ -22,7 +20,8 @@ def texts() -> Dataset:
         words = list(random.choice(WORDS[12:], size=1 + row % 8))
         words.insert(int(random.integers(0, len(words) + 1)), "good" if row % 2 else "bad")
         inputs.append(" ".join(words))
-    return _classes("text-classification", inputs)
+    targets = tuple(row % 2 for row in range(ROWS))
+    return Dataset("text-classification", inputs, targets, CLASSES, {}, "<kit>", "", None)
 
 
 def completions() -> Dataset:
@@ -34,20 +33,3 @@ def completions() -> Dataset:
         cut = start + 2 + row % 3
         inputs.append(Completion(" ".join(count[start:cut]), " ".join(count[cut : cut + 3])))
     return Dataset("causal-lm", inputs, None, (), {}, "<kit>", "", None, form="completion")
-
-
-def images() -> Dataset:
-    """Noise, brighter on the left or on the right. Each (16, 16, 3) uint8."""
-    random = np.random.default_rng(0)
-    inputs = []
-    for row in range(ROWS):
-        pixels = random.integers(0, 120, (16, 16, 3), dtype=np.uint8)
-        half = slice(8, 16) if row % 2 else slice(0, 8)
-        pixels[:, half] += 120
-        inputs.append(pixels)
-    return _classes("image-classification", inputs)
-
-
-def _classes(task: str, inputs: list[Any]) -> Dataset:
-    targets = tuple(row % 2 for row in range(len(inputs)))
-    return Dataset(task, inputs, targets, CLASSES, {}, "<kit>", "", None)

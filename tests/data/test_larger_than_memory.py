@@ -164,9 +164,9 @@ def test_images_in_arrays(packed: bool, shared: Path, tmp_path: Path, monkeypatc
     arrays |= {key: arrays[key][:200] for key in arrays if len(arrays[key]) > 200}
     source = tmp_path / "cells.npz"
     (np.savez_compressed if packed else np.savez)(source, **arrays)
-    small = load_data(source, "image-classification")
+    small = ah.load_data(source, "image-classification")
     monkeypatch.setattr(spill, "ROOM", 100_000)
-    large = load_data(source, "image-classification")
+    large = ah.load_data(source, "image-classification")
     assert np.array_equal(np.stack(small.inputs), np.stack(large.inputs))
     assert not large.inputs[0].flags.owndata
     assert small.targets == large.targets
@@ -179,7 +179,7 @@ def test_an_array_cut_short_is_refused(tmp_path: Path, monkeypatch: pytest.Monke
     source.write_bytes(content.replace(bytes(100), bytes(99) + b"x", 1))
     monkeypatch.setattr(spill, "ROOM", 1000)
     with pytest.raises(DataError, match=r"cells\.npz: not a readable .npz"):
-        load_data(source, "image-classification")
+        ah.load_data(source, "image-classification")
 
 
 def tokens_of(examples: Any) -> list[tuple[Any, ...]]:

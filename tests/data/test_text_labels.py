@@ -157,19 +157,3 @@ def test_real_contracts(shared: Path) -> None:
     assert named == [set(filter(None, cell.split("|"))) for cell in by_hand]
     assert sum(not target for target in found.targets) == 16009
     assert len(set(found.groups)) == 50
-
-
-def test_images_with_several_labels(tmp_path: Path) -> None:
-    import numpy as np
-    from PIL import Image
-
-    pixels = np.zeros((3, 8, 8, 3), np.uint8)
-    np.savez(tmp_path / "x.npz", images=pixels, red=[1, 0, 1], round=[1, 0, 0], patient=[7, 7, 8])
-    found = load_data(
-        tmp_path / "x.npz", "image-classification", columns={"labels": "red,round", "group": "patient"}
-    )  # fmt: skip
-    assert (found.labels, found.targets, found.groups) == (("red", "round"), ((0, 1), (), (0,)), (7, 7, 8))
-    Image.fromarray(pixels[0]).save(tmp_path / "a.png")
-    rows = [{"image": "a.png", "labels": ["red"]}, {"image": "a.png", "labels": []}]
-    (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    assert load_data(tmp_path / "rows.jsonl", "image-classification").targets == ((0,), ())

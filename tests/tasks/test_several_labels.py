@@ -82,7 +82,7 @@ def test_the_gradient_of_an_empty_row_counts(engine: Any) -> None:
 
 def test_images_have_several_labels_too(engine: Any, tmp_path: Any) -> None:
     """Bright on the left, bright at the top: both, one or neither, and a probe tells them apart."""
-    from adapterhub_lite.tasks.catalog import load_data
+    from adapterhub_lite import load_data
     from adapterhub_lite.testing.models import tiny_base
 
     random = np.random.default_rng(0)

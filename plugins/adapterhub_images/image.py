@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
-from adapterhub_lite.errors import DataError
+from adapterhub_lite.api import DataError
 
 if TYPE_CHECKING:
     from PIL import Image

@@ -8,10 +8,8 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from adapterhub_lite.data.files.image import SUFFIXES, check_image
-from adapterhub_lite.data.roles.columns import counted
-from adapterhub_lite.data.table import Table, place
-from adapterhub_lite.errors import DataError
+from adapterhub_images.image import SUFFIXES, check_image
+from adapterhub_lite.api import DataError, Table, counted, place
 
 SPLITS = {"train", "training", "val", "valid", "validation", "dev", "test", "testing"}
 

@@ -7,24 +7,29 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from adapterhub_lite.data.dataset import Dataset
-from adapterhub_lite.data.files.image import ImageBytes, check_image, open_image
-from adapterhub_lite.data.files.image_arrays import read_arrays
-from adapterhub_lite.data.files.image_folder import read_image_folder
-from adapterhub_lite.data.files.npz import parse_reference
-from adapterhub_lite.data.files.read import existing, read_table
-from adapterhub_lite.data.items import read_items
-from adapterhub_lite.data.request import Request
-from adapterhub_lite.data.roles.choices import read_choices
-from adapterhub_lite.data.roles.columns import check_roles, counted, find_column, guess_column, is_missing, shortened
-from adapterhub_lite.data.roles.groups import read_groups
-from adapterhub_lite.data.table import Table
-from adapterhub_lite.errors import DataError
+from adapterhub_images.arrays import read_arrays
+from adapterhub_images.folder import read_image_folder
+from adapterhub_images.image import ImageBytes, check_image
+from adapterhub_images.options import ROLES, TASK
+from adapterhub_lite.api import (
+    DataError,
+    Dataset,
+    Request,
+    Table,
+    check_roles,
+    counted,
+    existing,
+    find_column,
+    guess_column,
+    is_missing,
+    parse_reference,
+    read_choices,
+    read_groups,
+    read_items,
+    read_table,
+    shortened,
+)
 
-__all__ = ["TASK", "open_image", "read"]
-
-TASK = "image-classification"
-ROLES = ("image", "label", "labels", "group")
 IMAGE_NAMES = ("image", "image_path", "path", "file", "filename", "file_name", "filepath", "file_path", "img", "images")
 LABEL_NAMES = ("label", "category", "class", "target", "labels", "diagnosis", "class_label", "y")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import struct
 from pathlib import Path
 from typing import Any
@@ -12,17 +13,19 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
+from adapterhub_images.image import open_image
 from adapterhub_lite.data.dataset import Dataset
-from adapterhub_lite.data.files.image import open_image
 from adapterhub_lite.errors import DataError
-from adapterhub_lite.tasks.catalog import load_data
+from adapterhub_lite.plugins.manager import Plugins
+from adapterhub_lite.tasks.catalog import read_data, task_shelf
 
 TASK = "image-classification"
+CATALOG = task_shelf(Plugins())
 SHARED = Path(__file__).parents[2].parent / "shared" / "data"
 
 
 def load(source: Any, **options: Any) -> Dataset:
-    return load_data(source, TASK, **options)
+    return read_data(CATALOG, source, TASK, **options)
 
 
 def picture(path: Path, colour: str = "red") -> Path:
@@ -263,6 +266,17 @@ def test_a_huge_image_is_refused_by_its_size_and_not_unpacked(tmp_path: Path) ->
         (tmp_path / "rows.csv").write_text(f"image,label\n{path.name},a\n")
         with pytest.raises(DataError, match=rf"row 1 .*{side}\.png' has {said}"):
             load(tmp_path / "rows.csv")
+
+
+def test_images_with_several_labels(tmp_path: Path) -> None:
+    pixels = np.zeros((3, 8, 8, 3), np.uint8)
+    np.savez(tmp_path / "x.npz", images=pixels, red=[1, 0, 1], round=[1, 0, 0], patient=[7, 7, 8])
+    found = load(tmp_path / "x.npz", columns={"labels": "red,round", "group": "patient"})
+    assert (found.labels, found.targets, found.groups) == (("red", "round"), ((0, 1), (), (0,)), (7, 7, 8))
+    Image.fromarray(pixels[0]).save(tmp_path / "a.png")
+    rows = [{"image": "a.png", "labels": ["red"]}, {"image": "a.png", "labels": []}]
+    (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    assert load(tmp_path / "rows.jsonl").targets == ((0,), ())
 
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason=f"real data not found in {SHARED}")

@@ -10,16 +10,21 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from adapterhub_lite.base.loading import Base
-from adapterhub_lite.data.dataset import Dataset
-from adapterhub_lite.data.files.image import open_image
-from adapterhub_lite.errors import AdapterCorruptError
-from adapterhub_lite.plugins.spec import Modality
-from adapterhub_lite.tasks.classification import Classification
-from adapterhub_lite.tasks.head import targets_of
-from adapterhub_lite.tasks.options import ImageClassificationOptions
-from adapterhub_lite.tasks.pooling import pool
-from adapterhub_lite.tasks.task import Batch, Encoded, Example, Preprocessing
+from adapterhub_images.image import open_image
+from adapterhub_images.options import ImageClassificationOptions
+from adapterhub_lite.api import (
+    AdapterCorruptError,
+    Base,
+    Batch,
+    Classification,
+    Dataset,
+    Encoded,
+    Example,
+    Modality,
+    Preprocessing,
+    pool,
+    targets_of,
+)
 
 
 class ImageClassification(Classification):

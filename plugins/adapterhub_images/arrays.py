@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from adapterhub_lite.data.files.npz import Array, load_arrays, parse_reference, rows_of_split
-from adapterhub_lite.data.files.read import existing, file_sha256
-from adapterhub_lite.data.roles.columns import shortened, suggestion
-from adapterhub_lite.data.table import Table
-from adapterhub_lite.errors import DataError
+from adapterhub_lite.api import (
+    DataError,
+    Table,
+    existing,
+    file_sha256,
+    load_arrays,
+    parse_reference,
+    rows_of_split,
+    shortened,
+    suggestion,
+)
+
+Array = np.ndarray[Any, Any]
 
 
 def read_arrays(

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from adapterhub_images.options import ROLES, TASK, ImageClassificationOptions
-from adapterhub_lite.api import SEVERAL, Dataset, Request, TaskSpec, hookimpl
+from adapterhub_lite.api import SEVERAL, Request, TaskSpec, hookimpl
 
 if TYPE_CHECKING:
-    from adapterhub_lite.api import TinyModel
+    from adapterhub_lite.api import Dataset, TinyModel
 
 
 def read(source: Any, request: Request) -> Dataset:

@@ -81,16 +81,19 @@ if TYPE_CHECKING:
         suggestion,
     )
     from adapterhub_lite.data.roles.groups import read_groups
-    from adapterhub_lite.data.roles.labels import Labels, read_labels
+    from adapterhub_lite.data.roles.labels import Labels, one_label, ordered_labels, read_labels
     from adapterhub_lite.data.roles.numbers import ABSENT, number_of
+    from adapterhub_lite.data.roles.several_labels import list_in_text
     from adapterhub_lite.data.table import JSON_TYPE, Table, place
     from adapterhub_lite.merging.peft_files import refuse_settings
     from adapterhub_lite.tasks.classification import Classification
     from adapterhub_lite.tasks.head import HeadTask, targets_of
+    from adapterhub_lite.tasks.metrics import bootstrap, macro_f1
     from adapterhub_lite.tasks.options import ClassificationOptions, TextClassificationOptions, TextRegressionOptions
     from adapterhub_lite.tasks.pooling import pool
     from adapterhub_lite.tasks.regression import Regression, standard_units
     from adapterhub_lite.tasks.task import Batch, Encoded, Example, Preprocessing, Task
+    from adapterhub_lite.tasks.text import LONGEST_TEXT, SAMPLE_TEXTS, checked_length, hidden_states, pad_tokens
     from adapterhub_lite.tasks.text_classification import TextClassification
     from adapterhub_lite.tasks.text_regression import TextRegression
     from adapterhub_lite.testing.tiny_model import TinyModel
@@ -99,7 +102,9 @@ __all__ = [
     "ABSENT",
     "API_VERSION",
     "JSON_TYPE",
+    "LONGEST_TEXT",
     "MODALITIES",
+    "SAMPLE_TEXTS",
     "SEVERAL",
     "AdapterCorruptError",
     "AdapterHubError",
@@ -153,19 +158,27 @@ __all__ = [
     "TinyModel",
     "Traits",
     "WeightUpdater",
+    "bootstrap",
     "check_choice",
     "check_roles",
+    "checked_length",
     "counted",
     "existing",
     "file_sha256",
     "find_column",
     "guess_column",
+    "hidden_states",
     "hookimpl",
     "introspect",
     "is_missing",
+    "list_in_text",
     "load_arrays",
+    "macro_f1",
     "number_of",
+    "one_label",
     "open_text",
+    "ordered_labels",
+    "pad_tokens",
     "parse_reference",
     "place",
     "pool",
@@ -204,16 +217,19 @@ _NAMES = {
         "suggestion",
     ),
     "data.roles.groups": ("read_groups",),
-    "data.roles.labels": ("Labels", "read_labels"),
+    "data.roles.labels": ("Labels", "one_label", "ordered_labels", "read_labels"),
     "data.roles.numbers": ("ABSENT", "number_of"),
+    "data.roles.several_labels": ("list_in_text",),
     "data.table": ("JSON_TYPE", "Table", "place"),
     "merging.peft_files": ("refuse_settings",),
     "tasks.classification": ("Classification",),
     "tasks.head": ("HeadTask", "targets_of"),
+    "tasks.metrics": ("bootstrap", "macro_f1"),
     "tasks.options": ("ClassificationOptions", "TextClassificationOptions", "TextRegressionOptions"),
     "tasks.pooling": ("pool",),
     "tasks.regression": ("Regression", "standard_units"),
     "tasks.task": ("Batch", "Encoded", "Example", "Preprocessing", "Task"),
+    "tasks.text": ("LONGEST_TEXT", "SAMPLE_TEXTS", "checked_length", "hidden_states", "pad_tokens"),
     "tasks.text_classification": ("TextClassification",),
     "tasks.text_regression": ("TextRegression",),
     "testing.tiny_model": ("TinyModel",),

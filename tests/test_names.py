@@ -24,7 +24,6 @@ ALLOWED = {
     "data/roles/causal_lm.py": "a reader says which task its data is for",
     "data/roles/text_classification.py": "a reader says which task its data is for",
     "data/roles/text_regression.py": "a reader says which task its data is for",
-    "data/roles/token_classification.py": "a reader says which task its data is for",
 }
 
 

@@ -12,7 +12,6 @@ from adapterhub_lite.data.roles import (
     causal_lm,
     text_classification,
     text_regression,
-    token_classification,
 )
 from adapterhub_lite.plugins.manager import Plugins
 from adapterhub_lite.plugins.shelf import Shelf
@@ -21,7 +20,6 @@ from adapterhub_lite.tasks.options import (
     CausalLMOptions,
     TextClassificationOptions,
     TextRegressionOptions,
-    TokenClassificationOptions,
 )
 from adapterhub_lite.tasks.spec import TaskOptions, TaskSpec
 
@@ -46,15 +44,6 @@ BUILT_IN = (
         roles=text_regression.ROLES,
         options=TextRegressionOptions,
         labelled=False,
-    ),
-    TaskSpec(
-        name="token-classification",
-        summary="Words in, a tag for each of them out: entities, parts of speech.",
-        modality="text",
-        read=token_classification.read,
-        load="adapterhub_lite.tasks.token_classification:TokenClassification",
-        roles=token_classification.ROLES,
-        options=TokenClassificationOptions,
     ),
     TaskSpec(
         name="causal-lm",

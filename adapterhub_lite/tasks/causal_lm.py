@@ -23,7 +23,7 @@ from adapterhub_lite.tasks.options import CausalLMOptions
 from adapterhub_lite.tasks.packing import SEGMENTS, UNPACKED, block_mask, check_packing, packed_batch, unpacked
 from adapterhub_lite.tasks.stored import collected
 from adapterhub_lite.tasks.task import Batch, Encoded, Example, Preprocessing
-from adapterhub_lite.tasks.text import SAMPLES, checked_length, pad_tokens
+from adapterhub_lite.tasks.text import SAMPLE_TEXTS, checked_length, pad_tokens
 
 IGNORED = -100
 LONGEST = 1024
@@ -158,8 +158,8 @@ class CausalLM:
     def samples(self) -> list[Any]:
         form = self.preprocessing.form
         if form == "chat":
-            return [Chat((Message("user", text), Message("assistant", text))) for text in SAMPLES]
-        return [Completion(text, text) if form == "completion" else Text(text) for text in SAMPLES]
+            return [Chat((Message("user", text), Message("assistant", text))) for text in SAMPLE_TEXTS]
+        return [Completion(text, text) if form == "completion" else Text(text) for text in SAMPLE_TEXTS]
 
     def probe(self, item: Any, number: int) -> Any:
         if isinstance(item, Chat):

@@ -44,14 +44,6 @@ class TextRegressionOptions(PooledText):
     """Options of text-regression."""
 
 
-class TokenClassificationOptions(TaskOptions):
-    """Options of token-classification."""
-
-    max_length: int | None = Field(
-        None, ge=2, description="Tokens an input is cut to; what the base takes, at most 512."
-    )
-
-
 class CausalLMOptions(TaskOptions):
     """Options of causal-lm."""
 

@@ -20,13 +20,14 @@ from adapterhub_lite.tasks.pooling import pool
 from adapterhub_lite.tasks.stored import batched, collected
 from adapterhub_lite.tasks.task import Batch, Encoded, Example, Preprocessing
 
-LONGEST = 512
+LONGEST_TEXT = 512
+"""Tokens a text is cut to where neither the user nor the base says less."""
 TOKENIZED_AT_ONCE = 1024
 PAIRS = "pairs"
 """The fact that an adapter was trained on pairs of texts."""
 NORMALIZE = "normalize"
 """The fact that its features are brought to one length."""
-SAMPLES = ("What is the capital of France?", "My new card has not arrived yet.", "1 + 1 = 2, and 2 + 2 =")
+SAMPLE_TEXTS = ("What is the capital of France?", "My new card has not arrived yet.", "1 + 1 = 2, and 2 + 2 =")
 
 
 def longest_input(base: Base) -> int:
@@ -53,7 +54,7 @@ def settle_text(base: Base, data: Dataset, options: PooledText) -> Preprocessing
     facts = {PAIRS: True} if isinstance(next(iter(data.inputs), None), Pair) else {}
     facts |= {NORMALIZE: True} if normalize else {}
     return Preprocessing(
-        max_length=checked_length(base, options.max_length, LONGEST),
+        max_length=checked_length(base, options.max_length, LONGEST_TEXT),
         pooling=options.pooling or base.map.pooling,
         form=data.form,
         options=options.model_dump(mode="json", exclude_unset=True),
@@ -190,8 +191,8 @@ def checked_input(value: Any, row: int, preprocessing: Preprocessing) -> str | P
 def samples(preprocessing: Preprocessing) -> list[str | Pair]:
     """Made-up texts, or pairs where the adapter was trained on pairs."""
     if not preprocessing.facts.get(PAIRS):
-        return list(SAMPLES)
-    return [Pair(text, SAMPLES[number - 1]) for number, text in enumerate(SAMPLES)]
+        return list(SAMPLE_TEXTS)
+    return [Pair(text, SAMPLE_TEXTS[number - 1]) for number, text in enumerate(SAMPLE_TEXTS)]
 
 
 def probe_of(item: str | Pair) -> Any:

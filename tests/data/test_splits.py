@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+import adapterhub_lite as ah
 from adapterhub_lite.data.dataset import Dataset
 from adapterhub_lite.data.splits import split
 from adapterhub_lite.errors import ConfigError, DataError
@@ -147,8 +148,8 @@ def test_numbers_are_held_out_from_all_their_range(seed: int) -> None:
 
 def test_tags_of_words_are_spread() -> None:
     rows = [{"tokens": ["a", "b"], "tags": ["O", "B-RARE" if i % 50 == 0 else "O"]} for i in range(500)]
-    _, held = split(load_data(rows, "token-classification"), 0.2)
-    rare = 0 if load_data(rows, "token-classification").labels[0] == "B-RARE" else 1
+    _, held = split(ah.load_data(rows, "token-classification"), 0.2)
+    rare = 0 if ah.load_data(rows, "token-classification").labels[0] == "B-RARE" else 1
     assert sum(rare in target for target in held.targets or ()) == 2
     assert abs(len(held) - 100) <= 2
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from adapterhub_lite.tasks.catalog import load_data
+from adapterhub_lite import load_data
 from adapterhub_lite.testing.models import tiny_base
 from adapterhub_lite.training.config import TrainConfig
 

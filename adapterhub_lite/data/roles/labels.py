@@ -38,7 +38,7 @@ def read_labels(
         raise ConfigError("labels: a class is named twice; give each class once")
     try:
         texts, stripped = _texts(table, column, declared)
-        names = tuple(known) if known is not None else ordered(set(texts), declared)
+        names = tuple(known) if known is not None else ordered_labels(set(texts), declared)
         index = {name: position for position, name in enumerate(names)}
         for row, text in enumerate(texts):
             if text not in index:
@@ -105,7 +105,7 @@ def one_label(value: Any, declared: Sequence[str] | None, where: str) -> str:
     return text
 
 
-def ordered(present: Collection[str], declared: Sequence[str] | None) -> tuple[str, ...]:
+def ordered_labels(present: Collection[str], declared: Sequence[str] | None) -> tuple[str, ...]:
     """Names in the order in which they are declared, then sorted, as numbers where all of them are integers."""
     if declared:
         in_order = dict.fromkeys(declared)  # a name declared twice is one class

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from adapterhub_lite.data.roles.columns import counted, find_column, is_missing, shortened, suggestion
-from adapterhub_lite.data.roles.labels import Labels, notes_on_names, one_label, ordered
+from adapterhub_lite.data.roles.labels import Labels, notes_on_names, one_label, ordered_labels
 from adapterhub_lite.data.table import Table
 from adapterhub_lite.errors import DataError
 
@@ -81,7 +81,7 @@ def _numbered(
     notes: list[str],
     required: bool,
 ) -> Labels:
-    names = tuple(known) if known is not None else ordered({name for row in rows for name in row}, declared)
+    names = tuple(known) if known is not None else ordered_labels({name for row in rows for name in row}, declared)
     index = {name: position for position, name in enumerate(names)}
     targets = []
     for row, its in enumerate(rows):
@@ -132,7 +132,7 @@ def _single_column(
     texts = {row: value.strip() for row, value in enumerate(values) if isinstance(value, str)}
     written = [text for text in texts.values() if text]
     if separator is None and written and all(text.startswith("[") and text.endswith("]") for text in written):
-        parts = {row: list_of(text, table.where(row, column)) if text else [] for row, text in texts.items()}
+        parts = {row: list_in_text(text, table.where(row, column)) if text else [] for row, text in texts.items()}
     else:
         between = separator or _separator(written, table, column)
         if between is not None and any(between in text for text in written):
@@ -166,7 +166,7 @@ def _separator(texts: Sequence[str], table: Table, column: str) -> str | None:
     return there[0] if there else None
 
 
-def list_of(text: str, where: str) -> list[Any]:
+def list_in_text(text: str, where: str) -> list[Any]:
     """A list written as JSON or as Python writes it.
 
     Raises:

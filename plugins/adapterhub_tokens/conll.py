@@ -11,10 +11,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from adapterhub_lite.data.files.text import open_text, undecodable
-from adapterhub_lite.data.roles.columns import counted
-from adapterhub_lite.data.table import Table, place
-from adapterhub_lite.errors import DataError
+from adapterhub_lite.api import DataError, Table, counted, open_text, place, undecodable
 
 SUFFIXES = (".conll", ".iob", ".iob2", ".bio")
 DOCUMENT = "-DOCSTART-"

@@ -8,10 +8,13 @@ from typing import Any
 
 import pytest
 
+from adapterhub_lite.data.dataset import Dataset
 from adapterhub_lite.errors import DataError
-from adapterhub_lite.tasks.catalog import load_data
+from adapterhub_lite.plugins.manager import Plugins
+from adapterhub_lite.tasks.catalog import read_data, task_shelf
 
 TASK = "token-classification"
+CATALOG = task_shelf(Plugins())
 CONLL = """-DOCSTART- -X- -X- O
 
 EU NNP B-NP B-ORG
@@ -26,17 +29,21 @@ Blackburn\tNNP\tI-NP\tI-PER
 """
 
 
+def load(source: Any, **options: Any) -> Dataset:
+    return read_data(CATALOG, source, TASK, **options)
+
+
 def test_a_conll_file(tmp_path: Path) -> None:
     path = tmp_path / "ner.conll"
     path.write_text(CONLL)
-    found = load_data(path, TASK)
+    found = load(path)
     assert list(found.inputs) == [["EU", "rejects", "German"], ["Peter", "Blackburn", "#"]]
     named = [[found.labels[i] for i in target] for target in found.targets or ()]
     assert named == [["B-ORG", "O", "B-MISC"], ["B-PER", "I-PER", "O"]]
     assert found.table is not None
     assert found.table.where(1).endswith("row 2 (line 8)")
     assert found.notes == (f"{path}: 1 line beginning with # skipped",)
-    chunks = load_data(path, TASK, columns={"tags": "field_3"})
+    chunks = load(path, columns={"tags": "field_3"})
     assert set(chunks.labels) == {"B-NP", "B-VP", "I-NP", "O"}
 
 
@@ -55,7 +62,7 @@ def test_broken_conll_files(tmp_path: Path, content: str, message: str) -> None:
     path = tmp_path / "broken.iob"
     path.write_text(content)
     with pytest.raises(DataError, match=message):
-        load_data(path, TASK)
+        load(path)
 
 
 def test_lists_in_files_and_in_memory(tmp_path: Path) -> None:
@@ -71,10 +78,10 @@ def test_lists_in_files_and_in_memory(tmp_path: Path) -> None:
     features = Features({"tokens": Sequence(Value("string")), "ner_tags": Sequence(names)})
     hub = Hub.from_dict({"tokens": words, "ner_tags": [[0, 1], [0]]}, features=features)
     for source in (path, csv, hub):
-        found = load_data(source, TASK)
+        found = load(source)
         assert list(found.inputs) == words
         assert [[found.labels[i] for i in target] for target in found.targets or ()] == tags
-    assert load_data(hub, TASK).labels == ("O", "B-X")
+    assert load(hub).labels == ("O", "B-X")
 
 
 @pytest.mark.parametrize(
@@ -90,13 +97,13 @@ def test_lists_in_files_and_in_memory(tmp_path: Path) -> None:
 )
 def test_bad_rows(words: Any, tags: Any, message: str) -> None:
     with pytest.raises(DataError, match=message):
-        load_data([{"tokens": ["x"], "tags": ["O"]}, {"tokens": words, "tags": tags}], TASK)
+        load([{"tokens": ["x"], "tags": ["O"]}, {"tokens": words, "tags": tags}])
 
 
 def test_tags_of_an_adapter() -> None:
     rows = [{"tokens": ["x", "y"], "tags": ["O", "B-LOC"]}]
-    assert load_data(rows, TASK, labels=["B-LOC", "O"]).targets == ((1, 0),)
+    assert load(rows, labels=["B-LOC", "O"]).targets == ((1, 0),)
     with pytest.raises(DataError, match=r"row 1, column 'tags', word 2: tag 'B-LOC' is not one.*did you mean 'B-LOK'"):
-        load_data(rows, TASK, labels=["O", "B-LOK"])
-    predicted = load_data(rows, TASK, labels=["O", "B-LOK"], require_labels=False)
+        load(rows, labels=["O", "B-LOK"])
+    predicted = load(rows, labels=["O", "B-LOK"], require_labels=False)
     assert (predicted.targets, predicted.labels) == (None, ("O", "B-LOK"))

@@ -7,27 +7,29 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from adapterhub_lite.data.dataset import Dataset
-from adapterhub_lite.data.files.conll import SUFFIXES, read_conll
-from adapterhub_lite.data.files.read import existing, file_sha256, read_table
-from adapterhub_lite.data.request import Request
-from adapterhub_lite.data.roles.columns import (
+from adapterhub_lite.api import (
+    DataError,
+    Dataset,
+    Request,
+    Table,
     check_roles,
     counted,
+    existing,
+    file_sha256,
     find_column,
     guess_column,
     is_missing,
+    list_in_text,
+    one_label,
+    ordered_labels,
+    read_groups,
+    read_table,
     shortened,
     suggestion,
 )
-from adapterhub_lite.data.roles.groups import read_groups
-from adapterhub_lite.data.roles.labels import one_label, ordered
-from adapterhub_lite.data.roles.several_labels import list_of
-from adapterhub_lite.data.table import Table
-from adapterhub_lite.errors import DataError
+from adapterhub_tokens.conll import SUFFIXES, read_conll
+from adapterhub_tokens.options import ROLES, TASK
 
-TASK = "token-classification"
-ROLES = ("tokens", "tags", "group")
 TOKENS_NAMES = ("tokens", "words")
 TAGS_NAMES = ("tags", "ner_tags", "labels", "pos_tags", "ner", "pos", "upos")
 
@@ -89,7 +91,7 @@ def _words(value: Any, table: Table, row: int, column: str) -> list[str]:
 def _list(value: Any, table: Table, row: int, column: str, what: str) -> list[Any]:
     where = table.where(row, column)
     if isinstance(value, str) and value.strip().startswith("["):  # a CSV can only hold a list as text
-        value = list_of(value.strip(), where)
+        value = list_in_text(value.strip(), where)
     if is_missing(value) or not isinstance(value, list):
         kind = "missing" if is_missing(value) else f"of type {type(value).__name__}"
         raise DataError(f'{where}: is {kind}, not a list of {what}; write ["...", "..."], one for each word')
@@ -110,7 +112,7 @@ def _tags(
                 f"{where}: has {counted(len(tags), 'tag')} for {counted(len(words[row]), 'word')}; give each word one"
             )
         rows.append([_tag(tag, declared, f"{where}, word {number}") for number, tag in enumerate(tags, start=1)])
-    names = tuple(known) if known is not None else ordered({tag for row in rows for tag in row}, declared)
+    names = tuple(known) if known is not None else ordered_labels({tag for row in rows for tag in row}, declared)
     index = {name: position for position, name in enumerate(names)}
     for row, its in enumerate(rows):
         for number, tag in enumerate(its, start=1):

@@ -13,18 +13,33 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from adapterhub_lite.base.loading import Base
-from adapterhub_lite.data.dataset import Dataset
-from adapterhub_lite.data.roles.columns import counted
-from adapterhub_lite.errors import AdapterCorruptError, ConfigError, DataError, NotSupportedError
-from adapterhub_lite.plugins.spec import Modality, TargetKind
-from adapterhub_lite.tasks import text
-from adapterhub_lite.tasks.entities import are_spans, f1, spans
-from adapterhub_lite.tasks.head import HeadTask, targets_of
-from adapterhub_lite.tasks.metrics import bootstrap, macro_f1
-from adapterhub_lite.tasks.options import TokenClassificationOptions
-from adapterhub_lite.tasks.outputs import Entity, TagsPrediction
-from adapterhub_lite.tasks.task import Batch, Encoded, Example, Preprocessing
+from adapterhub_lite.api import (
+    LONGEST_TEXT,
+    SAMPLE_TEXTS,
+    AdapterCorruptError,
+    Base,
+    Batch,
+    ConfigError,
+    DataError,
+    Dataset,
+    Encoded,
+    Example,
+    HeadTask,
+    Modality,
+    NotSupportedError,
+    Preprocessing,
+    TargetKind,
+    bootstrap,
+    checked_length,
+    counted,
+    hidden_states,
+    macro_f1,
+    pad_tokens,
+    targets_of,
+)
+from adapterhub_tokens.entities import are_spans, f1, spans
+from adapterhub_tokens.options import TokenClassificationOptions
+from adapterhub_tokens.outputs import Entity, TagsPrediction
 
 
 class Words(NamedTuple):
@@ -64,7 +79,7 @@ class TokenClassification(HeadTask):
                 f"'{base.reference}' has a tokenizer that cannot say which token belongs to which word "
                 f"({type(base.tokenizer).__name__}); token-classification needs a base with a fast tokenizer"
             )
-        length = text.checked_length(base, options.max_length, text.LONGEST)
+        length = checked_length(base, options.max_length, LONGEST_TEXT)
         return Preprocessing(max_length=length, options=options.model_dump(mode="json", exclude_unset=True))
 
     def outputs(self, base: Base | None) -> int:
@@ -114,7 +129,7 @@ class TokenClassification(HeadTask):
         return replace(data, examples=[data.examples[row] for row in kept], rows=tuple(kept))
 
     def inputs(self, examples: Sequence[Example], base: Base) -> dict[str, Tensor]:
-        batch = text.pad_tokens([example.inputs.ids for example in examples], base.tokenizer.pad_token_id)
+        batch = pad_tokens([example.inputs.ids for example in examples], base.tokenizer.pad_token_id)
         starts = torch.zeros(batch["input_ids"].shape, dtype=torch.bool)
         for row, example in enumerate(examples):
             starts[row, example.inputs.starts] = True
@@ -124,7 +139,7 @@ class TokenClassification(HeadTask):
         return torch.tensor([tag for example in examples for tag in example.target], dtype=torch.long)
 
     def features(self, base: Base, batch: Batch) -> tuple[Tensor, Tensor | None]:
-        hidden = text.hidden_states(base, batch)  # (batch, tokens, hidden_size)
+        hidden = hidden_states(base, batch)  # (batch, tokens, hidden_size)
         return hidden[batch["starts"]].float(), batch.get("targets")
 
     def losses(self, logits: Tensor, targets: Tensor) -> Tensor:
@@ -187,7 +202,7 @@ class TokenClassification(HeadTask):
         return words
 
     def samples(self) -> list[Any]:
-        return [sample.split() for sample in text.SAMPLES]
+        return [sample.split() for sample in SAMPLE_TEXTS]
 
     def probe(self, item: Any, number: int) -> Any:
         return {"words": list(item)}

@@ -12,12 +12,12 @@ import pytest
 import torch
 from sklearn.metrics import f1_score
 
+from adapterhub_lite import load_data
 from adapterhub_lite.errors import ConfigError, DataError
-from adapterhub_lite.tasks.catalog import load_data
-from adapterhub_lite.tasks.entities import Span, are_spans, f1, spans
 from adapterhub_lite.tasks.task import Preprocessing
-from adapterhub_lite.tasks.token_classification import TokenClassification
 from adapterhub_lite.training.config import TrainConfig
+from adapterhub_tokens.classification import TokenClassification
+from adapterhub_tokens.entities import Span, are_spans, f1, spans
 
 TASK = "token-classification"
 NUMBER = re.compile(r"\$?\d[\d,.]*%?")

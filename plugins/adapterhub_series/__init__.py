@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from adapterhub_lite.api import Dataset, ModelMap, Request, TaskSpec, hookimpl
+from adapterhub_lite.api import ModelMap, Request, TaskSpec, hookimpl
 from adapterhub_series.options import (
     CLASSIFICATION,
     FORMS,
@@ -17,7 +17,7 @@ from adapterhub_series.options import (
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
 
-    from adapterhub_lite.api import TinyModel
+    from adapterhub_lite.api import Dataset, TinyModel
 
 INPUT = "past_values"
 """What models of transformers for series call their input."""

@@ -11,10 +11,8 @@ from adapterhub_lite.data.files.read import read_table
 from adapterhub_lite.data.table import Table
 from adapterhub_lite.errors import DataError
 from adapterhub_lite.plugins.manager import Plugins
-from adapterhub_lite.plugins.shelf import Shelf
 from adapterhub_lite.storage import TaskRecord
-from adapterhub_lite.tasks.catalog import read_data, task_shelf
-from adapterhub_lite.tasks.spec import TaskSpec
+from adapterhub_lite.tasks.catalog import Catalog, read_data, task_shelf
 
 
 def read_for(
@@ -52,7 +50,7 @@ def read_for(
     )
 
 
-def read_like(catalog: Shelf[TaskSpec], data: Dataset, source: Any, given: Mapping[str, str] | None = None) -> Dataset:
+def read_like(catalog: Catalog, data: Dataset, source: Any, given: Mapping[str, str] | None = None) -> Dataset:
     """Read and check data to score on, as the data that is learnt from was read.
 
     Args:
@@ -74,7 +72,7 @@ def read_like(catalog: Shelf[TaskSpec], data: Dataset, source: Any, given: Mappi
 
 
 def columns_as_before(
-    catalog: Shelf[TaskSpec], task: str, columns: Mapping[str, str], source: Any
+    catalog: Catalog, task: str, columns: Mapping[str, str], source: Any
 ) -> tuple[Any, dict[str, str]]:
     """The columns of a new source that play the roles they played in the training data; none where its inputs have another.
 
@@ -88,6 +86,7 @@ def columns_as_before(
         The source, as a table where it is one, and the columns by role; roles left out are to be guessed.
     """
     spec = catalog.resolve(task).spec
+    source = catalog.opened(source, spec)
     if spec.columns_again is not None:
         return source, dict(spec.columns_again(columns, source))
     # Not a table: a folder of images, an .npz; or a bad one, about which the task's reader will say the same.

@@ -7,13 +7,11 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from adapterhub_lite.cli.run_file import RunFile
     from adapterhub_lite.data.dataset import Dataset
-    from adapterhub_lite.plugins.shelf import Shelf
-    from adapterhub_lite.tasks.spec import TaskOptions, TaskSpec
+    from adapterhub_lite.tasks.catalog import Catalog
+    from adapterhub_lite.tasks.spec import TaskOptions
 
 
-def read_rows(
-    run: RunFile, catalog: Shelf[TaskSpec], options: TaskOptions | None = None
-) -> tuple[Dataset, Dataset | None]:
+def read_rows(run: RunFile, catalog: Catalog, options: TaskOptions | None = None) -> tuple[Dataset, Dataset | None]:
     """Read and check the data of a run.
 
     Rows are held out first, by group where there is a group column, and only what is left is sampled, so that the scores

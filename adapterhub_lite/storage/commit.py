@@ -25,11 +25,9 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from adapterhub_lite.errors import StorageError
-from adapterhub_lite.storage.durable import sync_directory, sync_file, sync_tree
-from adapterhub_lite.storage.faults import storage_error
+from adapterhub_lite.storage.disk import exchange, storage_error, sync_directory, sync_file, sync_tree
 from adapterhub_lite.storage.layout import MANIFEST
 from adapterhub_lite.storage.occupant import refuse_irreplaceable, refuse_strangers
-from adapterhub_lite.storage.swap import exchange
 
 LOCK_TIMEOUT = 600.0  # seconds another writer may take before this one gives up
 
@@ -254,8 +252,8 @@ def _ordinary_permissions(staging: Path) -> None:
     for folder, _, names in os.walk(staging):
         for name in names:
             path = Path(folder, name)
-            found = path.lstat().st_mode
-            if stat.S_ISREG(found) and stat.S_IMODE(found) != mode:
+            file_mode = path.lstat().st_mode
+            if stat.S_ISREG(file_mode) and stat.S_IMODE(file_mode) != mode:
                 path.chmod(mode)
 
 

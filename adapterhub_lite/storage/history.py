@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from adapterhub_lite.errors import AdapterCorruptError, AdapterHubError, StorageError
-from adapterhub_lite.storage.durable import sync_directory, sync_file
+from adapterhub_lite.storage.disk import sync_directory, sync_file
 from adapterhub_lite.storage.layout import MANIFEST
 from adapterhub_lite.storage.manifest import MAX_MANIFEST_BYTES, FileRecord, Manifest, decode_manifest
 from adapterhub_lite.storage.plain import open_plain, read_plain, sha256_of, size_of
@@ -173,8 +173,8 @@ def _keep(target: Path, folder: Path) -> None:
 def _put(source: Path, place: Path, size: int) -> None:
     """Make `place` a file with the contents of `source`: the same one on the disk, or a copy where that cannot be."""
     with suppress(FileNotFoundError):
-        found = place.lstat()
-        if stat.S_ISREG(found.st_mode) and found.st_size == size:
+        status = place.lstat()
+        if stat.S_ISREG(status.st_mode) and status.st_size == size:
             return
         place.unlink()
     try:

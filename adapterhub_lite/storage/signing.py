@@ -22,8 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from adapterhub_lite.errors import AdapterCorruptError, ConfigError, NotSupportedError
-from adapterhub_lite.storage.durable import sync_directory, sync_file
-from adapterhub_lite.storage.faults import storage_error
+from adapterhub_lite.storage.disk import replacing_file
 from adapterhub_lite.storage.layout import MANIFEST, MAX_SIGNATURE_BYTES, SIGNATURE
 from adapterhub_lite.storage.plain import read_plain
 from adapterhub_lite.storage.store import read_adapter
@@ -57,16 +56,8 @@ def sign(adapter: Path, key: Path, password: str | None = None) -> Path:
         data = made.read_bytes()
     target = place / SIGNATURE
     temporary = place.with_name(f".{place.name}.staging-{secrets.token_hex(8)}")
-    try:
-        try:
-            temporary.write_bytes(data)
-            sync_file(temporary)
-            temporary.replace(target)
-            sync_directory(place)
-        finally:
-            temporary.unlink(missing_ok=True)
-    except OSError as error:
-        raise storage_error(error, target) from error
+    with replacing_file(target, temporary):
+        temporary.write_bytes(data)
     return target
 
 

@@ -59,7 +59,7 @@ class Table:
             return [None if text is None else json.loads(text) for text in values]
         return list(values)
 
-    def each(self, name: str) -> Iterator[Any]:
+    def iterate(self, name: str) -> Iterator[Any]:
         """The values of one column as Python objects, of which few are in memory at once."""
         for start in range(0, len(self), BLOCK):
             yield from self.values(name, start, min(start + BLOCK, len(self)))

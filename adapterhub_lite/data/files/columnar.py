@@ -14,7 +14,7 @@ from adapterhub_lite.data.table import Table
 from adapterhub_lite.errors import DataError
 
 IPC_FILE = b"ARROW1"
-"""How a file that has a footer begins."""
+"""First bytes of an Arrow file that has a footer; a stream has neither."""
 
 
 def read_parquet(path: Path, source: str, sha256: str) -> Table:
@@ -60,7 +60,7 @@ def read_saved_dataset(folder: Path, source: str) -> Table:
 
 
 def _ipc(path: Path, source: str, batches: Batches) -> pa.Schema:
-    """Add what a file holds; its schema."""
+    """Add the batches of a file to `batches` and return their schema."""
     try:
         with pa.OSFile(str(path)) as file:
             if file.read(len(IPC_FILE)) == IPC_FILE:
@@ -79,9 +79,10 @@ def _ipc(path: Path, source: str, batches: Batches) -> pa.Schema:
 
 
 def _table(source: str, batches: Batches, schema: pa.Schema, sha256: str) -> Table:
-    found, mapped = batches.finish()
-    arrow = pa.Table.from_batches(found, plain(schema.empty_table()).schema)
-    return Table(source, checked(arrow, source), sha256, mapped=mapped)
+    kept, mapped = batches.finish()
+    arrow = pa.Table.from_batches(kept, plain(schema.empty_table()).schema)
+    check_columns(arrow, source)
+    return Table(source, arrow, sha256, mapped=mapped)
 
 
 def _rows_at_once(metadata: Any) -> int:
@@ -91,8 +92,11 @@ def _rows_at_once(metadata: Any) -> int:
 
 
 def plain(part: Any) -> Any:
-    """A batch or a table as Arrow computes with it: values in place of dictionaries, which every batch would carry whole, and
-    plain texts in place of views, which polars writes and `take` does not know."""
+    """A batch or a table in types that all of Arrow can compute with.
+
+    Values replace dictionaries, which every batch would carry whole, and plain strings replace string views, which polars
+    writes and `take` does not know.
+    """
     schema = part.schema
     for number, field in enumerate(schema):
         schema = schema.set(number, field.with_type(_plain_type(field.type)))
@@ -105,7 +109,7 @@ def plain(part: Any) -> Any:
 
 
 def _values(column: pa.Array) -> pa.Array:
-    """A column without its dictionary; one of views has to be cast before Arrow can look things up in it."""
+    """A column's values; a dictionary of string views is cast first, or Arrow cannot look its values up."""
     if not isinstance(column, pa.DictionaryArray):
         return column
     dictionary = column.dictionary.cast(_plain_type(column.dictionary.type))
@@ -128,15 +132,18 @@ def _plain_type(kind: pa.DataType) -> pa.DataType:
     return kind
 
 
-def checked(arrow: pa.Table, source: str) -> pa.Table:
-    """The table, if it has rows and its columns have names of their own."""
+def check_columns(arrow: pa.Table, source: str) -> None:
+    """Check that a table has rows, and that no two of its columns have one name.
+
+    Raises:
+        DataError: naming `source`.
+    """
     names = arrow.column_names
     repeated = [name for name in names if names.count(name) > 1]
     if repeated:
         raise DataError(f"{source}: names column {repeated[0]!r} more than once; give each its own name")
     if not names or not arrow.num_rows:
         raise DataError(f"{source}: has no rows; give a table that has some")
-    return arrow
 
 
 def _one_line(error: Exception) -> str:

@@ -60,7 +60,7 @@ class Batches:
 
     def __init__(self, room: int | None = None) -> None:
         self._room = ROOM if room is None else room
-        self._batches: list[pa.RecordBatch | int] = []  # or where it starts in the file
+        self._batches: list[pa.RecordBatch | int] = []  # an int is the offset of a batch in the file
         self._held = 0
         self._spill: Spill | None = None
 
@@ -96,7 +96,7 @@ class Batches:
 
 
 def _close(file: BinaryIO) -> None:
-    with suppress(OSError):  # a full disk, which was said when it was written to
+    with suppress(OSError):  # of a full disk, which `write` has reported
         file.close()
 
 

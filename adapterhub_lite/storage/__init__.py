@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from adapterhub_lite.storage.base_match import check_base as check_base
 from adapterhub_lite.storage.commit import check_writable_target as check_writable_target
 from adapterhub_lite.storage.commit import commit_directory as commit_directory
-from adapterhub_lite.storage.compat import check_base as check_base
 from adapterhub_lite.storage.header import check_tensors as check_tensors
 from adapterhub_lite.storage.header import read_header as read_header
 from adapterhub_lite.storage.history import KEEP as KEEP

@@ -16,7 +16,7 @@ from typing import BinaryIO
 from adapterhub_lite.errors import AdapterCorruptError, AdapterNotFoundError, ConfigError, StorageError
 from adapterhub_lite.storage.commit import commit_directory, resolve
 from adapterhub_lite.storage.disk import replacing_file
-from adapterhub_lite.storage.history import KEEP, record
+from adapterhub_lite.storage.history import KEEP, keep_version
 from adapterhub_lite.storage.layout import MANIFEST, MAX_SIGNATURE_BYTES, SIGNATURE
 from adapterhub_lite.storage.manifest import MAX_MANIFEST_BYTES, Manifest, decode_manifest
 from adapterhub_lite.storage.occupant import refuse_strangers
@@ -74,7 +74,7 @@ def unpack(bundle: Path, target: Path, *, keep: int = KEEP) -> Manifest:
         refuse_strangers(target)
         extract(bundle, folder)
 
-    commit_directory(target, write, last=MANIFEST, replacing=partial(record, keep=keep))
+    commit_directory(target, write, last=MANIFEST, replacing=partial(keep_version, keep=keep))
     return read_adapter(target).manifest
 
 
@@ -101,7 +101,7 @@ def _check(bundle: Path) -> None:
 
 
 @contextmanager
-def local(path: Path) -> Iterator[Path]:
+def as_folder(path: Path) -> Iterator[Path]:
     """Give the folder of an adapter: the path itself, or for a bundle a temporary folder it is unpacked to."""
     if not (path.name.endswith(".zip") and path.is_file()):
         yield path
@@ -113,13 +113,13 @@ def local(path: Path) -> Iterator[Path]:
 
 def open_any(path: Path) -> tuple[StoredAdapter, bytes]:
     """Return what `open_adapter` returns, for a folder or a bundle."""
-    with local(path) as folder:
+    with as_folder(path) as folder:
         return open_adapter(folder)
 
 
 def manifest_of(path: Path) -> Manifest:
     """Return the manifest of a verified adapter, in a folder or a bundle."""
-    with local(path) as folder:
+    with as_folder(path) as folder:
         return read_adapter(folder).manifest
 
 

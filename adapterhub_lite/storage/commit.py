@@ -42,7 +42,7 @@ def commit_directory(
     """Make `target` the directory that `write` fills, in one atomic and durable step.
 
     `write` gets an empty directory beside the target. The file named by `last` must be there afterwards and reaches
-    the disk after all others; a non-empty target without a file of that name is a stranger's, and is not replaced.
+    the disk after all others; a target that has files, but none of that name, is not an adapter, and is not replaced.
     Without `last` any directory is replaced. A symbolic link is followed: what it leads to is replaced, not the link.
     `replacing` is called with the resolved target, which is still as it was, when all else is ready.
 
@@ -89,12 +89,7 @@ def remove_directory(target: Path, retire: Callable[[Path], None]) -> None:
         _sweep(target)
         retire(target)
         gone = _staging_beside(target)
-        target.rename(gone)
-        try:
-            sync_directory(target.parent)
-        except OSError:
-            gone.rename(target)  # an error must mean that nothing has changed
-            raise
+        _rename(target, gone)
         shutil.rmtree(gone, ignore_errors=True)
 
 
@@ -260,12 +255,7 @@ def _ordinary_permissions(staging: Path) -> None:
 def _publish(staging: Path, target: Path) -> None:
     """Put `staging` at `target`, durably; `staging` is then free or holds the old directory."""
     if not os.path.lexists(target):
-        staging.rename(target)
-        try:
-            sync_directory(target.parent)
-        except OSError:
-            target.rename(staging)  # an error must mean that nothing has changed
-            raise
+        _rename(staging, target)
     elif exchange(staging, target):
         try:
             sync_directory(target.parent)
@@ -274,6 +264,16 @@ def _publish(staging: Path, target: Path) -> None:
             raise
     else:
         _rename_twice(staging, target)
+
+
+def _rename(source: Path, target: Path) -> None:
+    """Rename a directory, durably, or undo it: an error must mean that nothing has changed."""
+    source.rename(target)
+    try:
+        sync_directory(target.parent)
+    except OSError:
+        target.rename(source)
+        raise
 
 
 def _rename_twice(staging: Path, target: Path) -> None:

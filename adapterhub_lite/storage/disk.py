@@ -42,7 +42,7 @@ def sync_file(path: Path) -> None:
 
 
 def sync_directory(path: Path) -> None:
-    """Wait until the names in a directory are on the disk, where the system lets us ask for it."""
+    """Wait until the names in a directory are on the disk, on systems that can be asked to do so."""
     if os.name == "nt":  # directories cannot be opened there
         return
     try:

@@ -19,7 +19,7 @@ from adapterhub_lite.storage.commit import commit_directory, resolve
 from adapterhub_lite.storage.find import find_adapter, identity, plain_files
 from adapterhub_lite.storage.finite import check_finite
 from adapterhub_lite.storage.header import TensorInfo, header_of, parse_header
-from adapterhub_lite.storage.history import KEEP, record
+from adapterhub_lite.storage.history import KEEP, keep_version
 from adapterhub_lite.storage.layout import CONFIG, MANIFEST, SIGNATURE, TENSORS, case_clash, is_file_name, is_pickle
 from adapterhub_lite.storage.manifest import MAX_MANIFEST_BYTES, FileRecord, Manifest, decode_manifest, encode_manifest
 from adapterhub_lite.storage.occupant import refuse_strangers
@@ -93,7 +93,7 @@ def write_adapter(
             (folder / name).write_bytes(data)
         (folder / MANIFEST).write_bytes(sealed)
 
-    commit_directory(target, write, last=MANIFEST, replacing=partial(record, keep=keep))
+    commit_directory(target, write, last=MANIFEST, replacing=partial(keep_version, keep=keep))
     return complete
 
 

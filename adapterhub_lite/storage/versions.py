@@ -14,9 +14,9 @@ from adapterhub_lite.storage.history import (
     contents,
     find_version,
     history_folder,
+    keep_version,
     manifest_bytes,
     prune,
-    record,
 )
 from adapterhub_lite.storage.layout import MANIFEST
 from adapterhub_lite.storage.occupant import refuse_strangers
@@ -52,7 +52,7 @@ def rollback(target: Path, wanted: str | None = None, *, keep: int = KEEP) -> Ve
         (folder / MANIFEST).write_bytes(manifest_bytes(target, chosen))
         read_adapter(folder)
 
-    commit_directory(target, write, last=MANIFEST, replacing=partial(record, keep=keep))
+    commit_directory(target, write, last=MANIFEST, replacing=partial(keep_version, keep=keep))
     return chosen
 
 
@@ -69,7 +69,7 @@ def delete_adapter(target: Path, *, keep: int = KEEP) -> None:
 
     def retire(target: Path) -> None:
         refuse_strangers(target)
-        record(target, keep)
+        keep_version(target, keep)
 
     remove_directory(target, retire)
 

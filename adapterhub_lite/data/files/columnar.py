@@ -26,7 +26,7 @@ def read_parquet(path: Path, source: str, sha256: str) -> Table:
         with parquet.ParquetFile(path) as file:
             schema = file.schema_arrow
             for batch in file.iter_batches(_rows_at_once(file.metadata)):
-                batches.add(plain(batch))
+                batches.add(with_plain_types(batch))
     except (pa.ArrowException, OSError) as error:
         raise DataError(f"{source}: not a readable Parquet file ({_one_line(error)}); write it again") from error
     return _table(source, batches, schema, sha256)
@@ -67,12 +67,12 @@ def _ipc(path: Path, source: str, batches: Batches) -> pa.Schema:
                 file.seek(0)
                 reader = pa.ipc.open_file(file)
                 for number in range(reader.num_record_batches):
-                    batches.add(plain(reader.get_batch(number)))
+                    batches.add(with_plain_types(reader.get_batch(number)))
                 return reader.schema
             file.seek(0)  # `datasets` writes streams, which have no footer
             stream = pa.ipc.open_stream(file)
             for batch in stream:
-                batches.add(plain(batch))
+                batches.add(with_plain_types(batch))
             return stream.schema
     except (pa.ArrowException, OSError) as error:
         raise DataError(f"{source}: not a readable Arrow file ({_one_line(error)}); write it again") from error
@@ -80,7 +80,7 @@ def _ipc(path: Path, source: str, batches: Batches) -> pa.Schema:
 
 def _table(source: str, batches: Batches, schema: pa.Schema, sha256: str) -> Table:
     kept, mapped = batches.finish()
-    arrow = pa.Table.from_batches(kept, plain(schema.empty_table()).schema)
+    arrow = pa.Table.from_batches(kept, with_plain_types(schema.empty_table()).schema)
     check_columns(arrow, source)
     return Table(source, arrow, sha256, mapped=mapped)
 
@@ -91,7 +91,7 @@ def _rows_at_once(metadata: Any) -> int:
     return max(1, min(65_536, (16 << 20) * metadata.num_rows // max(size, 1)))
 
 
-def plain(part: Any) -> Any:
+def with_plain_types(part: Any) -> Any:
     """A batch or a table in types that all of Arrow can compute with.
 
     Values replace dictionaries, which every batch would carry whole, and plain strings replace string views, which polars
@@ -103,7 +103,7 @@ def plain(part: Any) -> Any:
     if schema.equals(part.schema):
         return part
     if isinstance(part, pa.Table):
-        return pa.Table.from_batches([plain(batch) for batch in part.to_batches()], schema)
+        return pa.Table.from_batches([with_plain_types(batch) for batch in part.to_batches()], schema)
     columns = [_values(column).cast(field.type) for column, field in zip(part.columns, schema, strict=True)]
     return pa.RecordBatch.from_arrays(columns, schema=schema)
 

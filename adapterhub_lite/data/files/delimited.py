@@ -35,7 +35,7 @@ def read_delimited(path: Path, source: str, sha256: str) -> Table:
 
 
 def _separator(path: Path, source: str, preferred: str) -> str:
-    """The separator the suffix promises, or the one that splits the header where that one does not."""
+    """The usual separator of files with this suffix; where it does not split the header, the one that splits it most."""
     with open_text(path, source) as file:
         header = next((line for line in file if line.strip()), "")
     widths = {separator: len(next(csv.reader([header], delimiter=separator), [])) for separator in SEPARATORS}

@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 
 from adapterhub_lite.data.arrays import RowBuilder, checked_array
-from adapterhub_lite.data.files.columnar import check_columns, plain
+from adapterhub_lite.data.files.columnar import check_columns, with_plain_types
 from adapterhub_lite.data.table import HUGGINGFACE_METADATA, Table, digest, place
 from adapterhub_lite.errors import DataError
 
@@ -41,7 +41,7 @@ def read_object(source: Any) -> Table:
             f"<{kind.__name__}>: not something rows can be read from; "
             "give a path, a pandas or polars DataFrame, a datasets.Dataset, a list of dicts or a dict of lists"
         )
-    arrow = plain(arrow)
+    arrow = with_plain_types(arrow)
     check_columns(arrow, name)
     return Table(name, arrow, digest(arrow))
 

@@ -39,9 +39,7 @@ def _separator(path: Path, source: str, preferred: str) -> str:
     with open_text(path, source) as file:
         header = next((line for line in file if line.strip()), "")
     widths = {separator: len(next(csv.reader([header], delimiter=separator), [])) for separator in SEPARATORS}
-    return (
-        preferred if widths[preferred] > 1 else max([preferred, *SEPARATORS], key=lambda separator: widths[separator])
-    )
+    return preferred if widths[preferred] > 1 else max([preferred, *SEPARATORS], key=widths.__getitem__)
 
 
 def _read(path: Path, source: str, sha256: str, separator: str, preferred: str) -> Table:

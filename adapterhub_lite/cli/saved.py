@@ -60,10 +60,10 @@ def verify(
 
     Exit code 0: everything holds. 1: something does not, and the last line says what.
     """
-    from adapterhub_lite.storage.bundle import local
+    from adapterhub_lite.storage.bundle import as_folder
     from adapterhub_lite.storage.verify import verify_files
 
-    with local(Path(adapter)) as path:
+    with as_folder(Path(adapter)) as path:
         _, report = verify_files(path, key=Path(key) if key is not None else None)
         if report.ok and not files_only:  # a damaged adapter is told without importing anything heavy
             from adapterhub_lite.adapter.replay import verify_adapter

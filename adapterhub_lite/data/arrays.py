@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -32,6 +32,31 @@ def column_array(values: Sequence[Any]) -> pa.Array:
         return json_array(values)
 
 
+def checked_array(values: Sequence[Any], where: Callable[[int], str]) -> pa.Array:
+    """What `column_array` returns.
+
+    Raises:
+        DataError: a value that a table cannot hold, at the place `where(index)`.
+    """
+    try:
+        return column_array(values)
+    except (UnicodeEncodeError, TypeError) as error:
+        for index, value in enumerate(values):
+            try:
+                column_array([value])
+            except UnicodeEncodeError:
+                raise DataError(
+                    f"{where(index)}: holds half of a surrogate pair (such as \\ud83d alone), which is no character; "
+                    "repair the text"
+                ) from error
+            except TypeError:
+                raise DataError(
+                    f"{where(index)}: holds a {type(value).__name__}, which a table cannot; "
+                    "give text, numbers, lists or objects"
+                ) from error
+        raise
+
+
 def json_array(values: Sequence[Any]) -> pa.Array:
     """The values as JSON text under Arrow's JSON type, missing ones null."""
     texts = [None if _missing(value) else json.dumps(value, ensure_ascii=False) for value in values]
@@ -39,7 +64,7 @@ def json_array(values: Sequence[Any]) -> pa.Array:
 
 
 def join(chunks: Sequence[pa.Array]) -> pa.ChunkedArray:
-    """One column from batches whose types were found apart: ints with floats become floats, other mixtures JSON."""
+    """One column from the arrays of its batches, whose types may differ: ints with floats become floats, other mixtures JSON."""
     types = {chunk.type for chunk in chunks} - {pa.null()}
     if not types:
         return pa.chunked_array(chunks, pa.null())
@@ -76,7 +101,7 @@ class RowBuilder:
         self._characters = 0
         self._batches = Batches(room)
         self.mapped = False
-        """Whether the table that was given lies in a file."""
+        """Whether the table that `finish` returned lies in a file."""
         self._done = 0
 
     def add(self, row: Mapping[str, Any], characters: int) -> None:
@@ -106,25 +131,8 @@ class RowBuilder:
         self._rows, self._characters = [], 0
 
     def _column(self, name: str) -> pa.Array:
-        values = [row.get(name) for row in self._rows]
-        try:
-            return column_array(values)
-        except (UnicodeEncodeError, TypeError) as error:
-            for index, value in enumerate(values):
-                reason = unstorable(value)
-                if reason is not None:
-                    row = self._done + index
-                    where = place(self.source, row, self.lines[row] if self.lines else None, name)
-                    raise DataError(f"{where}: {reason}") from error
-            raise
+        def where(index: int) -> str:
+            row = self._done + index
+            return place(self.source, row, self.lines[row] if self.lines else None, name)
 
-
-def unstorable(value: object) -> str | None:
-    """Why a value cannot be kept in a table, or None where it can."""
-    try:
-        column_array([value])
-    except UnicodeEncodeError:
-        return "holds half of a surrogate pair (such as \\ud83d alone), which is no character; repair the text"
-    except TypeError:
-        return f"holds a {type(value).__name__}, which a table cannot; give text, numbers, lists or objects"
-    return None
+        return checked_array([row.get(name) for row in self._rows], where)

@@ -1,4 +1,4 @@
-"""The order of the batches: shuffled by seed and epoch; and how a batch is cut so that little is padding. No torch here."""
+"""The order of batches, and how a batch is cut into parts with little padding. No torch here."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import random
 from collections.abc import Sequence
 
 PART = 64
-"""What another pass through the model costs, in padded tokens: a CPU repacks the weights for every one."""
+"""Cost of one more pass through the model, in padded tokens: a CPU repacks the weights for every pass."""
 TRAINED = 192
-"""What it costs more where all weights train: their gradients are made, cast and added anew (benchmarks/RESULTS.md)."""
+"""Further cost of a pass where all weights train: gradients are made, cast and added anew (benchmarks/RESULTS.md)."""
 
 
 def epoch_batches(count: int, batch_size: int, *, seed: int, epoch: int) -> list[list[int]]:
@@ -31,9 +31,9 @@ def epoch_batches(count: int, batch_size: int, *, seed: int, epoch: int) -> list
 def similar_parts(lengths: Sequence[int], most: int, trained: float = 0.0) -> list[list[int]]:
     """Cut a batch into parts of similar lengths, the longest first, each to be padded and run by itself.
 
-    A part costs its examples times the longest of them, and for being one more `PART` and `TRAINED` times the share that
-    trains; of all ways to cut the sorted examples this is the cheapest (by dynamic programming, at most `most` steps an
-    example).
+    A part costs the number of its examples times the length of the longest, plus `PART`, plus `TRAINED` times the share
+    of weights that train. Of all ways to cut the sorted examples the cheapest is returned (by dynamic programming, at
+    most `most` steps an example).
 
     Args:
         lengths: Length of each example.
@@ -43,7 +43,7 @@ def similar_parts(lengths: Sequence[int], most: int, trained: float = 0.0) -> li
     Returns:
         The positions in each part.
     """
-    order = sorted(range(len(lengths)), key=lambda i: -lengths[i])
+    order = longest_first(lengths)
     another = PART + TRAINED * trained
     cost, start = [0.0], [0]  # of the first n examples: the least they cost, and where their last part begins
     for n in range(1, len(order) + 1):
@@ -59,7 +59,6 @@ def similar_parts(lengths: Sequence[int], most: int, trained: float = 0.0) -> li
     return parts[::-1]
 
 
-def length_batches(lengths: Sequence[int], batch_size: int) -> list[list[int]]:
-    """Batches for evaluation: sorted by length, longest first, so that running out of memory happens at once."""
-    order = sorted(range(len(lengths)), key=lambda i: -lengths[i])
-    return [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
+def longest_first(lengths: Sequence[int]) -> list[int]:
+    """Positions sorted by length, longest first: an evaluation that runs out of memory does so at once."""
+    return sorted(range(len(lengths)), key=lambda position: -lengths[position])

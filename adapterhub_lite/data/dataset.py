@@ -15,10 +15,10 @@ class Dataset:
     """Validated inputs and, where there are any, their targets.
 
     `inputs[i]`, `targets[i]` and row `i` of `table` belong together. A target is a class index, where the form is
-    "several" the tuple of the classes there are, a number in a regression, or what else the task makes of it;
-    `labels[index]` is the class name. `sha256` is that of the source, and stays the same in a selection. `notes` tells
-    what was repaired or looks odd. `form` is which of the forms that a task reads it is. `options` are those of the task
-    that were given.
+    "several" a tuple of them, in a regression a number; tasks of plug-ins may have others. `labels[index]` is the class
+    name. `sha256` is that of the source, and stays the same in a selection. `notes` are lines for the user on what was
+    repaired or may be a mistake. `form` says which kind of data it is where a task reads several kinds, such as "chat".
+    `options` are the options of the task that the user set.
     """
 
     task: str

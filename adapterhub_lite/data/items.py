@@ -10,7 +10,7 @@ from adapterhub_lite.data.table import Table
 
 
 class Items(Sequence[Any]):
-    """Inputs of a mapped table, made whenever they are asked for."""
+    """Inputs of a table larger than memory: each is made anew whenever it is asked for."""
 
     def __init__(
         self, table: Table, columns: Sequence[str], make: Callable[..., Any], rows: Sequence[int] | None = None
@@ -31,21 +31,21 @@ class Items(Sequence[Any]):
         if not isinstance(self._rows, range) or self._rows != range(len(self._table)):
             yield from map(self.__getitem__, range(len(self)))
             return
-        for row, values in enumerate(zip(*map(self._table.each, self._columns), strict=True)):
+        for row, values in enumerate(zip(*map(self._table.iterate, self._columns), strict=True)):
             yield self._make(row, *values)
 
     def take(self, indices: Sequence[int]) -> Items:
-        """Those at `indices`, in that order."""
+        """The inputs at `indices`, in that order."""
         return Items(self._table, self._columns, self._make, array("q", [self._rows[i] for i in indices]))
 
 
 def read_items(table: Table, columns: Sequence[str], make: Callable[..., Any]) -> Sequence[Any]:
-    """What `make(row, *values)` makes of each row, which is checked now in any case.
+    """Return `make(row, *values)` for every row. All rows are made once now, so that a bad one is refused at once.
 
     Raises:
         DataError: from `make`, at the first row that cannot be used.
     """
-    rows = enumerate(zip(*map(table.each, columns), strict=True))
+    rows = enumerate(zip(*map(table.iterate, columns), strict=True))
     if not table.mapped:
         return [make(row, *values) for row, values in rows]
     for row, values in rows:

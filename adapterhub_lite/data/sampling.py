@@ -11,6 +11,7 @@ from random import Random
 from adapterhub_lite.data.dataset import Dataset
 from adapterhub_lite.data.request import SEVERAL
 from adapterhub_lite.data.roles.columns import counted
+from adapterhub_lite.data.splits import rows_by
 from adapterhub_lite.errors import ConfigError
 
 
@@ -78,14 +79,12 @@ def _fraction(dataset: Dataset, fraction: float, random: Random) -> list[int]:
     if dataset.labels and dataset.targets is not None:
         classes = [_classes_of(dataset, row) for row in range(len(dataset))]
     counts = Counter(label for labels in classes for label in labels)
-    rows: dict[int, list[int]] = {}
-    for row, labels in enumerate(classes):
-        rows.setdefault(min(labels, key=lambda label: (counts[label], label), default=-1), []).append(row)
+    rows = rows_by(min(labels, key=lambda label: (counts[label], label), default=-1) for labels in classes)
     taken, having = set[int](), dict[int, int]()
-    for its in rows.values():
-        random.shuffle(its)
-        taken.update(its[: math.ceil(len(its) * fraction)])
-        for row in its:
+    for members in rows.values():
+        random.shuffle(members)
+        taken.update(members[: math.ceil(len(members) * fraction)])
+        for row in members:
             for label in classes[row]:
                 having.setdefault(label, row)
     # A label that is nowhere the rarest may have no row yet; of each, the first in this order is always taken.

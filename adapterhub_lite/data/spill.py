@@ -1,4 +1,4 @@
-"""What does not fit in memory goes to a file that has no name, and is mapped."""
+"""Data that does not fit in memory: written to a nameless file, which is mapped back."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from adapterhub_lite.cache import cache_dir
 from adapterhub_lite.errors import StorageError
 
 ROOM = 1 << 29
-"""Bytes of a table, or of tokens, that are kept in memory; of more, all that comes after lies in a file."""
+"""Bytes of a table, or of tokens, that are kept in memory; what comes after them is written to a file."""
 
 
 class Spill:
-    """A file that only this process sees, and that is gone with it, however it ends; in the folder of the cache.
+    """A file without a name in the cache folder, which the system deletes when this process ends, however it ends.
 
     Raises:
         StorageError: no file can be made there, or the disk is full.
@@ -45,7 +45,7 @@ class Spill:
         return start
 
     def mapped(self) -> memoryview:
-        """All that was written, to be read only; nothing can be appended afterwards."""
+        """Return everything that was written, read-only; nothing can be appended afterwards."""
         try:
             self._file.flush()
             content = memoryview(mmap.mmap(self._file.fileno(), 0, access=mmap.ACCESS_READ))
@@ -60,7 +60,7 @@ class Batches:
 
     def __init__(self, room: int | None = None) -> None:
         self._room = ROOM if room is None else room
-        self._batches: list[pa.RecordBatch | int] = []  # or where it starts in the file
+        self._batches: list[pa.RecordBatch | int] = []  # an int is the offset of a batch in the file
         self._held = 0
         self._spill: Spill | None = None
 
@@ -87,16 +87,16 @@ class Batches:
         if self._spill is None:
             return [batch for batch in self._batches if isinstance(batch, pa.RecordBatch)], False
         whole = pa.py_buffer(self._spill.mapped())
-        found = []
+        batches = []
         for batch in self._batches:
             if isinstance(batch, int):
                 batch = pa.ipc.open_stream(pa.BufferReader(whole.slice(batch))).read_next_batch()
-            found.append(batch)
-        return found, True
+            batches.append(batch)
+        return batches, True
 
 
 def _close(file: BinaryIO) -> None:
-    with suppress(OSError):  # a full disk, which was said when it was written to
+    with suppress(OSError):  # of a full disk, which `write` has reported
         file.close()
 
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from random import Random
-from typing import Any
+from typing import Any, TypeVar
 
 from adapterhub_lite.data.dataset import Dataset
 from adapterhub_lite.errors import ConfigError, DataError
 
 BINS = 10
+Key = TypeVar("Key", bound=Hashable)
 
 
 def split(
@@ -34,8 +35,8 @@ def split(
     classes = _classes(dataset)
     random = Random(seed)
     groups = groups if groups is not None else dataset.groups
-    if groups is None and all(len(its) == 1 for its in classes):
-        held = _held_rows([its[0] for its in classes], fraction, random)
+    if groups is None and all(len(labels) == 1 for labels in classes):
+        held = _held_rows([labels[0] for labels in classes], fraction, random)
         reason = "every class has a single row"
     elif groups is None:
         held = _held_by_labels(classes, fraction, random)
@@ -52,18 +53,24 @@ def split(
     return dataset.select(train), dataset.select(sorted(held))
 
 
+def rows_by(keys: Iterable[Key]) -> dict[Key, list[int]]:
+    """The positions at which each key stands, in order."""
+    rows: dict[Key, list[int]] = {}
+    for row, key in enumerate(keys):
+        rows.setdefault(key, []).append(row)
+    return rows
+
+
 def _held_rows(classes: Sequence[int], fraction: float, random: Random) -> list[int]:
     """Rows to hold out: each class gives its share, rounded so that the total is right (largest remainders first)."""
-    rows: dict[int, list[int]] = {}
-    for row, label in enumerate(classes):
-        rows.setdefault(label, []).append(row)
+    rows = rows_by(classes)
     order = sorted(rows)
     random.shuffle(order)  # equal remainders must not always favour the first class
     share = {label: len(rows[label]) * fraction for label in order}
     most = {label: len(rows[label]) - 1 for label in order}
     take = {label: min(int(share[label]), most[label]) for label in order}
     missing = max(1, round(len(classes) * fraction)) - sum(take.values())
-    for label in sorted(order, key=lambda each: share[each] - take[each], reverse=True)[: max(0, missing)]:
+    for label in sorted(order, key=lambda label: share[label] - take[label], reverse=True)[: max(0, missing)]:
         take[label] += take[label] < most[label]
     return [row for label in order for row in random.sample(rows[label], take[label])]
 
@@ -88,28 +95,28 @@ def _held_by_labels(classes: Sequence[tuple[int, ...]], fraction: float, random:
     for row in rows:
         for label in classes[row]:
             with_label.setdefault(label, []).append(row)
-    in_train = {label: len(its) for label, its in with_label.items()}
-    wanted = {label: len(its) * fraction for label, its in with_label.items()}  # still, of those held out
+    in_train = {label: len(members) for label, members in with_label.items()}
+    wanted = {label: count * fraction for label, count in in_train.items()}  # rows still to be held out
     left = dict(in_train)  # rows on no side yet
     total, undecided, held = len(rows) * fraction, set(rows), []
     while left:
-        label = min(left, key=lambda each: (left[each], each))
+        label = min(left, key=lambda name: (left[name], name))
         for row in with_label[label]:
             if row not in undecided:
                 continue
             undecided.remove(row)
-            its = classes[row]
+            labels = classes[row]
             gain = wanted[label] - (left[label] - wanted[label])  # what held out wants more of it than train does
             over = total - (len(undecided) + 1 - total)
             chosen = gain > 0 or (gain == 0 and over > 0)
-            for each in its:
-                left[each] -= 1
-            if chosen and all(in_train[each] > 1 for each in its):
+            for name in labels:
+                left[name] -= 1
+            if chosen and all(in_train[name] > 1 for name in labels):
                 held.append(row)
                 total -= 1
-                for each in its:
-                    in_train[each] -= 1
-                    wanted[each] -= 1
+                for name in labels:
+                    in_train[name] -= 1
+                    wanted[name] -= 1
         del left[label]
     return held
 
@@ -118,11 +125,9 @@ def _held_groups(
     classes: Sequence[tuple[int, ...]], groups: Sequence[Hashable], fraction: float, random: Random
 ) -> list[int]:
     """Rows of the groups to hold out: in random order, each group that brings every class nearer to its share."""
-    rows: dict[Hashable, list[int]] = {}
-    for row, group in enumerate(groups):
-        rows.setdefault(group, []).append(row)
-    counts = {group: Counter(label for row in its for label in classes[row]) for group, its in rows.items()}
-    left = Counter(label for its in classes for label in its)  # rows of each class still in train
+    rows = rows_by(groups)
+    counts = {group: Counter(label for row in members for label in classes[row]) for group, members in rows.items()}
+    left = Counter(label for labels in classes for label in labels)  # rows of each class still in train
     wanted = {label: count * fraction for label, count in left.items()}
     order = list(rows)
     random.shuffle(order)
@@ -131,7 +136,7 @@ def _held_groups(
     for group in order:
         if any(left[label] <= count for label, count in counts[group].items()):
             continue  # the last rows of a class stay in train
-        gain = sum(abs(wanted[each]) - abs(wanted[each] - count) for each, count in counts[group].items())
+        gain = sum(abs(wanted[label]) - abs(wanted[label] - count) for label, count in counts[group].items())
         if nearest is None or gain > nearest[0]:
             nearest = (gain, group)
         if gain > 0:

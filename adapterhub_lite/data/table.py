@@ -59,7 +59,7 @@ class Table:
             return [None if text is None else json.loads(text) for text in values]
         return list(values)
 
-    def each(self, name: str) -> Iterator[Any]:
+    def iterate(self, name: str) -> Iterator[Any]:
         """The values of one column as Python objects, of which few are in memory at once."""
         for start in range(0, len(self), BLOCK):
             yield from self.values(name, start, min(start + BLOCK, len(self)))
@@ -77,11 +77,11 @@ class Table:
         )
 
     def copied_when_taken(self) -> Table:
-        """The same table, of which rows are taken as copies even where it is mapped: its columns become arrays anyway."""
+        """The same table, but rows taken from it are copies even where it is mapped; for readers that copy columns anyway."""
         return replace(self, arrow=self.whole(), mapped=False, picked=None)
 
     def whole(self) -> pa.Table:
-        """The rows of this table as Arrow has them, those that were picked copied."""
+        """The rows of this table as one Arrow table; rows picked from a file are copied."""
         return self.arrow if self.picked is None else self.arrow.take(pa.array(self.picked, pa.int64()))
 
     def where(self, row: int, column: str | None = None) -> str:

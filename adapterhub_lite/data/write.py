@@ -9,6 +9,7 @@ import json
 import os
 import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -18,6 +19,7 @@ from adapterhub_lite.data.arrays import column_array
 from adapterhub_lite.data.roles.columns import is_missing
 from adapterhub_lite.data.table import Table
 from adapterhub_lite.errors import ConfigError, StorageError
+from adapterhub_lite.storage.disk import sync_directory
 
 CHUNK = 4096  # rows held as Python objects at a time
 
@@ -40,21 +42,21 @@ def write_rows(path: str | os.PathLike[str], table: Table, extra: Mapping[str, S
         if len(values) != len(table):
             raise ValueError(f"extra column {name!r} has {len(values)} values for {len(table)} rows")
     columns = {renamed: _plain(extra[name]) for name, renamed in new_names(table.columns, list(extra)).items()}
-    partial = target.with_name(f".{target.name}.{secrets.token_hex(4)}.partial")
+    temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.partial")
     try:
-        with partial.open("xb") as file:
+        with temporary.open("xb") as file:
             writer(file, table, columns)
             file.flush()
             os.fsync(file.fileno())
-        partial.replace(target)
-        _sync_folder(target.parent)
+        temporary.replace(target)
+        sync_directory(target.parent)
     except OSError as error:
         raise StorageError(
             f"{target}: could not be written ({error.strerror or error}); check the folder and its space"
         ) from error
     finally:
         with contextlib.suppress(OSError):  # gone already where all went well
-            partial.unlink()
+            temporary.unlink()
 
 
 def new_names(taken: Sequence[str], extra: Sequence[str]) -> dict[str, str]:
@@ -88,10 +90,6 @@ def _write_csv(file: BinaryIO, table: Table, columns: Mapping[str, Sequence[Any]
     text.detach()
 
 
-def _write_tsv(file: BinaryIO, table: Table, columns: Mapping[str, Sequence[Any]]) -> None:
-    _write_csv(file, table, columns, "\t")
-
-
 def _write_jsonl(file: BinaryIO, table: Table, columns: Mapping[str, Sequence[Any]]) -> None:
     names = [*table.columns, *columns]
     for row in _rows(table, columns):
@@ -110,7 +108,7 @@ def _write_parquet(file: BinaryIO, table: Table, columns: Mapping[str, Sequence[
 
 WRITERS: dict[str, Callable[[BinaryIO, Table, Mapping[str, Sequence[Any]]], None]] = {
     ".csv": _write_csv,
-    ".tsv": _write_tsv,
+    ".tsv": partial(_write_csv, separator="\t"),
     ".jsonl": _write_jsonl,
     ".parquet": _write_parquet,
 }
@@ -133,17 +131,7 @@ def _plain(value: Any) -> Any:
     if hasattr(value, "tolist"):
         return value.tolist()
     if isinstance(value, Mapping):
-        return {str(key): _plain(each) for key, each in value.items()}
+        return {str(key): _plain(entry) for key, entry in value.items()}
     if isinstance(value, (list, tuple, range)):
-        return [_plain(each) for each in value]
+        return [_plain(entry) for entry in value]
     return value
-
-
-def _sync_folder(folder: Path) -> None:
-    if os.name != "posix":
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

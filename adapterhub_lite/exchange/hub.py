@@ -13,9 +13,9 @@ from typing import Any
 
 from adapterhub_lite.errors import AdapterCorruptError, AdapterHubError, AdapterNotFoundError, ConfigError, StorageError
 from adapterhub_lite.exchange.card import base_hub_id, local_licence, model_card
-from adapterhub_lite.storage.bundle import local
+from adapterhub_lite.storage.bundle import as_folder
 from adapterhub_lite.storage.commit import check_writable_target, commit_directory, resolve
-from adapterhub_lite.storage.history import KEEP, record
+from adapterhub_lite.storage.history import KEEP, keep_version
 from adapterhub_lite.storage.layout import MANIFEST, MAX_SIGNATURE_BYTES, SIGNATURE, is_file_name
 from adapterhub_lite.storage.manifest import MAX_MANIFEST_BYTES, Manifest, decode_manifest
 from adapterhub_lite.storage.occupant import refuse_strangers
@@ -50,7 +50,7 @@ def push(adapter: Path, repository: str, *, private: bool = False, card: bool = 
     repository, revision = _split(repository)
     if revision is not None:
         raise ConfigError(f"{repository}@{revision}: push to {repository}; a commit gets its revision there")
-    with local(adapter) as folder, tempfile.TemporaryDirectory(prefix="adapterhub-push-") as name:
+    with as_folder(adapter) as folder, tempfile.TemporaryDirectory(prefix="adapterhub-push-") as name:
         stored = read_adapter(folder)
         staging = Path(name)
         # Only what the manifest lists goes out, not what else lies in the folder.
@@ -127,7 +127,7 @@ def pull(repository: str, target: Path, *, keep: int = KEEP, api: Any = None) ->
         (folder / MANIFEST).write_bytes(sealed)
         read_adapter(folder)
 
-    commit_directory(target, write, last=MANIFEST, replacing=partial(record, keep=keep))
+    commit_directory(target, write, last=MANIFEST, replacing=partial(keep_version, keep=keep))
     return manifest
 
 

@@ -17,7 +17,7 @@ from adapterhub_lite.engine import Engine
 from adapterhub_lite.errors import NotSupportedError, StorageError
 from adapterhub_lite.merging.saved import SavedAdapter, open_saved, refused_by_name, strategy_of
 from adapterhub_lite.storage import CONFIG, TENSORS, commit_directory
-from adapterhub_lite.storage.durable import sync_directory, sync_file
+from adapterhub_lite.storage.disk import sync_directory, sync_file
 from adapterhub_lite.training.attachment import HEAD
 
 if TYPE_CHECKING:

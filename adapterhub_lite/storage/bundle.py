@@ -15,9 +15,8 @@ from typing import BinaryIO
 
 from adapterhub_lite.errors import AdapterCorruptError, AdapterNotFoundError, ConfigError, StorageError
 from adapterhub_lite.storage.commit import commit_directory, resolve
-from adapterhub_lite.storage.durable import sync_directory, sync_file
-from adapterhub_lite.storage.faults import storage_error
-from adapterhub_lite.storage.history import KEEP, record
+from adapterhub_lite.storage.disk import replacing_file
+from adapterhub_lite.storage.history import KEEP, keep_version
 from adapterhub_lite.storage.layout import MANIFEST, MAX_SIGNATURE_BYTES, SIGNATURE
 from adapterhub_lite.storage.manifest import MAX_MANIFEST_BYTES, Manifest, decode_manifest
 from adapterhub_lite.storage.occupant import refuse_strangers
@@ -48,22 +47,15 @@ def pack(adapter: Path, out: Path) -> Path:
     if sum(file.size for file in files.values()) > _MAX_BYTES - (1 << 20):
         raise StorageError(f"{adapter} has over 4 GB, too much for a bundle; use `adapterhub-lite push`")
     temporary = out.with_name(f".{out.name}.staging-{secrets.token_hex(8)}")
-    try:
-        try:
-            with zipfile.ZipFile(temporary, "x", zipfile.ZIP_STORED, allowZip64=False) as archive:
-                for name in (MANIFEST, *sorted(files), *_signature(folder)):
-                    member = zipfile.ZipInfo(name, _EPOCH)
-                    member.create_system, member.external_attr = 3, 0o100644 << 16
-                    with open_plain(folder / name) as source:
-                        archive.writestr(member, source.read())
-            _check(temporary)  # what is handed out has been read back
-            sync_file(temporary)
-            temporary.replace(out)
-            sync_directory(out.parent)
-        finally:
-            temporary.unlink(missing_ok=True)
-    except OSError as error:
-        raise storage_error(error, out) from error
+    signature = (SIGNATURE,) if (folder / SIGNATURE).is_file() else ()  # the manifest does not list it
+    with replacing_file(out, temporary):
+        with zipfile.ZipFile(temporary, "x", zipfile.ZIP_STORED, allowZip64=False) as archive:
+            for name in (MANIFEST, *sorted(files), *signature):
+                member = zipfile.ZipInfo(name, _EPOCH)
+                member.create_system, member.external_attr = 3, 0o100644 << 16
+                with open_plain(folder / name) as source:
+                    archive.writestr(member, source.read())
+        _check(temporary)  # what is handed out has been read back
     return out
 
 
@@ -82,7 +74,7 @@ def unpack(bundle: Path, target: Path, *, keep: int = KEEP) -> Manifest:
         refuse_strangers(target)
         extract(bundle, folder)
 
-    commit_directory(target, write, last=MANIFEST, replacing=partial(record, keep=keep))
+    commit_directory(target, write, last=MANIFEST, replacing=partial(keep_version, keep=keep))
     return read_adapter(target).manifest
 
 
@@ -98,11 +90,6 @@ def extract(bundle: Path, folder: Path) -> None:
     read_adapter(folder)
 
 
-def _signature(folder: Path) -> tuple[str, ...]:
-    """The signature of an adapter, which its manifest does not list."""
-    return (SIGNATURE,) if (folder / SIGNATURE).is_file() else ()
-
-
 def _check(bundle: Path) -> None:
     """Check a bundle without writing anything."""
     with _opened(bundle) as (file, manifest, members):
@@ -113,15 +100,10 @@ def _check(bundle: Path) -> None:
                 raise AdapterCorruptError(f"{bundle}: {member.name!r} is not what was saved; fetch it anew")
 
 
-def is_bundle(path: Path) -> bool:
-    """Tell whether a path is a file with the name of a bundle."""
-    return path.name.endswith(".zip") and path.is_file()
-
-
 @contextmanager
-def local(path: Path) -> Iterator[Path]:
+def as_folder(path: Path) -> Iterator[Path]:
     """Give the folder of an adapter: the path itself, or for a bundle a temporary folder it is unpacked to."""
-    if not is_bundle(path):
+    if not (path.name.endswith(".zip") and path.is_file()):
         yield path
         return
     with tempfile.TemporaryDirectory(prefix="adapterhub-") as name:
@@ -131,13 +113,13 @@ def local(path: Path) -> Iterator[Path]:
 
 def open_any(path: Path) -> tuple[StoredAdapter, bytes]:
     """Return what `open_adapter` returns, for a folder or a bundle."""
-    with local(path) as folder:
+    with as_folder(path) as folder:
         return open_adapter(folder)
 
 
 def manifest_of(path: Path) -> Manifest:
     """Return the manifest of a verified adapter, in a folder or a bundle."""
-    with local(path) as folder:
+    with as_folder(path) as folder:
         return read_adapter(folder).manifest
 
 
@@ -155,12 +137,12 @@ def _opened(bundle: Path) -> Iterator[tuple[BinaryIO, Manifest, list[Member]]]:
         parts: list[bytes] = []
         copy_member(file, members[0], parts.append, bundle)
         manifest = decode_manifest(b"".join(parts), f"{bundle}: {MANIFEST}")
-        found = {member.name: member.size for member in members[1:]}
-        if found.pop(SIGNATURE, 0) > MAX_SIGNATURE_BYTES:
+        sizes = {member.name: member.size for member in members[1:]}
+        if sizes.pop(SIGNATURE, 0) > MAX_SIGNATURE_BYTES:
             raise AdapterCorruptError(f"{bundle}: its {SIGNATURE} is too large for a signature; fetch it anew")
-        if found != {name: record.size for name, record in manifest.files.items()}:
-            odd = sorted(set(found) ^ set(manifest.files)) or ["a size"]
+        if sizes != {name: record.size for name, record in manifest.files.items()}:
+            differing = sorted(set(sizes) ^ set(manifest.files)) or ["a size"]
             raise AdapterCorruptError(
-                f"{bundle}: its files are not those its manifest lists: {odd[0]!r}; fetch it anew"
+                f"{bundle}: its files are not those its manifest lists: {differing[0]!r}; fetch it anew"
             )
         yield file, manifest, members

@@ -25,11 +25,9 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from adapterhub_lite.errors import StorageError
-from adapterhub_lite.storage.durable import sync_directory, sync_file, sync_tree
-from adapterhub_lite.storage.faults import storage_error
+from adapterhub_lite.storage.disk import exchange, storage_error, sync_directory, sync_file, sync_tree
 from adapterhub_lite.storage.layout import MANIFEST
 from adapterhub_lite.storage.occupant import refuse_irreplaceable, refuse_strangers
-from adapterhub_lite.storage.swap import exchange
 
 LOCK_TIMEOUT = 600.0  # seconds another writer may take before this one gives up
 
@@ -44,7 +42,7 @@ def commit_directory(
     """Make `target` the directory that `write` fills, in one atomic and durable step.
 
     `write` gets an empty directory beside the target. The file named by `last` must be there afterwards and reaches
-    the disk after all others; a non-empty target without a file of that name is a stranger's, and is not replaced.
+    the disk after all others; a target that has files, but none of that name, is not an adapter, and is not replaced.
     Without `last` any directory is replaced. A symbolic link is followed: what it leads to is replaced, not the link.
     `replacing` is called with the resolved target, which is still as it was, when all else is ready.
 
@@ -91,12 +89,7 @@ def remove_directory(target: Path, retire: Callable[[Path], None]) -> None:
         _sweep(target)
         retire(target)
         gone = _staging_beside(target)
-        target.rename(gone)
-        try:
-            sync_directory(target.parent)
-        except OSError:
-            gone.rename(target)  # an error must mean that nothing has changed
-            raise
+        _rename(target, gone)
         shutil.rmtree(gone, ignore_errors=True)
 
 
@@ -254,20 +247,15 @@ def _ordinary_permissions(staging: Path) -> None:
     for folder, _, names in os.walk(staging):
         for name in names:
             path = Path(folder, name)
-            found = path.lstat().st_mode
-            if stat.S_ISREG(found) and stat.S_IMODE(found) != mode:
+            file_mode = path.lstat().st_mode
+            if stat.S_ISREG(file_mode) and stat.S_IMODE(file_mode) != mode:
                 path.chmod(mode)
 
 
 def _publish(staging: Path, target: Path) -> None:
     """Put `staging` at `target`, durably; `staging` is then free or holds the old directory."""
     if not os.path.lexists(target):
-        staging.rename(target)
-        try:
-            sync_directory(target.parent)
-        except OSError:
-            target.rename(staging)  # an error must mean that nothing has changed
-            raise
+        _rename(staging, target)
     elif exchange(staging, target):
         try:
             sync_directory(target.parent)
@@ -276,6 +264,16 @@ def _publish(staging: Path, target: Path) -> None:
             raise
     else:
         _rename_twice(staging, target)
+
+
+def _rename(source: Path, target: Path) -> None:
+    """Rename a directory, durably, or undo it: an error must mean that nothing has changed."""
+    source.rename(target)
+    try:
+        sync_directory(target.parent)
+    except OSError:
+        target.rename(source)
+        raise
 
 
 def _rename_twice(staging: Path, target: Path) -> None:

@@ -63,10 +63,10 @@ def identity(path: Path) -> Iterator[Callable[[], bool]]:
 
 def _inode(path: Path | int) -> tuple[int, int] | None:
     try:
-        found = os.stat(path)  # noqa: PTH116 - a Path has no stat of a descriptor
+        status = os.stat(path)  # noqa: PTH116 - a Path has no stat of a descriptor
     except (OSError, ValueError):
         return None
-    return found.st_dev, found.st_ino
+    return status.st_dev, status.st_ino
 
 
 def _what_is_missing(folder: Path) -> str:

@@ -8,7 +8,7 @@ from typing import Any, BinaryIO
 
 from adapterhub_lite.errors import AdapterCorruptError
 from adapterhub_lite.storage.header import TensorInfo
-from adapterhub_lite.storage.plain import read_exactly
+from adapterhub_lite.storage.plain import read_chunks, read_exactly
 
 _CHUNK = 4 << 20  # bytes, a multiple of every element's size
 # The word of one value, its mask, and what the masked word equals or exceeds where the value is not finite. In IEEE
@@ -40,10 +40,7 @@ def check_finite(file: BinaryIO, header: Mapping[str, TensorInfo], path: Path) -
             continue  # integers and booleans
         word, mask, bound = _NOT_FINITE[tensor.dtype]
         file.seek(start + tensor.start)
-        left = tensor.end - tensor.start
-        while left > 0:
-            data = read_exactly(file, min(left, _CHUNK), path)
-            left -= len(data)
+        for data in read_chunks(file, tensor.end - tensor.start, path, _CHUNK):
             words: Any = np.frombuffer(data, dtype=word)
             if ((words & words.dtype.type(mask)) >= words.dtype.type(bound)).any():
                 raise AdapterCorruptError(f"{path}: tensor '{name}' holds values that are not finite; train it again")

@@ -87,17 +87,17 @@ def parse_header(
 
 
 def check_tensors(
-    found: Mapping[str, TensorInfo], expected: Mapping[str, tuple[str, tuple[int, ...]]], where: str
+    present: Mapping[str, TensorInfo], expected: Mapping[str, tuple[str, tuple[int, ...]]], where: str
 ) -> None:
-    """Check that `found` has exactly the `expected` names, each with the dtype and shape given for it.
+    """Check that `present` has exactly the `expected` names, each with the dtype and shape given for it.
 
     Raises:
         AdapterCorruptError: names the first tensor that is missing, unexpected or wrong, and counts the rest.
     """
-    problems = [f"tensor {name!r} is missing" for name in expected if name not in found]
-    problems += [f"tensor {name!r} is unexpected" for name in found if name not in expected]
+    problems = [f"tensor {name!r} is missing" for name in expected if name not in present]
+    problems += [f"tensor {name!r} is unexpected" for name in present if name not in expected]
     for name, (dtype, shape) in expected.items():
-        tensor = found.get(name)
+        tensor = present.get(name)
         if tensor is not None and (tensor.dtype, tensor.shape) != (dtype, tuple(shape)):
             problems.append(
                 f"tensor {name!r} is {tensor.dtype} {list(tensor.shape)} where {dtype} {list(shape)} is needed"

@@ -6,8 +6,8 @@ They lie beside the adapter, which stays exactly what PEFT and `verify` expect:
     .NAME.history/objects/<sha256>                a file of one or several of them
 
 A file that two versions have in common is there once. Objects are made before the version that needs them and deleted
-after it, each in one step, so that a version that can be seen is whole. Everything that writes here holds the lock of
-the adapter. The version in use is not kept; a crash may leave it, and then it is not listed.
+after it, every one in a single step, so that a version that can be seen is whole. Whoever writes here holds the lock of
+the adapter. The version in use is not kept here; where a crash left a copy of it, that copy is not listed.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from adapterhub_lite.errors import AdapterCorruptError, AdapterHubError, StorageError
-from adapterhub_lite.storage.durable import sync_directory, sync_file
+from adapterhub_lite.storage.disk import sync_directory, sync_file
 from adapterhub_lite.storage.layout import MANIFEST
 from adapterhub_lite.storage.manifest import MAX_MANIFEST_BYTES, FileRecord, Manifest, decode_manifest
 from adapterhub_lite.storage.plain import open_plain, read_plain, sha256_of, size_of
@@ -65,13 +65,13 @@ def list_versions(target: Path) -> list[Version]:
     current = _current(target)
     kept = []
     for path in _version_files(target):
-        identity, manifest = _read(path)
+        identity, manifest = _read_version(path)
         if current is None or identity != current.id:
             kept.append(Version(identity, manifest))
     return [*kept, *([current] if current else [])]
 
 
-def record(target: Path, keep: int = KEEP) -> None:
+def keep_version(target: Path, keep: int = KEEP) -> None:
     """Keep the adapter that is at `target` now, and no more than `keep` versions. Call with the adapter's lock held.
 
     A damaged adapter is not kept.
@@ -87,7 +87,7 @@ def record(target: Path, keep: int = KEEP) -> None:
 
 
 def prune(target: Path, keep: int) -> None:
-    """Delete all but the newest `keep` versions, and what no version needs. Call with the adapter's lock held."""
+    """Delete all but the newest `keep` versions, and files that none of those needs. Call with the adapter's lock held."""
     folder = history_folder(target)
     files = _version_files(target)
     for path in files[: max(0, len(files) - keep)]:
@@ -97,7 +97,7 @@ def prune(target: Path, keep: int) -> None:
         shutil.rmtree(folder, ignore_errors=True)
         return
     try:
-        needed = {record.sha256 for path in left for record in _read(path)[1].files.values()}
+        needed = {record.sha256 for path in left for record in _read_version(path)[1].files.values()}
     except AdapterCorruptError:
         return  # what a damaged version needs is not known; it is reported when it is listed
     for entry in _entries(folder / "objects"):
@@ -151,7 +151,7 @@ def _keep(target: Path, folder: Path) -> None:
         with open_plain(target / name) as opened:
             if size_of(opened) != file.size or sha256_of(opened, target / name) != file.sha256:
                 raise AdapterCorruptError(f"{target / name}: not what was saved")
-        _put(target / name, folder / "objects" / file.sha256, file.size)
+        _link_or_copy(target / name, folder / "objects" / file.sha256, file.size)
     sync_directory(folder / "objects")
     identity = _identity(data)
     files = _version_files(target)
@@ -170,11 +170,11 @@ def _keep(target: Path, folder: Path) -> None:
     sync_directory(folder.parent)
 
 
-def _put(source: Path, place: Path, size: int) -> None:
+def _link_or_copy(source: Path, place: Path, size: int) -> None:
     """Make `place` a file with the contents of `source`: the same one on the disk, or a copy where that cannot be."""
     with suppress(FileNotFoundError):
-        found = place.lstat()
-        if stat.S_ISREG(found.st_mode) and found.st_size == size:
+        status = place.lstat()
+        if stat.S_ISREG(status.st_mode) and status.st_size == size:
             return
         place.unlink()
     try:
@@ -202,7 +202,7 @@ def _entries(folder: Path) -> list[Path]:
     return list(folder.iterdir()) if folder.is_dir() and not folder.is_symlink() else []
 
 
-def _read(path: Path) -> tuple[str, Manifest]:
+def _read_version(path: Path) -> tuple[str, Manifest]:
     data = read_plain(path, MAX_MANIFEST_BYTES)
     identity = _identity(data)
     if not path.name.endswith(f"-{identity}.json"):

@@ -1,4 +1,4 @@
-"""What already lies where something is to be saved, and whether a save may replace it."""
+"""Whether a save may replace what is already in its target folder."""
 
 from __future__ import annotations
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -73,6 +74,12 @@ def read_plain(path: Path, limit: int) -> bytes:
         if size > limit:
             raise AdapterCorruptError(f"{path} has {size} bytes where at most {limit} are expected; fetch it anew")
         return read_exactly(file, size, path)
+
+
+def read_chunks(file: BinaryIO, size: int, path: Path, most: int = _CHUNK) -> Iterator[bytes]:
+    """Yield the next `size` bytes of an open file, at most `most` at a time; raises what `read_exactly` does."""
+    for start in range(0, size, most):
+        yield read_exactly(file, min(most, size - start), path)
 
 
 def read_exactly(file: BinaryIO, size: int, path: Path) -> bytes:

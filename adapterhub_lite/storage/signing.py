@@ -22,8 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from adapterhub_lite.errors import AdapterCorruptError, ConfigError, NotSupportedError
-from adapterhub_lite.storage.durable import sync_directory, sync_file
-from adapterhub_lite.storage.faults import storage_error
+from adapterhub_lite.storage.disk import replacing_file
 from adapterhub_lite.storage.layout import MANIFEST, MAX_SIGNATURE_BYTES, SIGNATURE
 from adapterhub_lite.storage.plain import read_plain
 from adapterhub_lite.storage.store import read_adapter
@@ -47,26 +46,19 @@ def sign(adapter: Path, key: Path, password: str | None = None) -> Path:
     from model_signing import signing
 
     _check_key(key, "PRIVATE KEY")
-    with _exactly_its_files(adapter) as (folder, place):
+    encoded: Any = password.encode() if password else None  # declared as text, and handed on to where bytes are needed
+    with _signed_files_alone(adapter) as (folder, place):
         made = folder.parent / SIGNATURE
         try:
-            config = signing.Config().use_elliptic_key_signer(private_key=key, password=_encoded(password))
+            config = signing.Config().use_elliptic_key_signer(private_key=key, password=encoded)
             config.sign(folder, made)
         except Exception as error:  # the package raises what its own dependencies raise
             raise ConfigError(f"cannot sign with {key}: {_line(error)}; see `adapterhub-lite sign --help`") from error
         data = made.read_bytes()
     target = place / SIGNATURE
     temporary = place.with_name(f".{place.name}.staging-{secrets.token_hex(8)}")
-    try:
-        try:
-            temporary.write_bytes(data)
-            sync_file(temporary)
-            temporary.replace(target)
-            sync_directory(place)
-        finally:
-            temporary.unlink(missing_ok=True)
-    except OSError as error:
-        raise storage_error(error, target) from error
+    with replacing_file(target, temporary):
+        temporary.write_bytes(data)
     return target
 
 
@@ -82,7 +74,7 @@ def verify_signature(adapter: Path, key: Path) -> str:
     from model_signing import verifying
 
     _check_key(key, "PUBLIC KEY")
-    with _exactly_its_files(adapter) as (folder, place):
+    with _signed_files_alone(adapter) as (folder, place):
         signature = folder.parent / SIGNATURE
         if not (place / SIGNATURE).exists():
             raise AdapterCorruptError(
@@ -116,7 +108,7 @@ def _require() -> None:
 
 
 @contextmanager
-def _exactly_its_files(adapter: Path) -> Iterator[tuple[Path, Path]]:
+def _signed_files_alone(adapter: Path) -> Iterator[tuple[Path, Path]]:
     """Give a copy of an adapter with nothing in it but what its manifest lists, and the folder it came from."""
     stored = read_adapter(adapter)
     place = stored.tensors.parent
@@ -144,11 +136,6 @@ def _signed_names(signature: bytes) -> list[str]:
     """The files a signature covers; to be read only once the signature has been verified."""
     payload: Any = json.loads(base64.b64decode(json.loads(signature)["dsseEnvelope"]["payload"]))
     return [resource["name"] for resource in payload["predicate"]["resources"]]
-
-
-def _encoded(password: str | None) -> Any:
-    # Declared as text by the package, and handed on to where bytes are needed.
-    return password.encode() if password else None
 
 
 def _line(error: BaseException) -> str:

@@ -15,33 +15,25 @@ from typing import Any, BinaryIO
 from pydantic import JsonValue
 
 from adapterhub_lite.errors import AdapterCorruptError, AdapterHubError, StorageError
-from adapterhub_lite.storage.code import refuse_code
 from adapterhub_lite.storage.commit import commit_directory, resolve
 from adapterhub_lite.storage.find import find_adapter, identity, plain_files
 from adapterhub_lite.storage.finite import check_finite
 from adapterhub_lite.storage.header import TensorInfo, header_of, parse_header
-from adapterhub_lite.storage.history import KEEP, record
+from adapterhub_lite.storage.history import KEEP, keep_version
 from adapterhub_lite.storage.layout import CONFIG, MANIFEST, SIGNATURE, TENSORS, case_clash, is_file_name, is_pickle
 from adapterhub_lite.storage.manifest import MAX_MANIFEST_BYTES, FileRecord, Manifest, decode_manifest, encode_manifest
 from adapterhub_lite.storage.occupant import refuse_strangers
 from adapterhub_lite.storage.plain import open_plain, read_exactly, read_plain, sha256_of, size_of
 from adapterhub_lite.storage.strict_json import parse_json
 
-__all__ = [
-    "CONFIG",
-    "MANIFEST",
-    "TENSORS",
-    "StoredAdapter",
-    "adapter_size",
-    "open_adapter",
-    "read_adapter",
-    "read_tensor_bytes",
-    "write_adapter",
-]
-
 MAX_CONFIG_BYTES = 8 << 20
 _ATTEMPTS = 20  # at reading an adapter that is replaced again and again meanwhile
 _NO_EXTRA: Mapping[str, bytes] = {}
+_CODE_KEYS = (
+    "auto_map",
+    "custom_pipelines",
+    "trust_remote_code",
+)  # of a configuration: they make transformers or diffusers import code
 
 
 @dataclass(frozen=True)
@@ -101,7 +93,7 @@ def write_adapter(
             (folder / name).write_bytes(data)
         (folder / MANIFEST).write_bytes(sealed)
 
-    commit_directory(target, write, last=MANIFEST, replacing=partial(record, keep=keep))
+    commit_directory(target, write, last=MANIFEST, replacing=partial(keep_version, keep=keep))
     return complete
 
 
@@ -195,9 +187,9 @@ def _read_once(path: Path, with_tensors: bool) -> tuple[StoredAdapter, bytes]:
             raise AdapterCorruptError(f"{where}: lists {name[:120]!r}, which is no name for an adapter's file")
         with open_plain(folder / name) as file:
             if name == TENSORS and with_tensors:
-                _compare(folder / name, size_of(file), file_record.sha256, file_record)  # before so much is read
+                _check_size(folder / name, size_of(file), file_record)  # before so much is read
                 payload = read_exactly(file, file_record.size, folder / name)
-                _compare(folder / name, len(payload), hashlib.sha256(payload).hexdigest(), file_record)
+                _check_sha256(folder / name, hashlib.sha256(payload).hexdigest(), file_record)
                 header = header_of(payload, folder / name)
                 continue
             check_file(folder / name, file, file_record)
@@ -205,7 +197,8 @@ def _read_once(path: Path, with_tensors: bool) -> tuple[StoredAdapter, bytes]:
                 file.seek(0)
                 header = parse_header(file, file_record.size, folder / name)
     data = read_plain(folder / CONFIG, MAX_CONFIG_BYTES)
-    _compare(folder / CONFIG, len(data), hashlib.sha256(data).hexdigest(), manifest.files[CONFIG])
+    _check_size(folder / CONFIG, len(data), manifest.files[CONFIG])
+    _check_sha256(folder / CONFIG, hashlib.sha256(data).hexdigest(), manifest.files[CONFIG])
     config = parse_json(data, str(folder / CONFIG))
     if not isinstance(config, dict):
         raise AdapterCorruptError(f"{folder / CONFIG}: not a JSON object; save the adapter again or fetch it anew")
@@ -214,22 +207,49 @@ def _read_once(path: Path, with_tensors: bool) -> tuple[StoredAdapter, bytes]:
     return stored, payload
 
 
+def refuse_code(config: Any, where: str) -> None:
+    """Check that nothing in a configuration makes transformers or PEFT import something.
+
+    Raises:
+        AdapterCorruptError: naming `where` and the key.
+    """
+    stack = [config]
+    while stack:
+        item = stack.pop()
+        if isinstance(item, dict):
+            for key in _CODE_KEYS:
+                if item.get(key):
+                    raise AdapterCorruptError(f"{where}: {key!r} asks to run code, which no adapter may; do not use it")
+            # PEFT imports the module named here to find the class of the base.
+            mapping = item.get("auto_mapping")
+            library = mapping.get("parent_library") if isinstance(mapping, dict) else mapping
+            if mapping and not (isinstance(library, str) and library.startswith("transformers.")):
+                raise AdapterCorruptError(
+                    f"{where}: 'auto_mapping' asks to import {str(library)[:80]!r}; do not use it"
+                )
+            stack.extend(item.values())
+        elif isinstance(item, list):
+            stack.extend(item)
+
+
 def check_file(path: Path, file: BinaryIO, record: FileRecord) -> None:
     """Check the size and SHA-256 of an open file that stands at its beginning.
 
     Raises:
         AdapterCorruptError: naming `path`.
     """
-    # The size first, so that nobody is made to read more than was promised.
-    _compare(path, size_of(file), record.sha256, record)
-    _compare(path, record.size, sha256_of(file, path), record)
+    _check_size(path, size_of(file), record)  # first, so that no more is read than the manifest promises
+    _check_sha256(path, sha256_of(file, path), record)
 
 
-def _compare(path: Path, size: int, sha256: str, record: FileRecord) -> None:
+def _check_size(path: Path, size: int, record: FileRecord) -> None:
     if size != record.size:
         raise AdapterCorruptError(
             f"{path}: {size} bytes where {record.size} were saved; save the adapter again or fetch it anew"
         )
+
+
+def _check_sha256(path: Path, sha256: str, record: FileRecord) -> None:
     if sha256 != record.sha256:
         raise AdapterCorruptError(
             f"{path}: not what was saved (SHA-256 {sha256[:12]}…, expected {record.sha256[:12]}…); "

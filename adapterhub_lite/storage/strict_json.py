@@ -39,12 +39,12 @@ def parse_json(data: bytes, where: str) -> Any:
 
 
 def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
+    document = dict(pairs)
+    if len(document) != len(pairs):
         keys = [key for key, _ in pairs]
-        twice = next(key for key in found if keys.count(key) > 1)
+        twice = next(key for key in document if keys.count(key) > 1)
         raise ValueError(f"key {twice[:80]!r} appears twice")
-    return found
+    return document
 
 
 def _refuse_constant(text: str) -> float:

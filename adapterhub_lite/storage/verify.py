@@ -26,7 +26,7 @@ class Check:
 
 @dataclass
 class Verification:
-    """What was found; `error` is what stopped it, if anything did."""
+    """The result of every check, and `error`, the first that failed, if one did."""
 
     path: str
     checks: list[Check] = field(default_factory=list)
@@ -67,16 +67,16 @@ def verify_files(path: Path, key: Path | None = None) -> tuple[StoredAdapter | N
         The adapter, or None where it is damaged, and the report; a path without an adapter is reported, too.
     """
     report = Verification(str(path))
-    found: list[StoredAdapter] = []
+    opened: list[StoredAdapter] = []
 
     def files() -> tuple[State, str]:
         stored = read_adapter(path)
-        found.append(stored)
+        opened.append(stored)
         size = sum(record.size for record in stored.manifest.files.values())
         return "passed", f"{len(stored.manifest.files) + 1} files as saved ({size:,} bytes by SHA-256)"
 
     def numbers() -> tuple[State, str]:
-        stored = found[0]
+        stored = opened[0]
         with open_plain(stored.tensors) as file:
             check_finite(file, stored.header, stored.tensors)
         return "passed", f"{len(stored.header)} tensors, every value finite"
@@ -87,4 +87,4 @@ def verify_files(path: Path, key: Path | None = None) -> tuple[StoredAdapter | N
         from adapterhub_lite.storage.signing import verify_signature
 
         report.run("signature", lambda: ("passed", verify_signature(path, key)))
-    return (found[0] if report.ok else None), report
+    return (opened[0] if report.ok else None), report

@@ -14,16 +14,14 @@ from adapterhub_lite.storage.history import (
     contents,
     find_version,
     history_folder,
+    keep_version,
     manifest_bytes,
     prune,
-    record,
 )
 from adapterhub_lite.storage.layout import MANIFEST
 from adapterhub_lite.storage.occupant import refuse_strangers
-from adapterhub_lite.storage.plain import open_plain, read_exactly, size_of
+from adapterhub_lite.storage.plain import open_plain, read_chunks, size_of
 from adapterhub_lite.storage.store import check_file, read_adapter
-
-_CHUNK = 1 << 20  # bytes
 
 
 def rollback(target: Path, wanted: str | None = None, *, keep: int = KEEP) -> Version:
@@ -48,16 +46,13 @@ def rollback(target: Path, wanted: str | None = None, *, keep: int = KEEP) -> Ve
             with open_plain(place) as source, (folder / name).open("wb") as copy:
                 if size_of(source) != file.size:
                     raise AdapterCorruptError(f"{place}: damaged, so version {chosen.id} cannot be put back")
-                left = file.size
-                while left > 0:
-                    copy.write(read_exactly(source, min(left, _CHUNK), place))
-                    left -= min(left, _CHUNK)
+                copy.writelines(read_chunks(source, file.size, place))
             with open_plain(folder / name) as copied:  # what is put in place, not what was read, must be right
                 check_file(place, copied, file)
         (folder / MANIFEST).write_bytes(manifest_bytes(target, chosen))
         read_adapter(folder)
 
-    commit_directory(target, write, last=MANIFEST, replacing=partial(record, keep=keep))
+    commit_directory(target, write, last=MANIFEST, replacing=partial(keep_version, keep=keep))
     return chosen
 
 
@@ -74,7 +69,7 @@ def delete_adapter(target: Path, *, keep: int = KEEP) -> None:
 
     def retire(target: Path) -> None:
         refuse_strangers(target)
-        record(target, keep)
+        keep_version(target, keep)
 
     remove_directory(target, retire)
 

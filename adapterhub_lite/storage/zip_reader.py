@@ -18,14 +18,13 @@ from typing import BinaryIO
 
 from adapterhub_lite.errors import AdapterCorruptError
 from adapterhub_lite.storage.layout import case_clash, is_file_name
-from adapterhub_lite.storage.plain import read_exactly, size_of
+from adapterhub_lite.storage.plain import read_chunks, read_exactly, size_of
 
 MAX_MEMBERS = 64
 
 _END = struct.Struct("<4s4H2LH")
 _CENTRAL = struct.Struct("<4s6H3L5H2L")
 _LOCAL = struct.Struct("<4s5H3L2H")
-_CHUNK = 1 << 20  # bytes
 
 
 @dataclass(frozen=True)
@@ -71,8 +70,9 @@ def read_members(file: BinaryIO, path: Path) -> list[Member]:
         members.append(member)
     if offset != length or position != start:
         raise _bad(path, "it has bytes that belong to no member")
-    if case_clash(member.name for member in members) is not None:
-        raise _bad(path, f"{case_clash(member.name for member in members)!r} is in it twice")
+    twice = case_clash(member.name for member in members)
+    if twice is not None:
+        raise _bad(path, f"{twice!r} is in it twice")
     return members
 
 
@@ -83,12 +83,10 @@ def copy_member(file: BinaryIO, member: Member, write: Callable[[bytes], object]
         AdapterCorruptError: where it is not what its checksum says.
     """
     file.seek(member.start)
-    left, crc = member.size, 0
-    while left > 0:
-        data = read_exactly(file, min(left, _CHUNK), path)
+    crc = 0
+    for data in read_chunks(file, member.size, path):
         crc = zlib.crc32(data, crc)
         write(data)
-        left -= len(data)
     if crc != member.crc:
         raise _bad(path, f"{member.name!r} is damaged (CRC)")
 

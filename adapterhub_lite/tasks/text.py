@@ -12,7 +12,7 @@ from torch.nn import functional
 from adapterhub_lite.base.describe import backbone
 from adapterhub_lite.base.loading import Base
 from adapterhub_lite.data.dataset import Dataset
-from adapterhub_lite.data.roles.pairs import Pair
+from adapterhub_lite.data.roles.text_columns import Pair
 from adapterhub_lite.errors import AdapterCorruptError, ConfigError, DataError
 from adapterhub_lite.tasks.head import targets_of
 from adapterhub_lite.tasks.options import PooledText

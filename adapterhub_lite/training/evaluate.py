@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from adapterhub_lite.base.heap import kept_heap
 from adapterhub_lite.base.loading import Base
 from adapterhub_lite.base.strategy import Solver
-from adapterhub_lite.data.batches import length_batches
+from adapterhub_lite.data.batches import longest_first
 from adapterhub_lite.errors import DataError
 from adapterhub_lite.progress import Bar, Progress
 from adapterhub_lite.tasks.metrics import bootstrap
@@ -168,7 +168,7 @@ def _outputs(
 def _share(data: Encoded, processes: Processes | None) -> list[int]:
     """The rows that this process takes, longest first; dealt out in turns, so that all have about the same to do."""
     lengths = [example.length for example in data.examples]
-    (order,) = length_batches(lengths, max(1, len(lengths))) or [[]]
+    order = longest_first(lengths)
     return list(processes.share(order)) if processes is not None else order
 
 

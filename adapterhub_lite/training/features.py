@@ -23,7 +23,7 @@ from adapterhub_lite.base.heap import kept_heap
 from adapterhub_lite.base.loading import Base
 from adapterhub_lite.base.precision import dtype_name
 from adapterhub_lite.cache import cache_dir, cache_limit, keep_below
-from adapterhub_lite.data.batches import length_batches
+from adapterhub_lite.data.batches import longest_first
 from adapterhub_lite.progress import Progress
 from adapterhub_lite.tasks.task import Encoded, Example, Task
 from adapterhub_lite.training.out_of_memory import in_batches
@@ -68,7 +68,7 @@ def encode_features(
 
 def _encode(base: Base, task: Task, examples: Sequence[Example], progress: Progress) -> tuple[Tensor, Tensor | None]:
     base.activate(None)
-    (order,) = length_batches([example.length for example in examples], len(examples))
+    order = longest_first([example.length for example in examples])
     lengths = [examples[row].length for row in order]
     parts: list[tuple[int, Tensor, Tensor | None]] = []
 

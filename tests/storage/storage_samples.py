@@ -8,6 +8,7 @@ import struct
 from pathlib import Path
 from typing import Any
 
+from adapterhub_lite.storage.layout import MANIFEST, TENSORS
 from adapterhub_lite.storage.manifest import (
     BaseRecord,
     DataRecord,
@@ -17,7 +18,7 @@ from adapterhub_lite.storage.manifest import (
     StrategyRecord,
     TaskRecord,
 )
-from adapterhub_lite.storage.store import MANIFEST, TENSORS, write_adapter
+from adapterhub_lite.storage.store import write_adapter
 
 FINGERPRINT = Fingerprint(architecture="a" * 64, weights="b" * 64, tokenizer="c" * 64, vocabulary=30522, layers=6)
 

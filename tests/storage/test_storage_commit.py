@@ -23,9 +23,10 @@ from storage_samples import good_tensors, leftovers, save
 from adapterhub_lite.errors import AdapterNotFoundError, StorageError
 from adapterhub_lite.storage import commit, store
 from adapterhub_lite.storage.commit import check_writable_target, commit_directory
+from adapterhub_lite.storage.disk import exchange
 from adapterhub_lite.storage.history import KEEP, contents, list_versions
-from adapterhub_lite.storage.store import MANIFEST, TENSORS, open_adapter, read_adapter, read_tensor_bytes
-from adapterhub_lite.storage.swap import exchange
+from adapterhub_lite.storage.layout import MANIFEST, TENSORS
+from adapterhub_lite.storage.store import open_adapter, read_adapter, read_tensor_bytes
 from adapterhub_lite.storage.versions import delete_adapter, rollback
 
 posix = pytest.mark.skipif(os.name == "nt", reason="fork and signals of POSIX")

@@ -11,8 +11,9 @@ from storage_samples import edit_manifest, good_tensors, save
 
 from adapterhub_lite.errors import AdapterCorruptError
 from adapterhub_lite.storage import migrate
+from adapterhub_lite.storage.layout import MANIFEST
 from adapterhub_lite.storage.manifest import SCHEMA_VERSION
-from adapterhub_lite.storage.store import MANIFEST, open_adapter, read_adapter
+from adapterhub_lite.storage.store import open_adapter, read_adapter
 
 GOLDEN = Path(__file__).parent / "golden"
 

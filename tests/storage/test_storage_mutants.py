@@ -11,8 +11,8 @@ import pytest
 from storage_samples import save
 
 from adapterhub_lite.errors import AdapterCorruptError, StorageError
-from adapterhub_lite.storage.code import refuse_code
-from adapterhub_lite.storage.store import CONFIG, MANIFEST, TENSORS, read_adapter
+from adapterhub_lite.storage.layout import CONFIG, MANIFEST, TENSORS
+from adapterhub_lite.storage.store import read_adapter, refuse_code
 
 ROOT = Path(__file__).parents[2]
 

@@ -20,17 +20,9 @@ from storage_samples import edit_manifest, forge_tensors, good_tensors, manifest
 from test_storage_header import BAD
 
 from adapterhub_lite.errors import AdapterCorruptError, AdapterHubError, AdapterNotFoundError, StorageError
+from adapterhub_lite.storage.layout import CONFIG, MANIFEST, TENSORS
 from adapterhub_lite.storage.manifest import Manifest, decode_manifest, encode_manifest
-from adapterhub_lite.storage.store import (
-    CONFIG,
-    MANIFEST,
-    TENSORS,
-    adapter_size,
-    open_adapter,
-    read_adapter,
-    read_tensor_bytes,
-    write_adapter,
-)
+from adapterhub_lite.storage.store import adapter_size, open_adapter, read_adapter, read_tensor_bytes, write_adapter
 
 NAMES = [MANIFEST, CONFIG, TENSORS, "tokenizer.json"]
 

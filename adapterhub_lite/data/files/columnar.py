@@ -14,7 +14,7 @@ from adapterhub_lite.data.table import Table
 from adapterhub_lite.errors import DataError
 
 IPC_FILE = b"ARROW1"
-"""How a file that has a footer begins."""
+"""First bytes of an Arrow file that has a footer; a stream has neither."""
 
 
 def read_parquet(path: Path, source: str, sha256: str) -> Table:
@@ -26,7 +26,7 @@ def read_parquet(path: Path, source: str, sha256: str) -> Table:
         with parquet.ParquetFile(path) as file:
             schema = file.schema_arrow
             for batch in file.iter_batches(_rows_at_once(file.metadata)):
-                batches.add(plain(batch))
+                batches.add(with_plain_types(batch))
     except (pa.ArrowException, OSError) as error:
         raise DataError(f"{source}: not a readable Parquet file ({_one_line(error)}); write it again") from error
     return _table(source, batches, schema, sha256)
@@ -60,28 +60,29 @@ def read_saved_dataset(folder: Path, source: str) -> Table:
 
 
 def _ipc(path: Path, source: str, batches: Batches) -> pa.Schema:
-    """Add what a file holds; its schema."""
+    """Add the batches of a file to `batches` and return their schema."""
     try:
         with pa.OSFile(str(path)) as file:
             if file.read(len(IPC_FILE)) == IPC_FILE:
                 file.seek(0)
                 reader = pa.ipc.open_file(file)
                 for number in range(reader.num_record_batches):
-                    batches.add(plain(reader.get_batch(number)))
+                    batches.add(with_plain_types(reader.get_batch(number)))
                 return reader.schema
             file.seek(0)  # `datasets` writes streams, which have no footer
             stream = pa.ipc.open_stream(file)
             for batch in stream:
-                batches.add(plain(batch))
+                batches.add(with_plain_types(batch))
             return stream.schema
     except (pa.ArrowException, OSError) as error:
         raise DataError(f"{source}: not a readable Arrow file ({_one_line(error)}); write it again") from error
 
 
 def _table(source: str, batches: Batches, schema: pa.Schema, sha256: str) -> Table:
-    found, mapped = batches.finish()
-    arrow = pa.Table.from_batches(found, plain(schema.empty_table()).schema)
-    return Table(source, checked(arrow, source), sha256, mapped=mapped)
+    kept, mapped = batches.finish()
+    arrow = pa.Table.from_batches(kept, with_plain_types(schema.empty_table()).schema)
+    check_columns(arrow, source)
+    return Table(source, arrow, sha256, mapped=mapped)
 
 
 def _rows_at_once(metadata: Any) -> int:
@@ -90,22 +91,25 @@ def _rows_at_once(metadata: Any) -> int:
     return max(1, min(65_536, (16 << 20) * metadata.num_rows // max(size, 1)))
 
 
-def plain(part: Any) -> Any:
-    """A batch or a table as Arrow computes with it: values in place of dictionaries, which every batch would carry whole, and
-    plain texts in place of views, which polars writes and `take` does not know."""
+def with_plain_types(part: Any) -> Any:
+    """A batch or a table in types that all of Arrow can compute with.
+
+    Values replace dictionaries, which every batch would carry whole, and plain strings replace string views, which polars
+    writes and `take` does not know.
+    """
     schema = part.schema
     for number, field in enumerate(schema):
         schema = schema.set(number, field.with_type(_plain_type(field.type)))
     if schema.equals(part.schema):
         return part
     if isinstance(part, pa.Table):
-        return pa.Table.from_batches([plain(batch) for batch in part.to_batches()], schema)
+        return pa.Table.from_batches([with_plain_types(batch) for batch in part.to_batches()], schema)
     columns = [_values(column).cast(field.type) for column, field in zip(part.columns, schema, strict=True)]
     return pa.RecordBatch.from_arrays(columns, schema=schema)
 
 
 def _values(column: pa.Array) -> pa.Array:
-    """A column without its dictionary; one of views has to be cast before Arrow can look things up in it."""
+    """A column's values; a dictionary of string views is cast first, or Arrow cannot look its values up."""
     if not isinstance(column, pa.DictionaryArray):
         return column
     dictionary = column.dictionary.cast(_plain_type(column.dictionary.type))
@@ -128,15 +132,18 @@ def _plain_type(kind: pa.DataType) -> pa.DataType:
     return kind
 
 
-def checked(arrow: pa.Table, source: str) -> pa.Table:
-    """The table, if it has rows and its columns have names of their own."""
+def check_columns(arrow: pa.Table, source: str) -> None:
+    """Check that a table has rows, and that no two of its columns have one name.
+
+    Raises:
+        DataError: naming `source`.
+    """
     names = arrow.column_names
     repeated = [name for name in names if names.count(name) > 1]
     if repeated:
         raise DataError(f"{source}: names column {repeated[0]!r} more than once; give each its own name")
     if not names or not arrow.num_rows:
         raise DataError(f"{source}: has no rows; give a table that has some")
-    return arrow
 
 
 def _one_line(error: Exception) -> str:

@@ -35,11 +35,11 @@ def read_delimited(path: Path, source: str, sha256: str) -> Table:
 
 
 def _separator(path: Path, source: str, preferred: str) -> str:
-    """The separator the suffix promises, or the one that splits the header where that one does not."""
+    """The usual separator of files with this suffix; where it does not split the header, the one that splits it most."""
     with open_text(path, source) as file:
         header = next((line for line in file if line.strip()), "")
     widths = {separator: len(next(csv.reader([header], delimiter=separator), [])) for separator in SEPARATORS}
-    return preferred if widths[preferred] > 1 else max([preferred, *SEPARATORS], key=lambda each: widths[each])
+    return preferred if widths[preferred] > 1 else max([preferred, *SEPARATORS], key=widths.__getitem__)
 
 
 def _read(path: Path, source: str, sha256: str, separator: str, preferred: str) -> Table:
@@ -82,8 +82,8 @@ def _read(path: Path, source: str, sha256: str, separator: str, preferred: str) 
         notes.append(f"{source}: columns are separated by {SEPARATORS[separator]}, not {SEPARATORS[preferred]}")
     if blank_before_row:
         notes.append(f"{source}: {counted(blank_before_row, 'blank line')} between rows skipped")
-    found, mapped = batches.finish()
-    return Table(source, pa.Table.from_batches(found, schema), sha256, lines, notes=tuple(notes), mapped=mapped)
+    kept, mapped = batches.finish()
+    return Table(source, pa.Table.from_batches(kept, schema), sha256, lines, notes=tuple(notes), mapped=mapped)
 
 
 def _records(reader: Iterator[list[str]], source: str) -> Iterator[tuple[int, list[str]]]:

@@ -1,4 +1,4 @@
-"""Tables that are already in memory: frames, `datasets` objects, what speaks Arrow, lists of objects, columns in a dict."""
+"""Tables that are already in memory: data frames, `datasets` objects, other Arrow tables, lists of rows, dicts of columns."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from adapterhub_lite.data.arrays import RowBuilder, column_array, unstorable
-from adapterhub_lite.data.files.columnar import checked, plain
+from adapterhub_lite.data.arrays import RowBuilder, checked_array
+from adapterhub_lite.data.files.columnar import check_columns, with_plain_types
 from adapterhub_lite.data.table import HUGGINGFACE_METADATA, Table, digest, place
 from adapterhub_lite.errors import DataError
 
@@ -41,7 +41,8 @@ def read_object(source: Any) -> Table:
             f"<{kind.__name__}>: not something rows can be read from; "
             "give a path, a pandas or polars DataFrame, a datasets.Dataset, a list of dicts or a dict of lists"
         )
-    arrow = checked(plain(arrow), name)
+    arrow = with_plain_types(arrow)
+    check_columns(arrow, name)
     return Table(name, arrow, digest(arrow))
 
 
@@ -81,7 +82,8 @@ def _columns(columns: Mapping[Any, Any], name: str) -> pa.Table:
     if len(set(lengths.values())) > 1:
         shown = ", ".join(f"{column!r} {length}" for column, length in list(lengths.items())[:8])
         raise DataError(f"{name}: columns have different lengths ({shown}); give one value a row")
-    return pa.table({column: _column(_plain(values), name, column) for column, values in columns.items()})
+    lists = {column: values.tolist() if hasattr(values, "tolist") else values for column, values in columns.items()}
+    return pa.table({column: _column(list(values), name, column) for column, values in lists.items()})
 
 
 def _rows(rows: Sequence[Any], name: str) -> pa.Table:
@@ -98,18 +100,7 @@ def _rows(rows: Sequence[Any], name: str) -> pa.Table:
 
 
 def _column(values: list[Any], name: str, column: str) -> pa.Array:
-    try:
-        return column_array(values)
-    except (UnicodeEncodeError, TypeError) as error:
-        for index, value in enumerate(values):
-            reason = unstorable(value)
-            if reason is not None:
-                raise DataError(f"{place(name, index, None, column)}: {reason}") from error
-        raise
-
-
-def _plain(values: Any) -> list[Any]:
-    return list(values.tolist()) if hasattr(values, "tolist") else list(values)
+    return checked_array(values, lambda index: place(name, index, None, column))
 
 
 def _check_names(names: list[Any], where: str) -> None:

@@ -26,25 +26,21 @@ def read_json_lines(path: Path, source: str, sha256: str) -> Table:
             for number, text in enumerate(file, start=1):
                 if text.isspace():
                     continue
+                where = place(source, len(lines), number)
                 lines.append(number)
-                builder.add(_object(text, place(source, len(lines) - 1, number)), len(text))
+                try:
+                    value = DECODER.decode(text)
+                except json.JSONDecodeError as error:
+                    spot = f"character {error.pos + 1}"
+                    raise DataError(f"{where}: not valid JSON, {error.msg} at {spot}; repair the line") from error
+                except (ValueError, RecursionError) as error:
+                    raise DataError(f"{where}: not usable JSON, {error}; repair the line") from error
+                builder.add(_checked(value, where), len(text))
     except UnicodeDecodeError as error:
         raise undecodable(path, source) from error
     if not lines:
         raise DataError(f"{source}: is empty; each line must hold one JSON object")
     return Table(source, builder.finish(), sha256, lines, mapped=builder.mapped)
-
-
-def _object(text: str, where: str) -> dict[str, Any]:
-    try:
-        value = DECODER.decode(text)
-    except json.JSONDecodeError as error:
-        raise DataError(
-            f"{where}: not valid JSON, {error.msg} at character {error.pos + 1}; repair the line"
-        ) from error
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{where}: not usable JSON, {error}; repair the line") from error
-    return _checked(value, where)
 
 
 def read_json_array(path: Path, source: str, sha256: str) -> Table:
@@ -82,8 +78,8 @@ def read_json_array(path: Path, source: str, sha256: str) -> Table:
         if mark == ",":
             position = _skip(text, position + 1)
         elif mark != "]":
-            found = repr(mark) if mark else "the end of the file"
-            raise DataError(f"{where}: expected ',' or ']' after this object, found {found}; repair the file")
+            reached = repr(mark) if mark else "the end of the file"
+            raise DataError(f"{where}: expected ',' or ']' after this object, found {reached}; repair the file")
     rest = _skip(text, position + 1)
     if rest != len(text):
         raise DataError(

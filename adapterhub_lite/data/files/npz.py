@@ -42,8 +42,8 @@ def _array(file: Any, key: str) -> Array:
     """An array of an open .npz file; one that is larger than memory should hold is unpacked to a file and mapped."""
     member = key if key in file.zip.namelist() else f"{key}.npy"
     if file.zip.getinfo(member).file_size <= spill.ROOM:
-        found: Array = file[key]
-        return found
+        values: Array = file[key]
+        return values
     with file.zip.open(member) as content:
         header = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
         version = npy.read_magic(content)
@@ -68,10 +68,10 @@ def rows_of_split(split: str, codes: Array | None, reference: str, count: int) -
         raise DataError(
             f"{reference}: array 'split' must hold one integer (0, 1, 2) a row, not {codes.dtype} {codes.shape}"
         )
-    odd = np.flatnonzero(~np.isin(codes, list(SPLITS.values())))
-    if len(odd):
-        where = place(reference, int(odd[0]), None, "split")
-        raise DataError(f"{where}: is {codes[odd[0]]}; use 0 for train, 1 for val, 2 for test")
+    unknown = np.flatnonzero(~np.isin(codes, list(SPLITS.values())))
+    if len(unknown):
+        where = place(reference, int(unknown[0]), None, "split")
+        raise DataError(f"{where}: is {codes[unknown[0]]}; use 0 for train, 1 for val, 2 for test")
     rows: list[int] = np.flatnonzero(codes == SPLITS[split]).tolist()
     if not rows:
         raise DataError(f"{reference}: no row has {SPLITS[split]} in the array 'split'; choose another split")

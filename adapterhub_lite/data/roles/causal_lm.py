@@ -103,8 +103,8 @@ def choose_columns(table: Table, given: Mapping[str, str], require_labels: bool)
         first, second = guess_column(table, (prompt,)), guess_column(table, (completion,))
         if first is not None and (second is not None or not require_labels):
             extra = guess_column(table, ("input",)) if prompt == "instruction" else None
-            found = {"prompt": first, "input": extra, "completion": second}
-            return {role: name for role, name in found.items() if name is not None}
+            pair = {"prompt": first, "input": extra, "completion": second}
+            return {role: name for role, name in pair.items() if name is not None}
     text = guess_column(table, ("text", "content", "document", "code"))
     if text is not None:
         return {"text": text}
@@ -152,7 +152,7 @@ def _chat(value: Any, table: Table, row: int, column: str, require_labels: bool)
             ) from error
     if is_missing(value) or not isinstance(value, list) or not value:
         raise DataError(f'{where}: holds no list of messages; write [{{"role": "user", "content": "..."}}, ...]')
-    messages = tuple(_message(each, f"{where}, message {number}") for number, each in enumerate(value, start=1))
+    messages = tuple(_message(message, f"{where}, message {number}") for number, message in enumerate(value, start=1))
     if require_labels and not any(message.role == "assistant" for message in messages):
         raise DataError(f"{where}: has no assistant message to learn from; add one or remove the row")
     return Chat(messages)

@@ -1,4 +1,4 @@
-"""The labels of a classification, whatever its inputs are: one a row, or any number."""
+"""The labels of a classification: one in every row, or any number."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ def read_choices(
         table: The rows.
         used: Columns by role.
         request: Known labels, and whether there have to be any.
-        declared: Names of integer labels, where the file gives them apart from the table.
+        declared: Names of integer labels, where the file gives them outside the table.
 
     Returns:
-        The roles, "labels" in place of "label" where that is what it is; the dataset's form; and the labels.
+        The columns by role, with "labels" in place of "label" where rows have several; the dataset's form; and the labels.
 
     Raises:
         DataError: labels that cannot be used, naming row and column.
@@ -44,13 +44,13 @@ def read_choices(
         separator = getattr(request.options, "separator", None)
         return roles, form, read_several(table, roles["labels"], known=known, required=required, separator=separator)
     if "label" in roles:
-        found = read_labels(table, roles["label"], known=known, required=required, declared=declared)
-        odd = [name for name in found.names if "|" in name or ";" in name or (name[:1], name[-1:]) == ("[", "]")]
-        if fresh and guessed and odd:
+        labels = read_labels(table, roles["label"], known=known, required=required, declared=declared)
+        compound = [name for name in labels.names if "|" in name or ";" in name or (name[:1], name[-1:]) == ("[", "]")]
+        if fresh and guessed and compound:
             note = (
-                f"column {roles['label']!r}: labels such as {odd[0][:60]!r} are taken to be one each; where they are "
+                f"column {roles['label']!r}: labels such as {compound[0][:60]!r} are taken to be one each; where they are "
                 f"several, name the column with --column labels={roles['label']}"
             )
-            found = replace(found, notes=(*found.notes, note))
-        return roles, form, found
+            labels = replace(labels, notes=(*labels.notes, note))
+        return roles, form, labels
     return roles, form, Labels(None, tuple(known or ()), ())

@@ -12,14 +12,14 @@ SHOWN = 12  # names listed in a message before it says how many more there are
 
 
 def check_roles(columns: Mapping[str, str], roles: Sequence[str], task: str) -> None:
-    """Refuse a role the task does not have, and one column in two roles; rows may be grouped by what they also hold."""
+    """Refuse a role that the task does not have, and one column in two roles; only "group" may share its column."""
     for role in columns:
         if role not in roles:
             raise ConfigError(
                 f"columns: {task} has no {role!r} column{suggestion(role, roles)}; it has {', '.join(roles)}"
             )
     for role, name in columns.items():
-        other = next((each for each, its in columns.items() if each != role and its == name), None)
+        other = next((key for key, column in columns.items() if key != role and column == name), None)
         if other is not None and "group" not in (role, other):
             raise ConfigError(f"columns: {name!r} is given both as {role!r} and as {other!r}; give each its own column")
 

@@ -13,7 +13,7 @@ def read_groups(table: Table, used: Mapping[str, str], *, required: bool) -> tup
     """The value of the column with the role "group" in every row; None where no column has it.
 
     Raises:
-        DataError: a row without a group, or with a list in its place, where groups are required.
+        DataError: a row without a group, or with a list or an object in its place, where groups are required.
     """
     if "group" not in used:
         return None

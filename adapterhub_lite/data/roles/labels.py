@@ -116,7 +116,7 @@ def ordered_labels(present: Collection[str], declared: Sequence[str] | None) -> 
 
 
 def notes_on_names(counts: Mapping[str, int], declared: Sequence[str], column: str) -> list[str]:
-    """What looks odd about the names of classes, counted by rows."""
+    """Notes on classes that may be mistakes: without rows, with a single row, or alike but for case; `counts` is in rows."""
     notes: list[str] = []
     absent = [name for name in declared if name not in counts]
     if absent:

@@ -1,4 +1,4 @@
-"""Numbers in columns: what is one, what is missing, and a column of those to be predicted."""
+"""Reading numbers from columns, and the column of numbers that a regression learns."""
 
 from __future__ import annotations
 

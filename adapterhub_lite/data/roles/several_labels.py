@@ -1,4 +1,4 @@
-"""Columns of any number of labels a row: lists, lists as text, labels with a separator, or one column of 0 and 1 each."""
+"""Several labels in a row: as a list, a list written as text, a text with a separator, or a column of 0 and 1 for each."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ YES_NO = {"1": True, "0": False, "true": True, "false": False, "1.0": True, "0.0
 
 
 def is_list_column(table: Table, column: str) -> bool:
-    """Whether every value that a column has is a list; at least one is."""
+    """Whether a column holds lists alone: at least one, and otherwise missing values."""
     values = [value for value in table.values(column, 0, 200) if not is_missing(value)]
     if not any(isinstance(value, list) for value in values):
         return False
@@ -33,7 +33,7 @@ def columns_of(table: Table, name: str) -> list[str]:
     """The columns that a role names: one, or several with commas between them."""
     if name in table.columns or "," not in name:
         return [find_column(table, name, "labels")]
-    return [find_column(table, each.strip(), "labels") for each in name.split(",")]
+    return [find_column(table, column.strip(), "labels") for column in name.split(",")]
 
 
 def read_several(
@@ -84,18 +84,18 @@ def _numbered(
     names = tuple(known) if known is not None else ordered_labels({name for row in rows for name in row}, declared)
     index = {name: position for position, name in enumerate(names)}
     targets = []
-    for row, its in enumerate(rows):
-        for name in its:
+    for row, labels in enumerate(rows):
+        for name in labels:
             if name not in index:
                 raise DataError(
                     f"{table.where(row, column)}: label {name!r} is not one the adapter knows{suggestion(name, names)}; "
                     f"known: {shortened(names)}"
                 )
-        targets.append(tuple(sorted({index[name] for name in its})))
+        targets.append(tuple(sorted({index[name] for name in labels})))
     if required and known is None and len(set(targets)) < 2:
         what = "no row has a label" if not names else f"every row has the same labels ({shortened(names)})"
         raise DataError(f"{table.source}, column {column!r}: {what}, so that there is nothing to learn")
-    repeated = sum(len(its) > len(target) for its, target in zip(rows, targets, strict=True))
+    repeated = sum(len(labels) > len(target) for labels, target in zip(rows, targets, strict=True))
     if repeated:
         notes.append(f"column {column!r}: {counted(repeated, 'row')} named a label twice, which counts once")
     empty = sum(not target for target in targets)
@@ -104,12 +104,12 @@ def _numbered(
     if not empty and all(len(target) == 1 for target in targets):
         notes.append(f"column {column!r}: every row has exactly one label; to choose one, name the column as label")
     if known is None:
-        notes += notes_on_names(Counter(name for its in rows for name in set(its)), (), column)
+        notes += notes_on_names(Counter(name for labels in rows for name in set(labels)), (), column)
     return Labels(tuple(targets), names, tuple(notes))
 
 
 def _indicators(table: Table, columns: Sequence[str], known: Sequence[str] | None) -> list[list[str]]:
-    """Labels from one column each, which says 1 or 0."""
+    """The labels of every row, from one column of 1 and 0 for each label."""
     for name in known or ():
         if name not in columns:
             raise DataError(f"{table.source}: has no column for the label {name!r}; name it among those of the labels")
@@ -144,9 +144,9 @@ def _single_column(
     for row, value in enumerate(values):
         given = parts.get(row, value if isinstance(value, list) else [value])
         where = table.where(row, column)
-        kept = [each for each in given if not (isinstance(each, str) and not each.strip())]
-        names = [one_label(each, declared or None, where) for each in kept]
-        stripped += sum(isinstance(each, str) and each != name for each, name in zip(kept, names, strict=True))
+        labels = [label for label in given if not (isinstance(label, str) and not label.strip())]
+        names = [one_label(label, declared or None, where) for label in labels]
+        stripped += sum(isinstance(label, str) and label != name for label, name in zip(labels, names, strict=True))
         rows.append(names)
     if stripped:
         notes.append(f"column {column!r}: white space around {counted(stripped, 'label')} removed")
@@ -154,16 +154,16 @@ def _single_column(
 
 
 def _separator(texts: Sequence[str], table: Table, column: str) -> str | None:
-    """What stands between the labels, None where nothing does."""
-    found = {each: sum(each in text for text in texts) for each in SEPARATORS}
-    there = [each for each, count in found.items() if count]
-    if len(there) > 1:
-        counts = ", ".join(f"{each!r} in {counted(found[each], 'row')}" for each in there)
+    """The character between the labels, None where no text has one."""
+    rows = {separator: sum(separator in text for text in texts) for separator in SEPARATORS}
+    present = [separator for separator, count in rows.items() if count]
+    if len(present) > 1:
+        counts = ", ".join(f"{separator!r} in {counted(rows[separator], 'row')}" for separator in present)
         raise DataError(
             f"{table.source}, column {column!r}: cannot tell what separates the labels ({counts}); "
-            f"say it with --task-set 'separator={there[0]}'"
+            f"say it with --task-set 'separator={present[0]}'"
         )
-    return there[0] if there else None
+    return present[0] if present else None
 
 
 def list_in_text(text: str, where: str) -> list[Any]:

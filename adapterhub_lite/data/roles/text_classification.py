@@ -26,10 +26,10 @@ def read(source: Any, request: Request) -> Dataset:
     table = read_table(source)
     required = request.require_labels
     used = choose_text_columns(table, request.columns, TASK, ROLES, "label", LABEL_NAMES, required=required)
-    inputs, said = read_texts(table, used, request.columns)
-    used, form, found = read_choices(table, used, request)
-    notes = (*table.notes, *said, *found.notes)
+    inputs, text_notes = read_texts(table, used, request.columns)
+    used, form, labels = read_choices(table, used, request)
+    notes = (*table.notes, *text_notes, *labels.notes)
     return Dataset(
-        TASK, inputs, found.targets, found.names, used, table.source, table.sha256, table, notes, form,
+        TASK, inputs, labels.targets, labels.names, used, table.source, table.sha256, table, notes, form,
         groups=read_groups(table, used, required=required),
     )  # fmt: skip

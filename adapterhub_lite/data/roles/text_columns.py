@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from adapterhub_lite.data.items import read_items
 from adapterhub_lite.data.roles.columns import check_roles, find_column, guess_column, is_missing, shortened
-from adapterhub_lite.data.roles.pairs import Pair
 from adapterhub_lite.data.table import Table
 from adapterhub_lite.errors import DataError
 
@@ -26,6 +26,14 @@ PAIR_NAMES = (
 )
 
 
+@dataclass(frozen=True)
+class Pair:
+    """Two texts of one row: a question and an answer, a premise and a hypothesis."""
+
+    first: str
+    second: str
+
+
 def choose_text_columns(
     table: Table,
     given: Mapping[str, str],
@@ -36,16 +44,16 @@ def choose_text_columns(
     *,
     required: bool,
 ) -> dict[str, str]:
-    """The columns by role: as given, else by their names, else by what two columns hold.
+    """Find the column of each role: as the user said, else by its name, else by what the table's only two columns hold.
 
     Args:
         table: The rows.
         given: Columns the user named.
         task: For messages.
-        roles: All there are.
-        answer: The role of what is learnt; not looked for where another role than text, pair and group is given.
-        answers: Names of its column, in the order tried.
-        required: Whether it has to be there.
+        roles: All roles of the task.
+        answer: The role of the column to be learnt; not guessed where the user named one for it, under this role or another.
+        answers: Names people give that column, in the order tried.
+        required: Raise where no column can be found for the answer.
 
     Raises:
         DataError: a column that is not there, or a role whose column cannot be told.
@@ -89,19 +97,18 @@ def read_texts(
     Raises:
         DataError: one that is missing, empty or no text, naming row and column.
     """
-    text = used["text"]
-    if "pair" not in used:
-        return read_items(table, [text], lambda row, value: checked_text(value, table, row, text)), ()
-    second = used["pair"]
+    text_column, pair_column = used["text"], used.get("pair")
+    if pair_column is None:
+        return read_items(table, [text_column], lambda row, value: checked_text(value, table, row, text_column)), ()
 
-    def pair(row: int, one: Any, other: Any) -> Pair:
-        first = checked_text(one, table, row, text)
-        return Pair(first, checked_text(other, table, row, second, "the second text"))
+    def pair(row: int, first_value: Any, second_value: Any) -> Pair:
+        first = checked_text(first_value, table, row, text_column)
+        return Pair(first, checked_text(second_value, table, row, pair_column, "the second text"))
 
-    pairs = read_items(table, [text, second], pair)
+    pairs = read_items(table, [text_column, pair_column], pair)
     if "pair" in given:
         return pairs, ()
-    note = f"columns {used['text']!r} and {used['pair']!r} are read as pairs; name a text column to read it alone"
+    note = f"columns {text_column!r} and {pair_column!r} are read as pairs; name a text column to read it alone"
     return pairs, (note,)
 
 
@@ -129,7 +136,7 @@ def _known_pair(table: Table, taken: Sequence[str]) -> dict[str, str]:
 
 
 def _fill_from_two(table: Table, used: dict[str, str], answer: str, required: bool) -> dict[str, str]:
-    """With at most two columns, the one left over has the role left over, if what it holds allows that."""
+    """Give the columns without a role the roles without a column, in a table of at most two: the wordier is the text."""
     rest = [name for name in table.columns if name not in used.values()]
     if not rest:
         return used

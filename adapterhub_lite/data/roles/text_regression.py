@@ -21,9 +21,9 @@ def read(source: Any, request: Request) -> Dataset:
     table = read_table(source)
     required = request.require_labels
     used = choose_text_columns(table, request.columns, TASK, ROLES, "target", TARGET_NAMES, required=required)
-    inputs, said = read_texts(table, used, request.columns)
-    targets, remarks = read_values(table, used["target"], required=required) if "target" in used else (None, ())
-    notes = (*table.notes, *said, *remarks)
+    inputs, text_notes = read_texts(table, used, request.columns)
+    targets, target_notes = read_values(table, used["target"], required=required) if "target" in used else (None, ())
+    notes = (*table.notes, *text_notes, *target_notes)
     return Dataset(
         TASK, inputs, targets, (), used, table.source, table.sha256, table, notes,
         groups=read_groups(table, used, required=required),

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from adapterhub_lite.errors import AdapterCorruptError, ConfigError
 from adapterhub_lite.storage import commit_directory
-from adapterhub_lite.storage.faults import storage_error
+from adapterhub_lite.storage.disk import storage_error
 from adapterhub_lite.storage.plain import read_plain
 from adapterhub_lite.storage.strict_json import parse_json
 from adapterhub_lite.training.run.checkpoint import MAX_STATE_BYTES, Checkpoint, part, read_checkpoint, write_checkpoint

@@ -19,8 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from adapterhub_lite.errors import ConfigError, StorageError
-from adapterhub_lite.storage.durable import sync_file
-from adapterhub_lite.storage.faults import storage_error
+from adapterhub_lite.storage.disk import storage_error, sync_file
 
 RUN, LOG, EVENTS, FINISHED, CHECKPOINTS = "run.json", "metrics.jsonl", "events.log", "finished.json", "checkpoints"
 

@@ -1,4 +1,4 @@
-"""Whether a base is the one that an adapter was trained on."""
+"""Whether the base at hand is the one that an adapter was trained on."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable
 from adapterhub_lite.errors import BaseMismatchError
 from adapterhub_lite.storage.manifest import BaseRecord, Fingerprint
 
-# The order in which a person would want to hear of it: what kind of model, then which one, then its parts.
+# The order in which differences are reported: the kind of model, then which model, then its parts.
 _COMPARED = ("architecture", "weights", "layers", "vocabulary", "tokenizer")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 

@@ -6,7 +6,7 @@ import pytest
 from storage_samples import FINGERPRINT, manifest
 
 from adapterhub_lite.errors import BaseMismatchError
-from adapterhub_lite.storage.compat import check_base
+from adapterhub_lite.storage.base_match import check_base
 
 RECORD = manifest().base
 

@@ -45,7 +45,7 @@ from adapterhub_lite.base.strategy import (
     Strategy,
     WeightUpdater,
 )
-from adapterhub_lite.data.request import Request
+from adapterhub_lite.data.request import SEVERAL, Request
 from adapterhub_lite.errors import AdapterCorruptError, AdapterHubError, ConfigError, DataError, NotSupportedError
 from adapterhub_lite.names import check_choice
 from adapterhub_lite.plugins.run import Run
@@ -53,6 +53,7 @@ from adapterhub_lite.plugins.spec import (
     API_VERSION,
     MODALITIES,
     Modality,
+    ReaderSpec,
     StrategyConfig,
     StrategySpec,
     TargetKind,
@@ -65,7 +66,8 @@ if TYPE_CHECKING:
     from adapterhub_lite.base.describe import introspect
     from adapterhub_lite.base.loading import Base
     from adapterhub_lite.base.view import AttentionCall, AttentionSite, ModelView
-    from adapterhub_lite.data.dataset import SEVERAL, Dataset
+    from adapterhub_lite.data.dataset import Dataset
+from adapterhub_lite.data.request import SEVERAL
     from adapterhub_lite.data.files.npz import load_arrays, parse_reference, rows_of_split
     from adapterhub_lite.data.files.read import existing, file_sha256, read_table
     from adapterhub_lite.data.files.text import open_text, undecodable
@@ -137,6 +139,7 @@ __all__ = [
     "PeftReader",
     "PeftWriter",
     "Preprocessing",
+    "ReaderSpec",
     "Recipe",
     "Regression",
     "Request",
@@ -201,7 +204,7 @@ _NAMES = {
     "base.describe": ("introspect",),
     "base.loading": ("Base",),
     "base.view": ("AttentionCall", "AttentionSite", "ModelView"),
-    "data.dataset": ("Dataset", "SEVERAL"),
+    "data.dataset": ("Dataset",),
     "data.files.npz": ("load_arrays", "parse_reference", "rows_of_split"),
     "data.files.read": ("existing", "file_sha256", "read_table"),
     "data.files.text": ("open_text", "undecodable"),

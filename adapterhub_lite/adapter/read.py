@@ -11,10 +11,8 @@ from adapterhub_lite.data.files.read import read_table
 from adapterhub_lite.data.table import Table
 from adapterhub_lite.errors import DataError
 from adapterhub_lite.plugins.manager import Plugins
-from adapterhub_lite.plugins.shelf import Shelf
 from adapterhub_lite.storage import TaskRecord
-from adapterhub_lite.tasks.catalog import read_data, task_shelf
-from adapterhub_lite.tasks.spec import TaskSpec
+from adapterhub_lite.tasks.catalog import Catalog, read_data, task_shelf
 
 
 def read_for(
@@ -38,10 +36,10 @@ def read_for(
         DataError: bad data, or a label the adapter was not trained on; names file, row and column.
         ConfigError: a task that is not installed.
     """
-    shelf, preprocessing = task_shelf(plugins), cast(dict[str, Any], task.preprocessing)
-    source, found = columns_as_before(shelf, task.name, task.columns, source)
+    catalog, preprocessing = task_shelf(plugins), cast(dict[str, Any], task.preprocessing)
+    source, found = columns_as_before(catalog, task.name, task.columns, source)
     return read_data(
-        shelf,
+        catalog,
         source,
         task.name,
         columns={**found, **(columns or {})},
@@ -52,11 +50,11 @@ def read_for(
     )
 
 
-def read_like(shelf: Shelf[TaskSpec], data: Dataset, source: Any, given: Mapping[str, str] | None = None) -> Dataset:
+def read_like(catalog: Catalog, data: Dataset, source: Any, given: Mapping[str, str] | None = None) -> Dataset:
     """Read and check data to score on, as the data that is learnt from was read.
 
     Args:
-        shelf: The tasks.
+        catalog: The tasks.
         data: What is learnt from.
         source: What `load_data` takes.
         given: Columns that were named, by role.
@@ -64,22 +62,22 @@ def read_like(shelf: Shelf[TaskSpec], data: Dataset, source: Any, given: Mapping
     Raises:
         DataError: bad data, or a label that is not learnt; names file, row and column.
     """
-    source, columns = columns_as_before(shelf, data.task, data.columns, source)
+    source, columns = columns_as_before(catalog, data.task, data.columns, source)
     # Groups are for splitting, and this is not split: they may be missing.
     columns |= {role: name for role, name in (given or {}).items() if role != "group"}
     return read_data(
-        shelf,
+        catalog,
         source, data.task, columns=columns, labels=data.labels or None, form=data.form, options=data.options
     )  # fmt: skip
 
 
 def columns_as_before(
-    shelf: Shelf[TaskSpec], task: str, columns: Mapping[str, str], source: Any
+    catalog: Catalog, task: str, columns: Mapping[str, str], source: Any
 ) -> tuple[Any, dict[str, str]]:
     """The columns of a new source that play the roles they played in the training data; none where its inputs have another.
 
     Args:
-        shelf: The tasks.
+        catalog: The tasks.
         task: Name of one.
         columns: Which column played which role.
         source: What `load_data` takes.
@@ -87,7 +85,8 @@ def columns_as_before(
     Returns:
         The source, as a table where it is one, and the columns by role; roles left out are to be guessed.
     """
-    spec = shelf.resolve(task).spec
+    spec = catalog.resolve(task).spec
+    source = catalog.opened(source, spec)
     if spec.columns_again is not None:
         return source, dict(spec.columns_again(columns, source))
     # Not a table: a folder of images, an .npz; or a bad one, about which the task's reader will say the same.

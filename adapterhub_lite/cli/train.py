@@ -16,15 +16,16 @@ from adapterhub_lite.cli.output import print_json, say_columns
 from adapterhub_lite.cli.run_file import RunFile, read_run
 from adapterhub_lite.names import Flag, human_size
 from adapterhub_lite.plugins.manager import Plugins
-from adapterhub_lite.plugins.shelf import Shelf, strategy_shelf
+from adapterhub_lite.plugins.shelf import strategy_shelf
 from adapterhub_lite.storage import adapter_size, check_writable_target
+from adapterhub_lite.tasks.catalog import Catalog
 from adapterhub_lite.training.checks import check_run
 from adapterhub_lite.training.interrupt import Interrupt, Stopped
 from adapterhub_lite.training.run.layout import check_run_folder, run_folder_of
 
 if TYPE_CHECKING:
     from adapterhub_lite.data.dataset import Dataset
-    from adapterhub_lite.tasks.spec import TaskOptions, TaskSpec
+    from adapterhub_lite.tasks.spec import TaskOptions
 
 
 class TaskShortcuts(BaseModel):
@@ -163,9 +164,7 @@ def run_training(run: RunFile, *, resume: bool = False, interrupt: Interrupt | N
     }
 
 
-def read_rows(
-    run: RunFile, task_shelf: Shelf[TaskSpec], options: TaskOptions | None = None
-) -> tuple[Dataset, Dataset | None]:
+def read_rows(run: RunFile, catalog: Catalog, options: TaskOptions | None = None) -> tuple[Dataset, Dataset | None]:
     """Read and check the data of a run.
 
     Rows are held out first, by group where there is a group column, and only what is left is sampled, so that the scores
@@ -173,7 +172,7 @@ def read_rows(
 
     Args:
         run: Names the files, columns and shares.
-        task_shelf: The tasks.
+        catalog: The tasks.
         options: Those of the task, where they were built from the run's already.
 
     Returns:
@@ -187,10 +186,10 @@ def read_rows(
     from adapterhub_lite.data.splits import split
     from adapterhub_lite.tasks.catalog import read_data
 
-    dataset = read_data(task_shelf, run.data, run.task, columns=run.columns, options=options or run.task_options)
+    dataset = read_data(catalog, run.data, run.task, columns=run.columns, options=options or run.task_options)
     held_out = None
     if run.eval_data is not None:
-        held_out = read_like(task_shelf, dataset, run.eval_data, run.columns)
+        held_out = read_like(catalog, dataset, run.eval_data, run.columns)
     elif run.hold_out is not None:
         dataset, held_out = split(dataset, run.hold_out, seed=run.training.seed, groups=dataset.groups)
     if run.shots is not None or run.fraction is not None:

@@ -9,9 +9,6 @@ from typing import Any
 from adapterhub_lite.data.items import Items
 from adapterhub_lite.data.table import Table
 
-SEVERAL = "several"
-"""The form of data whose rows have any number of labels."""
-
 
 @dataclass(frozen=True, eq=False)
 class Dataset:

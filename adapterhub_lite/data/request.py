@@ -6,6 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+SEVERAL = "several"
+"""The form of data whose rows have any number of labels."""
+
 
 @dataclass(frozen=True)
 class Request:

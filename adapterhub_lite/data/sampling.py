@@ -8,7 +8,8 @@ from collections.abc import Hashable, Sequence
 from dataclasses import replace
 from random import Random
 
-from adapterhub_lite.data.dataset import SEVERAL, Dataset
+from adapterhub_lite.data.dataset import Dataset
+from adapterhub_lite.data.request import SEVERAL
 from adapterhub_lite.data.roles.columns import counted
 from adapterhub_lite.errors import ConfigError
 

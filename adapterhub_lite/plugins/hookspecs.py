@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pluggy
 
 from adapterhub_lite.plugins.run import Run
-from adapterhub_lite.plugins.spec import PROJECT, Spec, StrategySpec
+from adapterhub_lite.plugins.spec import PROJECT, ReaderSpec, Spec, StrategySpec
 
 if TYPE_CHECKING:
     from torch import nn
@@ -62,6 +62,23 @@ def adapterhub_tasks() -> Iterable[TaskSpec]:  # type: ignore[empty-body]
             ]
 
     When it fails: as for `adapterhub_strategies`.
+    """
+
+
+@hookspec
+def adapterhub_readers() -> Iterable[ReaderSpec]:  # type: ignore[empty-body]
+    """Read files with other suffixes as tables, for the tasks of everyone.
+
+    Called when a file is given that the core does not read. `read` gets its path and gives rows as `read_table` takes them
+    in memory; what is wrong with a file it says in a DataError. Files that a task opens by itself (`TaskSpec.suffixes`)
+    are left to the task.
+
+    Example:
+        @hookimpl
+        def adapterhub_readers():
+            return [ReaderSpec(suffixes=(".notes",), read=lambda path: [{"text": path.read_text()}])]
+
+    When it fails, or two plug-ins read files of one suffix: the error is raised to the user and names the plug-in.
     """
 
 

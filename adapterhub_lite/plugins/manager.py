@@ -36,7 +36,7 @@ HOOK_PREFIX = "adapterhub_"
 OBSERVERS = frozenset(
     {"adapterhub_train_start", "adapterhub_step_end", "adapterhub_train_end", "adapterhub_adapter_saved"}
 )
-COLLECTED = frozenset({"adapterhub_strategies", "adapterhub_tasks", "adapterhub_tiny_models"})
+COLLECTED = frozenset({"adapterhub_strategies", "adapterhub_tasks", "adapterhub_readers", "adapterhub_tiny_models"})
 
 
 class Plugins:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib import import_module
+from pathlib import Path
 from typing import Any, ClassVar, Generic, Literal, TypeVar
 
 import pluggy
@@ -27,6 +28,7 @@ Modality = Literal["text", "image", "series"]
 TargetKind = Literal["classes", "labels", "values"]
 MODALITIES: frozenset[Modality] = frozenset({"text", "image", "series"})
 LOAD_PATTERN = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
+SUFFIX_PATTERN = re.compile(r"\.[a-z0-9]+")
 NAME_PATTERN = re.compile(r"[a-z][a-z0-9_]*(:[a-z0-9_]+)?")
 
 
@@ -151,3 +153,20 @@ class StrategySpec(Spec):
 
 
 ProvidedStrategy = Provided[StrategySpec]
+
+
+@dataclass(frozen=True)
+class ReaderSpec:
+    """Files that hold a table in a format that the core does not read, for whatever task."""
+
+    suffixes: tuple[str, ...]
+    """How their names end: lower case letters and digits after a dot."""
+    read: Callable[[Path], Any]
+    """Gives the rows of a file as `read_table` takes them in memory: a list of dictionaries, a frame, an Arrow table."""
+
+    def __post_init__(self) -> None:
+        wrong = [suffix for suffix in self.suffixes if not SUFFIX_PATTERN.fullmatch(suffix)]
+        if isinstance(self.suffixes, str) or wrong or not self.suffixes or not callable(self.read):
+            raise ConfigError(
+                f"reader of {self.suffixes!r}: give suffixes as in ('.foo',), and a function that reads a file"
+            )

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
+from pathlib import Path
 from typing import Any
 
-from adapterhub_lite.data.dataset import SEVERAL, Dataset
-from adapterhub_lite.data.request import Request
+from adapterhub_lite.data.dataset import Dataset
+from adapterhub_lite.data.files.read import READERS, read_foreign
+from adapterhub_lite.data.request import SEVERAL, Request
 from adapterhub_lite.data.roles import (
     causal_lm,
     text_classification,
     text_regression,
 )
+from adapterhub_lite.errors import ConfigError
 from adapterhub_lite.plugins.manager import Plugins
 from adapterhub_lite.plugins.shelf import Shelf
-from adapterhub_lite.plugins.spec import OURS, Provided
+from adapterhub_lite.plugins.spec import OURS, Provided, ReaderSpec
 from adapterhub_lite.tasks.options import (
     CausalLMOptions,
     TextClassificationOptions,
@@ -61,16 +66,45 @@ BUILT_IN = (
 )
 
 
-def task_shelf(plugins: Plugins | None = None) -> Shelf[TaskSpec]:
-    """The tasks by name: ours first, then those of plug-ins, where there are any."""
-    ours = [Provided(spec, OURS, OURS, "0") for spec in BUILT_IN]
-    if plugins is None:
-        return Shelf("task", lambda: ours, list)
-    return Shelf("task", lambda: [*ours, *plugins.tasks], lambda: plugins.records)
+class Catalog(Shelf[TaskSpec]):
+    """The tasks by name: ours first, then those of plug-ins; and the readers of plug-ins.
+
+    Args:
+        plugins: Those to use; None for none.
+    """
+
+    def __init__(self, plugins: Plugins | None = None):
+        plugins = plugins if plugins is not None else Plugins(enabled=False)
+        ours = [Provided(spec, OURS, OURS, "0") for spec in BUILT_IN]
+        super().__init__("task", lambda: [*ours, *plugins.tasks], lambda: plugins.records)
+        self._readers = partial(plugins.gathered, "adapterhub_readers", ReaderSpec)
+
+    def opened(self, source: Any, spec: TaskSpec) -> Any:
+        """The source as a table where it is a file that a plug-in alone reads; any other source as it is.
+
+        Raises:
+            DataError: a bad file.
+            ConfigError: two plug-ins read files of its suffix.
+        """
+        suffix = Path(source).suffix.lower() if isinstance(source, (str, os.PathLike)) else ""
+        if not suffix or suffix in READERS or suffix in spec.suffixes:
+            return source
+        readers = {plugin: reader for plugin, reader in self._readers() if suffix in reader.suffixes}
+        if len(readers) > 1:
+            raise ConfigError(
+                f"{source}: files of type {suffix} are read by the plug-ins {' and '.join(readers)}; leave all but one out "
+                "with ADAPTERHUB_DISABLE"
+            )
+        return read_foreign(source, readers.popitem()[1].read) if readers else source
+
+
+def task_shelf(plugins: Plugins | None = None) -> Catalog:
+    """The tasks by name, see `Catalog`."""
+    return Catalog(plugins)
 
 
 def read_data(
-    shelf: Shelf[TaskSpec],
+    catalog: Catalog,
     source: Any,
     task: str,
     *,
@@ -80,13 +114,15 @@ def read_data(
     form: str | None = None,
     options: Mapping[str, Any] | TaskOptions | None = None,
 ) -> Dataset:
-    """Read and check data for a task of a shelf; see `load_data`. `form` is that of the data an adapter was trained on."""
-    provided = shelf.resolve(task)
-    settled = shelf.configure(provided, options or {})
+    """Read and check data for a task of a catalog; see `load_data`. `form` is that of the data an adapter was trained on."""
+    provided = catalog.resolve(task)
+    settled = catalog.configure(provided, options or {})
     request = Request(dict(columns or {}), labels, require_labels, form, settled)
     # The reader of a task knows neither the name that adapters record nor which options were given.
     given = settled.model_dump(mode="json", exclude_unset=True)
-    return replace(provided.spec.read(source, request), task=provided.recorded, options=given)
+    return replace(
+        provided.spec.read(catalog.opened(source, provided.spec), request), task=provided.recorded, options=given
+    )
 
 
 def load_data(

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from adapterhub_lite.base.loading import Base
-from adapterhub_lite.data.dataset import SEVERAL
+from adapterhub_lite.data.request import SEVERAL
 from adapterhub_lite.plugins.spec import TargetKind
 from adapterhub_lite.tasks.head import HeadTask, like
 from adapterhub_lite.tasks.metrics import (

@@ -71,6 +71,8 @@ class TaskSpec(Spec):
     """What PEFT calls it, as in "SEQ_CLS": adapters that PEFT trained for that can be imported."""
     pipeline_tag: str | None = None
     """What model hubs call it; its name by default."""
+    suffixes: tuple[str, ...] = ()
+    """Of files that `read` opens by itself, for which no plug-in's reader of tables is asked."""
     api: int = API_VERSION
 
     @property

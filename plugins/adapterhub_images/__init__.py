@@ -27,6 +27,7 @@ def adapterhub_tasks() -> list[TaskSpec]:
             modality="image",
             read=read,
             load="adapterhub_images.classification:ImageClassification",
+            suffixes=(".npz",),
             roles=ROLES,
             options=ImageClassificationOptions,
             forms=(None, SEVERAL),

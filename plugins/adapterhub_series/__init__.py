@@ -10,6 +10,7 @@ from adapterhub_series.options import (
     CLASSIFICATION,
     FORMS,
     REGRESSION,
+    SUFFIXES,
     SeriesClassificationOptions,
     SeriesRegressionOptions,
 )
@@ -57,6 +58,7 @@ def adapterhub_tasks() -> list[TaskSpec]:
             options=SeriesClassificationOptions,
             forms=FORMS,
             columns_again=columns_again,
+            suffixes=SUFFIXES,
         ),
         TaskSpec(
             name=REGRESSION,
@@ -69,6 +71,7 @@ def adapterhub_tasks() -> list[TaskSpec]:
             labelled=False,
             forms=FORMS,
             columns_again=columns_again,
+            suffixes=SUFFIXES,
         ),
     ]
 

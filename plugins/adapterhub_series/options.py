@@ -12,6 +12,8 @@ REGRESSION = "series-regression"
 WHOLE, WINDOWS = "series", "windows"
 FORMS = (WHOLE, WINDOWS)
 """Every `Dataset.form` of series: a row a series, or a row a window."""
+SUFFIXES = (".npz", ".ts", ".arff")
+"""Of files of series that are no tables."""
 
 
 class SeriesOptions(TaskOptions):

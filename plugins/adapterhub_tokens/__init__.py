@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from adapterhub_lite.api import Dataset, Request, TaskSpec, hookimpl
-from adapterhub_tokens.options import ROLES, TASK, TokenClassificationOptions
+from adapterhub_lite.api import Request, TaskSpec, hookimpl
+from adapterhub_tokens.options import ROLES, SUFFIXES, TASK, TokenClassificationOptions
+
+if TYPE_CHECKING:
+    from adapterhub_lite.api import Dataset
 
 
 def read(source: Any, request: Request) -> Dataset:
@@ -24,6 +27,7 @@ def adapterhub_tasks() -> list[TaskSpec]:
             modality="text",
             read=read,
             load="adapterhub_tokens.classification:TokenClassification",
+            suffixes=SUFFIXES,
             roles=ROLES,
             options=TokenClassificationOptions,
         )

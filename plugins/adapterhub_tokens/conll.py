@@ -13,7 +13,6 @@ import pyarrow as pa
 
 from adapterhub_lite.api import DataError, Table, counted, open_text, place, undecodable
 
-SUFFIXES = (".conll", ".iob", ".iob2", ".bio")
 DOCUMENT = "-DOCSTART-"
 
 

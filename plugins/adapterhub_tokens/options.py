@@ -6,6 +6,8 @@ from adapterhub_lite.api import Field, TaskOptions
 
 TASK = "token-classification"
 ROLES = ("tokens", "tags", "group")
+SUFFIXES = (".conll", ".iob", ".iob2", ".bio")
+"""Of CoNLL files."""
 
 
 class TokenClassificationOptions(TaskOptions):

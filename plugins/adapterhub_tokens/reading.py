@@ -27,8 +27,8 @@ from adapterhub_lite.api import (
     shortened,
     suggestion,
 )
-from adapterhub_tokens.conll import SUFFIXES, read_conll
-from adapterhub_tokens.options import ROLES, TASK
+from adapterhub_tokens.conll import read_conll
+from adapterhub_tokens.options import ROLES, SUFFIXES, TASK
 
 TOKENS_NAMES = ("tokens", "words")
 TAGS_NAMES = ("tags", "ner_tags", "labels", "pos_tags", "ner", "pos", "upos")

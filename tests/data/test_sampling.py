@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from adapterhub_lite.data.dataset import SEVERAL, Dataset
+from adapterhub_lite.data.dataset import Dataset
+from adapterhub_lite.data.request import SEVERAL
 from adapterhub_lite.data.sampling import subsample
 from adapterhub_lite.errors import ConfigError
 from adapterhub_lite.tasks.catalog import load_data

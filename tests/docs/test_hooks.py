@@ -14,6 +14,7 @@ from transformers import PretrainedConfig
 from adapterhub_lite import api
 from adapterhub_lite.api import ModelMap, Run, StrategyConfig, hookimpl
 from adapterhub_lite.plugins.manager import Plugins
+from adapterhub_lite.tasks.catalog import Catalog, read_data
 from docs.make_hooks import example, hooks, reference
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "hooks.md"
@@ -39,7 +40,7 @@ def test_it_is_made_by_the_command_it_names():
 
 
 @pytest.mark.parametrize("hook", hooks(), ids=lambda hook: hook.__name__)
-def test_examples_run(hook):
+def test_examples_run(hook, tmp_path):
     done = []
 
     def registered(name, kind, exist_ok):
@@ -73,6 +74,10 @@ def test_examples_run(hook):
         assert plugins.first_result(hook.__name__, {"config": config}, *wanted).hide_inputs is False
         assert plugins.first_result(hook.__name__, {"config": {"model_type": "bert"}}, *wanted) is None
         assert done == [("my-encoder", PretrainedConfig), (PretrainedConfig, MyEncoder)]
+    elif hook.__name__ == "adapterhub_readers":
+        (tmp_path / "a.notes").write_text("card lost")
+        data = read_data(Catalog(plugins), tmp_path / "a.notes", "causal-lm")
+        assert [item.text for item in data.inputs] == ["card lost"]
     elif hook.__name__ == "adapterhub_tiny_models":
         assert [(plugin, model.name) for plugin, model in plugins.gathered(hook.__name__, api.TinyModel)] == [
             (module.__name__, "ranker")

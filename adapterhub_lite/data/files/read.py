@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,8 @@ from adapterhub_lite.data.files.delimited import read_delimited
 from adapterhub_lite.data.files.in_memory import read_object
 from adapterhub_lite.data.files.json_files import read_json_array, read_json_lines
 from adapterhub_lite.data.table import Table
-from adapterhub_lite.errors import DataError
+from adapterhub_lite.errors import AdapterHubError, DataError
+from adapterhub_lite.names import one_line
 
 READERS: dict[str, Callable[[Path, str, str], Table]] = {
     ".csv": read_delimited,
@@ -59,6 +61,25 @@ def read_table(source: Any) -> Table:
         advice = ELSEWHERE.get(path.suffix.lower(), "give one of " + " ".join(READERS))
         raise DataError(f"{name}: files of type {path.suffix or '(no suffix)'} are not read; {advice}")
     return reader(path, name, file_sha256(path, name))
+
+
+def read_foreign(source: str | os.PathLike[str], read: Callable[[Path], Any]) -> Table:
+    """Read a file by a function that gives its rows as `read_table` takes them in memory.
+
+    Raises:
+        DataError: what the function raises, or that it gives no rows; names the file.
+    """
+    name = os.fspath(source)
+    path = existing(name)
+    sha256 = file_sha256(path, name)
+    try:
+        rows = read(path)
+        table = rows if isinstance(rows, Table) else read_object(rows)
+    except AdapterHubError as error:
+        raise DataError(f"{name}: {str(error).removeprefix(f'{name}: ')}") from error
+    except Exception as error:
+        raise DataError(f"{name}: its reader failed: {one_line(error)}") from error
+    return replace(table, source=name, sha256=sha256)
 
 
 def existing(name: str) -> Path:

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from adapterhub_lite.data.dataset import SEVERAL
-from adapterhub_lite.data.request import Request
+from adapterhub_lite.data.request import SEVERAL, Request
 from adapterhub_lite.data.roles.labels import Labels, read_labels
 from adapterhub_lite.data.roles.several_labels import is_list_column, read_several
 from adapterhub_lite.data.table import Table

@@ -34,7 +34,7 @@ from adapterhub_series.data.ts_file import read_ts
 from adapterhub_series.data.ucr_file import has_no_header, read_ucr
 from adapterhub_series.data.wide import families
 from adapterhub_series.data.windows import Windows
-from adapterhub_series.options import CLASSIFICATION, REGRESSION
+from adapterhub_series.options import CLASSIFICATION, REGRESSION, SUFFIXES
 
 
 def read_classification(
@@ -112,7 +112,7 @@ def columns_there(recorded: Mapping[str, str], source: Any) -> dict[str, str]:
     if isinstance(source, (str, os.PathLike)):
         name = os.fspath(source)
         path = Path(parse_reference(name)[0])
-        if path.suffix.lower() in (".npz", ".ts", ".arff") or (path.is_file() and has_no_header(path, name)):
+        if path.suffix.lower() in SUFFIXES or (path.is_file() and has_no_header(path, name)):
             return {}
     table = read_table(source).copied_when_taken()
     used = {role: name for role, name in recorded.items() if role != "channels" and name in table.columns}

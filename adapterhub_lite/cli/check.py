@@ -16,8 +16,8 @@ from adapterhub_lite.errors import ConfigError, PluginError, StrategyNotFoundErr
 from adapterhub_lite.plugins.manager import Plugins
 from adapterhub_lite.plugins.spec import ProvidedStrategy
 from adapterhub_lite.progress import Lines
+from adapterhub_lite.testing.check import KIT_VERSION, CheckResult
 from adapterhub_lite.testing.remote import CheckProcessError, RemoteRun, check_in_subprocess
-from adapterhub_lite.testing.results import KIT_VERSION, CheckResult
 
 COLOURS = {
     "passed": "green", "failed": "bold red", "expected_failure": "yellow", "unexpected_pass": "bold red", "skipped": "dim"

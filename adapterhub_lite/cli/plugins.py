@@ -1,15 +1,16 @@
-"""What is installed: `strategies`, `tasks` and `plugins list`; `plugins check` and `plugins new` are in their own modules."""
+"""What is installed: `strategies`, `tasks` and `plugins list`; and `plugins new`, the start of a new one."""
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from adapterhub_lite.cli.check import plugins_check
-from adapterhub_lite.cli.new import new
 from adapterhub_lite.cli.options import AsJson
 from adapterhub_lite.cli.output import print_json
 
@@ -28,7 +29,6 @@ def plugins() -> None:
 
 
 plugins_app.command("check")(plugins_check)
-plugins_app.command("new")(new)
 
 
 @plugins_app.command("list")
@@ -76,6 +76,28 @@ def _show_plugins(records: list[Record], notes: list[str]) -> None:
     )
     for note in notes:
         console.print(f"note: {note}", markup=False)
+
+
+@plugins_app.command("new")
+def plugins_new(
+    name: Annotated[str, typer.Argument(help="Name of the strategy: lower case letters, digits and '_'.")],
+    out: Annotated[
+        str | None, typer.Option(metavar="DIR", help="Folder to make [default: adapterhub-lite-NAME].")
+    ] = None,
+) -> None:
+    """Write a distribution with a working strategy, its tests and README, to begin from."""
+    from adapterhub_lite.plugins.manager import Plugins
+    from adapterhub_lite.scaffold import check_name, write_distribution
+
+    check_name(name, Plugins())
+    target = Path(out if out is not None else f"adapterhub-lite-{name.replace('_', '-')}")
+    files = write_distribution(name, target)
+    typer.echo(f"wrote {target}:")
+    for file in files:
+        typer.echo(f"    {file}")
+    typer.echo(
+        f"next: cd {shlex.quote(str(target))} && pip install -e '.[test]' && adapterhub-lite plugins check {name} && pytest"
+    )
 
 
 def strategies(json_: AsJson = False) -> None:

@@ -1,4 +1,4 @@
-"""The public function tables of the libraries below and the state of the process, before and after."""
+"""The functions of the libraries that a strategy uses and the settings of the process, to compare before and after."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _THEIR_OWN = frozenset({"KMP_INIT_AT_FORK", "KMP_DUPLICATE_LIB_OK", "TORCHINDUCT
 
 def function_tables() -> dict[str, Any]:
     """Every function and class a module of `LIBRARIES` holds, and every method of the classes, by dotted name."""
-    found: dict[str, Any] = {}
+    values: dict[str, Any] = {}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # looking at a deprecated name warns
         for name, module in list(sys.modules.items()):
@@ -29,10 +29,10 @@ def function_tables() -> dict[str, Any]:
                 continue
             for attribute, value in list(vars(module).items()):
                 if isinstance(value, (*_FUNCTIONS, type)):
-                    found[f"{name}.{attribute}"] = value
+                    values[f"{name}.{attribute}"] = value
                 if isinstance(value, type) and value.__module__ == name:
-                    found |= {f"{name}.{attribute}.{k}": v for k, v in vars(value).items() if isinstance(v, _METHODS)}
-    return found
+                    values |= {f"{name}.{attribute}.{k}": v for k, v in vars(value).items() if isinstance(v, _METHODS)}
+    return values
 
 
 def process_state() -> dict[str, Any]:
@@ -57,7 +57,7 @@ def patched(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
 
 
 def _same(old: Any, new: Any) -> bool:
-    """The same object or code, or a library's own wrapper around what it had: torch.compile does so when it is imported."""
+    """Whether it is the same object or code, or torch's own wrapper around it, as importing torch.compile puts there."""
     if old is new:
         return True
     code = _code(new)
@@ -75,11 +75,11 @@ def _code(value: Any) -> types.CodeType | None:
 
 def changed(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
     """Settings that differ, with both values."""
-    found = []
+    settings = []
     for name, value in before.items():
         if name == "the environment":
             keys = sorted(k for k in {*value, *after[name]} if value.get(k) != after[name].get(k))
-            found += [f"environment variable {key}" for key in keys]
+            settings += [f"environment variable {key}" for key in keys]
         elif after[name] != value:
-            found.append(f"{name} ({value} became {after[name]})")
-    return found
+            settings.append(f"{name} ({value} became {after[name]})")
+    return settings

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 import yaml
+from rich.console import Console
+from rich.table import Column, Table
+from rich.text import Text
 
 from adapterhub_lite.errors import ConfigError
 from adapterhub_lite.names import human_size
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from adapterhub_lite.data.dataset import Dataset
     from adapterhub_lite.engine import Engine
 
@@ -29,8 +30,6 @@ STEPS = 60
 
 def demo(out: Annotated[str, typer.Option(metavar="DIR", help="Where the adapters go.")] = "demo-output") -> None:
     """Adapt two real bases in a few minutes on a CPU: a chat model in 4 bits, and a text classifier."""
-    from rich.console import Console
-
     from adapterhub_lite.storage import check_writable_target
 
     console, started, folder = Console(), time.monotonic(), Path(out)
@@ -80,9 +79,6 @@ def read_corpus() -> dict[str, list[tuple[str, str]]]:
 
 def _chat(engine: Engine, console: Console, corpus: dict[str, list[tuple[str, str]]], path: Path) -> tuple[Path, int]:
     """Adapt the chat model; returns the adapter's path and the base's size on disk."""
-    from rich.table import Column, Table
-    from rich.text import Text
-
     from adapterhub_lite.adapter.adapter import generate_text, prompt_ids
     from adapterhub_lite.data.splits import split
     from adapterhub_lite.tasks.catalog import load_data
@@ -121,8 +117,6 @@ def _chat(engine: Engine, console: Console, corpus: dict[str, list[tuple[str, st
 
 def _topics(engine: Engine, console: Console, corpus: dict[str, list[tuple[str, str]]], path: Path) -> tuple[Path, int]:
     """Fit the probe and compare it with two baselines; returns the adapter's path and the base's size on disk."""
-    from rich.table import Column, Table
-
     from adapterhub_lite.data.splits import split
     from adapterhub_lite.tasks.catalog import load_data
 

@@ -9,6 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
 
 from adapterhub_lite.cli.check import plugins_check
 from adapterhub_lite.cli.options import AsJson
@@ -16,7 +19,6 @@ from adapterhub_lite.cli.output import print_json
 
 if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
-    from rich.console import Console
 
     from adapterhub_lite.plugins.find import Record
 
@@ -60,10 +62,6 @@ def plugins_list(
 
 
 def _show_plugins(records: list[Record], notes: list[str]) -> None:
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
-
     console = Console()
     table = Table("plug-in", "distribution", "version", "state", "strategies, tasks or reason")
     for record in records:
@@ -124,9 +122,6 @@ def strategies(json_: AsJson = False) -> None:
             }
         )
         return
-    from rich.console import Console
-    from rich.markup import escape
-
     console = Console()
     if not provided:
         console.print("no strategies are installed; pip install adapterhub-lite brings the built-in ones")
@@ -159,9 +154,6 @@ def tasks(json_: AsJson = False) -> None:
             }
         )
         return
-    from rich.console import Console
-    from rich.markup import escape
-
     console = Console()
     for p in provided:
         console.print(f"[bold]{p.spec.name}[/bold]  {escape(p.spec.summary)}  [dim]{p.dist}[/dim]")
@@ -171,8 +163,6 @@ def tasks(json_: AsJson = False) -> None:
 
 def _show_options(console: Console, fields: Mapping[str, FieldInfo]) -> None:
     """A line an option: name, default and description."""
-    from rich.markup import escape
-
     for name, field in fields.items():
         default = field.get_default(call_default_factory=True, validated_data={})
         console.print(f"    {name}={default}  [dim]{escape(field.description or '')}[/dim]", highlight=False)

@@ -12,8 +12,7 @@ from adapterhub_lite.errors import NotSupportedError
 from adapterhub_lite.testing.bare_model import BARE_MODEL
 from adapterhub_lite.testing.bench import Bench
 from adapterhub_lite.testing.check import Check, CheckFailed, CheckSkipped, demand
-from adapterhub_lite.testing.process_state import changed, function_tables, patched, process_state
-from adapterhub_lite.testing.snapshot import differences, snapshot
+from adapterhub_lite.testing.snapshot import changed, differences, function_tables, patched, process_state, snapshot
 
 
 def check_no_global_patches(bench: Bench) -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from adapterhub_lite.testing.check import KIT_VERSION
 from adapterhub_lite.testing.checks import all_checks, contract, files, learning, outputs
 from adapterhub_lite.testing.models import TINY_MODELS
-from adapterhub_lite.testing.results import KIT_VERSION
 
 BEGIN, END = "<!-- made from the code: begin -->", "<!-- made from the code: end -->"
 

@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from rich.markup import escape
 
-from adapterhub_lite.cli.pairs import parse_columns, parse_settings
+from adapterhub_lite.cli.options import parse_columns, parse_settings
 from adapterhub_lite.names import Flag
 
 _KEYWORD = inspect.Parameter.KEYWORD_ONLY

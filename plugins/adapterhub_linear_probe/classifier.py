@@ -170,7 +170,7 @@ def _path(config: LinearProbeConfig, rows: Rows, problem: FeatureProblem) -> Fit
     fits = [_ridge(rows.x, targets[:, [i]], rows.weights[:, i]) for i in range(targets.shape[1])]
 
     def fit(penalty: float, iterations: int) -> tuple[Tensor, Tensor]:
-        weights, biases = zip(*(each(penalty, iterations) for each in fits), strict=True)
+        weights, biases = zip(*(fit_output(penalty, iterations) for fit_output in fits), strict=True)
         return torch.cat(weights), torch.cat(biases)
 
     return fit

@@ -47,8 +47,8 @@ def check_returned_tensors_train(bench: Bench) -> None:
         return
     idle = list(before)
     for step in range(STEPS):
-        found = bench.gradients(attachment, seed=step)
-        idle = [name for name in idle if (gradient := found[name]) is None or not bool(gradient.any())]
+        gradients = bench.gradients(attachment, seed=step)
+        idle = [name for name in idle if (gradient := gradients[name]) is None or not bool(gradient.any())]
         bench.train(attachment, 1, seed=step)  # what starts at zero may hold back the gradient of another
     demand(not idle, f"no gradient reaches {_some(idle)}; do not return what does not train")
 

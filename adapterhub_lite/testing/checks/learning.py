@@ -37,11 +37,11 @@ def check_activation_checkpointing(bench: Bench) -> None:
     with activation_checkpointing(base.model, True):
         saving = bench.gradients(attachment)
     for name, expected in plain.items():
-        found = saving[name]
-        demand((found is None) == (expected is None), f"with checkpointing no gradient reaches '{name}'")
-        if found is not None and expected is not None:
+        gradient = saving[name]
+        demand((gradient is None) == (expected is None), f"with checkpointing no gradient reaches '{name}'")
+        if gradient is not None and expected is not None:
             peak = float(expected.abs().max())
-            close = torch.allclose(found, expected, rtol=GRADIENT_TOLERANCE, atol=GRADIENT_TOLERANCE * peak + 1e-9)
+            close = torch.allclose(gradient, expected, rtol=GRADIENT_TOLERANCE, atol=GRADIENT_TOLERANCE * peak + 1e-9)
             demand(close, f"with checkpointing the gradient of '{name}' is another")
 
 

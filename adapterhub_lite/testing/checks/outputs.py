@@ -7,8 +7,8 @@ from torch import Tensor
 
 from adapterhub_lite.base.loading import Base
 from adapterhub_lite.base.strategy import Mergeable
-from adapterhub_lite.testing.bench import Bench, disturb, far, hidden_states, merge, outputs
-from adapterhub_lite.testing.check import Check, demand
+from adapterhub_lite.testing.bench import Bench, disturb, far, hidden_states, outputs
+from adapterhub_lite.testing.check import Check, CheckFailed, demand
 from adapterhub_lite.testing.tokenizer import PAD
 
 CACHE_TOLERANCE = PADDING_TOLERANCE = MERGE_TOLERANCE = 1e-4
@@ -62,10 +62,15 @@ def check_merge(bench: Bench) -> None:
     base = bench.base()
     inputs = bench.inputs(base)
     attachment = bench.attach(base)
-    demand(isinstance(attachment.strategy, Mergeable), "traits say mergeable=True, but the strategy has no `merge`")
+    if not isinstance(attachment.strategy, Mergeable):
+        raise CheckFailed("traits say mergeable=True, but the strategy has no `merge`")
     disturb(attachment)
     adapted = outputs(base, inputs)
-    merge(attachment)
+    base.activate(attachment.view)
+    with torch.no_grad():
+        attachment.strategy.merge(attachment.view, attachment.config, dict(attachment.parameters))
+    attachment.view.settle()  # takes everything off but the weights, which the strategy has written
+    base.active = None
     difference = far(outputs(base, inputs), adapted)
     demand(difference <= MERGE_TOLERANCE, f"merging changes outputs by {difference:.2g} of the largest")
 

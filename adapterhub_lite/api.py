@@ -67,7 +67,6 @@ if TYPE_CHECKING:
     from adapterhub_lite.base.loading import Base
     from adapterhub_lite.base.view import AttentionCall, AttentionSite, ModelView
     from adapterhub_lite.data.dataset import Dataset
-from adapterhub_lite.data.request import SEVERAL
     from adapterhub_lite.data.files.npz import load_arrays, parse_reference, rows_of_split
     from adapterhub_lite.data.files.read import existing, file_sha256, read_table
     from adapterhub_lite.data.files.text import open_text, undecodable

@@ -48,7 +48,7 @@ from adapterhub_lite.base.strategy import (
 from adapterhub_lite.data.request import SEVERAL, Request
 from adapterhub_lite.errors import AdapterCorruptError, AdapterHubError, ConfigError, DataError, NotSupportedError
 from adapterhub_lite.names import check_choice
-from adapterhub_lite.plugins.run import Run
+from adapterhub_lite.plugins.hookspecs import Run
 from adapterhub_lite.plugins.spec import (
     API_VERSION,
     MODALITIES,

@@ -33,9 +33,15 @@ def check_choice(kind: str, name: str, choices: Sequence[str]) -> None:
         ConfigError: naming the closest choice and all of them.
     """
     if name not in choices:
-        close = difflib.get_close_matches(name, choices, n=1)
-        meant = f" (did you mean '{close[0]}'?)" if close else ""
-        raise ConfigError(f"there is no {kind} '{name}'{meant}; choose one of: {', '.join(choices)}")
+        raise ConfigError(
+            f"there is no {kind} '{name}'{did_you_mean(name, choices)}; choose one of: {', '.join(choices)}"
+        )
+
+
+def did_you_mean(name: str, names: Sequence[str]) -> str:
+    """The closest of the known names in brackets, with a space before; nothing where none is close."""
+    close = difflib.get_close_matches(name, names, n=1)
+    return f" (did you mean '{close[0]}'?)" if close else ""
 
 
 def human_size(size: float) -> str:

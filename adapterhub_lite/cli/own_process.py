@@ -8,7 +8,7 @@ import sys
 from dataclasses import replace
 from types import ModuleType
 
-from adapterhub_lite.plugins.find import Found, Record
+from adapterhub_lite.plugins.find import Plugin, Record
 from adapterhub_lite.plugins.manager import Plugins
 
 CODE = """
@@ -33,12 +33,12 @@ class OwnProcesses(Plugins):
         self._seconds = seconds
         super().__init__(strict=False)
 
-    def admit(self, found: Found, module: ModuleType | None = None) -> Record:
+    def admit(self, plugin: Plugin, module: ModuleType | None = None) -> Record:
         """Load one plug-in and record what became of it."""
-        self.records.append(self._load(found))
+        self.records.append(self._load(plugin))
         return self.records[-1]
 
-    def _load(self, plugin: Found) -> Record:
+    def _load(self, plugin: Plugin) -> Record:
         failed = Record(plugin.name, plugin.dist, plugin.version, "failed", "import")
         try:
             done = subprocess.run(

@@ -119,7 +119,7 @@ def run_training(run: RunFile, *, resume: bool = False, interrupt: Interrupt | N
     check_writable_target(target)
     run_folder = run_folder_of(target)
     check_run_folder(run_folder, resume=resume)
-    if not plugins.observers("adapterhub_load_base"):
+    if not plugins.implementations("adapterhub_load_base"):
         scratch = parse_scratch(run.base)
         resolve(run.base if scratch is None else scratch[1])
     dataset, held_out = read_rows(run, tasks, checked.task_options)

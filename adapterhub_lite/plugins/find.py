@@ -9,7 +9,7 @@ import os
 import re
 import sys
 from contextlib import redirect_stdout
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import metadata
 from types import ModuleType
 from typing import Literal
@@ -23,21 +23,13 @@ Stage = Literal["find", "import", "hooks", "strategies", "tasks"]
 
 
 @dataclass(frozen=True)
-class Found:
-    """An entry point of our group, not yet imported."""
+class Plugin:
+    """A plug-in as its distribution declares it, not yet imported."""
 
     name: str
     dist: str
     version: str
     entry: metadata.EntryPoint
-
-
-@dataclass(frozen=True)
-class Loaded:
-    """A plug-in whose module has been imported."""
-
-    found: Found
-    module: ModuleType
 
 
 @dataclass(frozen=True)
@@ -62,15 +54,15 @@ class PluginFailure(Exception):
         self.stage = stage
 
 
-def find() -> tuple[list[Found], list[Record]]:
+def find() -> tuple[list[Plugin], list[Record]]:
     """Scan the installed distributions once for entry points of our group, sorted and free of repeats.
 
     Two distributions that use one entry-point name are both kept; the second is called `name@dist`.
 
     Returns:
-        What was found, and a record of every distribution whose entry points cannot be read.
+        The plug-ins, and a record of every distribution whose entry points cannot be read.
     """
-    seen: dict[tuple[str, str], Found] = {}
+    declared: dict[tuple[str, str], Plugin] = {}
     broken: list[Record] = []
     for distribution in metadata.distributions():
         try:
@@ -87,35 +79,32 @@ def find() -> tuple[list[Found], list[Record]]:
             continue
         for entry in entries:
             # The first on sys.path is the one that import would give; a second copy of it is a shadow.
-            seen.setdefault((entry.name, dist), Found(entry.name, dist, version, entry))
-    result: list[Found] = []
-    taken: set[str] = set()
-    for key in sorted(seen):
-        found = seen[key]
-        if not PLUGIN_NAME.fullmatch(found.name):
-            message = f"the name {found.name!r} of its entry point may hold letters, digits and _ . : - only"
-            broken.append(Record(found.name, found.dist, found.version, "failed", "find", message))
+            declared.setdefault((entry.name, dist), Plugin(entry.name, dist, version, entry))
+    plugins: dict[str, Plugin] = {}
+    for _, plugin in sorted(declared.items()):
+        if not PLUGIN_NAME.fullmatch(plugin.name):
+            message = f"the name {plugin.name!r} of its entry point may hold letters, digits and _ . : - only"
+            broken.append(Record(plugin.name, plugin.dist, plugin.version, "failed", "find", message))
             continue
-        if found.name in taken:
-            found = Found(f"{found.name}@{found.dist}", found.dist, found.version, found.entry)
-        taken.add(found.name)
-        result.append(found)
-    return result, broken
+        if plugin.name in plugins:
+            plugin = replace(plugin, name=f"{plugin.name}@{plugin.dist}")
+        plugins[plugin.name] = plugin
+    return list(plugins.values()), broken
 
 
-def load(found: Found, watch: Watch) -> Loaded:
+def load(plugin: Plugin, watch: Watch) -> ModuleType:
     """Import one plug-in's module, turning whatever it raises into a recorded failure."""
     try:
-        title = f"plug-in '{found.name}' ({found.dist} {found.version}) to import"
+        title = f"plug-in '{plugin.name}' ({plugin.dist} {plugin.version}) to import"
         # What a plug-in prints as it starts must not end up in the JSON of a command.
-        with watch.waiting_for(title, remedy(found.name)), redirect_stdout(sys.stderr):
-            module = found.entry.load()
+        with watch.waiting_for(title, remedy(plugin.name)), redirect_stdout(sys.stderr):
+            module = plugin.entry.load()
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # SystemExit in a plug-in must not end the program
-        raise PluginFailure("import", f"importing '{found.entry.value}' raised {one_line(error)}") from error
+        raise PluginFailure("import", f"importing '{plugin.entry.value}' raised {one_line(error)}") from error
     if not isinstance(module, ModuleType):
         raise PluginFailure(
-            "import", f"'{found.entry.value}' is not a module; point the entry point at the module itself"
+            "import", f"'{plugin.entry.value}' is not a module; point the entry point at the module itself"
         )
-    return Loaded(found, module)
+    return module

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 PATIENCE = 10.0
-"""Seconds after which a plug-in that is still at it is named."""
+"""Seconds after which a plug-in that has not come back is named in a warning."""
 
 _log = logging.getLogger("adapterhub_lite")
 

@@ -6,13 +6,13 @@ docs/hooks.md is written from this file by `python -m docs.make_hooks`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pluggy
 
-from adapterhub_lite.plugins.run import Run
 from adapterhub_lite.plugins.spec import PROJECT, ReaderSpec, Spec, StrategySpec
 
 if TYPE_CHECKING:
@@ -25,6 +25,19 @@ ModelMap = Any
 TinyModel = Any
 
 hookspec = pluggy.HookspecMarker(PROJECT)
+
+
+@dataclass
+class Run:
+    """What an observer hook may see of a training run. Observers look; they do not change."""
+
+    strategy: str
+    task: str
+    base: str
+    total_steps: int
+    config: Mapping[str, Any]
+    stop: Callable[[str], None]
+    """Ask the engine to end after this step, with a reason; the adapter is saved as it is then."""
 
 
 @hookspec

@@ -1,6 +1,6 @@
 """Plug-ins: find the entry points, load the modules, register the hooks; one bad plug-in stops none of the others.
 
-Each stage has its own type: `find` gives `Found`, `load` gives `Loaded`, `register` fills a `Record`.
+`find` gives a `Plugin`, `load` its module, and registering it a `Record` of what became of it.
 
 Which plug-ins are let in is settled before any of them is imported, by the environment or the arguments of `Plugins`:
 
@@ -12,7 +12,6 @@ Which plug-ins are let in is settled before any of them is imported, by the envi
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import os
 import sys
@@ -25,9 +24,9 @@ from typing import Any, Literal, TypeVar
 import pluggy
 
 from adapterhub_lite.errors import PluginError
-from adapterhub_lite.names import one_line, short
+from adapterhub_lite.names import did_you_mean, one_line, short
 from adapterhub_lite.plugins import hookspecs
-from adapterhub_lite.plugins.find import GROUP, Found, Loaded, PluginFailure, Record, Stage, find, load
+from adapterhub_lite.plugins.find import GROUP, Plugin, PluginFailure, Record, Stage, find, load
 from adapterhub_lite.plugins.guard import Watch, model_state, remedy
 from adapterhub_lite.plugins.spec import API_VERSION, IN_PROGRAM, OURS, PROJECT, Provided, Spec
 
@@ -37,6 +36,8 @@ OBSERVERS = frozenset(
     {"adapterhub_train_start", "adapterhub_step_end", "adapterhub_train_end", "adapterhub_adapter_saved"}
 )
 COLLECTED = frozenset({"adapterhub_strategies", "adapterhub_tasks", "adapterhub_readers", "adapterhub_tiny_models"})
+"""Hooks that give any number of answers, and may be generators."""
+HOOKS = frozenset(name for name in dir(hookspecs) if name.startswith(HOOK_PREFIX))
 
 
 class Plugins:
@@ -55,28 +56,26 @@ class Plugins:
         self.manager = pluggy.PluginManager(PROJECT)
         self.manager.add_hookspecs(hookspecs)
         self.watch = Watch()
-        self.records: list[Record] = []
         self.strategies: list[Provided[Any]] = []
         self.tasks: list[Provided[Any]] = []
         self.notes: list[str] = []
-        """What is odd about the settings, such as a name in ADAPTERHUB_DISABLE that no plug-in has."""
-        found, broken = find() if enabled else ([], [])
-        self.records.extend(broken)
+        """Settings that have no effect, such as a name in ADAPTERHUB_DISABLE that no plug-in has."""
+        installed, self.records = find() if enabled else ([], [])
         allowed, denied = _names_in("ADAPTERHUB_PLUGINS"), _names_in("ADAPTERHUB_DISABLE")
-        known = {name for each in found for name in (each.name, each.dist)}
+        known = {name for plugin in installed for name in (plugin.name, plugin.dist)}
         for variable, names in (("ADAPTERHUB_PLUGINS", allowed), ("ADAPTERHUB_DISABLE", denied)) if enabled else ():
             self.notes += [f"{variable} names '{name}', which is not installed" for name in sorted(names - known)]
         if third_party is None:
             third_party = not is_on("ADAPTERHUB_NO_PLUGINS")
-        for each in found:
-            if not third_party and each.dist != OURS:
-                self._note(each, "disabled", error="not of adapterhub-lite itself, and --no-plugins is set")
-            elif {each.name, each.dist} & denied:
-                self._note(each, "disabled", error="named in ADAPTERHUB_DISABLE")
-            elif allowed and not {each.name, each.dist} & allowed:
-                self._note(each, "disabled", error="not named in ADAPTERHUB_PLUGINS")
+        for plugin in installed:
+            if not third_party and plugin.dist != OURS:
+                self._note(plugin, "disabled", error="not of adapterhub-lite itself, and --no-plugins is set")
+            elif {plugin.name, plugin.dist} & denied:
+                self._note(plugin, "disabled", error="named in ADAPTERHUB_DISABLE")
+            elif allowed and not {plugin.name, plugin.dist} & allowed:
+                self._note(plugin, "disabled", error="not named in ADAPTERHUB_PLUGINS")
             else:
-                self.admit(each)
+                self.admit(plugin)
         if is_on("ADAPTERHUB_STRICT") if strict is None else strict:
             self.raise_failures()
 
@@ -98,7 +97,7 @@ class Plugins:
         """
         name = getattr(module, "__name__", repr(module))
         entry = metadata.EntryPoint(name=name, value=name, group=GROUP)
-        record = self.admit(Found(name, dist, version, entry), module)
+        record = self.admit(Plugin(name, dist, version, entry), module)
         if record.state == "failed":
             raise PluginError(f"plug-in '{name}' failed: {record.error}")
         return record
@@ -121,19 +120,18 @@ class Plugins:
             PluginError: when a plug-in raises, answers with something else than the hook is for, or changes the model
                 it was asked to describe; names the plug-in.
         """
-        for implementation in reversed(getattr(self.manager.hook, hook).get_hookimpls()):
+        for implementation in self.implementations(hook):
             title, way_out = self.title(implementation.plugin_name), remedy(implementation.plugin_name)
             before = model_state(arguments.get("model"))
-            result = self._asked(hook, implementation, arguments)
+            result = self._call(hook, implementation, arguments)
             if model_state(arguments.get("model")) != before:
                 raise PluginError(
                     f"{title} changed the model in {hook}, which only looks; load it again, and {way_out}"
                 )
-            if result is None:
-                continue
-            if not isinstance(result, answer):
+            if isinstance(result, answer):
+                return result
+            if result is not None:
                 raise PluginError(f"{title} gave {short(result)} in {hook}, not {called} or None; fix it, or {way_out}")
-            return result
         return None
 
     def gathered(self, hook: str, answer: type[Answer]) -> list[tuple[str, Answer]]:
@@ -152,83 +150,78 @@ class Plugins:
         answers: list[tuple[str, Answer]] = []
         for implementation in getattr(self.manager.hook, hook).get_hookimpls():
             title, way_out = self.title(implementation.plugin_name), remedy(implementation.plugin_name)
-            given = self._asked(hook, implementation, {})
-            for each in given if isinstance(given, Sequence) else (given,):
-                if not isinstance(each, answer):
+            given = self._call(hook, implementation, {})
+            for item in given if isinstance(given, Sequence) else (given,):
+                if not isinstance(item, answer):
                     what = f"a list of {answer.__name__}"
-                    raise PluginError(f"{title} gave {short(each)} in {hook}, not {what}; fix it, or {way_out}")
-                answers.append((implementation.plugin_name, each))
+                    raise PluginError(f"{title} gave {short(item)} in {hook}, not {what}; fix it, or {way_out}")
+                answers.append((implementation.plugin_name, item))
         return answers
 
-    def _asked(self, hook: str, implementation: pluggy.HookImpl, arguments: Mapping[str, Any]) -> Any:
-        """What a plug-in answers in a hook, a generator run to its end.
+    def implementations(self, hook: str) -> list[pluggy.HookImpl]:
+        """The functions of plug-ins for a hook, in the order in which they are called."""
+        return list(reversed(getattr(self.manager.hook, hook).get_hookimpls()))
 
-        Raises:
-            PluginError: when it raises; names it.
-        """
+    def _call(self, hook: str, implementation: pluggy.HookImpl, arguments: Mapping[str, Any]) -> Any:
+        """Call one plug-in; whatever it raises becomes an error that names it."""
         title, way_out = self.title(implementation.plugin_name), remedy(implementation.plugin_name)
         try:
             with self.watch.waiting_for(f"{title} in {hook}", way_out):
-                answer = implementation.function(*[arguments[name] for name in implementation.argnames])
-                return list(answer) if inspect.isgenerator(answer) else answer
+                result: Any = implementation.function(*[arguments[name] for name in implementation.argnames])
+                # A generator runs the plug-in's code while it is read, so it is read here.
+                return list(result) if inspect.isgenerator(result) else result
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # SystemExit in a plug-in must not end the program
             raise PluginError(f"{title} failed in {hook}: {one_line(error)}; fix it, or {way_out}") from error
 
-    def observers(self, hook: str) -> list[pluggy.HookImpl]:
-        """The implementations of an observer hook, in the order in which they are called."""
-        return list(reversed(getattr(self.manager.hook, hook).get_hookimpls()))
-
-    def admit(self, found: Found, module: ModuleType | None = None) -> Record:
+    def admit(self, plugin: Plugin, module: ModuleType | None = None) -> Record:
         """Take one plug-in through the stages; on failure nothing of it stays behind but its record."""
         try:
-            if self.manager.has_plugin(found.name):
-                raise PluginFailure("find", f"a plug-in named '{found.name}' is there already")
-            loaded = Loaded(found, module) if module is not None else load(found, self.watch)
+            if self.manager.has_plugin(plugin.name):
+                raise PluginFailure("find", f"a plug-in named '{plugin.name}' is there already")
+            module = module if module is not None else load(plugin, self.watch)
             try:
-                provided = self._register(loaded)
+                strategies, tasks = self._register(plugin, module)
             except BaseException:
-                if self.manager.has_plugin(found.name):
-                    self.manager.unregister(name=found.name)
+                if self.manager.has_plugin(plugin.name):
+                    self.manager.unregister(name=plugin.name)
                 raise
         except PluginFailure as failure:
-            return self._note(found, "failed", stage=failure.stage, error=str(failure))
-        names = []
-        for shelf, specs in zip((self.strategies, self.tasks), provided, strict=True):
-            shelf.extend(Provided(spec, found.name, found.dist, found.version) for spec in specs)
-            names.append(tuple(spec.name for spec in specs))
-        return self._note(found, "loaded", strategies=names[0], tasks=names[1])
+            return self._note(plugin, "failed", stage=failure.stage, error=str(failure))
+        self.strategies += strategies
+        self.tasks += tasks
+        strategy_names, task_names = (tuple(offer.spec.name for offer in offers) for offers in (strategies, tasks))
+        return self._note(plugin, "loaded", strategies=strategy_names, tasks=task_names)
 
-    def _register(self, loaded: Loaded) -> tuple[list[Spec], list[Spec]]:
+    def _register(self, plugin: Plugin, module: ModuleType) -> tuple[list[Provided[Any]], list[Provided[Any]]]:
         """Put its hooks into place, and ask for its strategies and tasks."""
-        found = loaded.found
-        for name, value in list(vars(loaded.module).items()):
-            self._check_hook(loaded.module, name, value)
-        twin = self.manager.get_name(loaded.module)
+        for name, value in list(vars(module).items()):
+            self._check_hook(module, name, value)
+        twin = self.manager.get_name(module)
         if twin is not None:
             raise PluginFailure("hooks", f"its module is the one of plug-in '{twin}'; one entry point is enough")
         try:
-            self.manager.register(loaded.module, name=found.name)
+            self.manager.register(module, name=plugin.name)
         except Exception as error:
             raise PluginFailure("hooks", one_line(error)) from error
-        waiting = self.watch.waiting_for(f"plug-in '{found.name}' ({found.dist} {found.version})", remedy(found.name))
-        with waiting, redirect_stdout(sys.stderr):
-            return self._collect(found, "strategies", self.strategies), self._collect(found, "tasks", self.tasks)
+        title = f"plug-in '{plugin.name}' ({plugin.dist} {plugin.version})"
+        with self.watch.waiting_for(title, remedy(plugin.name)), redirect_stdout(sys.stderr):
+            return self._collect(plugin, "strategies", self.strategies), self._collect(plugin, "tasks", self.tasks)
 
     def _check_hook(self, module: ModuleType, name: str, value: Any) -> None:
         """Refuse a function that is meant to be a hook and would not be called as one."""
-        known = {each for each in dir(hookspecs) if each.startswith(HOOK_PREFIX)}
         options = self.manager.parse_hookimpl_opts(module, name) if callable(value) else None
         if options is None:
             if name.startswith(HOOK_PREFIX) and inspect.isfunction(value):
                 raise PluginFailure("hooks", f"function '{name}' looks like a hook but is not marked with @hookimpl")
             return
         hook = options.get("specname") or name
-        if hook not in known:
-            close = difflib.get_close_matches(hook, sorted(known), n=1)
-            meant = f" (did you mean '{close[0]}'?)" if close else ""
-            raise PluginFailure("hooks", f"there is no hook '{hook}'{meant}; the hooks are {', '.join(sorted(known))}")
+        if hook not in HOOKS:
+            known = sorted(HOOKS)
+            raise PluginFailure(
+                "hooks", f"there is no hook '{hook}'{did_you_mean(hook, known)}; the hooks are {', '.join(known)}"
+            )
         if options["wrapper"] or options["hookwrapper"]:
             raise PluginFailure("hooks", f"hook '{name}' may not be a wrapper; return a value instead of yielding")
         if inspect.iscoroutinefunction(value) or inspect.isasyncgenfunction(value):
@@ -239,20 +232,14 @@ class Plugins:
             )
 
     def _collect(
-        self, found: Found, stage: Literal["strategies", "tasks"], taken: Sequence[Provided[Any]]
-    ) -> list[Spec]:
-        """Ask this plug-in alone for its strategies or tasks, a generator run to its end here and now.
-
-        Args:
-            found: The plug-in.
-            stage: Which of the two; also the end of the hook's name.
-            taken: Those offered before.
-        """
+        self, plugin: Plugin, stage: Literal["strategies", "tasks"], others: Sequence[Provided[Any]]
+    ) -> list[Provided[Any]]:
+        """Ask one plug-in for its strategies or tasks; `others` are those of plug-ins before it."""
         hook, what = f"{HOOK_PREFIX}{stage}", "strategy" if stage == "strategies" else "task"
         kind = f"{what.capitalize()}Spec"
-        specs: list[Spec] = []
+        offers: dict[str, Provided[Any]] = {}
         for implementation in getattr(self.manager.hook, hook).get_hookimpls():
-            if implementation.plugin_name != found.name:
+            if implementation.plugin_name != plugin.name:
                 continue
             try:
                 result = implementation.function()
@@ -266,23 +253,24 @@ class Plugins:
                             stage,
                             f"{what} '{spec.name}' is written for api {spec.api}, this adapterhub_lite has {API_VERSION}",
                         )
-                    if spec.name in {each.name for each in specs}:
+                    if spec.name in offers:
                         raise PluginFailure(stage, f"{what} '{spec.name}' is offered twice")
-                    twins = [each.plugin for each in taken if (each.dist, each.spec.name) == (found.dist, spec.name)]
-                    if twins:
-                        raise PluginFailure(
-                            stage, f"{what} '{spec.name}' is also offered by plug-in '{twins[0]}' of {found.dist}"
-                        )
-                    specs.append(spec)
+                    for other in others:
+                        if (other.dist, other.spec.name) == (plugin.dist, spec.name):
+                            raise PluginFailure(
+                                stage,
+                                f"{what} '{spec.name}' is also offered by plug-in '{other.plugin}' of {plugin.dist}",
+                            )
+                    offers[spec.name] = Provided(spec, plugin.name, plugin.dist, plugin.version)
             except (PluginFailure, KeyboardInterrupt):
                 raise
             except BaseException as error:
                 raise PluginFailure(stage, f"{hook} raised {one_line(error)}") from error
-        return specs
+        return list(offers.values())
 
     def _note(
         self,
-        found: Found,
+        plugin: Plugin,
         state: Literal["loaded", "failed", "disabled"],
         *,
         stage: Stage | None = None,
@@ -290,7 +278,7 @@ class Plugins:
         strategies: tuple[str, ...] = (),
         tasks: tuple[str, ...] = (),
     ) -> Record:
-        self.records.append(Record(found.name, found.dist, found.version, state, stage, error, strategies, tasks))
+        self.records.append(Record(plugin.name, plugin.dist, plugin.version, state, stage, error, strategies, tasks))
         return self.records[-1]
 
 

@@ -7,14 +7,14 @@ import dataclasses
 import random
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 from adapterhub_lite.names import one_line
 from adapterhub_lite.plugins.guard import remedy
+from adapterhub_lite.plugins.hookspecs import Run
 from adapterhub_lite.plugins.manager import Plugins
-from adapterhub_lite.plugins.run import Run
 
 
 class Observers:
@@ -34,7 +34,7 @@ class Observers:
         """Call one observer hook of every plug-in that has it and is not muted."""
         if self._plugins is None:
             return
-        for implementation in self._plugins.observers(hook):
+        for implementation in self._plugins.implementations(hook):
             name = implementation.plugin_name
             if name in self._muted:
                 continue
@@ -58,19 +58,14 @@ class Observers:
         """What one plug-in is given for an argument."""
         if isinstance(value, Run):
             if plugin not in self._runs:
-                stop = _stop_for_a_reason(value, plugin)
+
+                def stop(reason: str = "") -> None:
+                    # It is saved with the adapter, so it has to be text, and to be there.
+                    value.stop(str(reason) or f"asked to by plug-in '{plugin}'")
+
                 self._runs[plugin] = dataclasses.replace(value, config=copy.deepcopy(value.config), stop=stop)
             return self._runs[plugin]
         return copy.deepcopy(value) if isinstance(value, dict) else value
-
-
-def _stop_for_a_reason(run: Run, plugin: str) -> Callable[[str], None]:
-    """The run's `stop`, made safe: the reason is saved with the adapter, so it has to be text, and to be there."""
-
-    def stop(reason: str = "") -> None:
-        run.stop(str(reason) or f"asked to by plug-in '{plugin}'")
-
-    return stop
 
 
 @contextmanager

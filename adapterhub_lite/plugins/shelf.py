@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Generic, TypeVar
@@ -10,6 +9,7 @@ from typing import Any, Generic, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from adapterhub_lite.errors import AdapterHubError, ConfigError, PluginError, StrategyNotFoundError
+from adapterhub_lite.names import did_you_mean
 from adapterhub_lite.plugins.find import Record
 from adapterhub_lite.plugins.manager import Plugins
 from adapterhub_lite.plugins.spec import IN_PROGRAM, OURS, Kind, Provided, StrategySpec
@@ -56,13 +56,13 @@ class Shelf(Generic[Kind]):
         Raises:
             StrategyNotFoundError, ConfigError: when none provides it, or several do.
         """
-        matches = [each for each in self.offered if name in (each.spec.name, each.qualified)]
+        matches = [offer for offer in self.offered if name in (offer.spec.name, offer.qualified)]
         if dist is not None and dist != IN_PROGRAM:
-            matches = [each for each in matches if each.dist in (dist, IN_PROGRAM)]
+            matches = [offer for offer in matches if offer.dist in (dist, IN_PROGRAM)]
         if len(matches) == 1:
             return matches[0]
         if matches:
-            choices = ", ".join(sorted(each.qualified for each in matches))
+            choices = ", ".join(sorted(offer.qualified for offer in matches))
             raise self._not_there(f"{self._kind} '{name}' is provided more than once; name one of: {choices}")
         raise self._not_there(self._missing(name, dist, version))
 
@@ -98,7 +98,7 @@ class Shelf(Generic[Kind]):
 
     def able(self, protocol: type) -> Iterator[tuple[Provided[Kind], Any]]:
         """Load what is offered, ours first, and give whatever has a protocol; what cannot be loaded is warned of."""
-        for provided in sorted(self.offered, key=lambda offered: offered.dist != OURS):
+        for provided in sorted(self.offered, key=lambda offer: offer.dist != OURS):
             try:
                 made = self.load(provided)
             except PluginError as error:
@@ -121,7 +121,7 @@ class Shelf(Generic[Kind]):
             parts = [f"{self._kind} '{name}' is not installed; pip install {prefix}"]
         else:
             parts = [f"there is no {self._kind} '{name}'{did_you_mean(name, names)}"]
-        others = sorted(each.dist for each in self.offered if each.spec.name == name)
+        others = sorted(offer.dist for offer in self.offered if offer.spec.name == name)
         if others:
             parts.append(f"the one of that name in {', '.join(others)} is another")
         parts.append(f"installed: {', '.join(names)}")
@@ -143,12 +143,6 @@ class Shelf(Generic[Kind]):
 def strategy_shelf(plugins: Plugins) -> Shelf[StrategySpec]:
     """The strategies by name."""
     return Shelf("strategy", lambda: plugins.strategies, lambda: plugins.records, StrategyNotFoundError)
-
-
-def did_you_mean(name: str, names: Sequence[str]) -> str:
-    """The closest of the known names in brackets, with a space before; nothing where none is close."""
-    close = difflib.get_close_matches(name, names, n=1)
-    return f" (did you mean '{close[0]}'?)" if close else ""
 
 
 def checked_options(kind: type[Options], settings: Mapping[str, Any] | BaseModel, whose: str) -> Options:

@@ -17,8 +17,8 @@ from torch import Tensor, nn
 
 from adapterhub_lite.base.recompute import activation_checkpointing
 from adapterhub_lite.errors import TrainingError
+from adapterhub_lite.plugins.hookspecs import Run
 from adapterhub_lite.plugins.observers import Observers
-from adapterhub_lite.plugins.run import Run
 from adapterhub_lite.progress import Bar, Progress
 from adapterhub_lite.tasks.task import Encoded
 from adapterhub_lite.training.attachment import Attachment

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from adapterhub_lite.base.strategy import FeatureProblem, Solver
 from adapterhub_lite.errors import NotSupportedError, StrategyNotFoundError, TrainingError
+from adapterhub_lite.plugins.hookspecs import Run
 from adapterhub_lite.plugins.observers import Observers
-from adapterhub_lite.plugins.run import Run
 from adapterhub_lite.plugins.shelf import Shelf
 from adapterhub_lite.plugins.spec import ProvidedStrategy, StrategySpec
 from adapterhub_lite.progress import Bar, Progress

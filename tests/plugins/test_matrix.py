@@ -350,7 +350,7 @@ def test_a_plugin_registered_twice_does_not_take_the_first_one_down():
     plugins.register(module)
     with pytest.raises(PluginError, match="there already"):
         plugins.register(module)
-    assert len(plugins.observers("adapterhub_train_start")) == 1
+    assert len(plugins.implementations("adapterhub_train_start")) == 1
 
 
 @pytest.mark.parametrize("kind", ["async def", "def"])

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from adapterhub_lite.plugins.run import Run
+from adapterhub_lite.plugins.hookspecs import Run
 from adapterhub_lite.progress import Progress
 from adapterhub_lite.training.run.folder import RunFolder
 from adapterhub_lite.training.run.trackers import Trackers

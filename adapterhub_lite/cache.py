@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -22,6 +24,27 @@ def cache_dir() -> Path:
     """The folder of the cache: `ADAPTERHUB_CACHE`, or the user's cache folder. Everything in it can be deleted."""
     chosen = os.environ.get("ADAPTERHUB_CACHE")
     return Path(chosen).expanduser() if chosen else Path(platformdirs.user_cache_dir("adapterhub_lite"))
+
+
+def remembered(folder: str, key: str, pattern: str, work_out: Callable[[], str]) -> str:
+    """A short text that takes long to work out, kept in the cache; a cache that cannot be written costs time alone.
+
+    Args:
+        folder: Of the cache.
+        key: All that the text depends on.
+        pattern: What it looks like (a regular expression); anything else in the cache is worked out anew.
+        work_out: Gives the text.
+    """
+    note = cache_dir() / folder / hashlib.sha256(key.encode()).hexdigest()
+    with suppress(OSError, ValueError):
+        kept = note.read_text(encoding="ascii")
+        if re.fullmatch(pattern, kept):
+            return kept
+    text = work_out()
+    with suppress(OSError):
+        note.parent.mkdir(parents=True, exist_ok=True)
+        note.write_text(text, encoding="ascii")
+    return text
 
 
 def cache_limit() -> int:

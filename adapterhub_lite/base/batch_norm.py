@@ -23,13 +23,13 @@ def batch_norms(model: nn.Module) -> list[_BatchNorm]:
 
 def statistics_of(model: nn.Module) -> list[nn.Parameter]:
     """The running statistics that are parameters."""
-    found = [norm._parameters.get(name) for norm in batch_norms(model) for name in STATISTICS]
-    return [parameter for parameter in found if parameter is not None]
+    statistics = [norm._parameters.get(name) for norm in batch_norms(model) for name in STATISTICS]
+    return [parameter for parameter in statistics if parameter is not None]
 
 
 @contextmanager
 def normalising(model: nn.Module, learnt: Sequence[nn.Parameter]) -> Iterator[None]:
-    """Layers with these statistics normalise by the batch and learn them while `model` trains; all others by theirs."""
+    """While `model` trains, layers whose statistics are `learnt` normalise by the batch; all others by their statistics."""
     mine = {id(parameter) for parameter in learnt}
     learning = [norm for norm in batch_norms(model) if id(norm.running_mean) in mine]
 

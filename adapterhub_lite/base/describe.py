@@ -110,18 +110,18 @@ def example_inputs(model: Any, example: Mapping[str, tuple[int, ...]] | None = N
 
 def _blocks(model: nn.Module) -> tuple[str, ...]:
     """The module list of like children that holds most parameters: the repeated blocks of the network."""
-    best: tuple[int, tuple[str, ...]] = (0, ())
+    largest, blocks = 0, tuple[str, ...]()
     for path, module in model.named_modules():
         if isinstance(module, nn.ModuleList) and len({type(child) for child in module}) == 1:
             size = sum(p.numel() for p in module.parameters())
-            if size > best[0]:
-                best = (size, tuple(f"{path}.{i}" for i in range(len(module))))
-    if not best[1]:
+            if size > largest:
+                largest, blocks = size, tuple(f"{path}.{i}" for i in range(len(module)))
+    if not blocks:
         raise NotSupportedError(
             f"{type(model).__name__} has no list of repeated blocks; a plug-in can describe it through "
             "the hook adapterhub_describe_model"
         )
-    return best[1]
+    return blocks
 
 
 def _hidden_size(model: Any, modality: Modality, example: Mapping[str, tuple[int, ...]]) -> int:

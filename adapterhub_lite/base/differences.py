@@ -1,4 +1,4 @@
-"""In what the configurations of two bases differ, in words: a fingerprint only says that they do."""
+"""Which settings differ between two bases, in words; their fingerprints only say that some do."""
 
 from __future__ import annotations
 
@@ -30,22 +30,17 @@ def explain_architecture(record: BaseRecord, model: Any) -> str | None:
 
 def _explain(record: BaseRecord, here: Mapping[str, Any]) -> str | None:
     recorded = _recorded_config(record)
-    # A recorded folder may have been edited since: only the configuration that was fingerprinted explains anything.
-    if recorded is None or config_hash(recorded) != record.fingerprint.architecture:
+    differences = sorted(_differences(recorded, here)) if recorded is not None else []
+    if not differences:
         return None
-    found = sorted(_differences(recorded, here))
-    if not found:
-        return None
-    more = f" and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
-    return ", ".join(found[:SHOWN]) + more
+    more = f" and {len(differences) - SHOWN} more" if len(differences) > SHOWN else ""
+    return ", ".join(differences[:SHOWN]) + more
 
 
 def explain_records(record: BaseRecord, other: BaseRecord) -> str | None:
     """Name the settings in which two recorded bases differ, as `explain_architecture` does; `other` is "here"."""
     config = _recorded_config(other)
-    if config is None or config_hash(config) != other.fingerprint.architecture:
-        return None
-    return _explain(record, config)
+    return _explain(record, config) if config is not None else None
 
 
 def _recorded_config(record: BaseRecord) -> dict[str, Any] | None:
@@ -58,7 +53,8 @@ def _recorded_config(record: BaseRecord) -> dict[str, Any] | None:
         config: dict[str, Any] = AutoConfig.from_pretrained(folder, local_files_only=True).to_dict()
     except (OSError, ValueError, KeyError):
         return None
-    return config
+    # A folder may have been edited since: only the configuration that was fingerprinted explains anything.
+    return config if config_hash(config) == record.fingerprint.architecture else None
 
 
 def _local_folder(record: BaseRecord) -> Path | None:
@@ -71,10 +67,10 @@ def _local_folder(record: BaseRecord) -> Path | None:
     from huggingface_hub import try_to_load_from_cache
 
     try:
-        found = try_to_load_from_cache(record.reference.partition("@")[0], "config.json", revision=record.revision)
+        path = try_to_load_from_cache(record.reference.partition("@")[0], "config.json", revision=record.revision)
     except ValueError:  # no name a hub repository can have
         return None
-    return Path(found).parent if isinstance(found, str) else None
+    return Path(path).parent if isinstance(path, str) else None
 
 
 def _differences(recorded: Mapping[str, Any], here: Mapping[str, Any], prefix: str = "") -> Iterator[str]:

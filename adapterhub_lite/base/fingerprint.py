@@ -1,4 +1,4 @@
-"""What makes two bases the same: their configuration, their weights and their tokenizer, by content. No torch here."""
+"""What makes two bases the same: their configuration, their weights and their tokenizer, by content."""
 
 from __future__ import annotations
 
@@ -9,8 +9,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import torch
+
+from adapterhub_lite.base.map import ModelMap
 from adapterhub_lite.base.references import Source
-from adapterhub_lite.cache import cache_dir
+from adapterhub_lite.cache import remembered
 from adapterhub_lite.storage.manifest import Fingerprint
 
 # Keys that say how or by whom a model was saved or is to be run, not what it computes.
@@ -28,21 +31,35 @@ TOKENIZER_FILES = (
 TOKENIZER_SETTINGS = ("add_bos_token", "add_eos_token", "add_prefix_space", "do_lower_case", "chat_template")
 
 
-def fingerprint(source: Source, config: Mapping[str, Any], *, vocabulary: int | None, layers: int) -> Fingerprint:
-    """Identify a base by content.
+def fingerprint_of_files(source: Source, model: Any, model_map: ModelMap) -> Fingerprint:
+    """Identify a base by the content of its files.
 
     Args:
         source: The files of the unquantized base; a quantized load of the same files has the same fingerprint.
-        config: The model's configuration as a dictionary.
-        vocabulary: Rows of the input embedding, if the model has one.
-        layers: Number of repeated blocks.
+        model: What was loaded from them.
+        model_map: Where its repeated blocks are.
     """
     return Fingerprint(
-        architecture=config_hash(config),
+        architecture=config_hash(model.config.to_dict()),
         weights=weights_hash(source),
         tokenizer=_tokenizer_hash(source),
-        vocabulary=vocabulary,
-        layers=layers,
+        vocabulary=model.get_input_embeddings().weight.shape[0] if model_map.modality == "text" else None,
+        layers=len(model_map.layers),
+    )
+
+
+def fingerprint_of_module(model: Any, layers: int) -> Fingerprint:
+    """Identify a model that exists only in memory by the names, shapes and bytes of its tensors (read once, in order)."""
+    shape, content = hashlib.sha256(type(model).__name__.encode()), hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        shape.update(f"{name} {tuple(tensor.shape)} {tensor.dtype};".encode())
+        content.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    # Only a language model has one to ask for; others raise, as PatchTST does.
+    asks = getattr(model, "main_input_name", None) == "input_ids" and hasattr(model, "get_input_embeddings")
+    embedding = model.get_input_embeddings() if asks else None
+    rows = getattr(getattr(embedding, "weight", None), "shape", (None,))[0]
+    return Fingerprint(
+        architecture=shape.hexdigest(), weights=content.hexdigest(), tokenizer=None, vocabulary=rows, layers=layers
     )
 
 
@@ -66,22 +83,12 @@ def file_hash(path: Path) -> str:
     if resolved.parent.name == "blobs" and len(resolved.name) == 64:
         return resolved.name
     status = resolved.stat()
-    stamp = f"{resolved}|{status.st_size}|{status.st_mtime_ns}"
-    note = cache_dir() / "hashes" / hashlib.sha256(stamp.encode()).hexdigest()
-    try:
-        remembered = note.read_text(encoding="ascii")
-        if len(remembered) == 64:
-            return remembered
-    except OSError:
-        pass
-    with resolved.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    try:
-        note.parent.mkdir(parents=True, exist_ok=True)
-        note.write_text(digest, encoding="ascii")
-    except OSError:
-        pass  # a read-only cache costs time, not correctness
-    return digest
+
+    def digest() -> str:
+        with resolved.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+
+    return remembered("hashes", f"{resolved}|{status.st_size}|{status.st_mtime_ns}", "[0-9a-f]{64}", digest)
 
 
 def _tokenizer_hash(source: Source) -> str | None:

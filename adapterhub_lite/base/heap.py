@@ -1,9 +1,8 @@
 """Keeping the memory of large tensors between steps, on a CPU under Linux.
 
-glibc asks the system for each block above 32 MiB and gives it back when it is freed. The activations of images are larger than
-that, so that every step has the system clear gigabytes of pages anew: four tenths of the time of encoding with MobileNetV2, a
-quarter of training it (benchmarks/RESULTS.md). Within `kept_heap` such blocks come from the heap and stay there, for a quarter
-more memory at the peak.
+glibc asks the system for each block above 32 MiB and gives it back when it is freed. Activations of images are larger, so the
+system has to clear gigabytes of pages at every step: 40 % of the time of encoding with MobileNetV2, 25 % of training it
+(benchmarks/RESULTS.md). Within `kept_heap` such blocks come from the heap and stay there; the peak of memory is 25 % higher.
 """
 
 from __future__ import annotations

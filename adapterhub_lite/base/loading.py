@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from adapterhub_lite.base.batch_norm import batch_norms
 from adapterhub_lite.base.describe import describe
-from adapterhub_lite.base.fingerprint import fingerprint as make_fingerprint
+from adapterhub_lite.base.fingerprint import fingerprint_of_files, fingerprint_of_module
 from adapterhub_lite.base.map import ModelMap
 from adapterhub_lite.base.model_files import Configure, calm, model_from, model_from_gguf, processor_from
 from adapterhub_lite.base.precision import choose_device, choose_dtype, dtype_name
@@ -39,7 +39,7 @@ class Foreign:
     """Describes the models that introspection gets wrong; None for the others."""
 
 
-NONE = Foreign()
+NOTHING_FOREIGN = Foreign()
 
 
 @dataclass
@@ -132,7 +132,7 @@ def load_base(
     dtype: str = "auto",
     device: str = "auto",
     trust_remote_code: bool = False,
-    foreign: Foreign = NONE,
+    foreign: Foreign = NOTHING_FOREIGN,
     report: Callable[[str], None] | None = None,
 ) -> Base:
     """Load a foundation model, frozen.
@@ -153,7 +153,7 @@ def load_base(
     """
     check_choice("quantization", quantization, QUANTIZATIONS)
     target = choose_device(device)
-    kind = choose_dtype(dtype, target)
+    computes_in = choose_dtype(dtype, target)
     say = report or (lambda line: None)
     given = foreign.load(reference, quantization)
     if given is not None:
@@ -161,20 +161,18 @@ def load_base(
             given.to(target), reference=reference, quantization=quantization, describe_foreign=foreign.describe
         )
     source = resolve(reference)
+    wanted = _Wanted(source, quantization, computes_in, target, trust_remote_code, foreign, say)
     with calm():
         if quantization == "none" and source.gguf is None:
             say(f"loading {reference}")
-            model = model_from(source, source.folder, kind, target, None, trust_remote_code, foreign.configure)
-            if dtype == "auto" and kind != torch.float32 and batch_norms(model):
+            model = wanted.model(source.folder)
+            if dtype == "auto" and computes_in != torch.float32 and batch_norms(model):
                 # Running means and variances lose too much in 16 bits, and networks that have them are small.
-                kind = torch.float32
-                model = model_from(source, source.folder, kind, target, None, trust_remote_code, foreign.configure)
-            processor = processor_from(source.folder, model, trust_remote_code)
-            known = None
+                wanted = replace(wanted, dtype=torch.float32)
+                model = wanted.model(source.folder)
+            processor, known = processor_from(source.folder, model, trust_remote_code), None
         else:
-            model, processor, known = _load_prepared(
-                source, quantization, kind, target, trust_remote_code, say, foreign
-            )
+            model, processor, known = _load_prepared(wanted)
     model.requires_grad_(False)
     model.eval()
     make_trainable(model)
@@ -188,85 +186,80 @@ def load_base(
             f"{misread} layers of {reference} are kept unpacked: bitsandbytes reads their {quantization} form wrongly here"
         )
     model_map = _describe(model, source.folder, foreign.describe)
-    identity = known or _fingerprint(source, model, model_map)
+    identity = known or fingerprint_of_files(source, model, model_map)
     return Base(
-        reference, source.revision, model, processor, model_map, identity, quantization, kind, target, source
+        reference, source.revision, model, processor, model_map, identity, quantization, wanted.dtype, target, source
     )  # fmt: skip
 
 
-def _load_prepared(
-    source: Source,
-    quantization: str,
-    dtype: torch.dtype,
-    device: torch.device,
-    trust: bool,
-    say: Callable[[str], None],
-    foreign: Foreign,
-) -> tuple[Any, Any, Fingerprint]:
-    """Open the prepared form of a base, making it first where there is none yet."""
-    folder = prepared_folder(source, quantization, dtype_name(dtype))
-    ready = find_prepared(folder)
+@dataclass(frozen=True)
+class _Wanted:
+    """What `load_base` was asked for."""
+
+    source: Source
+    quantization: str
+    dtype: torch.dtype
+    device: torch.device
+    trust: bool
+    foreign: Foreign
+    say: Callable[[str], None]
+
+    def model(self, folder: Path, quantization: str | None = None) -> Any:
+        """Load the model in a folder, quantized on the way where a quantization is named."""
+        return model_from(
+            self.source, folder, self.dtype, self.device, quantization, self.trust, self.foreign.configure
+        )
+
+    def prepared(self, quantization: str) -> Path:
+        """Where the prepared form of the base is kept."""
+        return prepared_folder(self.source, quantization, dtype_name(self.dtype))
+
+
+def _load_prepared(wanted: _Wanted) -> tuple[Any, Any, Fingerprint]:
+    """Open the prepared form of a base, making it first where there is none yet: model, processor and fingerprint."""
+    source, quantization = wanted.source, wanted.quantization
+    ready = find_prepared(wanted.prepared(quantization))
     if ready is not None:
-        say(f"loading {source.reference} ({quantization}, prepared before)")
-        model = model_from(source, ready.folder, dtype, device, None, trust, foreign.configure)
-        return model, processor_from(ready.folder, model, trust), ready.fingerprint
+        wanted.say(f"loading {source.reference} ({quantization}, prepared before)")
+        model = wanted.model(ready.folder)
+        return model, processor_from(ready.folder, model, wanted.trust), ready.fingerprint
     if source.gguf is not None:
-        return _prepare_gguf(source, quantization, dtype, device, trust, say)
-    say(f"quantizing {source.reference} to {quantization}")
-    model = model_from(source, source.folder, dtype, device, quantization, trust, foreign.configure)
-    processor = processor_from(source.folder, model, trust)
-    make_trainable(model)  # describing it may run it, which would repack what is about to be kept
-    identity = _fingerprint(source, model, _describe(model, source.folder, foreign.describe))
-    _keep(folder, model, processor, identity, say)
-    return model, processor, identity
-
-
-def _prepare_gguf(
-    source: Source, quantization: str, dtype: torch.dtype, device: torch.device, trust: bool, say: Callable[[str], None]
-) -> tuple[Any, Any, Fingerprint]:
-    """Unpack a GGUF file and quantize it anew where wanted; only the form that was asked for is kept."""
-    dense = find_prepared(prepared_folder(source, "none", dtype_name(dtype)))
-    if dense is not None:
-        say(f"quantizing {source.reference} to {quantization}")
-        model, identity = model_from(source, dense.folder, dtype, device, quantization, trust), dense.fingerprint
-        processor = processor_from(dense.folder, model, trust)
+        model, processor, identity = _unpack_gguf(wanted)
     else:
-        say(f"unpacking {source.reference}")
-        model, processor = model_from_gguf(source, dtype, device)
-        identity = _fingerprint(source, model, describe(model))
-    if dense is None and quantization != "none":
-        say(f"quantizing {source.reference} to {quantization}")
-
-        def quantize(folder: Path) -> Any:
-            # bitsandbytes quantizes while loading, so the unpacked weights go through a folder.
-            model.save_pretrained(folder)
-            return model_from(source, folder, dtype, device, quantization, trust)
-
-        model = temporary_folder(quantize)
-    _keep(prepared_folder(source, quantization, dtype_name(dtype)), model, processor, identity, say)
+        wanted.say(f"quantizing {source.reference} to {quantization}")
+        model = wanted.model(source.folder, quantization)
+        processor = processor_from(source.folder, model, wanted.trust)
+        make_trainable(model)  # describing it may run it, which would repack what is about to be kept
+        identity = fingerprint_of_files(source, model, _describe(model, source.folder, wanted.foreign.describe))
+    try:
+        keep_prepared(wanted.prepared(quantization), model, processor, identity)
+    except StorageError as error:
+        wanted.say(f"going on without the cache: {error}")
     return model, processor, identity
 
 
-def _keep(folder: Path, model: Any, processor: Any, identity: Fingerprint, say: Callable[[str], None]) -> None:
-    try:
-        keep_prepared(folder, model, processor, identity)
-    except StorageError as error:
-        say(f"going on without the cache: {error}")
+def _unpack_gguf(wanted: _Wanted) -> tuple[Any, Any, Fingerprint]:
+    """Unpack a GGUF file, and quantize it anew where wanted: model, processor and fingerprint."""
+    source, quantization = wanted.source, wanted.quantization
+    dense = find_prepared(wanted.prepared("none"))
+    if dense is not None:
+        wanted.say(f"quantizing {source.reference} to {quantization}")
+        model = wanted.model(dense.folder, quantization)
+        return model, processor_from(dense.folder, model, wanted.trust), dense.fingerprint
+    wanted.say(f"unpacking {source.reference}")
+    model, processor = model_from_gguf(source, wanted.dtype, wanted.device)
+    identity = fingerprint_of_files(source, model, describe(model))
+    if quantization != "none":
+        wanted.say(f"quantizing {source.reference} to {quantization}")
+        with temporary_folder() as folder:  # bitsandbytes quantizes while loading
+            model.save_pretrained(folder)
+            model = wanted.model(folder, quantization)
+    return model, processor, identity
 
 
 def _describe(model: Any, folder: Path | None, describe_foreign: Callable[[nn.Module], ModelMap | None]) -> ModelMap:
     given = describe_foreign(model)
     return given if given is not None else describe(model, folder)
-
-
-def _fingerprint(source: Source, model: Any, model_map: ModelMap) -> Fingerprint:
-    embedding = model.get_input_embeddings() if model_map.modality == "text" else None
-    return make_fingerprint(
-        source,
-        model.config.to_dict(),
-        vocabulary=embedding.weight.shape[0] if embedding is not None else None,
-        layers=len(model_map.layers),
-    )
 
 
 def adopt(
@@ -275,7 +268,7 @@ def adopt(
     *,
     reference: str = "(in memory)",
     quantization: str = "none",
-    describe_foreign: Callable[[nn.Module], ModelMap | None] = NONE.describe,
+    describe_foreign: Callable[[nn.Module], ModelMap | None] = NOTHING_FOREIGN.describe,
 ) -> Base:
     """Make a base of a model that is loaded already: by a plug-in, or built in code.
 
@@ -288,8 +281,6 @@ def adopt(
         quantization: How its weights are stored.
         describe_foreign: As `Foreign.describe`.
     """
-    from adapterhub_lite.base.module_fingerprint import fingerprint_of_module
-
     model.requires_grad_(False)
     model.eval()
     make_trainable(model)

@@ -31,7 +31,7 @@ def model_from(
     configure: Configure | None = None,
 ) -> Any:
     """Load the model class that fits the checkpoint: with a language-modelling head where it was saved with one."""
-    from transformers import AutoModel
+    from transformers import MODEL_MAPPING, AutoModel
 
     options: dict[str, Any] = {"dtype": dtype, "device_map": {"": device}, "use_safetensors": True}
     if quantization is not None:
@@ -39,8 +39,8 @@ def model_from(
     try:
         config = config_from(folder, trust, configure)
         kind = model_class(config)
-        if kind is AutoModel and _takes_pooler_option(config):
-            options["add_pooling_layer"] = False  # features are pooled by the task, never through a random pooler
+        if kind is AutoModel:
+            options |= without_pooler(MODEL_MAPPING.get(type(config), object))
         model, loading = kind.from_pretrained(
             folder, config=config, trust_remote_code=trust, output_loading_info=True, **options
         )
@@ -126,13 +126,10 @@ def processor_from(folder: Path, model: Any, trust: bool) -> Any:
     return None
 
 
-def _takes_pooler_option(config: Any) -> bool:
-    from transformers import MODEL_MAPPING
-
-    try:
-        return "add_pooling_layer" in inspect.signature(MODEL_MAPPING[type(config)].__init__).parameters
-    except (KeyError, TypeError):
-        return False
+def without_pooler(kind: Any) -> dict[str, bool]:
+    """What a model class is made with to have no pooler, whose weights may be random: the task pools the features."""
+    takes_option = "add_pooling_layer" in inspect.signature(kind.__init__).parameters
+    return {"add_pooling_layer": False} if takes_option else {}
 
 
 @contextmanager

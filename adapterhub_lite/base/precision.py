@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import platform
 import time
 from pathlib import Path
 
 import torch
 
-from adapterhub_lite.cache import cache_dir
+from adapterhub_lite.cache import remembered
 from adapterhub_lite.errors import ConfigError
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -62,19 +61,11 @@ def dtype_name(dtype: torch.dtype) -> str:
 
 
 def _cpu_likes_bf16() -> bool:
-    stamp = f"{platform.node()}|{_cpu_model()}|{torch.__version__}"
-    note = cache_dir() / "dtype" / hashlib.sha256(stamp.encode()).hexdigest()
-    try:
-        return note.read_text(encoding="ascii") == "bfloat16"
-    except OSError:
-        pass
-    faster = _seconds(torch.float32) / _seconds(torch.bfloat16) > BF16_WORTH_IT
-    try:
-        note.parent.mkdir(parents=True, exist_ok=True)
-        note.write_text("bfloat16" if faster else "float32", encoding="ascii")
-    except OSError:
-        pass  # a read-only cache costs 50 ms a run
-    return faster
+    def faster() -> str:
+        return "bfloat16" if _seconds(torch.float32) / _seconds(torch.bfloat16) > BF16_WORTH_IT else "float32"
+
+    machine = f"{platform.node()}|{_cpu_model()}|{torch.__version__}"
+    return remembered("dtype", machine, "bfloat16|float32", faster) == "bfloat16"
 
 
 def _seconds(dtype: torch.dtype) -> float:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -19,6 +19,7 @@ from adapterhub_lite.base.fingerprint import TOKENIZER_FILES, file_hash, weights
 from adapterhub_lite.base.references import Source
 from adapterhub_lite.cache import cache_dir
 from adapterhub_lite.errors import StorageError
+from adapterhub_lite.storage.disk import sync_file
 from adapterhub_lite.storage.manifest import Fingerprint
 
 FORMAT = 2
@@ -75,7 +76,7 @@ def keep_prepared(folder: Path, model: Any, processor: Any, fingerprint: Fingerp
                 note = {"fingerprint": fingerprint.model_dump(mode="json"), "files": sizes}
                 (staging / NOTE).write_text(json.dumps(note, indent=1), encoding="utf-8")
                 for path in staging.iterdir():
-                    _sync(path)
+                    sync_file(path)
                 if folder.exists():
                     shutil.rmtree(folder)  # an unreadable one, or `find_prepared` would have found it
                 staging.rename(folder)
@@ -87,17 +88,13 @@ def keep_prepared(folder: Path, model: Any, processor: Any, fingerprint: Fingerp
         ) from error
 
 
-def temporary_folder(use: Callable[[Path], Any]) -> Any:
-    """Run a function on a folder that exists only for the call, on the cache's file system where that is possible."""
+@contextmanager
+def temporary_folder() -> Iterator[Path]:
+    """A folder that exists only for a `with` block, on the cache's file system where that is possible."""
     parent = cache_dir() / "tmp"
     try:
         parent.mkdir(parents=True, exist_ok=True)
     except OSError:
         parent = Path(tempfile.gettempdir())
     with tempfile.TemporaryDirectory(dir=parent) as folder:
-        return use(Path(folder))
-
-
-def _sync(path: Path) -> None:
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
+        yield Path(folder)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import difflib
-import json
 import re
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
 from adapterhub_lite.errors import BaseNotFoundError
+from adapterhub_lite.names import one_line
 
 HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?(@[\w./-]+)?")
 SCRATCH = "scratch:"
@@ -35,20 +35,6 @@ class Source:
         if self.gguf is not None:
             return [self.folder / self.gguf]
         return sorted(self.folder.glob("*.safetensors"))
-
-    @property
-    def config(self) -> dict[str, object]:
-        """The parsed `config.json`; empty for a GGUF file, which carries its own."""
-        path = self.folder / "config.json"
-        if self.gguf is not None or not path.is_file():
-            return {}
-        try:
-            parsed = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise BaseNotFoundError(f"base '{self.reference}': {path} is not readable JSON: {error}") from error
-        if not isinstance(parsed, dict):
-            raise BaseNotFoundError(f"base '{self.reference}': {path} is not a JSON object")
-        return parsed
 
 
 def resolve(reference: str) -> Source:
@@ -83,17 +69,17 @@ def scratch_reference(reference: str, seed: int) -> str:
 
 
 def parse_scratch(reference: str) -> tuple[int, str] | None:
-    """Seed and base of such a reference; None for any other.
+    """Seed and base of a reference to a base with random weights; None for any other.
 
     Raises:
-        BaseNotFoundError: one that begins like it and goes on otherwise.
+        BaseNotFoundError: it begins with "scratch:" and is not of the form scratch:SEED:REFERENCE.
     """
     if not reference.startswith(SCRATCH):
         return None
-    found = _SCRATCH_FORM.fullmatch(reference)
-    if found is None:
+    match = _SCRATCH_FORM.fullmatch(reference)
+    if match is None:
         raise BaseNotFoundError(f"base '{reference}': write it as scratch:SEED:REFERENCE, as in scratch:0:org/name")
-    return int(found[1]), found[2]
+    return int(match[1]), match[2]
 
 
 def _from_folder(reference: str, folder: Path) -> Source:
@@ -131,9 +117,9 @@ def _from_distribution(reference: str) -> Source:
     folders = {f.parent for f in files if f.suffix == ".safetensors" and (f.parent / "config.json").is_file()}
     models = [f for f in files if f.suffix == ".gguf"]
     if len(folders) + len(models) != 1:
-        found = ", ".join(sorted(str(p) for p in [*folders, *models])) or "none"
+        models_in_it = ", ".join(sorted(str(p) for p in [*folders, *models])) or "none"
         raise BaseNotFoundError(
-            f"base '{reference}': expected one model inside distribution '{name}', found {found}; give its path instead"
+            f"base '{reference}': expected one model inside distribution '{name}', found {models_in_it}; give its path instead"
         )
     if models:
         where = models[0].resolve()
@@ -158,14 +144,13 @@ def _from_hub(reference: str) -> Source:
             "check the spelling and the network, or give a local folder, a .gguf file or pypi:<dist>"
         ) from None
     except (HfHubHTTPError, OSError, ValueError) as error:
-        why = " ".join(str(error).split())
         raise BaseNotFoundError(
-            f"base '{reference}' is no folder here, and the hub does not give it ({type(error).__name__}: {why}); "
+            f"base '{reference}' is no folder here, and the hub does not give it ({one_line(error)}); "
             "check the spelling, and log in with `hf auth login` where it is private or gated"
         ) from None
-    found = _from_folder(reference, Path(folder))
+    source = _from_folder(reference, Path(folder))
     # A snapshot's folder is named by its commit, which is the exact revision even where none was asked for.
-    return Source(reference, found.folder, revision=Path(folder).name)
+    return Source(reference, source.folder, revision=Path(folder).name)
 
 
 def _near(path: Path) -> str:

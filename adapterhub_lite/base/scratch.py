@@ -8,17 +8,16 @@ is a reference like any other, so that an adapter of such a base can be saved an
 from __future__ import annotations
 
 import dataclasses
-import inspect
-from typing import Any
 
 import torch
 from torch import nn
 
 from adapterhub_lite.base.batch_norm import STATISTICS, batch_norms
 from adapterhub_lite.base.describe import example_inputs
+from adapterhub_lite.base.fingerprint import fingerprint_of_module
 from adapterhub_lite.base.loading import Base
 from adapterhub_lite.base.map import ModelMap
-from adapterhub_lite.base.module_fingerprint import fingerprint_of_module
+from adapterhub_lite.base.model_files import without_pooler
 from adapterhub_lite.base.references import scratch_reference
 from adapterhub_lite.errors import NotSupportedError
 
@@ -31,9 +30,8 @@ means the opposite there and would keep nothing but the last batch."""
 def with_random_weights(base: Base, seed: int) -> Base:
     """A base of the same architecture and processor, its weights drawn anew as transformers draws them.
 
-    Running statistics of batch normalisation, which adapting leaves alone elsewhere, are weights here like the others: taken
-    from noise to begin with, so that activations have the scale that such a network is made for, and learnt by a strategy
-    that trains the base.
+    Running statistics of batch normalisation, which are fixed in other bases, are parameters here: measured on noise to
+    begin with, so that activations have a sensible scale, and learnt by a strategy that trains the base.
 
     Raises:
         NotSupportedError: a quantized base.
@@ -42,13 +40,10 @@ def with_random_weights(base: Base, seed: int) -> Base:
         raise NotSupportedError(
             "random weights are trained in full, which takes an unquantized base; use --quantize none"
         )
-    kind, model = type(base.model), base.model
-    options: dict[str, Any] = {}
-    if "add_pooling_layer" in inspect.signature(kind.__init__).parameters:
-        options["add_pooling_layer"] = False
+    kind = type(base.model)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        fresh = kind(model.config, **options)
+        fresh = kind(base.model.config, **without_pooler(kind))
         _begin_statistics(fresh, base.map)
     fresh = fresh.to(device=base.device, dtype=base.dtype)
     fresh.requires_grad_(False)

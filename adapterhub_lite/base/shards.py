@@ -70,10 +70,10 @@ class Shards:
             root.reset_iter_state()
 
     def largest(self, value: int) -> int:
-        """The largest of a number of every process."""
-        found = torch.tensor([value])
-        torch.distributed.all_reduce(found, torch.distributed.ReduceOp.MAX, group=self._group)
-        return int(found)
+        """The largest of the values that the processes give."""
+        largest = torch.tensor([value])
+        torch.distributed.all_reduce(largest, torch.distributed.ReduceOp.MAX, group=self._group)
+        return int(largest)
 
     def wrap(self, module: nn.Module, **options: Any) -> None:
         """Shard a module, and ask before it is put together: on the way forward, and on the way of the gradients back."""
@@ -99,12 +99,12 @@ class Shards:
 
     def storages(self) -> set[int]:
         """Where the weights lie once they are put together: always in the same places, empty in between."""
-        found: set[int] = set()
+        storages: set[int] = set()
         for unit in self._units:
             unit.unshard()
-            found |= {storage_of(parameter) for parameter in unit.parameters()}
+            storages |= {storage_of(parameter) for parameter in unit.parameters()}
             unit.reshard()
-        return found
+        return storages
 
 
 def storage_of(tensor: Tensor) -> int:
@@ -153,7 +153,7 @@ def _shared(model: nn.Module, units: Sequence[str]) -> set[nn.Parameter]:
     for name, parameter in model.named_parameters(remove_duplicate=False):
         owner = next((unit for unit in units if name.startswith(f"{unit}.")), "")
         owners.setdefault(parameter, set()).add(owner)
-    return {parameter for parameter, found in owners.items() if len(found) > 1}
+    return {parameter for parameter, names in owners.items() if len(names) > 1}
 
 
 def _rehearse(model: Any, model_map: ModelMap) -> None:

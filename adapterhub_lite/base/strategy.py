@@ -27,7 +27,6 @@ class Strategy(Protocol):
         Raises:
             NotSupportedError: when this model has no place for the strategy; say which strategy can be used instead.
         """
-        ...
 
 
 @runtime_checkable
@@ -36,7 +35,6 @@ class Mergeable(Protocol):
 
     def merge(self, view: ModelView, config: Any, tensors: Mapping[str, Tensor]) -> None:
         """Write the adapter into the base weights, in place, so that the base alone gives the adapted outputs."""
-        ...
 
 
 @runtime_checkable
@@ -58,7 +56,6 @@ class WeightUpdater(Protocol):
         Returns:
             None for an adapter that only `merge` can merge.
         """
-        ...
 
 
 @runtime_checkable
@@ -67,7 +64,6 @@ class Exporter(Protocol):
 
     def export(self, view: ModelView, config: Any, tensors: Mapping[str, Tensor]) -> tuple[Any, Mapping[str, Tensor]]:
         """Return the config and the tensors to save; attaching with them gives the same outputs."""
-        ...
 
 
 @runtime_checkable
@@ -76,7 +72,6 @@ class PeftCompatible(Protocol):
 
     def peft_config(self, view: ModelView, config: Any) -> Mapping[str, Any]:
         """Return the contents of PEFT's `adapter_config.json`, without the base's name and the task type."""
-        ...
 
 
 @runtime_checkable
@@ -101,7 +96,6 @@ class PeftReader(Protocol):
         Raises:
             NotSupportedError: something that the strategy cannot represent; names it.
         """
-        ...
 
 
 @runtime_checkable
@@ -125,7 +119,6 @@ class PeftWriter(Protocol):
         Raises:
             NotSupportedError: an adapter that would do something else in PEFT; says why.
         """
-        ...
 
 
 @runtime_checkable
@@ -147,7 +140,6 @@ class GgufWriter(Protocol):
         Raises:
             NotSupportedError: an adapter or a base that llama.cpp has no form of; says why.
         """
-        ...
 
 
 @dataclass(frozen=True)
@@ -197,7 +189,6 @@ class Combinable(Protocol):
             ConfigError: a method that there is not.
             NotSupportedError: adapters that do not add up; says why.
         """
-        ...
 
 
 @dataclass(frozen=True)
@@ -229,4 +220,3 @@ class Solver(Protocol):
         self, view: ModelView, config: Any, parameters: Mapping[str, nn.Parameter], problem: FeatureProblem
     ) -> Mapping[str, float]:
         """Set `parameters` and `problem.head` to the solution, in place, and return numbers worth logging."""
-        ...

@@ -21,11 +21,11 @@ class Swap(Protocol):
 
 @dataclass
 class ChildSwap:
-    """A submodule or parameter of `parent` that is replaced, added (old is None) or removed (new is None)."""
+    """A submodule, parameter or buffer of `parent` that is replaced, added (old is None) or removed (new is None)."""
 
     parent: Any
     table: str
-    """"_modules" or "_parameters"."""
+    """"_modules", "_parameters" or "_buffers"."""
     name: str
     old: Any
     new: Any

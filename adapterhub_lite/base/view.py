@@ -1,4 +1,4 @@
-"""`ModelView`: the only hands a strategy has on a model. Everything done through it is logged and can be undone."""
+"""`ModelView`: how a strategy looks at a model and changes it. Every change is logged and can be undone."""
 
 from __future__ import annotations
 
@@ -69,8 +69,8 @@ class ModelView:
 
     def module(self, path: str) -> nn.Module:
         """The submodule at a dotted path."""
-        found: nn.Module = self.model.get_submodule(path)
-        return found
+        module: nn.Module = self.model.get_submodule(path)
+        return module
 
     def weight(self, path: str) -> Tensor:
         """The weight of a layer as floating-point numbers, dequantized where needed."""
@@ -199,7 +199,7 @@ class ModelView:
         for module in self.model.modules():
             for name, buffer in module._buffers.items():
                 if buffer is not None and buffer.is_floating_point() and buffer.dtype != torch.float32:
-                    self._do(_BufferSwap(module, name, buffer, buffer.float()))
+                    self._do(ChildSwap(module, "_buffers", name, buffer, buffer.float()))
         return chosen
 
     @contextmanager
@@ -267,15 +267,16 @@ class ModelView:
     def rewrites_base(self) -> bool:
         """Whether weights of the base itself are other ones while this is mounted."""
         return any(
-            isinstance(swap, (DataSwap, _BufferSwap))
-            or (isinstance(swap, ChildSwap) and swap.table == "_parameters" and swap.old is not None)
+            isinstance(swap, DataSwap)
+            or (isinstance(swap, ChildSwap) and swap.table != "_modules" and swap.old is not None)
             for swap in self._log
         )
 
     def settle(self) -> None:
         """After a merge: take everything off but trained weights of the base, which stay; there is no way back."""
         for swap in reversed(self._log):
-            if not isinstance(swap, (DataSwap, _BufferSwap)):
+            stays = isinstance(swap, DataSwap) or (isinstance(swap, ChildSwap) and swap.table == "_buffers")
+            if not stays:
                 swap.unmount()
         self._log.clear()
 
@@ -287,16 +288,3 @@ class ModelView:
     def _do(self, swap: Swap) -> None:
         swap.mount()
         self._log.append(swap)
-
-
-class _BufferSwap:
-    """A buffer in another dtype."""
-
-    def __init__(self, module: nn.Module, name: str, old: Tensor, new: Tensor):
-        self.module, self.name, self.old, self.new = module, name, old, new
-
-    def mount(self) -> None:
-        self.module._buffers[self.name] = self.new
-
-    def unmount(self) -> None:
-        self.module._buffers[self.name] = self.old

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from adapterhub_lite.base.describe import describe
-from adapterhub_lite.base.loading import NONE, Base, adopt
+from adapterhub_lite.base.loading import NOTHING_FOREIGN, Base, adopt
 from adapterhub_lite.base.quantization import quantization_config
 from adapterhub_lite.data.dataset import Dataset
 from adapterhub_lite.errors import ConfigError
@@ -44,7 +44,7 @@ class TinyModel:
             torch.manual_seed(seed)
             model, processor = self.build()
         model = model.to(dtype)
-        foreign = getattr(self.plugin, "adapterhub_describe_model", NONE.describe)
+        foreign = getattr(self.plugin, "adapterhub_describe_model", NOTHING_FOREIGN.describe)
         if quantization == "nf4":
             _quantize_nf4(model, (foreign(model) or describe(model)).linears)
         elif quantization != "none":

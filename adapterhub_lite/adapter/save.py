@@ -29,8 +29,7 @@ from adapterhub_lite.storage import (
     TaskRecord,
     write_adapter,
 )
-from adapterhub_lite.tasks.rows import encode
-from adapterhub_lite.tasks.task import Task
+from adapterhub_lite.tasks.task import Task, encode
 from adapterhub_lite.training.attachment import Attachment
 
 RECORDED = ("adapterhub-lite", "torch", "transformers", "peft", "bitsandbytes", "safetensors")

@@ -10,8 +10,7 @@ import torch
 from torch import Tensor
 
 from adapterhub_lite.data.dataset import Dataset
-from adapterhub_lite.tasks.rows import encode
-from adapterhub_lite.tasks.task import Batch, Task
+from adapterhub_lite.tasks.task import Batch, Task, encode
 
 THRESHOLDS = {"F64": 1e-4, "F32": 1e-4, "F16": 1e-2, "BF16": 5e-2}
 """Largest difference of a logit, as a share of the largest logit (at least 1), by the dtype the weights are stored in.

@@ -78,7 +78,7 @@ def find() -> tuple[list[Plugin], list[Record]]:
             broken.append(Record(dist, dist, "0", "failed", "find", message))
             continue
         for entry in entries:
-            # The first on sys.path is the one that import would give; a second copy of it is a shadow.
+            # A distribution may be on sys.path twice; import would take the first, so the second is left out.
             declared.setdefault((entry.name, dist), Plugin(entry.name, dist, version, entry))
     plugins: dict[str, Plugin] = {}
     for _, plugin in sorted(declared.items()):

@@ -1,4 +1,4 @@
-"""What surrounds a call into a plug-in: saying which one is being waited for, and seeing that a model was left alone."""
+"""Guarding calls into plug-ins: naming one that does not return, and noticing one that changed a model."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ class _Call:
 
 
 class Watch:
-    """Looks on while plug-ins are called, and names one that does not come back.
+    """Watches calls into plug-ins, and names a plug-in that does not return.
 
-    Python cannot end code that hangs in its own process, so this does not try to: after `PATIENCE` one warning is logged
-    (on standard error, unless logging is set up otherwise), and an interrupt carries the name as a note. A single thread
-    looks on, from the first call until none has begun for as long as that.
+    Python cannot end code that hangs in its own process. So after `PATIENCE` seconds one warning is logged (on standard
+    error, unless logging is set up otherwise), and an interrupt carries the name as a note. One thread watches all calls;
+    it starts with the first and ends when no call has begun for `PATIENCE` seconds.
     """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._calls: list[_Call] = []
         self._begun = 0
-        self._looks_on = False
+        self._watching = False
 
     @contextmanager
     def waiting_for(self, what: str, remedy: str) -> Iterator[None]:
@@ -50,9 +50,9 @@ class Watch:
         with self._lock:
             self._calls.append(call)
             self._begun += 1
-            if not self._looks_on:
-                threading.Thread(target=self._look_on, name="adapterhub-watch", daemon=True).start()
-                self._looks_on = True
+            if not self._watching:
+                threading.Thread(target=self._watch_calls, name="adapterhub-watch", daemon=True).start()
+                self._watching = True
         try:
             yield
         except KeyboardInterrupt as stop:
@@ -62,12 +62,12 @@ class Watch:
             with self._lock:
                 self._calls.remove(call)
 
-    def _look_on(self) -> None:
+    def _watch_calls(self) -> None:
         before = 0
         while True:
             with self._lock:
                 if not self._calls and self._begun == before:
-                    self._looks_on = False
+                    self._watching = False
                     return
                 before, now = self._begun, time.monotonic()
                 waiting = [call for call in self._calls if not call.named]

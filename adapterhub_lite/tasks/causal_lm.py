@@ -22,17 +22,17 @@ from adapterhub_lite.plugins.spec import Modality, TargetKind
 from adapterhub_lite.tasks.options import CausalLMOptions
 from adapterhub_lite.tasks.packing import SEGMENTS, UNPACKED, block_mask, check_packing, packed_batch, unpacked
 from adapterhub_lite.tasks.stored import collected
-from adapterhub_lite.tasks.task import Batch, Encoded, Example, Preprocessing
+from adapterhub_lite.tasks.task import Batch, Encoded, Example, Preprocessing, Task
 from adapterhub_lite.tasks.text import SAMPLE_TEXTS, checked_length, pad_tokens
 
 IGNORED = -100
 LONGEST = 1024
 PACKING_TOLERANCES = {torch.float32: 1e-3}
-"""Largest difference of a loss through packing; more where the base computes in half precision."""
+"""The largest difference that packing may make to a loss; larger where the base computes in half precision."""
 
 
-class CausalLM:
-    """See the module's docstring."""
+class CausalLM(Task):
+    """Continue a text with the base's own output layer; only tokens of the text to be learnt count in the loss."""
 
     name = "causal-lm"
     modality: Modality = "text"
@@ -50,7 +50,7 @@ class CausalLM:
 
     @classmethod
     def settle(cls, base: Base, data: Dataset, options: CausalLMOptions) -> Preprocessing:
-        """See `TaskKind.settle`."""
+        """Settle the length; refuse a base that has no chat template for chats, or cannot take packed examples."""
         length = checked_length(base, options.max_length, LONGEST)
         if data.form == "chat" and not base.tokenizer.chat_template:
             raise NotSupportedError(
@@ -128,32 +128,11 @@ class CausalLM:
         self._show_exact(base, batch)
         return self._run(base, batch, None)
 
-    def to_learn(self, dataset: Dataset) -> Dataset:
-        return dataset
-
-    def balance(self, data: Encoded) -> Encoded:
-        return data
-
     def losses(self, logits: Tensor, targets: Tensor) -> Tensor:
         return functional.cross_entropy(logits, targets, reduction="none")
 
-    def weights(self, targets: Tensor) -> Tensor | None:
-        return None
-
-    def intervals(
-        self,
-        logits: Tensor,
-        targets: Tensor,
-        rows: Sequence[int] | None = None,
-        groups: Sequence[int] | None = None,
-    ) -> dict[str, tuple[float, float]]:
-        return {}  # of its loss, made where the losses are added up
-
     def predictions(self, logits: Tensor, data: Encoded) -> list[Any]:
         raise NotSupportedError("a language model has no labels to predict; use generate")
-
-    def item(self, value: Any, row: int) -> Any:
-        return value
 
     def samples(self) -> list[Any]:
         form = self.preprocessing.form
@@ -187,10 +166,10 @@ class CausalLM:
         return {"loss": loss, "perplexity": math.exp(min(loss, 700.0))}
 
     def _show_exact(self, base: Base, batch: Batch) -> None:
-        """Compare the losses of the first packed examples of a run with those of the same examples each in its row.
+        """Compare the losses of the first packed examples of a run with those of the same examples, one to a row.
 
         Raises:
-            NotSupportedError: they differ: the model, or the strategy on it, mixes what stands in one row.
+            NotSupportedError: they differ, so the model, or the strategy on it, lets examples in one row see each other.
         """
         # The processes of a sharded base have to run it equally often, whoever has packed rows.
         if self._shown_exact or SEGMENTS not in batch or base.shards is not None:

@@ -1,8 +1,7 @@
-"""What classifiers of all kinds of input share: one label or several for each input, their loss and their scores."""
+"""What classification tasks share, whatever their input: targets, loss, class weights, scores and predictions."""
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -10,7 +9,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from adapterhub_lite.base.loading import Base
 from adapterhub_lite.data.request import SEVERAL
 from adapterhub_lite.plugins.spec import TargetKind
 from adapterhub_lite.tasks.head import HeadTask, like
@@ -22,15 +20,15 @@ from adapterhub_lite.tasks.metrics import (
 )
 from adapterhub_lite.tasks.outputs import LabelsPrediction, Prediction
 from adapterhub_lite.tasks.stored import reweighed
-from adapterhub_lite.tasks.task import Batch, Encoded, Example, Preprocessing
+from adapterhub_lite.tasks.task import Encoded, Example, Preprocessing
 
 
 class Classification(HeadTask):
     """One of the labels for each input, or any number of them where the form of the data is "several".
 
     With one label the loss is cross-entropy, with several the binary cross-entropy of each label. Class weights
-    ("balanced", as in scikit-learn) are n / (classes * rows of the class); with several labels a label that is there
-    counts as often as the rows without it outnumber those with it.
+    ("balanced", as in scikit-learn) are n / (classes * rows of the class); with several labels, a row that has a label
+    is weighted by the rows without it over the rows with it.
     """
 
     higher_is_better = True
@@ -42,12 +40,6 @@ class Classification(HeadTask):
         self.target_kind: TargetKind = "labels" if self.several else "classes"
         self._class_weights: list[float] | None = None
 
-    def outputs(self, base: Base | None) -> int:
-        return len(self.labels)
-
-    @abstractmethod
-    def features(self, base: Base, batch: Batch) -> tuple[Tensor, Tensor | None]: ...
-
     def targets(self, examples: Sequence[Example]) -> Tensor:
         if not self.several:
             return torch.tensor([example.target for example in examples])
@@ -57,7 +49,7 @@ class Classification(HeadTask):
         return targets
 
     def weight(self) -> float:
-        """What the targets of one input count together, without class weights."""
+        """The weight of all targets of one input together, before class weights."""
         return float(len(self.labels)) if self.several else 1.0
 
     def losses(self, logits: Tensor, targets: Tensor) -> Tensor:

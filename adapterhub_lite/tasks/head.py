@@ -1,8 +1,8 @@
-"""What tasks with a linear head of their own share, whatever they predict."""
+"""What all tasks share that put a linear head of their own on the base's features."""
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,28 +12,23 @@ from torch import Tensor, nn
 from adapterhub_lite.base.loading import Base
 from adapterhub_lite.base.map import ModelMap
 from adapterhub_lite.data.dataset import Dataset
-from adapterhub_lite.plugins.spec import Modality
-from adapterhub_lite.tasks.task import Batch, Encoded, Example, Preprocessing
+from adapterhub_lite.tasks.task import Batch, Example, Preprocessing, Task
 
 
-class HeadTask(ABC):
-    """A linear head on pooled features; subclasses say how inputs become features, and what the outputs mean."""
-
-    name: str
-    modality: Modality
-    generates = False
-    pads = True
+class HeadTask(Task):
+    """A task with a linear head; subclasses say how inputs become features, and what the outputs mean."""
 
     def __init__(self, labels: Sequence[str], preprocessing: Preprocessing):
         self.labels = tuple(labels)
         self.preprocessing = preprocessing
 
-    @abstractmethod
-    def outputs(self, base: Base | None) -> int:
-        """How many numbers the head gives."""
+    @property
+    def output_size(self) -> int:
+        """How many numbers the head gives: one for each label."""
+        return len(self.labels)
 
-    @abstractmethod
-    def encode(self, dataset: Dataset, base: Base) -> Encoded: ...
+    def outputs(self, base: Base) -> int:
+        return self.output_size
 
     @abstractmethod
     def inputs(self, examples: Sequence[Example], base: Base) -> dict[str, Tensor]:
@@ -43,25 +38,16 @@ class HeadTask(ABC):
     def targets(self, examples: Sequence[Example]) -> Tensor:
         """Tensor of the targets, one row an example."""
 
-    @abstractmethod
-    def features(self, base: Base, batch: Batch) -> tuple[Tensor, Tensor | None]: ...
-
     def feature_size(self, model_map: ModelMap) -> int:
         """Numbers in a feature."""
         return model_map.hidden_size
 
     def head(self, model_map: ModelMap) -> nn.Linear | None:
-        # In fp32, and from small weights, so that the first loss is that of knowing nothing.
-        head = nn.Linear(self.feature_size(model_map), self.outputs(None))
+        # In fp32, and from small weights, so that every output begins near zero.
+        head = nn.Linear(self.feature_size(model_map), self.output_size)
         nn.init.normal_(head.weight, std=0.02)
         nn.init.zeros_(head.bias)
         return head
-
-    def to_learn(self, dataset: Dataset) -> Dataset:
-        return dataset
-
-    def balance(self, data: Encoded) -> Encoded:
-        return data
 
     def collate(self, examples: Sequence[Example], base: Base) -> Batch:
         batch = self.inputs(examples, base)
@@ -73,12 +59,6 @@ class HeadTask(ABC):
         assert head is not None
         features, targets = self.features(base, batch)
         return head(features).float(), targets
-
-    def weights(self, targets: Tensor) -> Tensor | None:
-        return None
-
-    def item(self, value: Any, row: int) -> Any:
-        return value
 
 
 def targets_of(dataset: Dataset) -> Sequence[Any]:

@@ -1,4 +1,4 @@
-"""Scores from counts, and how far they can be trusted."""
+"""Scores of predictions, and confidence intervals of the scores."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 
 RESAMPLES = 1000
 MANY, FEW_RESAMPLES = 200_000, 200
-"""Above so many rows the interval is narrow, and a rougher one of it is told in seconds."""
+"""Above MANY rows an interval is narrow: FEW_RESAMPLES give it closely enough, in seconds."""
 QUANTILE = NormalDist().inv_cdf(0.975)
 
 
@@ -90,7 +90,7 @@ def labels_intervals(
 
 
 def _labels_f1(hits: Tensor, ends: Tensor) -> tuple[float, float]:
-    """Micro- and macro-F1, from how often each label is predicted rightly, and predicted or there, both added up.
+    """Micro- and macro-F1 of `hits` right predictions of each label and `ends`, its predictions plus its occurrences.
 
     (labels,) float64 each. Where nothing occurs and nothing is predicted, 1.
     """
@@ -128,8 +128,8 @@ def values_intervals(
 def share_interval(right: Tensor, groups: Sequence[int] | None = None) -> tuple[float, float]:
     """Wilson's interval of the share of rows that are right, (n,) bool.
 
-    Where rows have groups, it goes as far as the wider of Wilson's and the bootstrap over groups on either side: the latter
-    is sure of itself where there are no mistakes.
+    Where rows have groups, it spans Wilson's interval and the bootstrap over groups; the latter alone has no width where
+    there are no mistakes.
     """
     low, high = wilson(int(right.sum()), len(right))
     if groups is not None:

@@ -1,4 +1,4 @@
-"""What regressions on all kinds of input share: one number for each input, learnt in standard units.
+"""What regression tasks share, whatever their input: one number for each, learnt in standard units.
 
 A subclass says how inputs become features, and in `settle` keeps what `standard_units` gives in `Preprocessing.facts`.
 """
@@ -6,7 +6,6 @@ A subclass says how inputs become features, and in `settle` keeps what `standard
 from __future__ import annotations
 
 import math
-from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,14 +13,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from adapterhub_lite.base.loading import Base
 from adapterhub_lite.data.dataset import Dataset
 from adapterhub_lite.errors import AdapterCorruptError, DataError
 from adapterhub_lite.plugins.spec import TargetKind
 from adapterhub_lite.tasks.head import HeadTask
 from adapterhub_lite.tasks.metrics import values_intervals, values_metrics
 from adapterhub_lite.tasks.outputs import ValuePrediction
-from adapterhub_lite.tasks.task import Batch, Encoded, Example, Preprocessing
+from adapterhub_lite.tasks.task import Encoded, Example, Preprocessing
 
 
 def standard_units(data: Dataset) -> dict[str, float]:
@@ -34,7 +32,7 @@ def standard_units(data: Dataset) -> dict[str, float]:
         raise DataError(f"{data.source}: has no targets to learn from; name their column with --column target=NAME")
     values = torch.tensor(data.targets, dtype=torch.float64)
     mean, spread = float(values.mean()), float(values.std(correction=0))
-    # Around a mean of a million, differences below the last bit of a float are no spread.
+    # Around a mean of a million, differences in the last bit of a float are rounding.
     if not spread > 1e-9 * abs(mean) or values.min() == values.max():
         raise DataError(
             f"{data.source}: every target is {float(values[0]):g}, so that there is nothing to learn; "
@@ -61,11 +59,9 @@ class Regression(HeadTask):
         if self.spread <= 0:
             raise AdapterCorruptError(f"adapterhub.json: task.preprocessing.facts: spread is {self.spread:g}")
 
-    def outputs(self, base: Base | None) -> int:
+    @property
+    def output_size(self) -> int:
         return 1
-
-    @abstractmethod
-    def features(self, base: Base, batch: Batch) -> tuple[Tensor, Tensor | None]: ...
 
     def targets(self, examples: Sequence[Example]) -> Tensor:
         values = torch.tensor([[example.target] for example in examples], dtype=torch.float64)

@@ -37,11 +37,9 @@ class TaskKind(Protocol):
             ConfigError: an option that this base cannot follow.
             NotSupportedError: a base that cannot do the task.
         """
-        ...
 
     def __call__(self, labels: Sequence[str], preprocessing: Preprocessing) -> Task:
         """Make the task, for training or for a saved adapter."""
-        ...
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Encoded examples that lie in a file, where their tokens take more room than memory should give them."""
+"""Encoded examples kept in a file where their tokens would take too much memory."""
 
 from __future__ import annotations
 
@@ -20,31 +20,37 @@ Item = TypeVar("Item")
 
 
 def collected(examples: Iterable[Example]) -> Sequence[Example]:
-    """All examples, in a list as long as their tokens have room in memory, else in a file.
+    """All examples: in a list where their tokens fit into the memory they may take, else in a file.
 
     Raises:
         StorageError: the disk is full.
     """
-    found, room, more = [], spill.ROOM // ROOM_OF_A_TOKEN, iter(examples)
+    in_memory, room, more = [], spill.ROOM // ROOM_OF_A_TOKEN, iter(examples)
     for example in more:
-        found.append(example)
+        in_memory.append(example)
         room -= example.length
         if room < 0:
-            return StoredExamples(found, more)
-    return found
+            return StoredExamples(in_memory, more)
+    return in_memory
 
 
 def reweighed(examples: Sequence[Example], weights: Iterable[float]) -> Sequence[Example]:
     """The same examples with other weights."""
     if isinstance(examples, StoredExamples):
-        return examples.reweighed(weights)
+        other = copy.copy(examples)  # of the same file
+        other._weights = array("d", weights)
+        return other
     return [replace(example, weight=weight) for example, weight in zip(examples, weights, strict=True)]
 
 
 def without_targets(examples: Sequence[Example]) -> Sequence[Example]:
     """The same examples with nothing to learn."""
     if isinstance(examples, StoredExamples):
-        return examples.without_targets()
+        other = copy.copy(examples)  # of the same file
+        other._sizes = array("i", examples._sizes)
+        other._sizes[2::3] = array("i", [-1]) * len(examples)
+        other._targets = [None] * len(examples)
+        return other
     return [replace(example, target=None) for example in examples]
 
 
@@ -69,11 +75,11 @@ class StoredExamples(Sequence[Example]):
         self._targets: list[Any] = []
         for example in (example for part in parts for example in part):
             lists = [*example.inputs] if isinstance(example.inputs, tuple) else [example.inputs, None]
-            in_file = isinstance(example.target, list) and all(type(each) is int for each in example.target)
+            in_file = isinstance(example.target, list) and all(type(label) is int for label in example.target)
             lists.append(example.target if in_file else None)
-            ids = [np.asarray(each, np.int32).tobytes() for each in lists if each is not None]
+            ids = [np.asarray(numbers, np.int32).tobytes() for numbers in lists if numbers is not None]
             self._starts.append(file.write(*ids) // 4)
-            self._sizes.extend(-1 if each is None else len(each) for each in lists)
+            self._sizes.extend(-1 if numbers is None else len(numbers) for numbers in lists)
             self._targets.append(None if in_file else example.target)
             self._lengths.append(example.length)
             self._weights.append(example.weight)
@@ -101,17 +107,3 @@ class StoredExamples(Sequence[Example]):
             self._weights[index],
             self._rows[index],
         )
-
-    def reweighed(self, weights: Iterable[float]) -> StoredExamples:
-        """The same examples, of the same file, with other weights."""
-        other = copy.copy(self)
-        other._weights = array("d", weights)
-        return other
-
-    def without_targets(self) -> StoredExamples:
-        """The same examples, of the same file, with nothing to learn."""
-        other = copy.copy(self)
-        other._sizes = array("i", self._sizes)
-        other._sizes[2::3] = array("i", [-1]) * len(self)
-        other._targets = [None] * len(self)
-        return other

@@ -1,9 +1,10 @@
-"""What every task offers the engine."""
+"""What every task offers the engine, and how a dataset is encoded for one."""
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Protocol
 
 from torch import Tensor, nn
@@ -67,9 +68,9 @@ class Example:
     target: Any
     """Class index, labels, number, token labels, or None when there is nothing to learn."""
     length: int
-    """What its cost grows with: tokens; 1 for images."""
+    """What the cost of running it grows with: its number of tokens; 1 for an image."""
     weight: float
-    """What its targets count together in the mean of a batch: their number, unless classes are weighted."""
+    """The weight of all its targets together in the mean of a batch: their number, unless classes are weighted."""
     rows: int = 1
     """Rows of features and logits it gives: supervised tokens, or 1."""
 
@@ -82,7 +83,7 @@ class Encoded:
     notes: tuple[str, ...] = ()
     """Counted repairs worth telling, such as truncations."""
     rows: tuple[int, ...] | None = None
-    """Where they are not simply counted: the row each example comes from; -1 for one that was made up."""
+    """The row each example comes from, -1 for one that was made up; None where example i comes from row i."""
     groups: tuple[int, ...] | None = None
     """The number of the group each example belongs to, such as a patient; None where there are no groups."""
 
@@ -95,11 +96,14 @@ class Output(Protocol):
 
     def columns(self) -> Mapping[str, Any]:
         """What is written beside the input's row, by column."""
-        ...
 
 
 class Task(Protocol):
-    """A task; stateless but for its labels, its preprocessing and, in training, the weights of its classes."""
+    """A task; stateless but for its labels, its preprocessing and, in training, the weights of its classes.
+
+    A class that inherits from it gets what most tasks have in common: no examples of its own, targets that all count
+    alike, inputs taken as they are and no intervals.
+    """
 
     name: str
     labels: tuple[str, ...]
@@ -108,57 +112,57 @@ class Task(Protocol):
     metric: str
     """The metric that says which of two models is better."""
     higher_is_better: bool
-    generates: bool
+    generates: bool = False
     """It continues text: the base's output layer is its head, and its logits are too large to keep."""
     target_kind: TargetKind
-    pads: bool
+    pads: bool = True
     """Whether the examples of a batch are padded to the longest, so that those of similar lengths cost less together."""
 
+    @abstractmethod
     def head(self, model_map: ModelMap) -> nn.Linear | None:
         """A fresh head on pooled features, or None where the base's own output layer is the head."""
-        ...
 
+    @abstractmethod
     def outputs(self, base: Base) -> int:
         """How many numbers the task predicts a target: classes, or tokens of the vocabulary."""
-        ...
 
+    @abstractmethod
     def encode(self, dataset: Dataset, base: Base) -> Encoded:
         """Turn checked inputs into examples: tokenize once, open images late."""
-        ...
 
     def to_learn(self, dataset: Dataset) -> Dataset:
         """The dataset to train on: the one given, or more of it where the options ask."""
-        ...
+        return dataset
 
     def balance(self, data: Encoded) -> Encoded:
         """Weigh the targets as the options ask, for training on these examples; `weights` follows from now on."""
-        ...
+        return data
 
+    @abstractmethod
     def collate(self, examples: Sequence[Example], base: Base) -> Batch:
         """Pad examples into tensors on the CPU; "targets" is among them where there are targets."""
-        ...
 
+    @abstractmethod
     def features(self, base: Base, batch: Batch) -> tuple[Tensor, Tensor | None]:
         """Run the base: (n, features) before the head and (n, ...) targets, n rows or supervised tokens."""
-        ...
 
+    @abstractmethod
     def logits(self, base: Base, head: nn.Linear | None, batch: Batch) -> tuple[Tensor, Tensor | None]:
         """Run base and head: (n, outputs) logits in fp32 and (n, ...) targets."""
-        ...
 
+    @abstractmethod
     def losses(self, logits: Tensor, targets: Tensor) -> Tensor:
         """The loss of every target, not reduced: of the shape of targets."""
-        ...
 
     def weights(self, targets: Tensor) -> Tensor | None:
         """How much every target counts in training, of the shape of targets; None for all alike."""
-        ...
+        return None
 
+    @abstractmethod
     def metrics(
         self, logits: Tensor, targets: Tensor, loss: float, rows: Sequence[int] | None = None
     ) -> dict[str, float]:
         """Score predictions; `loss` is the mean over all targets, `rows` is how many of them each example has."""
-        ...
 
     def intervals(
         self,
@@ -175,11 +179,11 @@ class Task(Protocol):
             rows: How many of the targets each example has.
             groups: The group of each example; examples of one are not independent.
         """
-        ...
+        return {}
 
+    @abstractmethod
     def predictions(self, logits: Tensor, data: Encoded) -> Sequence[Output]:
         """What the logits say about each example; (n, outputs) in the order of the examples, `rows` of each."""
-        ...
 
     def item(self, value: Any, row: int) -> Any:
         """Check an input given in Python, as `Adapter.predict` takes them.
@@ -187,20 +191,46 @@ class Task(Protocol):
         Raises:
             ConfigError: saying what is wrong with input `row`.
         """
-        ...
+        return value
 
+    @abstractmethod
     def samples(self) -> Sequence[Any]:
         """A few made-up items, for comparing two models that should agree."""
-        ...
 
+    @abstractmethod
     def probe(self, item: Any, number: int) -> Any:
         """An item as JSON, to be run again when the adapter is verified; None for one that cannot be kept."""
-        ...
 
+    @abstractmethod
     def item_of_probe(self, value: Any) -> Any:
         """The inverse of `probe`.
 
         Raises:
             AdapterCorruptError: a value that `probe` never made.
         """
-        ...
+
+
+def rows_of(data: Dataset) -> Sequence[int]:
+    """The number, counted from 0, that each row of a dataset has in its source."""
+    return data.table.rows if data.table is not None and data.table.rows is not None else range(len(data))
+
+
+def encode(task: Task, data: Dataset, base: Base, *, learn: bool = False) -> Encoded:
+    """The examples of a dataset, with the row of the source (-1 for none) and the group each of them comes from.
+
+    Args:
+        task: Turns rows into examples.
+        data: Checked rows.
+        base: What they are tokenized or measured for.
+        learn: They are to be learnt from: with those the task adds, and weighted as its options ask.
+    """
+    encoded = task.balance(task.encode(task.to_learn(data), base)) if learn else task.encode(data, base)
+    own = encoded.rows if encoded.rows is not None else range(len(encoded.examples))
+    source = rows_of(data)
+    rows = tuple(source[row] if row < len(source) else -1 for row in own)
+    if data.groups is None:
+        return replace(encoded, rows=rows)
+    numbers = {group: number for number, group in enumerate(dict.fromkeys(data.groups))}
+    # An example that is in no row, such as the name of a class, is a group of its own.
+    groups = tuple(numbers[data.groups[row]] if row < len(source) else len(numbers) + row for row in own)
+    return replace(encoded, rows=rows, groups=groups)

@@ -1,4 +1,7 @@
-"""Texts and pairs of texts into tokens and pooled features: what every task that reads text shares."""
+"""How texts and pairs of texts become tokens and pooled features: what the tasks that read text share.
+
+The functions whose first argument is a task are methods of the tasks with a head on pooled features of a text.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,7 @@ from adapterhub_lite.tasks.head import targets_of
 from adapterhub_lite.tasks.options import PooledText
 from adapterhub_lite.tasks.pooling import pool
 from adapterhub_lite.tasks.stored import batched, collected
-from adapterhub_lite.tasks.task import Batch, Encoded, Example, Preprocessing
+from adapterhub_lite.tasks.task import Batch, Encoded, Example, Preprocessing, Task
 
 LONGEST_TEXT = 512
 """Tokens a text is cut to where neither the user nor the base says less."""
@@ -106,7 +109,7 @@ def _kind(pairs: bool) -> str:
 
 
 Tokens = list[int] | tuple[list[int], list[int]]
-"""The ids of a text; of a pair the ids and which of the two texts each stands in, for a base that is told."""
+"""The ids of a text; of a pair, for a base with token types, the ids and the type (first or second text) of each token."""
 
 
 def tokenize(items: Sequence[str | Pair], base: Base, limit: int | None) -> tuple[list[Tokens], int]:
@@ -133,9 +136,10 @@ def count(tokens: Tokens) -> int:
     return len(tokens[0]) if isinstance(tokens, tuple) else len(tokens)
 
 
-def pad_items(items: Sequence[Tokens], pad: int | None) -> dict[str, Tensor]:
-    """Pad tokenized items on the right: (batch, tokens) int64 each."""
-    batch = pad_tokens([item[0] if isinstance(item, tuple) else item for item in items], pad)
+def inputs(task: Task, examples: Sequence[Example], base: Base) -> dict[str, Tensor]:
+    """Pad tokenized texts or pairs on the right: (batch, tokens) int64 each."""
+    items: list[Tokens] = [example.inputs for example in examples]
+    batch = pad_tokens([item[0] if isinstance(item, tuple) else item for item in items], base.tokenizer.pad_token_id)
     types = [item[1] for item in items if isinstance(item, tuple)]
     return {**batch, "token_type_ids": pad_tokens(types, 0)["input_ids"]} if types else batch
 
@@ -161,17 +165,20 @@ def hidden_states(base: Base, batch: Batch) -> Tensor:
     return hidden
 
 
-def pooled(base: Base, batch: Batch, preprocessing: Preprocessing) -> Tensor:
-    """(batch, hidden_size) features in fp32; normalised ones have length sqrt(hidden_size), so that entries are near 1."""
-    how = preprocessing.pooling or base.map.pooling
-    features = pool(hidden_states(base, batch), batch["attention_mask"], how)
-    if preprocessing.facts.get(NORMALIZE):
-        features = functional.normalize(features, dim=-1) * features.shape[-1] ** 0.5
-    return features
+def features(task: Task, base: Base, batch: Batch) -> tuple[Tensor, Tensor | None]:
+    """Pooled features in fp32, (batch, hidden_size), and the targets, where there are any.
+
+    Normalised features have length sqrt(hidden_size), so that their entries are near 1.
+    """
+    how = task.preprocessing.pooling or base.map.pooling
+    vectors = pool(hidden_states(base, batch), batch["attention_mask"], how)
+    if task.preprocessing.facts.get(NORMALIZE):
+        vectors = functional.normalize(vectors, dim=-1) * vectors.shape[-1] ** 0.5
+    return vectors, batch.get("targets")
 
 
-def checked_input(value: Any, row: int, preprocessing: Preprocessing) -> str | Pair:
-    """A text or a pair of texts given in Python.
+def item(task: Task, value: Any, row: int) -> str | Pair:
+    """Check a text or a pair of texts given in Python.
 
     Raises:
         ConfigError: something else, an empty text, or a text where the adapter was trained on pairs.
@@ -179,7 +186,7 @@ def checked_input(value: Any, row: int, preprocessing: Preprocessing) -> str | P
     if isinstance(value, (tuple, list)) and len(value) == 2:
         value = Pair(*value)
     texts = (value.first, value.second) if isinstance(value, Pair) else (value,)
-    trained = bool(preprocessing.facts.get(PAIRS))
+    trained = bool(task.preprocessing.facts.get(PAIRS))
     if isinstance(value, (str, Pair)) and trained != isinstance(value, Pair):
         raise ConfigError(f"input {row + 1} is {value!r}; this adapter was trained on {_kind(trained)}")
     for text in texts:
@@ -188,23 +195,23 @@ def checked_input(value: Any, row: int, preprocessing: Preprocessing) -> str | P
     return value
 
 
-def samples(preprocessing: Preprocessing) -> list[str | Pair]:
+def samples(task: Task) -> Sequence[str | Pair]:
     """Made-up texts, or pairs where the adapter was trained on pairs."""
-    if not preprocessing.facts.get(PAIRS):
+    if not task.preprocessing.facts.get(PAIRS):
         return list(SAMPLE_TEXTS)
     return [Pair(text, SAMPLE_TEXTS[number - 1]) for number, text in enumerate(SAMPLE_TEXTS)]
 
 
-def probe_of(item: str | Pair) -> Any:
+def probe(task: Task, item: str | Pair, number: int) -> Any:
     """A text or a pair as JSON."""
     return {"first": item.first, "second": item.second} if isinstance(item, Pair) else item
 
 
-def item_of_probe(value: Any) -> str | Pair:
-    """The inverse of `probe_of`.
+def item_of_probe(task: Task, value: Any) -> str | Pair:
+    """The inverse of `probe`.
 
     Raises:
-        AdapterCorruptError: something that `probe_of` never made.
+        AdapterCorruptError: something that `probe` never made.
     """
     match value:
         case str():

@@ -21,8 +21,7 @@ from adapterhub_lite.plugins.manager import Plugins
 from adapterhub_lite.plugins.observers import Observers
 from adapterhub_lite.plugins.spec import StrategyConfig, StrategySpec, hookimpl
 from adapterhub_lite.progress import Silent
-from adapterhub_lite.tasks.rows import encode
-from adapterhub_lite.tasks.task import Task
+from adapterhub_lite.tasks.task import Task, encode
 from adapterhub_lite.testing.tiny_model import TinyModel
 from adapterhub_lite.training.attachment import Attachment, attach
 from adapterhub_lite.training.config import TrainConfig

@@ -12,8 +12,7 @@ from adapterhub_lite.plugins.observers import Observers
 from adapterhub_lite.plugins.shelf import Shelf
 from adapterhub_lite.plugins.spec import StrategySpec
 from adapterhub_lite.progress import Progress
-from adapterhub_lite.tasks.rows import encode, rows_of
-from adapterhub_lite.tasks.task import Encoded, Task
+from adapterhub_lite.tasks.task import Encoded, Task, encode, rows_of
 from adapterhub_lite.training.attachment import Attachment, attach
 from adapterhub_lite.training.checks import CheckedRun
 from adapterhub_lite.training.loop import Training

@@ -82,9 +82,6 @@ class TokenClassification(HeadTask):
         length = checked_length(base, options.max_length, LONGEST_TEXT)
         return Preprocessing(max_length=length, options=options.model_dump(mode="json", exclude_unset=True))
 
-    def outputs(self, base: Base | None) -> int:
-        return len(self.labels)
-
     def encode(self, dataset: Dataset, base: Base) -> Encoded:
         """Tokenize every sentence.
 

@@ -160,12 +160,7 @@ class Engine:
     ) -> Adapter:
         """Adapt a base to a task, as `train` does once strategy, task and options are checked.
 
-        Args:
-            base: From `load_base`, of the quantization that was checked.
-            data: What is learnt from.
-            held_out: What is scored on.
-            run: Strategy, task and options.
-            place: Where the run is recorded, and who may stop it.
+        The base has the quantization that was checked, and `place` says where the run is recorded and who may stop it.
 
         Raises:
             ConfigError, NotSupportedError, TrainingError: as `train`.
@@ -191,12 +186,7 @@ class Engine:
         return adapter
 
     def task_for(self, base: Base, data: Dataset, options: Mapping[str, Any] | None = None) -> Task:
-        """The task of a dataset on a base, its preprocessing settled.
-
-        Args:
-            base: What it will run on.
-            data: What it will learn from.
-            options: The task's options, over those the data was read with.
+        """The task of a dataset on a base, its preprocessing settled; `options` go over those the data was read with.
 
         Raises:
             ConfigError, NotSupportedError: options or data that this base cannot follow.

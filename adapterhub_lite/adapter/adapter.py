@@ -10,8 +10,9 @@ from typing import Any
 
 import torch
 
+from adapterhub_lite.adapter.probe import probe_record
 from adapterhub_lite.adapter.read import read_for
-from adapterhub_lite.adapter.save import AdapterRecord, accompany_saving, save_adapter
+from adapterhub_lite.adapter.save import save_adapter
 from adapterhub_lite.base.loading import Base
 from adapterhub_lite.data.dataset import Dataset
 from adapterhub_lite.data.roles.causal_lm import Chat, Completion, Message, Text
@@ -86,13 +87,7 @@ class Adapter:
     ) -> Adapter:
         """An adapter with the history of a saved one: its data, scores, run and columns.
 
-        Args:
-            attachment: The strategy on the base, filled in.
-            plugins: For the hooks that see it saved.
-            progress: Where to show work.
-            manifest: Of the saved adapter.
-            differences: Between the bases, that were overridden now; added to those overridden before.
-            probe_inputs: Inputs to be saved with their outputs.
+        `differences` are those between this base and the recorded one that are overridden now.
         """
         return cls(
             attachment,
@@ -159,13 +154,13 @@ class Adapter:
         return Evaluation(len(encoded.examples), metrics, (*dataset.notes, *encoded.notes), intervals)
 
     def predict(self, inputs: Any, *, keep_features: bool = False) -> Sequence[Any]:
-        """Predict: a `Prediction` for each input of a classifier, and what the task makes of others.
+        """Predict: one result for each input, of the class that the task has for its predictions.
 
-        See `adapterhub_lite.tasks.outputs` for those of our tasks; each has `columns()`, which `predict --out` writes.
+        Those of our tasks are in `adapterhub_lite.tasks.outputs`; all have `columns()`, which `predict --out` writes.
 
         Args:
             inputs: A list of inputs (texts, images as paths, arrays or PIL images, ...), or anything `load_data` reads.
-            keep_features: Leave what a linear probe computes of them in the cache, and look there first.
+            keep_features: Take the features that a linear probe reads from the cache, and leave them there.
 
         Raises:
             NotSupportedError: for a language model, which generates instead.
@@ -173,14 +168,16 @@ class Adapter:
         task = self.attachment.task
         if task.generates:
             raise NotSupportedError("a language model has no labels to predict; use generate")
-        if _is_source(inputs):
+        is_list = isinstance(inputs, (list, tuple)) and not (inputs and isinstance(inputs[0], dict))
+        if not is_list:  # a file, a frame, rows as dictionaries, ...
             dataset = self.load_data(inputs, require_labels=False)
         else:
             items = tuple(task.item(value, row) for row, value in enumerate(inputs))
             dataset = Dataset(task.name, items, None, (), {}, "<list>", "", None, form=task.preprocessing.form)
         if not len(dataset):
             return []
-        encoded = _without_targets(encode(task, dataset, self.base))
+        labelled = encode(task, dataset, self.base)
+        encoded = Encoded(without_targets(labelled.examples), labelled.notes, labelled.rows)
         for note in (*dataset.notes, *encoded.notes):
             self.progress.say(f"note: {note}")
         logits = predict_logits(self.attachment, encoded, self.progress, keep_features=keep_features)
@@ -197,7 +194,7 @@ class Adapter:
         """Continue a prompt; an adapter trained on chats answers it as a user's turn.
 
         Args:
-            prompt: The text, without any template, or an item of a causal-lm dataset, whose own completion is not read.
+            prompt: The text, without any template, or an item of a causal-lm dataset; its own completion is not used.
             max_new_tokens: Length at which the answer is cut.
             temperature: 0 takes the likeliest token each time; above, tokens are sampled.
             seed: Of the sampling.
@@ -236,10 +233,10 @@ class Adapter:
         Raises:
             StorageError: the directory cannot be written, or holds something else; it is as it was.
         """
-        record = AdapterRecord(
-            self.task_record(), self.data, self.training, self.metrics, self.forced, self.probe_inputs, self.run_file
-        )
-        manifest = save_adapter(self.attachment, record, Path(path), keep)
+        manifest = save_adapter(
+            self.attachment, Path(path), task=self.task_record(), data=self.data, training=self.training,
+            metrics=self.metrics, forced=self.forced, probe_inputs=self.probe_inputs, run_file=self.run_file, keep=keep,
+        )  # fmt: skip
         saved = {"path": Path(path), "manifest": manifest.model_dump(mode="json")}
         Observers(self.plugins).notify("adapterhub_adapter_saved", saved)
         if self.run_folder is not None:
@@ -248,15 +245,17 @@ class Adapter:
         return manifest
 
     def accompany_saving(self) -> None:
-        """Run what `save` runs on the base: in the processes that do not write, where the base is sharded."""
-        accompany_saving(self.attachment, self.probe_inputs)
+        """Run what `save` runs on a sharded base, in the processes that do not write: all of them have to."""
+        if self.base.shards is not None:
+            self.use()
+            probe_record(self.attachment, self.probe_inputs)
 
 
 def prompt_ids(prompt: str | Text | Completion | Chat, tokenizer: Any, *, chat: bool) -> list[int]:
-    """Tokenize what is to be continued: a conversation through the template, anything else as it is."""
+    """Tokenize a prompt: a conversation through the chat template, anything else as it is."""
     if isinstance(prompt, Chat) or (isinstance(prompt, str) and chat):
         turns = prompt.messages if isinstance(prompt, Chat) else (Message("user", prompt),)
-        # The last answer of a recorded conversation is the one to be made anew.
+        # In a recorded conversation the last answer is dropped: it is what is asked for.
         kept = turns[:-1] if turns[-1].role == "assistant" else turns
         messages = [{"role": turn.role, "content": turn.content} for turn in kept]
         ids: list[int] = tokenizer(render_chat(messages, tokenizer, reply=True), add_special_tokens=False)["input_ids"]
@@ -285,14 +284,3 @@ def generate_text(
         )
     reply: str = tokenizer.decode(output[0, inputs.shape[1] :], skip_special_tokens=True)
     return reply.strip()
-
-
-def _is_source(inputs: Any) -> bool:
-    """A file, frame or dataset, as against a plain list of inputs."""
-    if isinstance(inputs, (list, tuple)):
-        return bool(inputs) and isinstance(inputs[0], dict)
-    return True
-
-
-def _without_targets(encoded: Encoded) -> Encoded:
-    return Encoded(without_targets(encoded.examples), encoded.notes, encoded.rows)

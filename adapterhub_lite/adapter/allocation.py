@@ -23,9 +23,9 @@ _FACTORIES = {
 class AllocationLimit(TorchDispatchMode):
     """While entered, refuses new tensors that an adapter of this size has no use for.
 
-    A configuration of a few bytes can ask for a rank of a billion. What a strategy needs to hold an adapter is about
-    as large as the adapter's file, so several times that, and `FREE`, is the limit. What is only passing counts, too: a
-    strategy may dequantize every weight of the base in turn, so the limit grows with the base.
+    A configuration of a few bytes can ask for a rank of a billion. A strategy needs about as much memory to hold an
+    adapter as the file is large, so `FREE` and several times the file are the limit. Memory that is freed again counts
+    too, and a strategy may dequantize every weight of the base in turn, so the limit grows with the base.
     """
 
     def __init__(self, file_bytes: int, where: str, base_weights: int = 0):

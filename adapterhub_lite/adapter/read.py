@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any, cast
 
@@ -37,12 +37,12 @@ def read_for(
         ConfigError: a task that is not installed.
     """
     catalog, preprocessing = task_shelf(plugins), cast(dict[str, Any], task.preprocessing)
-    source, found = columns_as_before(catalog, task.name, task.columns, source)
+    source, known = _columns_as_before(catalog, task.name, task.columns, source)
     return read_data(
         catalog,
         source,
         task.name,
-        columns={**found, **(columns or {})},
+        columns={**known, **(columns or {})},
         labels=task.labels or None,
         require_labels=require_labels,
         form=preprocessing.get("form"),
@@ -53,16 +53,12 @@ def read_for(
 def read_like(catalog: Catalog, data: Dataset, source: Any, given: Mapping[str, str] | None = None) -> Dataset:
     """Read and check data to score on, as the data that is learnt from was read.
 
-    Args:
-        catalog: The tasks.
-        data: What is learnt from.
-        source: What `load_data` takes.
-        given: Columns that were named, by role.
+    Columns in `given`, by role, go before those of that data.
 
     Raises:
         DataError: bad data, or a label that is not learnt; names file, row and column.
     """
-    source, columns = columns_as_before(catalog, data.task, data.columns, source)
+    source, columns = _columns_as_before(catalog, data.task, data.columns, source)
     # Groups are for splitting, and this is not split: they may be missing.
     columns |= {role: name for role, name in (given or {}).items() if role != "group"}
     return read_data(
@@ -71,19 +67,12 @@ def read_like(catalog: Catalog, data: Dataset, source: Any, given: Mapping[str, 
     )  # fmt: skip
 
 
-def columns_as_before(
+def _columns_as_before(
     catalog: Catalog, task: str, columns: Mapping[str, str], source: Any
 ) -> tuple[Any, dict[str, str]]:
-    """The columns of a new source that play the roles they played in the training data; none where its inputs have another.
+    """Give columns of a new source the roles that columns of these names had in training; roles left out are guessed.
 
-    Args:
-        catalog: The tasks.
-        task: Name of one.
-        columns: Which column played which role.
-        source: What `load_data` takes.
-
-    Returns:
-        The source, as a table where it is one, and the columns by role; roles left out are to be guessed.
+    Returns the source, read if it is a table, and the columns by role: none where the inputs' column is not there.
     """
     spec = catalog.resolve(task).spec
     source = catalog.opened(source, spec)
@@ -93,11 +82,7 @@ def columns_as_before(
     with suppress(DataError):
         source = read_table(source)
     there = source.columns if isinstance(source, Table) else ()
-    return source, _columns_there(columns, spec.roles, there)
-
-
-def _columns_there(columns: Mapping[str, str], roles: Sequence[str], there: Sequence[str]) -> dict[str, str]:
-    """Those of training's columns that a table has, if the one with the inputs is among them."""
-    found = {role: name for role, name in columns.items() if all(each in there for each in name.split(","))}
-    first = next((role for role in roles if role in columns), None)
-    return found if first is None or first in found else {}
+    # A role may have several columns, their names separated by commas.
+    known = {role: names for role, names in columns.items() if all(name in there for name in names.split(","))}
+    inputs = next((role for role in spec.roles if role in columns), None)
+    return source, known if inputs is None or inputs in known else {}

@@ -9,7 +9,7 @@ from typing import Protocol
 import torch
 
 from adapterhub_lite.adapter.adapter import Adapter
-from adapterhub_lite.adapter.save import probe_outputs
+from adapterhub_lite.adapter.probe import probe_outputs
 from adapterhub_lite.base.loading import Base
 from adapterhub_lite.base.precision import dtype_name
 from adapterhub_lite.errors import AdapterCorruptError
@@ -71,12 +71,8 @@ def verify_adapter(
 ) -> Verification:
     """Verify an adapter's files, load it onto its base, and replay its probe.
 
-    Args:
-        engine: Loads the base and the adapter.
-        path: The adapter.
-        base: A loaded base or a reference; by default the recorded one.
-        device: Where to load it.
-        files: The report of `verify_files`, where that has been done and has passed.
+    `base` is a loaded base or a reference instead of the recorded one, `device` where to load it, and `files` the report of
+    `verify_files`, where that has been done and has passed.
     """
     stored: StoredAdapter | None
     stored, report = (read_adapter(path), files) if files is not None else verify_files(path)

@@ -1,4 +1,4 @@
-"""From a checked adapter on disk to an attachment with its values in it; nothing of a file is believed on the way."""
+"""From an adapter on disk to an attachment with its values in it, every part of the files checked on the way."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from adapterhub_lite.tasks.text import longest_input
 from adapterhub_lite.training.attachment import Attachment, attach
 
 DTYPE_CODES = {torch.float32: "F32", torch.bfloat16: "BF16", torch.float16: "F16", torch.float64: "F64"}
-# Which keys of PEFT's configuration decide what its tensors do, and are the same on every base and version.
+# Keys of PEFT's configuration that decide what the tensors do, whatever the base and the version of PEFT.
 _DECISIVE = ("peft_type", "r", "lora_alpha", "target_modules", "use_rslora", "use_dora", "strategy", "tensors")
-# Where the adapter was trained, which may be called otherwise here; and what quantization changes.
+# Keys that may differ here: what the base was called in training, and what quantization changes.
 _LOCAL = ("base_model_name_or_path", "revision", "fan_in_fan_out")
 
 
@@ -71,7 +71,7 @@ def _fill(attachment: Attachment, stored: StoredAdapter, payload: bytes) -> None
     """Check the saved tensors against the slots of the attachment, and fill them."""
     slots = attachment.tensors
     if attachment.provided.spec.traits.trains_base:
-        # Weights that training left as they were are not in the file; which are, the configuration says.
+        # Weights that training left unchanged are not in the file; the configuration lists those that are.
         names = stored.config.get("tensors", [])
         if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
             raise AdapterCorruptError(f"{stored.path / CONFIG}: 'tensors' is not a list of names; fetch it anew")
@@ -89,14 +89,14 @@ def _check_config(attachment: Attachment, stored: StoredAdapter) -> None:
     expected = json.loads(json.dumps(config_file(attachment, attachment.config, stored.header)))
     versions = stored.manifest.versions
     same = all(versions.get(name) == metadata.version(name) for name in ("peft", "adapterhub-lite"))
-    found: Mapping[str, Any] = stored.config
-    for key in sorted(set(expected) | set(found)):
+    config: Mapping[str, Any] = stored.config
+    for key in sorted(set(expected) | set(config)):
         if key in _LOCAL or not (same or key in _DECISIVE):
             continue
         if key not in expected:
             raise AdapterCorruptError(f"{stored.path / CONFIG}: unknown key {key[:80]!r}; fetch the adapter anew")
-        if found.get(key) != expected[key] or (key not in found and expected[key] is not None):
+        if config.get(key) != expected[key] or (key not in config and expected[key] is not None):
             raise AdapterCorruptError(
-                f"{stored.path / CONFIG}: {key!r} is {str(found.get(key))[:80]!r} where {TENSORS} and adapterhub.json "
+                f"{stored.path / CONFIG}: {key!r} is {str(config.get(key))[:80]!r} where {TENSORS} and adapterhub.json "
                 f"make it {str(expected[key])[:80]!r}; save the adapter again or fetch it anew"
             )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -14,52 +13,53 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
+from adapterhub_lite.adapter.probe import probe_record
 from adapterhub_lite.base.loading import Base
 from adapterhub_lite.base.precision import dtype_name
 from adapterhub_lite.base.strategy import Exporter, PeftCompatible
-from adapterhub_lite.data.dataset import Dataset
 from adapterhub_lite.errors import TrainingError
 from adapterhub_lite.storage import (
     KEEP,
     BaseRecord,
     DataRecord,
     Manifest,
-    ProbeRecord,
     StrategyRecord,
     TaskRecord,
     write_adapter,
 )
-from adapterhub_lite.tasks.task import Task, encode
+from adapterhub_lite.tasks.task import Task
 from adapterhub_lite.training.attachment import Attachment
 
 RECORDED = ("adapterhub-lite", "torch", "transformers", "peft", "bitsandbytes", "safetensors")
-PROBE_VALUES = 16
 
 
-@dataclass(frozen=True)
-class AdapterRecord:
-    """What is saved of an adapter beside its tensors and what follows from where they are attached."""
+def save_adapter(
+    attachment: Attachment,
+    path: Path,
+    *,
+    task: TaskRecord,
+    data: DataRecord | None,
+    training: dict[str, Any],
+    metrics: dict[str, float],
+    forced: list[str],
+    probe_inputs: Sequence[Any],
+    run_file: str | None,
+    keep: int = KEEP,
+) -> Manifest:
+    """Write an attachment to a directory, with what is recorded of it; the arguments are those of `Adapter`.
 
-    task: TaskRecord
-    data: DataRecord | None
-    training: dict[str, Any]
-    metrics: dict[str, float]
-    forced: list[str]
-    """Differences between this base and the one of training that were overridden."""
-    probe_inputs: Sequence[Any]
-    run_file: str | None
-
-
-def save_adapter(attachment: Attachment, record: AdapterRecord, path: Path, keep: int = KEEP) -> Manifest:
-    """See `Adapter.save`."""
+    Raises:
+        TrainingError: a tensor is not finite; nothing is written.
+        StorageError: the directory cannot be written, or holds something else; it is as it was.
+    """
     base, view = attachment.base, attachment.view
     base.activate(view)
-    config, tensors = attachment.config, dict(attachment.parameters)
-    exported: dict[str, Tensor] = {name: parameter.detach() for name, parameter in tensors.items()}
+    config = attachment.config
+    exported: dict[str, Tensor] = {name: parameter.detach() for name, parameter in attachment.parameters.items()}
     if isinstance(attachment.strategy, Exporter):
-        config, given = attachment.strategy.export(view, config, exported)
-        exported = dict(given)
-    for name in view.unchanged(tensors):
+        config, tensors = attachment.strategy.export(view, config, exported)
+        exported = dict(tensors)
+    for name in view.unchanged(dict(attachment.parameters)):
         del exported[name]
     exported |= {name: p.detach() for name, p in attachment.tensors.items() if name not in attachment.parameters}
     broken = [name for name, tensor in exported.items() if not torch.isfinite(tensor).all()]
@@ -78,16 +78,15 @@ def save_adapter(attachment: Attachment, record: AdapterRecord, path: Path, keep
             dtype=dtype_name(base.dtype),
             parameters=base.parameters,
         ),
-        task=record.task,
-        data=record.data,
-        training=record.training,
-        metrics={name: value if math.isfinite(value) else None for name, value in record.metrics.items()},
+        task=task,
+        data=data,
+        training=training,
+        metrics={name: value if math.isfinite(value) else None for name, value in metrics.items()},
         versions={name: metadata.version(name) for name in RECORDED},
-        probe=_probe(attachment, record.probe_inputs),
-        forced=record.forced,
+        probe=probe_record(attachment, probe_inputs),
+        forced=forced,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
     )
-    extra = {"run.yaml": record.run_file.encode()} if record.run_file else {}
     payload = safetensors.torch.save(
         {name: tensor.cpu().contiguous() for name, tensor in exported.items()}, metadata={"format": "pt"}
     )
@@ -96,16 +95,9 @@ def save_adapter(attachment: Attachment, record: AdapterRecord, path: Path, keep
         tensors=payload,
         config=config_file(attachment, config, exported),
         manifest=manifest,
-        extra=extra,
+        extra={"run.yaml": run_file.encode()} if run_file else {},
         keep=keep,
     )
-
-
-def accompany_saving(attachment: Attachment, probe_inputs: Sequence[Any]) -> None:
-    """Run what `save_adapter` runs on the base: in the processes that do not write, where the base is sharded."""
-    if attachment.base.shards is not None:
-        attachment.base.activate(attachment.view)
-        _probe(attachment, probe_inputs)
 
 
 def config_file(attachment: Attachment, config: Any, tensors: Collection[str]) -> dict[str, Any]:
@@ -130,26 +122,3 @@ def base_and_task(base: Base, task: Task) -> dict[str, Any]:
         "revision": base.revision,
         "task_type": "CAUSAL_LM" if task.generates else "FEATURE_EXTRACTION",
     }
-
-
-def _probe(attachment: Attachment, probe_inputs: Sequence[Any]) -> ProbeRecord | None:
-    """A few inputs with the outputs seen now, by which a loaded adapter can be checked against this one."""
-    kept = [attachment.task.probe(item, number) for number, item in enumerate(probe_inputs)]
-    inputs = [value for value in kept if value is not None]
-    if not inputs:
-        return None
-    return ProbeRecord(inputs=inputs, outputs=probe_outputs(attachment, inputs))
-
-
-def probe_outputs(attachment: Attachment, inputs: list[Any]) -> list[list[float]]:
-    """The first logits for each probe input: of the classes, or at the first supervised token."""
-    items = tuple(attachment.task.item_of_probe(value) for value in inputs)
-    form = attachment.task.preprocessing.form
-    dataset = Dataset(attachment.task.name, items, None, attachment.task.labels, {}, "<probe>", "", None, form=form)
-    outputs = []
-    with torch.no_grad():
-        for example in encode(attachment.task, dataset, attachment.base).examples:
-            batch = attachment.task.collate([example], attachment.base)
-            logits, _ = attachment.logits({key: value.to(attachment.base.device) for key, value in batch.items()})
-            outputs.append([float(value) for value in logits[0, :PROBE_VALUES]])
-    return outputs

@@ -22,7 +22,7 @@ def model_card(manifest: Manifest, *, peft: bool, licence: str | None) -> str:
     """Return README.md for an adapter: front matter that hubs read, then Markdown that people read.
 
     Args:
-        manifest: Of the adapter. Text in it is quoted, never taken for Markdown; of paths only the last part is told.
+        manifest: Of the adapter. Its text is quoted, never taken for Markdown; of paths only the last part is shown.
         peft: Whether PEFT can open the adapter by itself.
         licence: Of the base, where it is known.
     """
@@ -77,7 +77,7 @@ def model_card(manifest: Manifest, *, peft: bool, licence: str | None) -> str:
         *(["- It answers with one of its labels whatever it is given, also where none fits."] if task.labels else []),
         *(["- What it generates may be false or offensive, as with its base."] if not task.labels else []),
         "- What its base has learnt wrongly, biases included, it has too.",
-        *(f"- Checks overruled when it was made: {_plain(each)}" for each in manifest.forced),
+        *(f"- Checks overruled when it was made: {_plain(difference)}" for difference in manifest.forced),
         "",
         "## Use",
         "",
@@ -101,8 +101,7 @@ def base_hub_id(manifest: Manifest) -> str | None:
     """The hub id of the base, where its reference is one; without a revision."""
     reference = manifest.base.reference.partition("@")[0]
     # With a revision on record it came from a hub; without one a folder may be called org/name as well.
-    found = _HUB_ID.fullmatch(reference) is not None and manifest.base.revision is not None
-    return reference if found else None
+    return reference if _HUB_ID.fullmatch(reference) is not None and manifest.base.revision is not None else None
 
 
 def local_licence(reference: str) -> str | None:
@@ -116,8 +115,8 @@ def local_licence(reference: str) -> str | None:
             value = (about.get_all(key) or [None])[0]
             if value and len(value) < 60 and "\n" not in value:
                 return str(value)
-        found = [c.rpartition(" :: ")[2] for c in about.get_all("Classifier") or [] if c.startswith("License ::")]
-        return found[0] if found else None
+        licences = [c.rpartition(" :: ")[2] for c in about.get_all("Classifier") or [] if c.startswith("License ::")]
+        return licences[0] if licences else None
     try:
         card = Path(reference, "README.md").read_text(encoding="utf-8")[:100_000]
         front = yaml.safe_load(card.split("---")[1]) if card.startswith("---") else {}
@@ -139,7 +138,7 @@ def _table(metrics: Mapping[str, float | None]) -> list[str]:
 
 
 def _name(place: str) -> str:
-    """The last part of a path, which says nothing about the disk it is on; a hub id or another name as it is."""
+    """The last part of a path, so that the card tells nothing of the author's disk; a hub id or other name as it is."""
     absolute = place.startswith(("/", "~", ".")) or "\\" in place or place[1:2] == ":"
     return PurePath(place.replace("\\", "/")).name if absolute or place.count("/") > 1 else place
 

@@ -60,7 +60,7 @@ def push(adapter: Path, repository: str, *, private: bool = False, card: bool = 
         if (stored.tensors.parent / SIGNATURE).is_file():
             (staging / SIGNATURE).write_bytes(read_plain(stored.tensors.parent / SIGNATURE, MAX_SIGNATURE_BYTES))
         api = api if api is not None else make_api()
-        with _said(f"cannot push to {repository}", StorageError):
+        with _in_one_line(f"cannot push to {repository}", StorageError):
             api.create_repo(repo_id=repository, private=private, exist_ok=True)
             if card or not api.file_exists(repo_id=repository, filename=CARD):
                 text = model_card(
@@ -93,7 +93,7 @@ def pull(repository: str, target: Path, *, keep: int = KEEP, api: Any = None) ->
     check_writable_target(target)
     api = api if api is not None else make_api()
     target = resolve(target)
-    with _said(f"cannot pull {repository}", AdapterNotFoundError):
+    with _in_one_line(f"cannot pull {repository}", AdapterNotFoundError):
         commit = api.model_info(repo_id=repository, revision=revision).sha
         fetch = partial(api.hf_hub_download, repo_id=repository, revision=commit)
         sealed = read_plain(Path(os.path.realpath(fetch(filename=MANIFEST))), MAX_MANIFEST_BYTES)
@@ -101,7 +101,7 @@ def pull(repository: str, target: Path, *, keep: int = KEEP, api: Any = None) ->
     names = list(manifest.files)
     if len(names) > MAX_FILES or SIGNATURE in names or not all(is_file_name(name) for name in names):
         raise AdapterCorruptError(f"{repository}: {MANIFEST} lists {len(names)} files, or names no adapter's file has")
-    with _said(f"cannot pull {repository}", AdapterNotFoundError):
+    with _in_one_line(f"cannot pull {repository}", AdapterNotFoundError):
         sizes = {
             info.path: info.size
             for info in api.get_paths_info(repo_id=repository, paths=[*names, SIGNATURE], revision=commit)
@@ -153,8 +153,8 @@ def _split(repository: str) -> tuple[str, str | None]:
 
 
 @contextmanager
-def _said(what: str, kind: type[AdapterHubError]) -> Iterator[None]:
-    """Say in one line what the hub's client raises in many ways."""
+def _in_one_line(what: str, kind: type[AdapterHubError]) -> Iterator[None]:
+    """Raise any error of the hub's client as `kind`, with one line of its message."""
     try:
         yield
     except AdapterHubError:

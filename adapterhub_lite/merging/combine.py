@@ -1,4 +1,4 @@
-"""`combine_adapters`: several adapters of one base made into one, in the way that their strategy knows."""
+"""`combine_adapters`: several adapters of one base made into one by their strategy."""
 
 from __future__ import annotations
 
@@ -7,21 +7,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from adapterhub_lite.base.differences import explain_records
+from adapterhub_lite.base.loading import Base
 from adapterhub_lite.base.strategy import Combinable, Part, Recipe
+from adapterhub_lite.engine import Engine
 from adapterhub_lite.errors import BaseMismatchError, ConfigError, NotSupportedError
-from adapterhub_lite.merging.remake import remake
-from adapterhub_lite.merging.saved import SavedAdapter, open_saved, strategy_of
+from adapterhub_lite.merging.saved import SavedAdapter, open_saved, remake, strategy_of
 from adapterhub_lite.storage import Manifest, check_base
-
-if TYPE_CHECKING:
-    from adapterhub_lite.base.loading import Base
-    from adapterhub_lite.engine import Engine
 
 
 @dataclass(frozen=True)
@@ -50,7 +46,7 @@ def combine_adapters(
     device: str = "auto",
     force: bool = False,
 ) -> Combined:
-    """Make one adapter of several, which their strategy knows how to do (`Combinable`); heads are averaged here.
+    """Make one adapter of several. Their strategy does it, which has to be `Combinable`; heads are averaged here.
 
     Args:
         engine: Loads the base, on which the result is put once and probed.
@@ -70,8 +66,8 @@ def combine_adapters(
         NotSupportedError: adapters that do not add up, with the reason.
         BaseMismatchError: adapters of different bases.
     """
-    given = [1.0] * len(adapters) if weights is None else list(weights)
-    _check_numbers(adapters, given, density, rank)
+    weights = [1.0] * len(adapters) if weights is None else list(weights)
+    _check_numbers(adapters, weights, density, rank)
     saved = [open_saved(path) for path in adapters]
     strategies = [strategy_of(engine, adapter) for adapter in saved]
     strategy = strategies[0][0]
@@ -80,13 +76,13 @@ def combine_adapters(
     notes = _check_alike(saved, force)
     parts = [
         Part(str(adapter.path), weight, config, adapter.body)
-        for adapter, weight, (_, config) in zip(saved, given, strategies, strict=True)
+        for adapter, weight, (_, config) in zip(saved, weights, strategies, strict=True)
     ]
     made = strategy.combine(parts, Recipe(method, density, rank, seed))
     first = saved[0].manifest
-    itself = len(saved) == 1 and given == [1.0] and rank is None
-    head = saved[0].head if itself else _mean_head(saved, given)
-    shares = ", ".join(f"{weight:g} of {path}" for weight, path in zip(given, adapters, strict=True))
+    itself = len(saved) == 1 and weights == [1.0] and rank is None
+    head = saved[0].head if itself else _mean_head(saved, weights)
+    shares = ", ".join(f"{weight:g} of {path}" for weight, path in zip(weights, adapters, strict=True))
     record = {"combined": shares, "method": method, "lost": made.lost}
     overruled = [line for adapter in saved for line in adapter.manifest.forced] + (notes if force else [])
     manifest = first if itself else first.model_copy(
@@ -127,7 +123,7 @@ def _check_strategies(engine: Engine, saved: Sequence[SavedAdapter], *, combinab
 
 
 def _check_alike(saved: Sequence[SavedAdapter], force: bool) -> list[str]:
-    """Refuse adapters of different bases or tasks; returns differences worth telling."""
+    """Refuse adapters of different bases or tasks; returns the differences that are allowed, for the user."""
     first, notes = saved[0].manifest, []
     for adapter in saved:
         manifest = adapter.manifest

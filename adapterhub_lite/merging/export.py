@@ -1,16 +1,17 @@
-"""Writing an adapter for other tools: PEFT, and llama.cpp in GGUF. What a file holds, the strategy says."""
+"""Writing an adapter for other tools, PEFT and llama.cpp, in the form that the strategy gives it."""
 
 from __future__ import annotations
 
 import json
 import secrets
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import safetensors.torch
 from torch import Tensor
 
 from adapterhub_lite.adapter.save import base_and_task
+from adapterhub_lite.base.loading import Base
 from adapterhub_lite.base.references import resolve
 from adapterhub_lite.base.strategy import GgufWriter, PeftWriter
 from adapterhub_lite.engine import Engine
@@ -20,9 +21,6 @@ from adapterhub_lite.storage import CONFIG, TENSORS, commit_directory
 from adapterhub_lite.storage.disk import sync_directory, sync_file
 from adapterhub_lite.training.attachment import HEAD
 
-if TYPE_CHECKING:
-    from adapterhub_lite.base.loading import Base
-
 HEAD_FILE = "head.safetensors"
 
 
@@ -31,11 +29,7 @@ def export_peft(adapter: Path, out: Path, engine: Engine, *, base: Base | str | 
 
     A classifier's head has no place in PEFT's format; it is written beside it, as head.safetensors.
 
-    Args:
-        adapter: The adapter's directory.
-        out: The folder to make.
-        engine: Loads strategy and base of an adapter that is not saved in PEFT's form.
-        base: A base or a reference to use instead of the recorded one.
+    `out` must not exist or be empty; `base` is used instead of the recorded one.
 
     Returns:
         Notes worth telling.
@@ -91,14 +85,8 @@ def _in_peft(
 def export_gguf(adapter: Path, out: Path, engine: Engine | None = None, *, base: str | None = None) -> int:
     """Write an adapter of a language model as llama.cpp reads it.
 
-    Args:
-        adapter: The adapter's directory.
-        out: The file to make.
-        engine: Knows the strategies; the installed ones by default.
-        base: A reference to use instead of the recorded one.
-
-    Returns:
-        The number of weights it adapts.
+    `engine` is one with the installed strategies by default; `base` is a reference to use instead of the recorded one.
+    Returns the number of weights that are adapted.
 
     Raises:
         NotSupportedError: what llama.cpp has no form of: other strategies than LoRA, heads, and what the strategy refuses.

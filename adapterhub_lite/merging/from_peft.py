@@ -5,27 +5,24 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from adapterhub_lite.adapter.adapter import Adapter
+from adapterhub_lite.adapter.probe import probe_items
+from adapterhub_lite.base.loading import Base
 from adapterhub_lite.base.strategy import PeftReader
+from adapterhub_lite.engine import Engine
 from adapterhub_lite.errors import ConfigError, NotSupportedError
 from adapterhub_lite.merging.peft_files import PREFIX, PeftFiles, local_names, read_peft
-from adapterhub_lite.merging.remake import fill
-from adapterhub_lite.merging.report import probe_items
-from adapterhub_lite.merging.saved import refused_by_name
+from adapterhub_lite.merging.saved import fill, refused_by_name
 from adapterhub_lite.plugins.shelf import Shelf
 from adapterhub_lite.plugins.spec import Provided, ProvidedStrategy
 from adapterhub_lite.storage import Manifest
 from adapterhub_lite.tasks.spec import TaskSpec
 from adapterhub_lite.tasks.task import Preprocessing
-
-if TYPE_CHECKING:
-    from adapterhub_lite.base.loading import Base
-    from adapterhub_lite.engine import Engine
 
 GENERATION, CLASSIFICATION = "CAUSAL_LM", "SEQ_CLS"
 """PEFT's task types: without a head, and with one."""
@@ -55,8 +52,7 @@ def import_peft(
 ) -> Imported:
     """Import an adapter that PEFT saved.
 
-    The installed strategies are asked, ours first, which of them takes its method over. A setting that cannot be
-    represented is refused by name.
+    The first installed strategy that can read the method takes it over; ours are asked first.
 
     Args:
         engine: Loads the base and the strategies.
@@ -71,7 +67,7 @@ def import_peft(
 
     Raises:
         AdapterNotFoundError, AdapterCorruptError: no such adapter.
-        NotSupportedError: something the adapter has that cannot be represented here.
+        NotSupportedError: a method, setting or tensor that cannot be represented here; names it.
         ConfigError: a task or labels that are missing.
     """
     files = read_peft(folder)
@@ -112,31 +108,32 @@ def import_peft(
 
 
 def _of_type(task_shelf: Shelf[TaskSpec]) -> dict[str, Provided[TaskSpec]]:
-    """The tasks by the type that PEFT has for them; of several the first offered, which is ours."""
+    """For each of PEFT's task types the first task that has it, which is ours."""
     return {task.spec.peft_task_type: task for task in reversed(task_shelf.offered) if task.spec.peft_task_type}
 
 
 def _task_of(files: PeftFiles, task_shelf: Shelf[TaskSpec], wanted: str | None, base: Base) -> Provided[TaskSpec]:
-    """The task of an adapter: the one that is wanted, else that of the type PEFT recorded."""
+    """The task that is wanted, else the one of the type that PEFT recorded."""
     recorded = files.config.get("task_type")
     by_type = _of_type(task_shelf)
     if wanted is not None:
-        known = [task for task in task_shelf.offered if task.spec.peft_task_type]
-        found = next((task for task in known if wanted in (task.spec.name, task.qualified)), None)
+        task = next(
+            (t for t in task_shelf.offered if t.spec.peft_task_type and wanted in (t.spec.name, t.qualified)), None
+        )
     elif recorded in (None, "FEATURE_EXTRACTION") and base.map.output is not None:
-        found = by_type.get(GENERATION)
+        task = by_type.get(GENERATION)
     else:
-        found = by_type.get(str(recorded))
-    if found is None:
+        task = by_type.get(str(recorded))
+    if task is None:
         choices = " or ".join(f"--task {by_type[kind].spec.name}" for kind in sorted(by_type))
         raise ConfigError(f"{files.folder}: task type {recorded} has no task here; give {choices}")
-    return found
+    return task
 
 
 def _taken_over(
     engine: Engine, files: PeftFiles, tensors: dict[str, Tensor], base: Base, task: Provided[TaskSpec]
 ) -> tuple[ProvidedStrategy, Mapping[str, Any], Mapping[str, Tensor]]:
-    """The first strategy that takes an adapter over, with the settings and tensors it makes of it."""
+    """The first strategy that can read an adapter, with the settings and tensors it gets out of it."""
     view = base.view(task.recorded, generates=task.spec.peft_task_type == GENERATION)
     try:
         for provided, reader in engine.strategy_shelf.able(PeftReader):
@@ -151,13 +148,12 @@ def _taken_over(
 
 
 def _local(tensors: Mapping[str, Tensor], base: Base) -> dict[str, Tensor]:
-    """The tensors in fp32, their names with the paths that layers have in this base."""
-    paths = [name.removeprefix(PREFIX) for name in tensors if name.startswith(PREFIX)]
-    local = {
-        PREFIX + there: PREFIX + here
-        for there, here in local_names(paths, base.model, base.model.base_model_prefix).items()
+    """The tensors in fp32, by the names that the layers have in this base."""
+    local = local_names([name.removeprefix(PREFIX) for name in tensors if name.startswith(PREFIX)], base.model)
+    return {
+        PREFIX + local[name.removeprefix(PREFIX)] if name.startswith(PREFIX) else name: tensor.float()
+        for name, tensor in tensors.items()
     }
-    return {local.get(name, name): tensor.float() for name, tensor in tensors.items()}
 
 
 def _split_head(files: PeftFiles) -> tuple[dict[str, Tensor], dict[str, Tensor]]:

@@ -5,34 +5,34 @@ from __future__ import annotations
 import gc
 import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import safetensors.torch
 import torch
 from torch import Tensor
 
+from adapterhub_lite.adapter.adapter import Adapter
+from adapterhub_lite.adapter.probe import probe_items, probe_logits
+from adapterhub_lite.base.model_files import calm
 from adapterhub_lite.base.prepared import find_prepared, prepared_folder
 from adapterhub_lite.base.references import Source, resolve
-from adapterhub_lite.base.strategy import WeightUpdater
+from adapterhub_lite.base.strategy import Mergeable, WeightUpdater
+from adapterhub_lite.engine import Engine
 from adapterhub_lite.errors import BaseNotFoundError, ConfigError, MergeError, NotSupportedError, StorageError
-from adapterhub_lite.merging.head import HEAD_FOLDER, attach_head, save_head
-from adapterhub_lite.merging.report import MergeReport, compare, probe_items, probe_logits
-from adapterhub_lite.merging.shards import copy_side_files, headers_of, weight_files, write_shards
+from adapterhub_lite.merging.report import MergeReport, compare
+from adapterhub_lite.merging.saved import SavedAdapter, fill, open_saved, strategy_of
+from adapterhub_lite.merging.shards import FLOATS, copy_side_files, headers_of, weight_files, write_shards
 from adapterhub_lite.merging.skeleton import place_in_files, skeleton_of
-from adapterhub_lite.merging.whole import write_whole
 from adapterhub_lite.names import check_choice
 from adapterhub_lite.plugins.spec import ProvidedStrategy
-from adapterhub_lite.storage import Manifest, StoredAdapter, commit_directory, open_adapter, read_adapter
-from adapterhub_lite.training.attachment import HEAD
-
-if TYPE_CHECKING:
-    from adapterhub_lite.adapter.adapter import Adapter
-    from adapterhub_lite.engine import Engine
+from adapterhub_lite.storage import Manifest, StoredAdapter, commit_directory, read_adapter
+from adapterhub_lite.training.solve import find_solver
 
 RECORD = "adapterhub_merge.json"
+HEAD_FOLDER = "head"
 DTYPES = ("float32", "bfloat16", "float16")
 
 
@@ -82,7 +82,7 @@ def merge_adapter(
     check_choice("dtype", dtype, DTYPES)
     stored = read_adapter(adapter)
     provided = engine.strategy_shelf.resolve(stored.manifest.strategy.name, dist=stored.manifest.strategy.dist)
-    require_mergeable(engine, provided)
+    _require_mergeable(engine, provided)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise StorageError(f"cannot merge into {out}: it is not an empty folder; choose a new one")
     job = _Job(engine, adapter, stored, provided, base or stored.manifest.base.reference, dtype, device, force)
@@ -119,12 +119,8 @@ def merge_adapter(
     return made[0]
 
 
-def require_mergeable(engine: Engine, provided: ProvidedStrategy) -> None:
-    """Refuse a strategy whose adapters no weights can stand for.
-
-    Raises:
-        NotSupportedError: naming those that can be merged.
-    """
+def _require_mergeable(engine: Engine, provided: ProvidedStrategy) -> None:
+    """Refuse a strategy that does something else than change weights, and name those that can be merged."""
     spec = provided.spec
     if spec.traits.mergeable:
         return
@@ -135,34 +131,34 @@ def require_mergeable(engine: Engine, provided: ProvidedStrategy) -> None:
     )
 
 
+@dataclass
 class _Job:
     """One adapter and the unquantized base it goes into."""
 
-    def __init__(
-        self,
-        engine: Engine,
-        adapter: Path,
-        stored: StoredAdapter,
-        provided: ProvidedStrategy,
-        reference: str,
-        dtype: str,
-        device: str,
-        force: bool,
-    ):
-        if reference.startswith("("):
-            raise ConfigError(f"the adapter's base is {reference}, which cannot be opened again; give it with --base")
-        self.engine, self.adapter, self.stored, self.provided = engine, adapter, stored, provided
-        self.reference, self.device, self.force = reference, device, force
-        self.source: Source | None
-        try:
-            self.source = resolve(reference)
-        except BaseNotFoundError:
-            self.source = None  # perhaps a plug-in knows it; if not, loading it says so
+    engine: Engine
+    adapter: Path
+    stored: StoredAdapter
+    provided: ProvidedStrategy
+    reference: str
+    """Of the base."""
+    dtype: str
+    """What the merged weights are stored in; changed to that of the base's files where these are safetensors."""
+    device: str
+    force: bool
+    source: Source | None = field(init=False, default=None)
+    """The base's files; None where only a plug-in may know it."""
+
+    def __post_init__(self) -> None:
+        if self.reference.startswith("("):
+            raise ConfigError(
+                f"the adapter's base is {self.reference}, which cannot be opened again; give it with --base"
+            )
+        with suppress(BaseNotFoundError):  # perhaps a plug-in knows it; if not, loading it says so
+            self.source = resolve(self.reference)
         if self.source is not None and self.source.gguf is None:
-            _refuse_quantized(self.source.folder, reference)
-            dtype = _dtype_of(self.source.folder)
-        self.dtype = dtype
-        """What the merged weights are stored in."""
+            _refuse_quantized(self.source.folder, self.reference)
+            stored = _dtypes_in(self.source.folder)
+            self.dtype = "bfloat16" if "BF16" in stored else "float16" if "F16" in stored else "float32"
 
     def load(self, dtype: str) -> Adapter:
         """Load the adapter on its base, unquantized."""
@@ -177,20 +173,20 @@ class _Job:
         return self.engine.load_adapter(self.adapter, base=base, force=self.force)
 
     def write_sharded(self, out: Path) -> set[str] | None:
-        """Merge shard by shard; None, with nothing written, where only the loaded model shows how.
+        """Merge file by file, and return the dtypes of the weights that changed.
 
-        That is so for a strategy without `updates`, and for files that name weights in another way than the model.
+        None, with nothing written, where the whole model has to be loaded: for a strategy that is no `WeightUpdater`,
+        and for files that lay weights out in another way than the model.
 
         Raises:
             NotSupportedError: a weight that is used in two places and adapted in one.
         """
         folder = self._folder()
-        strategy = self.engine.strategy_shelf.load(self.provided)
+        saved = self._saved()
+        strategy, config = strategy_of(self.engine, saved)
         if folder is None or not isinstance(strategy, WeightUpdater):
             return None
-        config = self.engine.strategy_shelf.configure(self.provided, self.stored.manifest.strategy.config)
-        adapter = {name: tensor for name, tensor in self._tensors().items() if not name.startswith(HEAD)}
-        updates = strategy.updates(config, adapter)
+        updates = strategy.updates(config, saved.body)
         if updates is None:
             return None
         skeleton = skeleton_of(folder)
@@ -199,7 +195,7 @@ class _Job:
             if name in skeleton.tied and not self.provided.spec.traits.trains_base:
                 raise NotSupportedError(
                     f"the adapter changes '{name}' alone, which is one and the same weight as "
-                    f"{' and '.join(repr(each) for each in skeleton.tied[name] if each != name)}; keep it as an adapter"
+                    f"{' and '.join(repr(other) for other in skeleton.tied[name] if other != name)}; keep it as an adapter"
                 )
         places = place_in_files(updates, skeleton, headers)
         if places is None:
@@ -212,10 +208,28 @@ class _Job:
         return write_shards(headers, {place: bound(name) for place, name in places.items()}, out, self.engine.progress)
 
     def write_whole(self, out: Path) -> set[str]:
-        """Merge with the whole model in memory."""
-        folder = self._folder()
-        loaded = self.load(self.dtype)
-        return write_whole(loaded, out, folder)
+        """Let the strategy write into the weights of the loaded base, save that model, and return its files' dtypes.
+
+        Raises:
+            NotSupportedError: the strategy refuses this model.
+        """
+        folder, attachment = self._folder(), self.load(self.dtype).attachment
+        base, view, strategy = attachment.base, attachment.view, attachment.strategy
+        assert isinstance(strategy, Mergeable)
+        base.activate(view)
+        with torch.no_grad():
+            strategy.merge(view, attachment.config, dict(attachment.parameters))
+        view.settle()
+        base.active = None
+        base.model.to(base.dtype)
+        if folder is not None:  # what `save_pretrained` does not write
+            copy_side_files(folder, out)
+            (out / "model.safetensors.index.json").unlink(missing_ok=True)  # of other shards than those written below
+        with calm():
+            base.model.save_pretrained(out)
+            if base.processor is not None:
+                base.processor.save_pretrained(out)
+        return _dtypes_in(out) & set(FLOATS)
 
     def run_merged(self, staging: Path, out: Path, manifest: Manifest, items: list[Any]) -> list[Tensor]:
         """Load the merged model, put the head on it and save that beside it, and return its logits."""
@@ -224,25 +238,33 @@ class _Job:
         if task.generates:
             return probe_logits(task, base, items, lambda batch: task.logits(base, None, batch))
         base.reference = str(out.absolute())  # where it will be
-        head = {name: tensor for name, tensor in self._tensors().items() if name.startswith(HEAD)}
-        attachment = attach_head(self.engine, base, task, head)
+        # A strategy that fits heads changes nothing in the base.
+        head_only, _ = find_solver(self.engine.strategy_shelf)
+        attachment = fill(self.engine, base, task, head_only, {}, self._saved().head)
         logits = probe_logits(task, base, items, attachment.logits)
-        save_head(self.engine, attachment, manifest, items, staging / HEAD_FOLDER)
+        folder = staging / HEAD_FOLDER
+        adapter = Adapter.recorded(
+            attachment, self.engine.plugins, self.engine.progress, manifest, probe_inputs=items
+        )  # fmt: skip
+        adapter.save(folder)
+        folder.with_name(f".{folder.name}.lock").unlink(missing_ok=True)  # nobody else writes here before the commit
         attachment.detach()
         return logits
 
     def _folder(self) -> Path | None:
-        """The folder whose shards can be merged; None where only a loaded model is at hand."""
-        if self.source is None or self.source.gguf is None:
-            return self.source.folder if self.source is not None else None
+        """The folder with the base's safetensors; None where there is none, and only the loaded model can be merged."""
+        if self.source is None:
+            return None
+        if self.source.gguf is None:
+            return self.source.folder
         prepared = find_prepared(prepared_folder(self.source, "none", self.dtype))
         return prepared.folder if prepared is not None else None
 
-    def _tensors(self) -> dict[str, Tensor]:
-        stored, payload = open_adapter(self.adapter)
-        if stored.manifest != self.stored.manifest:
+    def _saved(self) -> SavedAdapter:
+        saved = open_saved(self.adapter)
+        if saved.manifest != self.stored.manifest:
             raise StorageError(f"{self.adapter} was replaced while it was merged; merge it again")
-        return safetensors.torch.load(payload)
+        return saved
 
 
 def _refuse_quantized(folder: Path, reference: str) -> None:
@@ -255,9 +277,9 @@ def _refuse_quantized(folder: Path, reference: str) -> None:
         )
 
 
-def _dtype_of(folder: Path) -> str:
-    found = {info.dtype for header in headers_of(weight_files(folder)).values() for info in header.values()}
-    return "bfloat16" if "BF16" in found else "float16" if "F16" in found else "float32"
+def _dtypes_in(folder: Path) -> set[str]:
+    """The dtypes of a model's files, by the names of the format."""
+    return {info.dtype for header in headers_of(weight_files(folder)).values() for info in header.values()}
 
 
 def _record(stored: StoredAdapter, reference: str, adapter: Path, merged: Merged) -> dict[str, Any]:

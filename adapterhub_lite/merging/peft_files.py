@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import safetensors.torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from adapterhub_lite.errors import AdapterCorruptError, AdapterNotFoundError, NotSupportedError
 from adapterhub_lite.storage import CONFIG, MANIFEST, TENSORS
@@ -66,14 +66,14 @@ def read_peft(folder: Path) -> PeftFiles:
     return PeftFiles(folder, config["peft_type"].lower(), config, safetensors.torch.load(payload))
 
 
-def local_names(names: list[str], model: nn.Module, prefix: str) -> dict[str, str]:
-    """Names of a file, which are those of the class PEFT was given, as they are in the class the base is opened with.
+def local_names(names: list[str], model: Any) -> dict[str, str]:
+    """The name in the base of each name in a file, which may be with or without the prefix that a head adds.
 
     Args:
         names: Without "base_model.model.".
         model: The base.
-        prefix: What a head adds to names, `base_model_prefix`.
     """
+    prefix = model.base_model_prefix
     modules = {path for path, _ in model.named_modules()}
 
     def missing(name: str) -> int:
@@ -92,8 +92,8 @@ def refuse_settings(config: Mapping[str, Any], known: frozenset[str], defaults: 
 
     Args:
         config: PEFT's `adapter_config.json`.
-        known: Settings the reader takes over, or knows to change nothing in a trained adapter.
-        defaults: What PEFT takes where a setting is not given.
+        known: Settings that the reader takes over, or that change nothing in a trained adapter.
+        defaults: What PEFT assumes where a setting is not given.
 
     Raises:
         NotSupportedError: naming the first other setting that is neither switched off nor PEFT's default.

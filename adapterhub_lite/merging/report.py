@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from adapterhub_lite.data.dataset import Dataset
-from adapterhub_lite.tasks.task import Batch, Task, encode
-
 THRESHOLDS = {"F64": 1e-4, "F32": 1e-4, "F16": 1e-2, "BF16": 5e-2}
 """Largest difference of a logit, as a share of the largest logit (at least 1), by the dtype the weights are stored in.
 
-What is lost is what rounding the merged weights loses: 2^-24 of each in fp32, 2^-11 in fp16, 2^-8 in bf16.
+The differences come from rounding the merged weights, each by up to 2^-24 of it in fp32, 2^-11 in fp16, 2^-8 in bf16.
 """
 
 
@@ -47,26 +43,6 @@ class MergeReport:
             f"{self.mean_difference:.1e} on average, top token or label the same in {self.agreement:.1%} of "
             f"{self.positions} positions of {self.inputs} inputs"
         )
-
-
-def probe_items(task: Task, saved: Sequence[Any]) -> list[Any]:
-    """The adapter's probe inputs, or made-up ones of the right kind where it has none."""
-    if saved:
-        return list(saved)
-    return list(task.samples())
-
-
-def probe_logits(
-    task: Task, base: Any, items: Sequence[Any], logits: Callable[[Batch], tuple[Tensor, Tensor | None]]
-) -> list[Tensor]:
-    """All logits for each item: (1, labels) of a classifier, (supervised tokens, vocabulary) of a language model."""
-    dataset = Dataset(task.name, tuple(items), None, task.labels, {}, "<probe>", "", None, form=task.preprocessing.form)
-    found = []
-    with torch.no_grad():
-        for example in encode(task, dataset, base).examples:
-            batch = {name: value.to(base.device) for name, value in task.collate([example], base).items()}
-            found.append(logits(batch)[0].float().cpu())
-    return found
 
 
 def compare(before: Sequence[Tensor], after: Sequence[Tensor], dtypes: Collection[str]) -> MergeReport:

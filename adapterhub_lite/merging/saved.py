@@ -1,24 +1,27 @@
-"""A saved adapter, read but not put on a base, and the strategy that made it."""
+"""Saved adapters as settings and tensors: reading one without its base, and saving one that was not trained here."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import safetensors.torch
+import torch
 from torch import Tensor
 
+from adapterhub_lite.adapter.adapter import Adapter
+from adapterhub_lite.adapter.probe import probe_items
+from adapterhub_lite.base.loading import Base
 from adapterhub_lite.base.strategy import Strategy
-from adapterhub_lite.errors import NotSupportedError
-from adapterhub_lite.plugins.spec import StrategyConfig
+from adapterhub_lite.engine import Engine
+from adapterhub_lite.errors import AdapterCorruptError, NotSupportedError
+from adapterhub_lite.plugins.spec import ProvidedStrategy, StrategyConfig
 from adapterhub_lite.storage import Manifest, open_adapter
-from adapterhub_lite.training.attachment import HEAD
-
-if TYPE_CHECKING:
-    from adapterhub_lite.engine import Engine
+from adapterhub_lite.tasks.task import Task
+from adapterhub_lite.training.attachment import HEAD, Attachment, attach
 
 
 @dataclass(frozen=True)
@@ -54,15 +57,91 @@ def strategy_of(engine: Engine, saved: SavedAdapter) -> tuple[Strategy, Strategy
     Raises:
         StrategyNotFoundError: its plug-in is not installed.
     """
-    made_by = saved.manifest.strategy
-    provided = engine.strategy_shelf.resolve(made_by.name, dist=made_by.dist, version=made_by.version)
-    return engine.strategy_shelf.load(provided), engine.strategy_shelf.configure(provided, made_by.config)
+    provided = _provided(engine, saved.manifest)
+    return engine.strategy_shelf.load(provided), engine.strategy_shelf.configure(
+        provided, saved.manifest.strategy.config
+    )
+
+
+def _provided(engine: Engine, manifest: Manifest) -> ProvidedStrategy:
+    made_by = manifest.strategy
+    return engine.strategy_shelf.resolve(made_by.name, dist=made_by.dist, version=made_by.version)
 
 
 @contextmanager
 def refused_by_name(adapter: Path) -> Iterator[None]:
-    """Put an adapter's name in front of what a strategy says that it cannot do with it."""
+    """Put an adapter's path in front of the message with which a strategy refuses it."""
     try:
         yield
     except NotSupportedError as error:
         raise NotSupportedError(f"{adapter}: {error}") from error
+
+
+def fill(
+    engine: Engine,
+    base: Base,
+    task: Task,
+    provided: ProvidedStrategy,
+    settings: Mapping[str, Any],
+    tensors: Mapping[str, Tensor],
+) -> Attachment:
+    """Attach a strategy and fill it with tensors from elsewhere: each has a slot, and each slot has one.
+
+    Raises:
+        NotSupportedError: a tensor without a slot, a slot without a tensor, or another shape; names it.
+        AdapterCorruptError: a value that is not finite.
+    """
+    options = engine.strategy_shelf.configure(provided, settings)
+    with torch.random.fork_rng(devices=[]):
+        attachment = attach(base, task, provided, engine.strategy_shelf.load(provided), options)
+    try:
+        slots = attachment.tensors
+        problems = [f"'{name}' has no place in this base" for name in tensors if name not in slots]
+        problems += [f"'{name}' is missing" for name in slots if name not in tensors]
+        problems += [
+            f"'{name}' is {tuple(tensors[name].shape)} where {tuple(slot.shape)} is needed"
+            for name, slot in slots.items()
+            if name in tensors and tensors[name].shape != slot.shape
+        ]
+        if problems:
+            more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+            raise NotSupportedError(f"the tensors do not fit '{base.reference}': {problems[0]}{more}")
+        broken = [name for name, tensor in tensors.items() if not torch.isfinite(tensor).all()]
+        if broken:
+            raise AdapterCorruptError(f"tensor '{broken[0]}' holds values that are not finite")
+        attachment.load_tensors(tensors)
+    except BaseException:
+        attachment.detach()
+        raise
+    return attachment
+
+
+def remake(
+    engine: Engine,
+    manifest: Manifest,
+    settings: Mapping[str, Any],
+    tensors: Mapping[str, Tensor],
+    out: Path,
+    *,
+    base: Base | str | None,
+    device: str,
+    force: bool,
+) -> None:
+    """Save an adapter like the one of `manifest`, with other settings and tensors.
+
+    Raises:
+        BaseMismatchError: a base that is not the one of `manifest`.
+    """
+    base, differences = engine.base_for(manifest.base, base, device=device, force=force)
+    task = engine.recorded_task(manifest.task)
+    provided = _provided(engine, manifest)
+    attachment = fill(engine, base, task, provided, settings, tensors)
+    probes: Sequence[Any] = manifest.probe.inputs if manifest.probe is not None else []
+    adapter = Adapter.recorded(
+        attachment, engine.plugins, engine.progress, manifest, differences=differences if force else [],
+        probe_inputs=probe_items(task, [task.item_of_probe(value) for value in probes]),
+    )  # fmt: skip
+    try:
+        adapter.save(out)
+    finally:
+        adapter.detach()

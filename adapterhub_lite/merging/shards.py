@@ -58,11 +58,7 @@ def write_shards(
 ) -> set[str]:
     """Copy each file, then overwrite the tensors that change in the copy; their dtype stays.
 
-    Args:
-        headers: Of every file to be copied.
-        updates: By file and tensor, a function from the weight in fp32 to the merged one.
-        out: An existing folder.
-        progress: Shows a bar.
+    `updates` has for a file and tensor the function from the weight in fp32 to the merged one; `out` is an existing folder.
 
     Returns:
         The dtypes of the tensors that were changed, by the names of the format.

@@ -1,4 +1,4 @@
-"""The structure of a base without its weights, and which tensor of its files each of its weights lies in."""
+"""A base without the values of its weights, and where in its files each weight is."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ class Skeleton:
     """The model on the meta device, which takes no memory for weights."""
 
     def name_of(self, key: str) -> str | None:
-        """The weight that a tensor of a file is loaded into; None where several tensors are made into one, or none."""
+        """The weight that one tensor of a file becomes; None where it takes several tensors, or there is no such weight."""
         try:
             from transformers.conversion_mapping import get_model_conversion_mapping
             from transformers.core_model_loading import WeightConverter, WeightRenaming, rename_source_key
         except ImportError:  # another version; names that need no translation are still found
             return self._spelled(key)
         transforms = get_model_conversion_mapping(self.model)
-        renamings = [each for each in transforms if isinstance(each, WeightRenaming)]
-        converters = [each for each in transforms if isinstance(each, WeightConverter)]
+        renamings = [transform for transform in transforms if isinstance(transform, WeightRenaming)]
+        converters = [transform for transform in transforms if isinstance(transform, WeightConverter)]
         name, conversion = rename_source_key(key, renamings, converters)
         return self._spelled(name) if conversion is None else None
 
     def _spelled(self, key: str) -> str | None:
-        """The name with or without what a head in front of the model adds to it."""
+        """The name as the model has it, which may be with or without the prefix that a head adds."""
         prefix = self.model.base_model_prefix
         spellings = (key, f"{prefix}.{key}", key.removeprefix(f"{prefix}."))
         return next((spelling for spelling in spellings if spelling in self.shapes), None)
@@ -69,8 +69,8 @@ def place_in_files(
     """Find the file and tensor of each weight.
 
     Returns:
-        The weight's name by its file and the tensor's name there; a tied weight may lie in several places. None where
-        the files lay a weight out in another way than the model, so that only the library that loads them can tell.
+        Names of weights by file and name of the tensor there; a tied weight may be in several places. None where a
+        weight is laid out otherwise in the files than in the model, so that it cannot be merged in the files.
     """
     stored: dict[str, list[tuple[Path, str]]] = {}
     for path, header in headers.items():
@@ -80,8 +80,8 @@ def place_in_files(
                 stored.setdefault(name, []).append((path, key))
     places: dict[tuple[Path, str], str] = {}
     for name in names:
-        found = [place for alias in skeleton.tied.get(name, (name,)) for place in stored.get(alias, [])]
-        if not found:
+        places_of_name = [place for alias in skeleton.tied.get(name, (name,)) for place in stored.get(alias, [])]
+        if not places_of_name:
             return None
-        places |= dict.fromkeys(found, name)
+        places |= dict.fromkeys(places_of_name, name)
     return places

@@ -47,9 +47,9 @@ class Attachment:
 
     @cached_property
     def statistics(self) -> list[nn.Parameter]:
-        """Those of `parameters` that no gradient moves: running statistics of a base with random weights."""
+        """The running statistics of batch normalisation among `parameters`, which no gradient moves."""
         own = {id(parameter) for parameter in self.parameters.values()}
-        return [each for each in statistics_of(self.base.model) if id(each) in own]
+        return [tensor for tensor in statistics_of(self.base.model) if id(tensor) in own]
 
     def logits(self, batch: Batch) -> tuple[Tensor, Tensor | None]:
         """Run base, strategy and head on a batch that is on the base's device."""
@@ -66,10 +66,10 @@ class Attachment:
 
     @contextmanager
     def training(self) -> Iterator[None]:
-        """Put the model into training mode.
+        """Put the model into training mode for the length of a `with` block.
 
-        Batch normalisation keeps the statistics of the base, which would else be rewritten, unless they are the adapter's
-        own. Those follow what is run at once, as everywhere: a micro-batch, or one process's share of a batch.
+        Running statistics of batch normalisation stay as they are in the base, except those that are the adapter's own:
+        these are updated with every micro-batch.
         """
         self.base.activate(self.view)
         self.base.model.train()
@@ -89,7 +89,10 @@ class Attachment:
         self.head = None
 
     def precision(self) -> Any:
-        """Autocast where the base is held in fp32 only because its weights train; around several passes, it casts once."""
+        """Autocast to the base's dtype, for strategies that train its weights and so hold them in fp32.
+
+        Around several passes, it casts each weight once.
+        """
         if self.provided.spec.traits.trains_base and self.base.dtype != torch.float32:
             return torch.autocast(self.base.device.type, dtype=self.base.dtype)
         return nullcontext()
@@ -117,7 +120,7 @@ def attach(
                 raise PluginError(f"strategy '{spec.name}' ({provided.dist}) returned '{name}', which is no Parameter")
             if name.startswith(HEAD):
                 raise PluginError(f"strategy '{spec.name}' ({provided.dist}) may not name a tensor '{name}'")
-            parameter.requires_grad_(all(parameter is not each for each in statistics))
+            parameter.requires_grad_(all(parameter is not tensor for tensor in statistics))
         if not parameters and head is None:
             raise PluginError(f"strategy '{spec.name}' ({provided.dist}) returned nothing to train for {task.name}")
     except BaseException:

@@ -1,4 +1,4 @@
-"""What does not go together in a run, refused before a model is loaded: by the command line and the engine alike."""
+"""Checking a run before a model is loaded, for the command line and the engine."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from adapterhub_lite.training.config import TrainConfig
 
 @dataclass(frozen=True)
 class CheckedRun:
-    """What a run is made of; `check_run` has seen it."""
+    """Strategy, task and options of a run that `check_run` has checked."""
 
     strategy: ProvidedStrategy
     settings: StrategyConfig
@@ -39,17 +39,8 @@ def check_run(
 ) -> CheckedRun:
     """Check everything about a run that can be known without its data and its base.
 
-    Args:
-        strategy_shelf: The strategies.
-        task_shelf: The tasks.
-        strategy: Name of one, as the user wrote it.
-        settings: Its options.
-        task: Name of a task.
-        task_options: Its options.
-        config: How to train.
-        quantization: That of the base.
-        held_out: Whether there is data to score on.
-        from_scratch: Whether the base starts from random weights.
+    Strategy and task are given by name, with their options; `quantization` is that of the base, `held_out` says whether there
+    is data to score on, and `from_scratch` whether the base starts from random weights.
 
     Raises:
         StrategyNotFoundError, ConfigError: an unknown name or option, or options that exclude each other.

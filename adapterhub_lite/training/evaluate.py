@@ -29,13 +29,9 @@ Kept = TypeVar("Kept")
 
 
 def predict_logits(attachment: Attachment, data: Encoded, progress: Progress, *, keep_features: bool = False) -> Tensor:
-    """Outputs of the head, (n, outputs) fp32 on the CPU, in the order of the examples, `rows` of each.
+    """Outputs of the head, (n, outputs) fp32 on the CPU: `Example.rows` of them for each example, in their order.
 
-    Args:
-        attachment: What is run.
-        data: On what.
-        progress: Shows the work.
-        keep_features: Whether the features that a linear probe reads may be taken from the cache, and are left there.
+    With `keep_features` the features that a linear probe reads are taken from the cache, and left there.
     """
     return _outputs(attachment, data, progress, keep_features=keep_features)[0]
 
@@ -50,16 +46,11 @@ def score(
 ) -> tuple[dict[str, float], dict[str, tuple[float, float]]]:
     """The task's metrics on labelled examples, and 95 % confidence intervals of some of them.
 
-    Args:
-        attachment: What is scored.
-        data: On what.
-        progress: Shows the work.
-        processes: Those that do this together, each a part of the examples; all of them get the scores of the whole.
-        intervals: Whether the intervals are wanted, which may take longer than the rest where rows have groups; else
-            there are none.
+    `processes` share the examples between them, and each gets the scores of the whole. Without `intervals` there are none:
+    they may take longer than the scores where rows have groups.
 
     Raises:
-        DataError: when there are no examples.
+        DataError: when there are no examples, or no labels.
     """
     if not data.examples:
         raise DataError("there is nothing to evaluate: the data has no rows")
@@ -68,7 +59,9 @@ def score(
         return score_language_model(
             attachment.base, task, attachment.logits, data, progress, processes, intervals=intervals
         )
-    logits, targets = _labelled_outputs(attachment, data, progress, processes)
+    logits, targets = _outputs(attachment, data, progress, processes)
+    if targets is None:
+        raise DataError("there is nothing to evaluate: the data has no labels")
     rows = [example.rows for example in data.examples]
     metrics = task.metrics(logits, targets, float(task.losses(logits, targets).mean()), rows)
     return metrics, task.intervals(logits, targets, rows, data.groups) if intervals else {}
@@ -92,11 +85,11 @@ def score_language_model(
         run: From a batch to (n, vocabulary) logits and (n,) targets.
         data: Encoded examples.
         progress: Shows the work.
-        processes: Those that do this together.
-        intervals: Whether the interval is wanted.
+        processes: As of `score`.
+        intervals: As of `score`.
 
     Returns:
-        The metrics, and a bootstrap interval of the loss where it is wanted, whole examples drawn.
+        The metrics, and where wanted a bootstrap interval of the loss, drawn from whole examples.
     """
     counts = torch.tensor([example.rows for example in data.examples], dtype=torch.float64)
     own = _share(data, processes)
@@ -119,15 +112,6 @@ def score_language_model(
     return metrics, {"loss": drawn}
 
 
-def _labelled_outputs(
-    attachment: Attachment, data: Encoded, progress: Progress, processes: Processes | None
-) -> tuple[Tensor, Tensor]:
-    logits, targets = _outputs(attachment, data, progress, processes)
-    if targets is None:
-        raise DataError("there is nothing to evaluate: the data has no labels")
-    return logits, targets
-
-
 def _outputs(
     attachment: Attachment,
     data: Encoded,
@@ -146,7 +130,7 @@ def _outputs(
 
     own = _share(data, processes)
     if isinstance(attachment.strategy, Solver) and head is not None and not attachment.parameters:
-        if base.shards is not None:  # whose processes have to encode alike
+        if base.shards is not None:  # the processes that hold its parts have to encode the same examples
             own, processes = list(range(len(data.examples))), None
         if own:
             encoded = Encoded([data.examples[row] for row in own])
@@ -159,14 +143,14 @@ def _outputs(
     parts = processes.collect(parts) if processes is not None else parts
     order = torch.tensor([row for rows, _, _ in parts for row in rows])
     counts = torch.tensor([data.examples[row].rows for rows, _, _ in parts for row in rows])
-    place = order.repeat_interleave(counts).argsort(stable=True)
-    found = [targets for _, _, targets in parts if targets is not None]
-    logits = torch.cat([logits for _, logits, _ in parts])
-    return logits[place], torch.cat(found)[place] if found else None
+    in_order = order.repeat_interleave(counts).argsort(stable=True)
+    logits = torch.cat([logits for _, logits, _ in parts])[in_order]
+    known = [targets for _, _, targets in parts if targets is not None]
+    return logits, torch.cat(known)[in_order] if known else None
 
 
 def _share(data: Encoded, processes: Processes | None) -> list[int]:
-    """The rows that this process takes, longest first; dealt out in turns, so that all have about the same to do."""
+    """The rows that this process takes, longest first; dealt out in turns, so that all processes have equal work."""
     lengths = [example.length for example in data.examples]
     order = longest_first(lengths)
     return list(processes.share(order)) if processes is not None else order
@@ -174,7 +158,7 @@ def _share(data: Encoded, processes: Processes | None) -> list[int]:
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Neither dropout nor gradients for the length of a `with` block; each module is in its own mode again afterwards."""
+    """Switch dropout and gradients off for the length of a `with` block; afterwards every module is in its old mode."""
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
@@ -195,22 +179,12 @@ def _batches(
     keep: Callable[[list[int], Tensor, Tensor | None], Kept],
     bar: Bar,
 ) -> Iterator[Kept]:
-    """Run examples in the order given, `size` at once as long as they fit: what is kept of each batch.
+    """Run the examples `own` in that order, at most `size` at once, and yield what `keep` makes of each batch.
 
-    The processes of a sharded base run as many batches each, whoever has an example less.
-
-    Args:
-        base: Where batches are sent.
-        task: Makes them.
-        run: From a batch to logits and targets.
-        data: Encoded examples.
-        size: Examples at once.
-        own: Rows of those that are run.
-        keep: From rows, logits and targets, on the base's device, to what is kept of them.
-        bar: Advances with every example.
+    The processes of a sharded base all run the same number of batches, even those with fewer examples.
     """
     most = len(own) if base.shards is None else base.shards.largest(len(own))
-    # Who has nothing left runs the first example for nothing.
+    # A process that has no examples left runs the first one again and drops the result.
     lengths = [data.examples[row].length for row in [*own, *[0] * (most - len(own))]]
 
     def work(start: int, stop: int) -> tuple[list[int], Kept | None]:

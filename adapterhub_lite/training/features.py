@@ -1,4 +1,4 @@
-"""Encode a dataset with the frozen base, or find that it was done before."""
+"""Encode a dataset with the frozen base, or take the result of an earlier time from the cache."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def encode_features(
 
     Args:
         base: Any adapter on it is taken off first.
-        task: Decides what a feature is: a pooled vector an example, or the last hidden state at a supervised token.
+        task: Decides what a feature is: one pooled vector for an example, or a hidden state for a supervised token.
         data: Encoded examples.
         progress: Shows the work.
         keep: Look in the cache, and leave the result there; `ADAPTERHUB_CACHE_LIMIT` says how much it holds.
@@ -53,14 +53,15 @@ def encode_features(
     """
     examples, limit = data.examples, cache_limit() if keep else 0
     path = cache_dir() / "features" / f"{_key(base, task, examples)}.safetensors"
-    found = _read(path, examples, progress) if keep else None
-    if base.shards is not None and base.shards.largest(int(found is None)):
-        found = None  # another process has to encode them, which it cannot do alone
-    if found is not None:
+    cached = _read(path, examples, progress) if keep else None
+    if base.shards is not None and base.shards.largest(int(cached is None)):
+        cached = None  # another process has to encode them, which it cannot do alone
+    if cached is not None:
         progress.say(f"features of {len(examples)} examples found in the cache")
-    features, targets = found or _encode(base, task, examples, progress)
+    features, targets = cached or _encode(base, task, examples, progress)
     if keep:
-        if found is None and _size(features, targets) <= limit:
+        size = features.nbytes + (targets.nbytes if targets is not None else 0)
+        if cached is None and size <= limit:
             _write(path, features, targets, examples)
         keep_below(path.parent, limit)
     return features, targets
@@ -162,11 +163,6 @@ def _digest(features: Tensor, targets: Tensor | None) -> str:
             digest.update(f"{tensor.dtype} {tuple(tensor.shape)}".encode())
             digest.update(tensor.contiguous().flatten().view(torch.uint8).numpy().data)
     return digest.hexdigest()
-
-
-def _size(features: Tensor, targets: Tensor | None) -> int:
-    """Bytes of an entry, but for its header."""
-    return features.nbytes + (targets.nbytes if targets is not None else 0)
 
 
 def _write(path: Path, features: Tensor, targets: Tensor | None, examples: Sequence[Example]) -> None:

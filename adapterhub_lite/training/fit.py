@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
+
 from adapterhub_lite.base.loading import Base
+from adapterhub_lite.base.shards import shard
 from adapterhub_lite.base.strategy import Solver
 from adapterhub_lite.data.dataset import Dataset
 from adapterhub_lite.data.roles.columns import counted
+from adapterhub_lite.errors import NotSupportedError
 from adapterhub_lite.plugins.observers import Observers
 from adapterhub_lite.plugins.shelf import Shelf
 from adapterhub_lite.plugins.spec import StrategySpec
@@ -18,8 +22,7 @@ from adapterhub_lite.training.checks import CheckedRun
 from adapterhub_lite.training.loop import Training
 from adapterhub_lite.training.processes import Processes
 from adapterhub_lite.training.randomness import seeded
-from adapterhub_lite.training.run.place import Place, opened
-from adapterhub_lite.training.sharded_base import shard_base
+from adapterhub_lite.training.run.place import Place, open_run_folder
 from adapterhub_lite.training.solve import solve_adapter, start_head
 
 
@@ -35,18 +38,9 @@ def fit(
     observers: Observers,
     progress: Progress,
 ) -> tuple[Attachment, dict[str, Any]]:
-    """Attach the strategy of a run to a base and fit it to data; the base is as it was if that fails.
+    """Attach the strategy of a run to a base and fit it to data; where that fails the base is as it was.
 
-    Args:
-        base: What is adapted.
-        task: What it is adapted to, settled on this base and data.
-        data: What is learnt from.
-        held_out: What is scored on during the run, if anything.
-        run: Strategy and options.
-        place: Where the run is recorded, and who may stop it.
-        strategy_shelf: The strategies; another one may give the head to start from.
-        observers: Plug-ins that look on.
-        progress: Shows the work, and what is worth knowing of the data.
+    The task is settled on this base and data. `strategy_shelf` is asked again for a probe, where the head starts from one.
 
     Returns:
         The trained attachment, and facts about the run to be saved with the adapter.
@@ -65,13 +59,13 @@ def fit(
             for note in encoded.notes:
                 progress.say(f"note: {note}")
             if run.config.shard:
-                shard_base(attachment, Processes())
+                _shard_base(attachment, Processes().device)
             scored: Encoded | None = None
             if held_out is not None:
                 scored = encode(task, held_out, base)
                 for note in scored.notes:
                     progress.say(f"note, held-out data: {note}")
-            with opened(place, attachment, run.config, encoded, scored, progress) as folder:
+            with open_run_folder(place, attachment, run.config, encoded, scored, progress) as folder:
                 if isinstance(strategy, Solver):
                     return attachment, solve_adapter(attachment, strategy, encoded, run.config, observers, progress)
                 if run.config.start_head == "probe":
@@ -103,3 +97,23 @@ def _say_notes(data: Dataset, held_out: Dataset | None, progress: Progress) -> N
             f"warning: the evaluation data ({held_out.source}) has {counted(shared, 'row')} that the training data "
             "has as well; scores on them say nothing about new data"
         )
+
+
+def _shard_base(attachment: Attachment, device: torch.device) -> None:
+    """Spread the base's weights over the processes, for good; what trains stays whole on each.
+
+    From here on everything that runs the base has to be done by all processes alike.
+    """
+    base, spec = attachment.base, attachment.provided.spec
+    if base.shards is not None:
+        return
+    if spec.traits.trains_base or attachment.view.rewrites_base:
+        raise NotSupportedError(
+            f"--shard does not go with strategy '{spec.name}' as it is set up, which changes weights of the base "
+            "itself and keeps the old ones beside them; use a strategy that leaves them alone, such as lora"
+        )
+    base.activate(attachment.view)
+    base.shards = shard(base.model, base.map, attachment.tensors.values(), device)
+    base.device = device
+    for parameter in attachment.tensors.values():
+        parameter.data = parameter.data.to(device)

@@ -22,10 +22,10 @@ class Stopped(KeyboardInterrupt):
 
 
 class Interrupt:
-    """Whether the program was asked to stop. As it is made it listens to nothing; `listening` does, for the command line.
+    """Whether the program was asked to stop. Signals are caught only inside `listening`, which the command line uses.
 
-    The first signal raises `Stopped` where it finds the program, but inside `delayed` it waits for `check` or the end
-    of the block. Later signals are ignored: ending in order is under way, and kill -9 loses nothing but the last steps.
+    The first signal raises `Stopped` at once, but inside `delayed` only at a `check` or at the end of the block. Later
+    signals are ignored: the program is ending already, and kill -9 loses nothing but the last steps.
     """
 
     def __init__(self) -> None:
@@ -50,7 +50,7 @@ class Interrupt:
 
     @contextmanager
     def delayed(self) -> Iterator[None]:
-        """Let the block come to its end, or to a `check`, before a signal is heeded."""
+        """Let a signal wait until a `check` or the end of the `with` block."""
         self._delays += 1
         try:
             yield
@@ -61,7 +61,7 @@ class Interrupt:
 
     @contextmanager
     def allowed(self) -> Iterator[None]:
-        """Inside `delayed`: a stretch that may be cut off anywhere, since it is done again from the start."""
+        """Inside `delayed`, let a signal raise at once again: what is cut off is done again from the start."""
         delays, self._delays = self._delays, 0
         try:
             self.check()
@@ -79,7 +79,7 @@ class Interrupt:
             self.stop(self.received)
 
     def stop(self, number: int) -> NoReturn:
-        """Stop here for a signal, which may have come to another process, or whose first `Stopped` something swallowed."""
+        """Raise `Stopped` for a signal that came here or to another process, even if one was raised and swallowed before."""
         self.received, self._raised = number, True
         raise Stopped(number)
 

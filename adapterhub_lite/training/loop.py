@@ -212,11 +212,11 @@ class Training:
     def _resume(self) -> None:
         if self.folder is None:
             return
-        found = self.folder.newest() if self.processes.is_main else None
-        step = self.processes.largest(found[0].state["step"] if found is not None else 0, self.device)
+        newest = self.folder.newest() if self.processes.is_main else None
+        step = self.processes.largest(newest[0].state["step"] if newest is not None else 0, self.device)
         if step == 0:
             return
-        checkpoint, self.best = found if found is not None else self.folder.at(step)
+        checkpoint, self.best = newest if newest is not None else self.folder.at(step)
         for name, value in checkpoint.state["run"].items():
             setattr(self.state, name, value)
         self.attachment.load_tensors(part(checkpoint.tensors, "adapter"))
@@ -235,8 +235,8 @@ class Training:
         tensors, numbers = optimizer_state(self.optimizer)
         content = under("adapter", self.tensors) | under("average", self.average.values) | under("optimizer", tensors)
         for name, tensor in random_state(self.device).items():
-            for rank, each in enumerate(self.processes.gather(tensor, self.device)):
-                content[f"random/{rank}/{name}"] = each
+            for rank, state_of_rank in enumerate(self.processes.gather(tensor, self.device)):
+                content[f"random/{rank}/{name}"] = state_of_rank
         if self.processes.is_main:
             where = {"step": self.state.step, "best_step": self.state.best_step}
             state = {**where, "run": dataclasses.asdict(self.state), "optimizer": numbers}

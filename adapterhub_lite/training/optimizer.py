@@ -13,8 +13,8 @@ from adapterhub_lite.errors import NotSupportedError
 from adapterhub_lite.training.config import TrainConfig
 
 BITSANDBYTES = {"adamw_8bit": "AdamW8bit", "paged_adamw": "PagedAdamW32bit", "paged_adamw_8bit": "PagedAdamW8bit"}
-# What transformers asks for beside the warm-up and the number of steps.
-MORE: Mapping[str, dict[str, Any]] = {
+# Arguments of transformers' schedules beside the warm-up and the number of steps.
+ARGUMENTS: Mapping[str, dict[str, Any]] = {
     "cosine_with_min_lr": {"min_lr_rate": 0.1},
     "cosine_with_restarts": {"num_cycles": 3},
     "polynomial": {"power": 2.0, "lr_end": 0.0},
@@ -60,13 +60,13 @@ def make_optimizer(parameters: Sequence[nn.Parameter], config: TrainConfig, rate
 def learning_rates(config: TrainConfig, rate: float, total: int) -> Callable[[int], float]:
     """The learning rate of each step, counted from 1, by transformers' schedules.
 
-    Their first step has the rate 0 and their last one not yet; ours are shifted by one, so that no step is for nothing.
-    A function of the step alone: there is no state to save.
+    Theirs give the first step the rate 0; ours are shifted by one, so that every step has a rate above 0. The rate is a
+    function of the step alone, so that there is no state to save.
     """
     from transformers import get_scheduler
 
     name = "constant_with_warmup" if config.schedule == "constant" else config.schedule
-    more = dict(MORE.get(name, {}))
+    more = dict(ARGUMENTS.get(name, {}))
     warmup = round(config.warmup * total)
     if name == "warmup_stable_decay":
         more["num_decay_steps"] = max(1, round(DECAY_SHARE * total))
@@ -82,7 +82,7 @@ def learning_rates(config: TrainConfig, rate: float, total: int) -> Callable[[in
 
 
 def optimizer_state(optimizer: Optimizer) -> tuple[dict[str, Tensor], dict[str, int | float]]:
-    """What an optimizer remembers: tensors, and numbers, by `<parameter>/<name>`."""
+    """The state of an optimizer, tensors and numbers apart, by `<parameter>/<name>`."""
     tensors: dict[str, Tensor] = {}
     numbers: dict[str, int | float] = {}
 

@@ -9,12 +9,7 @@ from adapterhub_lite.training.config import TrainConfig
 
 
 class Order:
-    """The batches of a run.
-
-    Args:
-        count: Examples there are.
-        config: Says batch size, seed, and how many steps or epochs.
-    """
+    """The batches of a run over `count` examples."""
 
     def __init__(self, count: int, config: TrainConfig):
         self._count, self._config = count, config

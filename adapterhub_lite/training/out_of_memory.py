@@ -1,4 +1,4 @@
-"""Surviving that memory runs out: work is tried, and tried again with half as much at once."""
+"""When memory runs out: notice it, let go of what was computed, and try again with half as much at once."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from adapterhub_lite.names import human_size
 
 Result = TypeVar("Result")
 
-# How allocators other than torch's own for accelerators put it.
+# What errors say that do not come from torch's allocator for accelerators.
 _WORDS = ("can't allocate memory", "not enough memory", "CUBLAS_STATUS_ALLOC_FAILED", "out of memory")
 
 
@@ -36,22 +36,22 @@ class RanOut:
     """An attempt that ran out of memory."""
 
     error: BaseException
-    """What was raised; its traceback says where, and holds nothing of what was computed."""
+    """What was raised; the local variables in its traceback are cleared."""
     need: str
-    """How much memory it would have taken, as far as can be told: ", needing at least 9.3 GiB of 8.0 GiB" or nothing."""
+    """How much memory it would have taken, for messages: ", needing at least 9.3 GiB of 8.0 GiB"; empty if unknown."""
 
 
 def attempt(work: Callable[[], Result], device: torch.device, shards: Shards | None = None) -> Result | RanOut:
-    """Do what may run out of memory; of an attempt that does, no tensor is kept by anything but what `work` wrote to.
+    """Do what may run out of memory, and free what it computed if it does.
 
     Args:
         work: Keeps what is large in local variables, which are cleared.
         device: Where it is done.
-        shards: Of the base, if it is spread over processes: when one of them runs out of memory, all of them do.
+        shards: Of the base, if it is spread over processes: where one of them runs out of memory, all begin again.
     """
     handled = sys.exception()
     try:
-        return _in_step(work, shards)
+        return _with_others(work, shards)
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
@@ -61,7 +61,8 @@ def attempt(work: Callable[[], Result], device: torch.device, shards: Shards | N
         return RanOut(error, _need(error, device))
 
 
-def _in_step(work: Callable[[], Result], shards: Shards | None) -> Result:
+def _with_others(work: Callable[[], Result], shards: Shards | None) -> Result:
+    """Do the work, and learn whether it went well in all processes. A function, so that its variables can be cleared."""
     result = work()
     if shards is not None:
         shards.check()
@@ -77,18 +78,18 @@ def in_batches(
     *,
     by_length: bool = False,
 ) -> Iterator[Result]:
-    """Do something to examples a batch at a time; batches are half as large from where memory runs out.
+    """Work through examples in batches, which are halved from where memory runs out.
 
     Args:
         lengths: Length of each example, best in falling order, so that what does not fit is met first.
         at_once: Examples a batch.
-        work: Does it to those from one position up to another. It is called again for the same ones where it failed.
-        base: Runs them. The processes of a sharded one call this alike, and cut their batches alike.
+        work: Called with the positions where a batch begins and ends; again for a part of them where memory ran out.
+        base: Runs the examples. The processes of a sharded one have to call this alike.
         doing: What is done, for the error, such as "in evaluation with".
-        by_length: The lengths of a batch, padded to the first one's, add up to `at_once` instead.
+        by_length: `at_once` counts tokens instead, each example as long as the first of its batch.
 
     Yields:
-        What the work gives for one batch after another.
+        What `work` returns for each batch.
 
     Raises:
         TrainingError: a single example does not fit.
@@ -112,7 +113,7 @@ def in_batches(
 
 
 def _clear_variables(error: BaseException | None, handled: BaseException | None) -> None:
-    """Clear the local variables of the functions that an error has ended, and others that led to it since `handled`."""
+    """Clear the local variables of functions that an error ended, and those of its causes, as far back as `handled`."""
     while error is not None and error is not handled:
         traceback.clear_frames(error.__traceback__)
         error = error.__cause__ or error.__context__
@@ -127,7 +128,7 @@ def free(device: torch.device) -> None:
 
 
 def used(device: torch.device) -> str:
-    """How much memory the program takes: the most so far of the accelerator's, else its part of the machine's now."""
+    """How much memory the program takes: on an accelerator the most so far, else on the CPU right now."""
     if device.type == "cuda":
         return human_size(torch.cuda.max_memory_allocated(device))
     import psutil

@@ -59,12 +59,12 @@ class Processes:
         return sums.tolist()
 
     def largest(self, value: int, device: torch.device) -> int:
-        """The largest of a number of every process."""
+        """The largest of the numbers that the processes call this with."""
         if self.count == 1:
             return value
-        found = torch.tensor([value], device=device)
-        torch.distributed.all_reduce(found, torch.distributed.ReduceOp.MAX)
-        return int(found)
+        largest = torch.tensor([value], device=device)
+        torch.distributed.all_reduce(largest, torch.distributed.ReduceOp.MAX)
+        return int(largest)
 
     def add_gradients(self, parameters: Sequence[nn.Parameter]) -> None:
         """Add up the gradients over all processes, in one message; a parameter without any stays without."""
@@ -100,7 +100,7 @@ class Processes:
             return parts
         received: list[Any] = [None] * self.count
         torch.distributed.all_gather_object(received, parts)
-        return [part for each in received for part in each]
+        return [part for parts_of_process in received for part in parts_of_process]
 
     def wait(self) -> None:
         """Wait for the others, after the main process has written something."""

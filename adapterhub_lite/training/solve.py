@@ -1,4 +1,4 @@
-"""Fitting on cached features instead of stepping an optimizer: a whole adapter, or the head that training starts from."""
+"""Fitting a head on cached features instead of taking steps: a whole adapter, or what training starts from."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from adapterhub_lite.training.attachment import Attachment
 from adapterhub_lite.training.config import TrainConfig
 from adapterhub_lite.training.features import encode_features
 
-OF_STEPS = frozenset(TrainConfig.model_fields) - {"seed", "shard", "micro_batch_size", "keep_checkpoints"}
+OPTIONS_OF_STEPS = frozenset(TrainConfig.model_fields) - {"seed", "shard", "micro_batch_size", "keep_checkpoints"}
 """Options that are about the steps of an optimizer."""
 
 
@@ -42,7 +42,7 @@ def solve_adapter(
         TrainingError: the solution is not finite.
     """
     unused = sorted(
-        name for name in config.model_fields_set & OF_STEPS if getattr(config, name) not in (None, [], False)
+        name for name in config.model_fields_set & OPTIONS_OF_STEPS if getattr(config, name) not in (None, [], False)
     )
     if unused:
         progress.say(f"note: {attachment.provided.spec.name} has no steps: {', '.join(unused)} say nothing to it")
@@ -66,7 +66,7 @@ def solve_adapter(
 
 
 def find_solver(strategy_shelf: Shelf[StrategySpec]) -> tuple[ProvidedStrategy, Solver]:
-    """The strategy that fits a head on frozen features: the built-in one where it is there, else another's.
+    """The strategy that fits a head on frozen features: the built-in one if it is installed, else another.
 
     Raises:
         StrategyNotFoundError: none is installed.
@@ -84,13 +84,6 @@ def start_head(
     """Let the head start from the linear probe's solution on the bare base (LP-FT, Kumar et al. 2022, arXiv:2202.10054).
 
     From a random head the first steps distort good features to suit it; from this one they do not.
-
-    Args:
-        attachment: What is about to be trained; its head is filled in.
-        strategy_shelf: Where the linear probe is.
-        data: What is about to be learnt from.
-        config: Of the run; says how large the probe's penalty is.
-        progress: Shows the work.
 
     Raises:
         StrategyNotFoundError: no strategy is a probe.

@@ -1,4 +1,4 @@
-"""Where a run stands and what came of it, in numbers. No torch here."""
+"""How far a run has come, and its losses. No torch here."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from adapterhub_lite.training.config import TrainConfig
 
 @dataclass
 class State:
-    """Where a run stands, in numbers."""
+    """How far a run has come: with adapter, optimizer and random streams all it needs to go on."""
 
     micro_batch_size: int
     """What is computed at once; becomes smaller when memory runs out."""

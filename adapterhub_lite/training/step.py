@@ -37,8 +37,8 @@ def accumulate(
         examples: The batch, or this process's share of it.
         weight: Targets in the whole batch, by which the sum of their losses is divided.
         size: Examples computed at once.
-        say: Told when the micro-batch is halved.
-        spare: An example, which the processes of a sharded base run for nothing where they have fewer than the others.
+        say: Shows the user that the micro-batch was halved.
+        spare: An example for the processes of a sharded base that have fewer than the others; its loss does not count.
 
     Returns:
         The loss, and the examples computed at once in the end.
@@ -73,7 +73,7 @@ def accumulate(
 def _gradient(
     attachment: Attachment, parts: Sequence[Sequence[Example]], weight: float, spare: Sequence[Example]
 ) -> float:
-    """Put the gradient of a batch into the parameters, one part of it after another; returns the loss."""
+    """Put the gradient of a batch into the parameters, part by part, and return the loss."""
     total = 0.0
     with attachment.precision():
         for part in parts:
@@ -82,12 +82,12 @@ def _gradient(
 
 
 def _add_gradient(attachment: Attachment, examples: Sequence[Example], weight: float, *, counts: bool) -> float:
-    """Add the gradient of one part to what the parameters hold, or nothing where it does not count; returns its loss."""
+    """Add the gradient of one part to that of the parameters, or zero where it does not count, and return the loss."""
     task, device = attachment.task, attachment.base.device
     batch = task.collate(examples, attachment.base)
     logits, targets = attachment.logits({key: value.to(device) for key, value in batch.items()})
     assert targets is not None
-    # Losses and gradients are not for the lower precision.
+    # Losses and gradients are computed in full precision.
     with torch.autocast(device.type, enabled=False):
         losses, weights = task.losses(logits, targets), task.weights(targets)
         loss = (losses if weights is None else losses * weights).sum() / weight
@@ -99,26 +99,23 @@ def _add_gradient(attachment: Attachment, examples: Sequence[Example], weight: f
 def _parts(
     attachment: Attachment, parameters: Sequence[nn.Parameter], examples: Sequence[Example], size: int, most: int
 ) -> list[Sequence[Example]]:
-    """What is run at once, in turn: at most `size` examples, and on a CPU such of similar lengths."""
+    """Cut a batch into parts of at most `size` examples, each run at once; on a CPU of similar lengths."""
     if attachment.base.shards is None:
-        # What normalises by batch is not cut any finer than it has to be.
+        # Batch normalisation depends on what is run at once, so such models are not cut more than they have to be.
         if attachment.base.device.type == "cpu" and attachment.task.pads and not attachment.statistics:
-            every = sum(weights.numel() for weights in attachment.base.model.parameters())
-            trained = min(1.0, sum(weights.numel() for weights in parameters) / every)
-            cut = similar_parts([example.length for example in examples], size, trained)
-            return [[examples[i] for i in part] for part in cut]
+            total = sum(weights.numel() for weights in attachment.base.model.parameters())
+            trained = min(1.0, sum(weights.numel() for weights in parameters) / total)
+            parts = similar_parts([example.length for example in examples], size, trained)
+            return [[examples[row] for row in part] for part in parts]
         examples = sorted(examples, key=lambda example: -example.length)
-    # The processes of a sharded base run it equally often: who has nothing left runs something for nothing.
+    # The processes of a sharded base run it equally often; a part without examples is run with a spare one.
     return [examples[start : start + size] for start in range(0, most, size)]
 
 
 def apply(optimizer: Optimizer, updates: int, device: torch.device) -> None:
-    """Update the parameters; where the optimizer's state does not fit at first, once more with cached memory given back.
+    """Update the parameters; where memory runs out, try once more with cached memory given back.
 
-    Args:
-        optimizer: Holds the parameters, which hold their gradients.
-        updates: How many it has made before.
-        device: Where they are.
+    `updates` is how many this optimizer has made before.
 
     Raises:
         TrainingError: it does not fit.
@@ -133,7 +130,7 @@ def apply(optimizer: Optimizer, updates: int, device: torch.device) -> None:
             f"out of memory in the middle of an update, which cannot be undone; resume from the last checkpoint, and {advice}"
         ) from ran_out.error
     if updates == 0:
-        # Memory ran out while the state was made: it may be there in part, and holds nothing but zeros.
+        # Memory ran out while the state was made: some of it may exist, and is all zeros.
         optimizer.state.clear()
     free(device)
     again = attempt(optimizer.step, device)

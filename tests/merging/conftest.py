@@ -65,7 +65,7 @@ def logits_of(engine: Any) -> Callable[..., Any]:
     def logits(path: Path, base: Any = None) -> Any:
         import torch
 
-        from adapterhub_lite.merging.report import probe_items, probe_logits
+        from adapterhub_lite.adapter.probe import probe_items, probe_logits
 
         adapter = engine.load_adapter(path, base=base, dtype="float32", device="cpu")
         attachment = adapter.attachment

@@ -57,7 +57,7 @@ def test_full(name: str, task: str, settings: dict[str, Any], engine: Any, adapt
 
 def check_is_a_model_folder(folder: Path, adapter: Path, engine: Any) -> None:
     """Transformers opens it by itself, and it does what the adapter did."""
-    from adapterhub_lite.merging.report import probe_items
+    from adapterhub_lite.adapter.probe import probe_items
 
     old = engine.load_adapter(adapter, dtype="float32", device="cpu")
     items = probe_items(old.attachment.task, old.probe_inputs)

@@ -15,6 +15,7 @@ from scipy.stats import binomtest
 from sklearn.metrics import f1_score, mean_absolute_error, r2_score, root_mean_squared_error
 
 import adapterhub_lite as ah
+from adapterhub_lite.adapter.read import read_like
 from adapterhub_lite.cli.run_file import read_run
 from adapterhub_lite.cli.train import read_rows
 from adapterhub_lite.data.splits import split
@@ -207,7 +208,7 @@ def test_processes_send_each_other_no_more_than_the_outputs(monkeypatch):
             return parts[::-1]  # whatever the order in which they come
 
     monkeypatch.setattr(evaluate, "EXAMPLES_AT_ONCE", 4)
-    logits, targets = evaluate._labelled_outputs(adapter.attachment, encoded, Silent(), Sending())
+    logits, targets = evaluate._outputs(adapter.attachment, encoded, Silent(), Sending())
     torch.testing.assert_close(logits, wanted, rtol=1e-4, atol=1e-5)
     assert targets.tolist() == list(data.targets)
     batches = len(data) // 4
@@ -283,7 +284,8 @@ def test_the_file_to_score_on_needs_no_groups(way, tmp_path):
     train, dev, columns = str(tmp_path / "train.csv"), str(tmp_path / "dev.csv"), {"group": "who"}
     if way == "Python":
         engine = Engine(progress=Silent())
-        held_out = engine._held_out(dev, engine.load_data(train, "text-classification", columns=columns))
+        data = engine.load_data(train, "text-classification", columns=columns)
+        held_out = read_like(engine.task_shelf, data, dev)
     else:
         given = {"base": "any", "task": "text-classification", "out": "any", "columns": columns}
         _, held_out = read_rows(read_run(None, given | {"data": train, "eval_data": dev}), task_shelf())

@@ -32,7 +32,7 @@ MAX_LOG_BYTES = 1 << 30
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What `read_checkpoint` found."""
+    """A checkpoint that was read and checked."""
 
     path: Path
     identity: dict[str, Any]

@@ -1,4 +1,4 @@
-"""An open run folder: its log, its checkpoints, and finding the one to resume from."""
+"""An open run folder: write the log and checkpoints, and find the checkpoint to resume from."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ class RunFolder:
     Args:
         path: Where it is or will be.
         identity: What is trained on what and how, as JSON; a run is resumed only if all of it is the same.
-        facts: What else is worth recording, as JSON.
+        facts: What else is recorded, as JSON.
         run_file: The run as YAML, if there is one.
         resume: Go on with the run that is there.
-        say: Told of everything that is not as usual.
-        main: False in a process that only reads; the main one has made the folder before.
+        say: Shows the user everything that is not as usual.
+        main: Whether this is the main process, which makes the folder; the others only read it.
 
     Raises:
         ConfigError: another process has it, or it holds a run that did not end and `resume` is not set.
@@ -66,13 +66,12 @@ class RunFolder:
             self._prepare(facts or {}, run_file)
 
     def _prepare(self, facts: Mapping[str, Any], run_file: str | None) -> None:
-        resume = self._resume
-        check_run_folder(self.path, resume=resume)
+        check_run_folder(self.path, resume=self._resume)
         self._lock = self._take_lock()
-        if resume and not checkpoint_paths(self.path):
+        if self._resume and not checkpoint_paths(self.path):
             self._say(f"there is no checkpoint in {self.path} to resume from: beginning at the first step")
-            resume = False
-        if not resume:
+            self._resume = False
+        if not self._resume:
             record = {"identity": self.identity, **facts}
 
             def write(folder: Path) -> None:
@@ -83,13 +82,12 @@ class RunFolder:
                 (folder / RUN).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
 
             commit_directory(self.path, write, last=RUN)
-        self._resume = resume
-        self.event("resumed" if resume else "started")
-        if resume:
+        self.event("resumed" if self._resume else "started")
+        if self._resume:
             self._compare_versions(facts)
 
     def _compare_versions(self, facts: Mapping[str, Any]) -> None:
-        """Say which libraries are other ones than when the run was started: its numbers may then differ a little."""
+        """Warn of libraries whose versions changed since the run was started: the numbers may then differ a little."""
         recorded = parse_json(read_plain(self.path / RUN, MAX_STATE_BYTES), str(self.path / RUN))
         before = recorded.get("versions") if isinstance(recorded, dict) else None
         for name, version in facts.get("versions", {}).items():
@@ -100,9 +98,9 @@ class RunFolder:
                 )
 
     def newest(self) -> tuple[Checkpoint, dict[str, Tensor] | None] | None:
-        """The newest checkpoint that is whole, with the tensors of the best adapter it knows of; None to begin anew.
+        """The newest undamaged checkpoint, with the tensors of the best adapter until then; None to begin anew.
 
-        One that is damaged is set aside with a warning, and so is one whose best checkpoint is.
+        A checkpoint is renamed, with a warning, where it or the one with its best adapter is damaged.
 
         Raises:
             ConfigError: the run is another one; says what differs.
@@ -111,33 +109,38 @@ class RunFolder:
             return None
         for path in reversed(checkpoint_paths(self.path)):
             try:
-                found, tensors = self.at(step_of(path))
+                checkpoint, best = self.at(step_of(path))
             except AdapterCorruptError as error:
                 aside = _free_name(path.with_name(f"damaged-{path.name}"))
                 path.rename(aside)
                 self.tell(f"warning: checkpoint {path.name} is skipped ({error}); it is kept as {aside.name}")
                 continue
-            (self.path / LOG).write_bytes(found.log)
-            self.tell(f"resuming after step {found.state['step']} from {path}")
-            return found, tensors
+            (self.path / LOG).write_bytes(checkpoint.log)
+            self.tell(f"resuming after step {checkpoint.state['step']} from {path}")
+            return checkpoint, best
         (self.path / LOG).write_bytes(b"")
         self.tell(f"warning: no checkpoint in {self.path} is whole: beginning again at the first step")
         return None
 
     def at(self, step: int) -> tuple[Checkpoint, dict[str, Tensor] | None]:
-        """The checkpoint of a step, with the tensors of the best adapter it knows of.
+        """The checkpoint of a step, with the tensors of the best adapter until then.
 
         Raises:
             AdapterCorruptError: one of the two is damaged.
             ConfigError: the run is another one; says what differs.
         """
-        found = read_checkpoint(self._checkpoint(step))
-        self._refuse_another(found.identity)
-        best = found.state["best_step"]
+        checkpoint = read_checkpoint(self._checkpoint(step))
+        changed = _differences(checkpoint.identity, self.identity)
+        if changed:
+            raise ConfigError(
+                f"{self.path} cannot be resumed, because this is another run: {'; '.join(changed[:5])}; "
+                "give what it was started with, or choose another --out"
+            )
+        best = checkpoint.state["best_step"]
         if best is None:
-            return found, None
-        held = found if best == step else read_checkpoint(self._checkpoint(best))
-        return found, {**part(held.tensors, "adapter"), **part(held.tensors, "average")}
+            return checkpoint, None
+        tensors = (checkpoint if best == step else read_checkpoint(self._checkpoint(best))).tensors
+        return checkpoint, {**part(tensors, "adapter"), **part(tensors, "average")}
 
     def log(self, record: Mapping[str, Any]) -> None:
         """Append a line to metrics.jsonl."""
@@ -153,7 +156,7 @@ class RunFolder:
         self._append(EVENTS, f"{now()} {line}")
 
     def commit(self, state: Mapping[str, Any], tensors: Mapping[str, Tensor], keep: int) -> None:
-        """Commit a checkpoint and delete those no longer needed: all but the newest `keep` and the best they know of."""
+        """Commit a checkpoint, and delete all but the newest `keep` and those with the best adapter of one of these."""
         path = self._checkpoint(int(state["step"]))
         log = (self.path / LOG).read_bytes()
         write_checkpoint(path, identity=self.identity, state=state, tensors=tensors, log=log)
@@ -194,21 +197,13 @@ class RunFolder:
             raise storage_error(error, self.path) from error
         return lock
 
-    def _refuse_another(self, identity: Mapping[str, Any]) -> None:
-        differing = _differences(identity, self.identity)
-        if differing:
-            raise ConfigError(
-                f"{self.path} cannot be resumed, because this is another run: {'; '.join(differing[:5])}; "
-                "give what it was started with, or choose another --out"
-            )
-
 
 def _differences(before: Any, now: Any, name: str = "") -> list[str]:
-    """What differs between two values of JSON, each by its dotted name."""
+    """What differs between two values of JSON, by dotted names."""
     if isinstance(before, dict) and isinstance(now, dict):
         keys = [*now, *(key for key in before if key not in now)]
-        found = [_differences(before.get(key), now.get(key), f"{name}.{key}" if name else key) for key in keys]
-        return [each for part in found for each in part]
+        parts = [_differences(before.get(key), now.get(key), f"{name}.{key}" if name else key) for key in keys]
+        return [difference for part in parts for difference in part]
     if before == now and type(before) is type(now):
         return []
     return [f"{name} was {_short(before)} and is now {_short(now)}"]
@@ -224,7 +219,7 @@ def _best_step(path: Path) -> int | None:
         state = json.loads((path / "state.json").read_bytes())["state"]
         return None if state["best_step"] is None else int(state["best_step"])
     except (OSError, ValueError, KeyError, TypeError):
-        return None  # damaged since; found out, and said, when it is resumed from
+        return None  # damaged since it was written, which resuming from it will notice and say
 
 
 def _free_name(path: Path) -> Path:

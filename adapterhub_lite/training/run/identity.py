@@ -1,4 +1,4 @@
-"""What makes two runs the same, so that one may go on where the other stopped; and where and with what a run was made."""
+"""What must not change when a run is resumed, and the versions, machine and commit it is recorded with."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ RECORDED = ("adapterhub-lite", "torch", "transformers", "peft", "bitsandbytes", 
 def run_identity(
     attachment: Attachment, config: TrainConfig, data: Encoded, held_out: Encoded | None, processes: int
 ) -> dict[str, Any]:
-    """Everything the numbers of a run depend on, beside library versions and the machine, as JSON."""
+    """Everything that decides the numbers of a run, but for library versions and the machine, as JSON."""
     base, provided = attachment.base, attachment.provided
     return {
         "base": {
@@ -44,11 +44,11 @@ def run_identity(
 
 
 def data_hash(data: Encoded) -> str:
-    """SHA-256 of the encoded examples in order: token ids and targets; images by their targets and what names them."""
+    """SHA-256 of the inputs and targets of the examples in order; of an image in a file the path."""
     total = hashlib.sha256()
     for example in data.examples:
         for value in (example.inputs, example.target):
-            if isinstance(value, list) and all(type(each) is int for each in value):
+            if isinstance(value, list) and all(type(number) is int for number in value):
                 total.update(array("q", value).tobytes())
             elif hasattr(value, "tobytes"):
                 total.update(f"{value.shape}{value.dtype}".encode() + value.tobytes())

@@ -22,6 +22,7 @@ from adapterhub_lite.errors import ConfigError, StorageError
 from adapterhub_lite.storage.disk import storage_error, sync_file
 
 RUN, LOG, EVENTS, FINISHED, CHECKPOINTS = "run.json", "metrics.jsonl", "events.log", "finished.json", "checkpoints"
+PICTURE = "loss.png"
 
 
 def run_folder_of(adapter: Path) -> Path:
@@ -42,10 +43,10 @@ def check_run_folder(path: Path, *, resume: bool) -> None:
         raise StorageError(f"{path} is in the way of the run folder, and is none; move it or choose another --out")
     if resume and (path / FINISHED).is_file():
         raise ConfigError(f"{path} holds a run that is finished, its adapter saved; leave out --resume to train anew")
-    found = checkpoint_paths(path)
-    if found and not resume and not (path / FINISHED).is_file():
+    checkpoints = checkpoint_paths(path)
+    if checkpoints and not resume and not (path / FINISHED).is_file():
         raise ConfigError(
-            f"{path} holds a run that was interrupted after step {step_of(found[-1])}; go on with --resume, "
+            f"{path} holds a run that was interrupted after step {step_of(checkpoints[-1])}; go on with --resume, "
             "or delete that folder to begin anew"
         )
 

@@ -1,0 +1,50 @@
+"""The probe of an adapter: a few inputs saved with the outputs seen then, by which a loaded adapter can be checked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from adapterhub_lite.base.loading import Base
+from adapterhub_lite.data.dataset import Dataset
+from adapterhub_lite.storage import ProbeRecord
+from adapterhub_lite.tasks.task import Batch, Task, encode
+from adapterhub_lite.training.attachment import Attachment
+
+PROBE_VALUES = 16
+"""How many of the first logits are saved for each input."""
+
+
+def probe_record(attachment: Attachment, items: Sequence[Any]) -> ProbeRecord | None:
+    """The probe as it is saved; None where no input can be."""
+    values = [attachment.task.probe(item, number) for number, item in enumerate(items)]
+    inputs = [value for value in values if value is not None]
+    return ProbeRecord(inputs=inputs, outputs=probe_outputs(attachment, inputs)) if inputs else None
+
+
+def probe_outputs(attachment: Attachment, inputs: list[Any]) -> list[list[float]]:
+    """The first logits for each saved input: of the classes, or at the first supervised token."""
+    items = [attachment.task.item_of_probe(value) for value in inputs]
+    logits = probe_logits(attachment.task, attachment.base, items, attachment.logits)
+    return [rows[0, :PROBE_VALUES].tolist() for rows in logits]
+
+
+def probe_items(task: Task, saved: Sequence[Any]) -> list[Any]:
+    """The inputs of an adapter's probe, or made-up ones of the right kind where it has none."""
+    return list(saved) or list(task.samples())
+
+
+def probe_logits(
+    task: Task, base: Base, items: Sequence[Any], run: Callable[[Batch], tuple[Tensor, Tensor | None]]
+) -> list[Tensor]:
+    """All logits for each item, fp32 on the CPU: (1, labels) of a classifier, (supervised tokens, vocabulary) else."""
+    dataset = Dataset(task.name, tuple(items), None, task.labels, {}, "<probe>", "", None, form=task.preprocessing.form)
+    outputs = []
+    with torch.no_grad():
+        for example in encode(task, dataset, base).examples:
+            batch = {name: value.to(base.device) for name, value in task.collate([example], base).items()}
+            outputs.append(run(batch)[0].float().cpu())
+    return outputs

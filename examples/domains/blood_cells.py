@@ -87,7 +87,7 @@ def main() -> None:
 
     # How much of it is colour alone: the mean and the spread of red, green and blue.
     seen, new = (
-        np.array([[*np.mean(image, (0, 1)), *np.std(image, (0, 1))] for image in its.inputs]) for its in (data, test)
+        np.array([[*np.mean(image, (0, 1)), *np.std(image, (0, 1))] for image in rows.inputs]) for rows in (data, test)
     )
     model = make_pipeline(StandardScaler(), LogisticRegression()).fit(seen, list(data.targets or ()))
     true = [test.labels[target] for target in test.targets or ()]

@@ -57,9 +57,9 @@ def read_arrays(
     classes = arrays.get("classes")
     # What has one value an image goes into the table, to be written back beside the predictions.
     columns = {
-        key: pa.array(each.tolist())
-        for key, each in arrays.items()
-        if each.shape == (len(images),) and each.dtype.kind in "biufUS" and (key != "classes" or key in used.values())
+        key: pa.array(array.tolist())
+        for key, array in arrays.items()
+        if array.shape == (len(images),) and array.dtype.kind in "biufUS" and (key != "classes" or key in used.values())
     }
     columns = columns or {"row": pa.array(range(1, len(images) + 1))}
     table = Table(reference, pa.table(columns), sha256)
@@ -76,4 +76,4 @@ def _find(arrays: Mapping[str, Array], key: str, name: str) -> str:
 
 
 def _names(classes: Array | None) -> tuple[str, ...] | None:
-    return None if classes is None else tuple(str(each) for each in classes.tolist())
+    return None if classes is None else tuple(str(name) for name in classes.tolist())

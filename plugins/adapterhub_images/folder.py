@@ -34,11 +34,11 @@ def read_image_folder(name: str, require_labels: bool) -> tuple[Table, list[Path
     skipped: Counter[str] = Counter()
     for folder in folders:
         files = sorted(path for path in folder.rglob("*") if path.is_file() and not _hidden(path, folder))
-        found = [path for path in files if path.suffix.lower() in SUFFIXES]
+        images = [path for path in files if path.suffix.lower() in SUFFIXES]
         skipped.update(path.suffix.lower() or path.name for path in files if path.suffix.lower() not in SUFFIXES)
-        paths += found
-        labels += [folder.name] * len(found)
-        if not found:
+        paths += images
+        labels += [folder.name] * len(images)
+        if not images:
             notes.append(f"{name}: folder {folder.name!r} holds no images and is no class")
     if not paths:
         raise DataError(f"{name}: holds no images ({' '.join(SUFFIXES)}) in class folders; check the path")
@@ -61,22 +61,22 @@ def _hidden(path: Path, folder: Path) -> bool:
 
 def _digest(name: str, root: Path, relative: list[str]) -> str:
     total = hashlib.sha256()
-    for row, each in enumerate(relative):
+    for row, path in enumerate(relative):
         try:
-            with (root / each).open("rb") as file:
+            with (root / path).open("rb") as file:
                 if not file.peek(1):
                     raise DataError(
-                        f"{place(name, row)}: image {str(root / each)!r} is an empty file; replace or remove it"
+                        f"{place(name, row)}: image {str(root / path)!r} is an empty file; replace or remove it"
                     )
                 wrong = check_image(file)
                 if wrong is not None:
-                    raise DataError(f"{place(name, row)}: image {str(root / each)!r} {wrong}")
+                    raise DataError(f"{place(name, row)}: image {str(root / path)!r} {wrong}")
                 file.seek(0)
-                total.update(each.encode() + b"\0" + hashlib.file_digest(file, "sha256").digest())
+                total.update(path.encode() + b"\0" + hashlib.file_digest(file, "sha256").digest())
         except UnicodeEncodeError as error:
-            raise DataError(f"{place(name, row)}: file name {each!r} is not UTF-8; rename the file") from error
+            raise DataError(f"{place(name, row)}: file name {path!r} is not UTF-8; rename the file") from error
         except OSError as error:
             raise DataError(
-                f"{place(name, row)}: image {str(root / each)!r} cannot be read ({error.strerror})"
+                f"{place(name, row)}: image {str(root / path)!r} cannot be read ({error.strerror})"
             ) from error
     return total.hexdigest()

@@ -52,10 +52,10 @@ def read(source: Any, request: Request) -> Dataset:
         used = {role: name for role, name in used.items() if role != "label"} | {"labels": given["labels"]}
     if "group" in given:
         used = {**used, "group": find_column(table, given["group"], "group")}
-    used, form, found = read_choices(table, used, request, declared)
-    notes = table.notes + found.notes
+    used, form, labels = read_choices(table, used, request, declared)
+    notes = table.notes + labels.notes
     return Dataset(
-        TASK, inputs, found.targets, found.names, used, table.source, table.sha256, table, notes, form,
+        TASK, inputs, labels.targets, labels.names, used, table.source, table.sha256, table, notes, form,
         groups=read_groups(table, used, required=require_labels),
     )  # fmt: skip
 

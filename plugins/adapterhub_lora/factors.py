@@ -72,7 +72,7 @@ def combine_layer(
     Raises:
         NotSupportedError: updates of different shapes.
     """
-    shapes = {(each.a.shape[1:], each.b.shape[0], each.b.shape[2:]) for _, each in parts}
+    shapes = {(f.a.shape[1:], f.b.shape[0], f.b.shape[2:]) for _, f in parts}
     if len(shapes) > 1:
         raise NotSupportedError(
             f"the adapters' updates of '{path}' have different shapes, so they are of different bases"
@@ -82,7 +82,7 @@ def combine_layer(
         if rank is None or side_by_side.rank <= rank:
             return side_by_side, 0.0
         return _factor(side_by_side.product(), rank, side_by_side)
-    updates = torch.stack([each.product() for _, each in parts])  # (adapters, out, in)
+    updates = torch.stack([f.product() for _, f in parts])  # (adapters, out, in)
     weights = torch.tensor([weight for weight, _ in parts])[:, None, None]
     if method.startswith("dare"):
         kept = torch.rand(updates.shape, generator=generator) < density

@@ -172,11 +172,11 @@ def find_targets(view: ModelView, wanted: str) -> list[str]:
     everything = [path for path, module in view.model.named_modules() if _has_weight(module)]
     chosen: list[str] = []
     for name in names:
-        found = [path for path in everything if path == name or path.endswith(f".{name}")]
-        if not found:
+        paths = [path for path in everything if path == name or path.endswith(f".{name}")]
+        if not paths:
             there = ", ".join(sorted({path.rpartition(".")[2] for path in view.map.linears}))
             raise ConfigError(f"lora: targets={name} fits no weight matrix of this model; there are: {there}")
-        chosen += [path for path in found if path not in chosen]
+        chosen += [path for path in paths if path not in chosen]
     if not chosen:
         raise ConfigError("lora: targets is empty; use all-linear, attention or names separated by commas")
     return chosen
@@ -208,7 +208,7 @@ def _layers(view: ModelView) -> list[tuple[str, Any]]:
 
 def _parameters(view: ModelView) -> dict[str, nn.Parameter]:
     """The adapter's parameters by the names that PEFT gives them in a file."""
-    found: dict[str, nn.Parameter] = {}
+    parameters: dict[str, nn.Parameter] = {}
     for path, layer in _layers(view):
         for name, parameter in layer.named_parameters():
             if not name.startswith("lora_"):
@@ -216,5 +216,5 @@ def _parameters(view: ModelView) -> dict[str, nn.Parameter]:
             kind, _, rest = name.partition(f".{ADAPTER}")
             # A magnitude vector is a module in memory and a bare tensor in a file.
             inside = "" if kind == "lora_magnitude_vector" else rest
-            found[f"{FILE_PREFIX}{path}.{kind}{inside}"] = parameter
-    return found
+            parameters[f"{FILE_PREFIX}{path}.{kind}{inside}"] = parameter
+    return parameters

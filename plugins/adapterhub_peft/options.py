@@ -85,13 +85,13 @@ OWN: tuple[Option, ...] = (
 def left_out(method: Method) -> dict[str, str]:
     """The fields of a method that are no options, with the reason."""
     reasons = {**LEFT_OUT, **known(method.name).left_out}
-    found = {}
+    fields = {}
     for option in method.options:
         if option.name in reasons:
-            found[option.name] = reasons[option.name]
+            fields[option.name] = reasons[option.name]
         elif option.type is None:
-            found[option.name] = NOT_WRITABLE
-    return found
+            fields[option.name] = NOT_WRITABLE
+    return fields
 
 
 def make_config(method: Method) -> type[StrategyConfig]:

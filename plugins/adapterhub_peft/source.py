@@ -86,12 +86,12 @@ def _registrations(module: ast.Module) -> Iterator[tuple[str, str]]:
 
 def _ancestors(name: str, classes: Mapping[str, ast.ClassDef]) -> list[ast.ClassDef]:
     """The class and those it comes from, up to but without `PeftConfig`."""
-    found = []
+    ancestors = []
     while name in classes and name != "PeftConfig":
-        found.append(classes[name])
+        ancestors.append(classes[name])
         bases = [base.id for base in classes[name].bases if isinstance(base, ast.Name)]
         name = bases[0] if bases else ""
-    return found
+    return ancestors
 
 
 def _options(cls: ast.ClassDef) -> Iterator[Option]:
@@ -152,7 +152,7 @@ def _type(node: ast.expr) -> Any:
             case "Union":
                 return _union(inside)
             case "Literal":
-                return Literal[tuple(ast.literal_eval(each) for each in inside)]
+                return Literal[tuple(ast.literal_eval(value) for value in inside)]
             case "list" | "List":
                 return list[_type(inside[0])]  # type: ignore[misc]
             case "dict" | "Dict":
@@ -161,14 +161,14 @@ def _type(node: ast.expr) -> Any:
 
 
 def _union(members: list[ast.expr]) -> Any:
-    found: list[Any] = []
+    types: list[Any] = []
     unknown = []
     for member in members:
         try:
-            found.append(_type(member))
+            types.append(_type(member))
         except Unreadable as error:
             unknown.append(error)
     # A name beside `str` is an enumeration of strings; a class beside anything else needs an object to be made.
-    if unknown and str not in found:
+    if unknown and str not in types:
         raise unknown[0]
-    return Union[tuple(found)]  # noqa: UP007 (the members are known only here)
+    return Union[tuple(types)]  # noqa: UP007 (the members are known only here)

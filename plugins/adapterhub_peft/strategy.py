@@ -77,9 +77,9 @@ class PeftMethod:
                 layer.register_forward_hook(_narrow_as_its_input)
         file = self._file(peft_config)
         parameters: dict[str, nn.Parameter] = {
-            name: each
-            for name, each in file.items()
-            if isinstance(each, nn.Parameter) and each.requires_grad and id(each) not in theirs
+            name: tensor
+            for name, tensor in file.items()
+            if isinstance(tensor, nn.Parameter) and tensor.requires_grad and id(tensor) not in theirs
         }
         if not parameters:
             raise NotSupportedError(
@@ -87,9 +87,9 @@ class PeftMethod:
                 "strategy lora"
             )
         for parameter in self._tuner.parameters():  # what PEFT does not save does not train
-            parameter.requires_grad_(any(parameter is each for each in parameters.values()))
-        self._frozen = {name: each for name, each in file.items() if name not in parameters}
-        self._frozen |= {name: each for name, each in self._tuner.named_buffers() if id(each) not in theirs}
+            parameter.requires_grad_(any(parameter is trained for trained in parameters.values()))
+        self._frozen = {name: tensor for name, tensor in file.items() if name not in parameters}
+        self._frozen |= {name: buffer for name, buffer in self._tuner.named_buffers() if id(buffer) not in theirs}
         if options["remade"] is not None and not math.isclose(
             options["remade"], checksum(self._frozen), rel_tol=SAME, abs_tol=SAME
         ):
@@ -123,7 +123,7 @@ class PeftMethod:
         targets = config.get("target_modules")
         if not isinstance(targets, list):
             raise NotSupportedError(f"target_modules={targets!r} is no list of names")
-        options = make_config(next(each for each in read_methods() if each.name == self.method)).model_fields
+        options = make_config(next(method for method in read_methods() if method.name == self.method)).model_fields
         known_settings = frozenset(options) | {"target_modules", "fan_in_fan_out", "modules_to_save"}
         refuse_settings(config, known_settings, PEFT_TYPE_TO_CONFIG_MAPPING[self.method.upper()]().to_dict())
         settings = {name: value for name, value in config.items() if name in options and value is not None}
@@ -170,11 +170,11 @@ class PeftMethod:
         around.base_model = self._tuner
         around.peft_config = {ADAPTER: peft_config}  # type: ignore[assignment]
         with _quiet():
-            found: dict[str, Tensor] = get_peft_model_state_dict(
+            saved: dict[str, Tensor] = get_peft_model_state_dict(
                 around, around.state_dict(keep_vars=True), ADAPTER, save_embedding_layers=False
             )
         # A parameter that several layers share is one parameter, under the first of its names.
-        return dict(reversed({id(tensor): (name, tensor) for name, tensor in reversed(found.items())}.values()))
+        return dict(reversed({id(tensor): (name, tensor) for name, tensor in reversed(saved.items())}.values()))
 
     def _keep_dtype_of_norms(self) -> None:
         """Let trained copies of normalization layers hold fp32 where the base has 16 bits, in which small steps vanish."""
@@ -193,7 +193,7 @@ class MergeablePeftMethod(PeftMethod):
         Raises:
             NotSupportedError: on a quantized base, where writing would round the adapter away, or where PEFT refuses.
         """
-        layers = [(path, each) for path, each in view.model.named_modules() if isinstance(each, BaseTunerLayer)]
+        layers = [(path, module) for path, module in view.model.named_modules() if isinstance(module, BaseTunerLayer)]
         for path, _ in layers:
             if view.is_quantized(f"{path}.base_layer"):
                 raise NotSupportedError(f"{self.name}: '{path}' is quantized; merge into the unquantized base instead")
@@ -216,7 +216,7 @@ def _narrow_as_its_input(_: nn.Module, inputs: tuple[Any, ...], output: Any) -> 
 
 
 def checksum(tensors: Mapping[str, Tensor]) -> float:
-    """A number that hardly changes when numbers are rounded in another way, and does when they are others.
+    """A number that stays nearly the same when tensors are rounded differently, and changes when they hold other values.
 
     Each tensor, scaled to length 1, is projected on a fixed direction; the projections are summed with fixed weights.
     """

@@ -21,21 +21,21 @@ def find_targets(view: ModelView, wanted: str, strategy: str) -> list[str]:
     """
     match wanted:
         case "all-linear":
-            found = list(view.map.linears)
+            paths = list(view.map.linears)
         case "attention":
-            found = list(view.map.attention_linears)
+            paths = list(view.map.attention_linears)
         case "norms":
-            found = [path for path, module in view.model.named_modules() if "norm" in type(module).__name__.lower()]
+            paths = [path for path, module in view.model.named_modules() if "norm" in type(module).__name__.lower()]
         case "embedding":
             embedding = view.model.get_input_embeddings() if view.map.modality == "text" else None
-            found = [path for path, module in view.model.named_modules() if module is embedding]
+            paths = [path for path, module in view.model.named_modules() if module is embedding]
         case _:
             return _by_name(view, wanted, strategy)
-    if not found:
+    if not paths:
         raise NotSupportedError(
             f"{strategy}: targets={wanted}, and this {type(view.model).__name__} has none; use lora"
         )
-    return found
+    return paths
 
 
 def is_transposed(module: nn.Module) -> bool:
@@ -48,11 +48,11 @@ def _by_name(view: ModelView, wanted: str, strategy: str) -> list[str]:
     everything = [path for path, module in view.model.named_modules() if "weight" in module._parameters]
     chosen: list[str] = []
     for name in names:
-        found = [path for path in everything if path == name or path.endswith(f".{name}")]
-        if not found:
+        paths = [path for path in everything if path == name or path.endswith(f".{name}")]
+        if not paths:
             there = ", ".join(sorted({path.rpartition(".")[2] for path in view.map.linears}))
             raise ConfigError(f"{strategy}: targets={name} fits no weight of this model; there are: {there}")
-        chosen += [path for path in found if path not in chosen]
+        chosen += [path for path in paths if path not in chosen]
     if not chosen:
         raise ConfigError(f"{strategy}: targets is empty; use all-linear, attention or names separated by commas")
     return chosen

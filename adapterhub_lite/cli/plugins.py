@@ -1,23 +1,37 @@
-"""What is installed: `strategies`, `tasks` and `plugins list`; `plugins check` and `plugins new` are in their own modules."""
+"""What is installed: `strategies`, `tasks` and `plugins list`; and `plugins new`, the start of a new one."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated
+import json
+import shlex
+import subprocess
+import sys
+from dataclasses import asdict, replace
+from pathlib import Path
+from types import ModuleType
+from typing import Annotated
 
 import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
 
 from adapterhub_lite.cli.check import plugins_check
-from adapterhub_lite.cli.new import new
 from adapterhub_lite.cli.options import AsJson
 from adapterhub_lite.cli.output import print_json
+from adapterhub_lite.plugins.find import Found, Record
+from adapterhub_lite.plugins.manager import Plugins, is_on
+from adapterhub_lite.plugins.spec import Spec
 
-if TYPE_CHECKING:
-    from pydantic.fields import FieldInfo
-    from rich.console import Console
-
-    from adapterhub_lite.plugins.find import Record
+LOAD_ONE = """
+import json, sys
+from dataclasses import asdict
+from adapterhub_lite.plugins.find import find
+from adapterhub_lite.plugins.manager import Plugins
+plugin = next(plugin for plugin in find()[0] if plugin.name == sys.argv[1])
+record = asdict(Plugins(enabled=False, strict=False).admit(plugin))
+sys.__stdout__.write("\\n" + json.dumps(record))
+"""
 
 plugins_app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode="rich")
 
@@ -28,7 +42,6 @@ def plugins() -> None:
 
 
 plugins_app.command("check")(plugins_check)
-plugins_app.command("new")(new)
 
 
 @plugins_app.command("list")
@@ -43,114 +56,134 @@ def plugins_list(
     ] = None,
 ) -> None:
     """List every plug-in: loaded, failed or disabled, and why."""
-    from adapterhub_lite.plugins.manager import Plugins, is_on
-
-    if timeout is None:
-        plugins = Plugins(strict=False)
-    else:
-        from adapterhub_lite.cli.own_process import OwnProcesses
-
-        plugins = OwnProcesses(timeout)
+    plugins = Plugins(strict=False) if timeout is None else OwnProcesses(timeout)
     if json_:
         print_json({"plugins": [asdict(record) for record in plugins.records], "notes": plugins.notes})
     else:
-        _show_plugins(plugins.records, plugins.notes)
+        console = Console()
+        table = Table("plug-in", "distribution", "version", "state", "strategies, tasks or reason")
+        for record in plugins.records:
+            offers = (*record.strategies, *(f"task {name}" for name in record.tasks))
+            detail = ", ".join(offers) if record.error is None else f"{record.stage or ''}: {record.error}"
+            row = (record.name, record.dist, record.version, record.state, detail.removeprefix(": "))
+            table.add_row(*(escape(cell) for cell in row))
+        nothing = "no plug-ins are installed; pip install adapterhub-lite brings the built-in ones"
+        console.print(table if plugins.records else nothing)
+        for note in plugins.notes:
+            console.print(f"note: {note}", markup=False)
     if strict or is_on("ADAPTERHUB_STRICT"):
         plugins.raise_failures()
 
 
-def _show_plugins(records: list[Record], notes: list[str]) -> None:
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
+@plugins_app.command("new")
+def plugins_new(
+    name: Annotated[str, typer.Argument(help="Name of the strategy: lower case letters, digits and '_'.")],
+    out: Annotated[
+        str | None, typer.Option(metavar="DIR", help="Folder to make [default: adapterhub-lite-NAME].")
+    ] = None,
+) -> None:
+    """Write a distribution with a working strategy, its tests and README, to begin from."""
+    from adapterhub_lite.scaffold import check_name, write_distribution
 
-    console = Console()
-    table = Table("plug-in", "distribution", "version", "state", "strategies, tasks or reason")
-    for record in records:
-        offers = (*record.strategies, *(f"task {name}" for name in record.tasks))
-        detail = ", ".join(offers) if record.error is None else f"{record.stage or ''}: {record.error}"
-        row = (record.name, record.dist, record.version, record.state, detail.removeprefix(": "))
-        table.add_row(*(escape(cell) for cell in row))
-    console.print(
-        table if records else "no plug-ins are installed; pip install adapterhub-lite brings the built-in ones"
+    check_name(name, Plugins())
+    target = Path(out if out is not None else f"adapterhub-lite-{name.replace('_', '-')}")
+    files = write_distribution(name, target)
+    typer.echo(f"wrote {target}:")
+    for file in files:
+        typer.echo(f"    {file}")
+    typer.echo(
+        f"next: cd {shlex.quote(str(target))} && pip install -e '.[test]' && adapterhub-lite plugins check {name} && pytest"
     )
-    for note in notes:
-        console.print(f"note: {note}", markup=False)
 
 
 def strategies(json_: AsJson = False) -> None:
     """List the strategies with their options."""
-    from adapterhub_lite.plugins.manager import Plugins
-
-    provided = sorted(Plugins().strategies, key=lambda strategy: strategy.spec.name)
+    offered = sorted(Plugins().strategies, key=lambda strategy: strategy.spec.name)
     if json_:
-        print_json(
+        described = [
             {
-                "strategies": [
-                    {
-                        "name": p.spec.name,
-                        "summary": p.spec.summary,
-                        "plugin": p.plugin,
-                        "dist": p.dist,
-                        "version": p.version,
-                        "traits": {**asdict(p.spec.traits), "modalities": sorted(p.spec.traits.modalities)},
-                        "learning_rate": p.spec.learning_rate,
-                        "options": p.spec.config.model_json_schema()["properties"],
-                    }
-                    for p in provided
-                ]
+                "name": strategy.spec.name,
+                "summary": strategy.spec.summary,
+                "plugin": strategy.plugin,
+                "dist": strategy.dist,
+                "version": strategy.version,
+                "traits": {**asdict(strategy.spec.traits), "modalities": sorted(strategy.spec.traits.modalities)},
+                "learning_rate": strategy.spec.learning_rate,
+                "options": strategy.spec.config.model_json_schema()["properties"],
             }
-        )
+            for strategy in offered
+        ]
+        print_json({"strategies": described})
         return
-    from rich.console import Console
-    from rich.markup import escape
-
-    console = Console()
-    if not provided:
-        console.print("no strategies are installed; pip install adapterhub-lite brings the built-in ones")
-    for p in provided:
-        console.print(f"[bold]{p.spec.name}[/bold]  {escape(p.spec.summary)}  [dim]{p.dist} {p.version}[/dim]")
-        _show_options(console, p.spec.config.model_fields)
+    if not offered:
+        typer.echo("no strategies are installed; pip install adapterhub-lite brings the built-in ones")
+    for strategy in offered:
+        _show(strategy.spec, f"{strategy.dist} {strategy.version}")
 
 
 def tasks(json_: AsJson = False) -> None:
     """List the tasks with the roles of their columns and their options."""
-    from adapterhub_lite.plugins.manager import Plugins
     from adapterhub_lite.tasks.catalog import task_shelf
 
-    provided = task_shelf(Plugins()).offered
+    offered = task_shelf(Plugins()).offered
     if json_:
-        print_json(
+        described = [
             {
-                "tasks": [
-                    {
-                        "name": p.spec.name,
-                        "summary": p.spec.summary,
-                        "modality": p.spec.modality,
-                        "plugin": p.plugin,
-                        "dist": p.dist,
-                        "roles": list(p.spec.roles),
-                        "options": p.spec.options.model_json_schema().get("properties", {}),
-                    }
-                    for p in provided
-                ]
+                "name": task.spec.name,
+                "summary": task.spec.summary,
+                "modality": task.spec.modality,
+                "plugin": task.plugin,
+                "dist": task.dist,
+                "roles": list(task.spec.roles),
+                "options": task.spec.options.model_json_schema().get("properties", {}),
             }
-        )
+            for task in offered
+        ]
+        print_json({"tasks": described})
         return
-    from rich.console import Console
-    from rich.markup import escape
+    for task in offered:
+        _show(task.spec, task.dist, f"    columns: {', '.join(task.spec.roles)}")
 
+
+def _show(spec: Spec, source: str, *lines: str) -> None:
+    """Print a strategy or a task, where it comes from, more about it, and a line an option with default and help."""
     console = Console()
-    for p in provided:
-        console.print(f"[bold]{p.spec.name}[/bold]  {escape(p.spec.summary)}  [dim]{p.dist}[/dim]")
-        console.print(f"    columns: {', '.join(p.spec.roles)}", highlight=False)
-        _show_options(console, p.spec.options.model_fields)
-
-
-def _show_options(console: Console, fields: Mapping[str, FieldInfo]) -> None:
-    """A line an option: name, default and description."""
-    from rich.markup import escape
-
-    for name, field in fields.items():
+    console.print(f"[bold]{spec.name}[/bold]  {escape(spec.summary)}  [dim]{source}[/dim]")
+    for line in lines:
+        console.print(line, highlight=False)
+    for name, field in spec.settings.model_fields.items():
         default = field.get_default(call_default_factory=True, validated_data={})
         console.print(f"    {name}={default}  [dim]{escape(field.description or '')}[/dim]", highlight=False)
+
+
+class OwnProcesses(Plugins):
+    """The records of plug-ins, each loaded in a process of its own, to find one that hangs or takes the program down.
+
+    Args:
+        seconds: What one of them may take, the start of its process (a quarter of a second) included.
+    """
+
+    def __init__(self, seconds: float):
+        self._seconds = seconds
+        super().__init__(strict=False)
+
+    def admit(self, found: Found, module: ModuleType | None = None) -> Record:
+        """Load one plug-in in another process and record what became of it."""
+        self.records.append(self._load(found))
+        return self.records[-1]
+
+    def _load(self, plugin: Found) -> Record:
+        failed = Record(plugin.name, plugin.dist, plugin.version, "failed", "import")
+        try:
+            done = subprocess.run(
+                [sys.executable, "-c", LOAD_ONE, plugin.name],
+                stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=self._seconds, check=False,
+            )  # fmt: skip
+        except subprocess.TimeoutExpired:
+            hint = f"leave it out with ADAPTERHUB_DISABLE={plugin.name}"
+            return replace(failed, error=f"not ready within {self._seconds:g} s; {hint}")
+        try:
+            record = json.loads(done.stdout.rpartition("\n")[2])
+            return Record(**{**record, "strategies": tuple(record["strategies"])})
+        except ValueError:
+            return replace(failed, error=f"it ended the process it was loaded in (exit status {done.returncode})")

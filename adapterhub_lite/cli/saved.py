@@ -7,6 +7,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
 
 from adapterhub_lite.cli.options import AdapterPath, AsJson, Place
 from adapterhub_lite.cli.output import print_json, print_result
@@ -23,9 +26,6 @@ def inspect(adapter: AdapterPath, json_: AsJson = False) -> None:
         tensors = {name: {"dtype": info.dtype, "shape": list(info.shape)} for name, info in stored.header.items()}
         print_json({"path": adapter, "size_bytes": size, **manifest.model_dump(mode="json"), "tensors": tensors})
         return
-    from rich.console import Console
-    from rich.table import Table
-
     strategy, base, task = manifest.strategy, manifest.base, manifest.task
     table = Table(show_header=False, title=f"{adapter} ({human_size(size)}, files verified)", title_justify="left")
     table.add_row("strategy", f"{strategy.name} ({strategy.dist} {strategy.version})")
@@ -74,10 +74,6 @@ def verify(
     if json_:
         print_json(report.to_json())
     else:
-        from rich.console import Console
-        from rich.markup import escape
-        from rich.table import Table
-
         colour = {"passed": "green", "warning": "yellow", "failed": "red", "skipped": "dim"}
         table = Table(show_header=False, title=f"{adapter}: {'verified' if report.ok else 'NOT as saved'}")
         for check in report.checks:
@@ -119,9 +115,6 @@ def history(
         ]
         print_json({"adapter": adapter, "versions": described})
         return
-    from rich.console import Console
-    from rich.table import Table
-
     table = Table("version", "saved", "strategy", "held-out scores", "size", "")
     for version in versions:
         manifest, mark = version.manifest, "in use" if version.current else ""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from pydantic import BaseModel, Field
+from rich.console import Console
 
 from adapterhub_lite.base.references import parse_scratch, resolve, scratch_reference
 from adapterhub_lite.cli.options import AsJson, NamedColumns, columns_by_role
@@ -198,8 +199,6 @@ def read_rows(run: RunFile, catalog: Catalog, options: TaskOptions | None = None
 
 
 def _show(report: dict[str, Any]) -> None:
-    from rich.console import Console
-
     console, metrics = Console(), report["metrics"]
     scores = []
     for name, value in metrics.items():

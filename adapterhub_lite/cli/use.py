@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.console import Console
+from rich.table import Column, Table
 
 from adapterhub_lite.cli.options import AdapterPath, AsJson, Columns, Loading, columns_by_role
 from adapterhub_lite.cli.output import print_json, print_result, say_columns
@@ -34,9 +36,6 @@ def evaluate(adapter: AdapterPath, data: DataFile, loading: Loading, columns: Co
         intervals = {name: list(ends) for name, ends in result.intervals.items()}
         print_json({"n": result.n, "metrics": result.metrics, "intervals": intervals, "notes": list(result.notes)})
         return
-    from rich.console import Console
-    from rich.table import Column, Table
-
     table = Table(
         "metric",
         Column("value", justify="right"),

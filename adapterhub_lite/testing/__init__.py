@@ -17,7 +17,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from adapterhub_lite.testing.results import KIT_VERSION, CheckResult
+from adapterhub_lite.testing.check import KIT_VERSION, CheckResult
 
 if TYPE_CHECKING:
     from adapterhub_lite.testing.check import Check as Check
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from adapterhub_lite.testing.checks import all_checks as all_checks
     from adapterhub_lite.testing.models import TINY_MODELS as TINY_MODELS
     from adapterhub_lite.testing.models import tiny_base as tiny_base
-    from adapterhub_lite.testing.parametrize import parametrize_with_checks as parametrize_with_checks
     from adapterhub_lite.testing.run import check_strategy as check_strategy
+    from adapterhub_lite.testing.run import parametrize_with_checks as parametrize_with_checks
     from adapterhub_lite.testing.tiny_model import TinyModel as TinyModel
     from adapterhub_lite.testing.tokenizer import tiny_tokenizer as tiny_tokenizer
 
@@ -38,7 +38,7 @@ _HOME = {
     "TinyModel": "tiny_model",
     "all_checks": "checks",
     "check_strategy": "run",
-    "parametrize_with_checks": "parametrize",
+    "parametrize_with_checks": "run",
     "tiny_base": "models",
     "tiny_tokenizer": "tokenizer",
 }

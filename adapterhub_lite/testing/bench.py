@@ -1,9 +1,9 @@
-"""The bench a check works at: one strategy with one config, one tiny model, and the moves that checks share."""
+"""What a check works with: a strategy, its config and a tiny model, and the steps that several checks take."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from types import ModuleType
 
@@ -19,7 +19,7 @@ from adapterhub_lite.engine import Engine
 from adapterhub_lite.errors import NotSupportedError
 from adapterhub_lite.plugins.manager import Plugins
 from adapterhub_lite.plugins.observers import Observers
-from adapterhub_lite.plugins.spec import ProvidedStrategy, StrategyConfig, StrategySpec, hookimpl
+from adapterhub_lite.plugins.spec import StrategyConfig, StrategySpec, hookimpl
 from adapterhub_lite.progress import Silent
 from adapterhub_lite.tasks.rows import encode
 from adapterhub_lite.tasks.task import Task
@@ -55,11 +55,6 @@ class Bench:
             plugins.register(self.model.plugin)
         return Engine(plugins, Silent())
 
-    @property
-    def provided(self) -> ProvidedStrategy:
-        """The strategy as the engine has it."""
-        return self.engine.plugins.strategies[0]
-
     @cached_property
     def config(self) -> StrategyConfig:
         """The config to check with."""
@@ -89,9 +84,9 @@ class Bench:
         torch.manual_seed(seed)
         config = self.config if config is None else config
         task, strategy = self.task(base), self.spec.make()
-        attachment = attach(base, task, self.provided, strategy, config)
+        attachment = attach(base, task, self.engine.plugins.strategies[0], strategy, config)
         if attachment.head is not None and attachment.parameters:
-            # A head that lets the features be felt: the usual start at small weights hides the adapter behind it.
+            # Behind the small weights that a head usually starts with, what the adapter does would hardly be seen.
             generator = torch.Generator().manual_seed(1)
             with torch.no_grad():
                 attachment.head.weight.normal_(std=0.5, generator=generator)
@@ -145,11 +140,11 @@ class Bench:
             logits, targets = attachment.logits(self.batch(attachment))
             assert targets is not None
             functional.cross_entropy(logits, targets).backward()
-        found: dict[str, Tensor | None] = {}
+        gradients: dict[str, Tensor | None] = {}
         for name, tensor in attachment.tensors.items():
-            found[name] = None if tensor.grad is None else tensor.grad.clone()
+            gradients[name] = None if tensor.grad is None else tensor.grad.clone()
             tensor.grad = None
-        return found
+        return gradients
 
     def predictions(self, attachment: Attachment) -> Tensor:
         """Logits of base, strategy and head on a padded batch."""
@@ -185,24 +180,9 @@ def disturb(attachment: Attachment, *, seed: int = 7) -> None:
             tensor.add_(0.1 * noise.to(tensor.device, tensor.dtype))
 
 
-def merge(attachment: Attachment) -> None:
-    """Fold the adapter into the base for good: the strategy writes weights, then everything but weights is taken off."""
-    view, base = attachment.view, attachment.base
-    base.activate(view)
-    with torch.no_grad():
-        attachment.strategy.merge(view, attachment.config, dict(attachment.parameters))  # type: ignore[attr-defined]
-    view.settle()
-    base.active = None
-
-
-def far(left: Tensor, right: Tensor) -> float:
+def distance(left: Tensor, right: Tensor) -> float:
     """Largest difference, relative to the largest value (at least 1); infinite where values are not finite."""
     if left.shape != right.shape or not bool(torch.isfinite(left).all() and torch.isfinite(right).all()):
         return float("inf")
     scale = max(1.0, float(right.abs().max())) if right.numel() else 1.0
     return float((left.float() - right.float()).abs().max()) / scale if left.numel() else 0.0
-
-
-def refusals(bench: Bench) -> dict[str, str | None]:
-    """Why the strategy does not adapt each model of this run, None where it does."""
-    return {model.name: replace(bench, model=model).refusal for model in bench.others}

@@ -1,12 +1,19 @@
-"""What a check is."""
+"""What a check is, and what it reports. No torch here."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from adapterhub_lite.testing.bench import Bench
+if TYPE_CHECKING:
+    from adapterhub_lite.testing.bench import Bench
+
+KIT_VERSION = "1.0"
+"""Version of the kit: the first number changes when a strategy that passed may fail, the second for all else."""
+
+Status = Literal["passed", "failed", "expected_failure", "unexpected_pass", "skipped"]
+BAD: frozenset[Status] = frozenset({"failed", "unexpected_pass"})
 
 
 class CheckFailed(AssertionError):
@@ -14,7 +21,7 @@ class CheckFailed(AssertionError):
 
 
 class CheckSkipped(Exception):
-    """What a check raises when it finds only on the way that it cannot say anything."""
+    """What a check raises when it turns out, while it runs, that it does not apply."""
 
 
 def demand(condition: bool, message: str) -> None:
@@ -56,3 +63,31 @@ class Check:
     def demand(self) -> str:
         """What it demands: the first line of its docstring."""
         return (self.function.__doc__ or "").strip().partition("\n")[0]
+
+
+@dataclass(frozen=True)
+class CheckResult:
+    """One check on one model."""
+
+    name: str
+    model: str | None
+    """Name of the tiny model; None for a check that looks at the strategy alone."""
+    status: Status
+    message: str
+    """Why it failed or was skipped, or the reason given for an expected failure; "" where it passed."""
+    seconds: float
+
+    @property
+    def id(self) -> str:
+        """`name[model]`, as in a list of expected failures."""
+        return check_id(self.name, self.model)
+
+    @property
+    def ok(self) -> bool:
+        """Nothing to do here: passed, skipped, or failed as expected."""
+        return self.status not in BAD
+
+
+def check_id(name: str, model: str | None) -> str:
+    """How a check on a model is written."""
+    return name if model is None else f"{name}[{model}]"

@@ -1,6 +1,9 @@
-"""Running the kit in a subprocess with a time limit, so that a strategy that hangs or crashes takes nobody along.
+"""The kit in a process of its own with a time limit, so that a strategy that hangs or crashes takes nobody along.
 
-No torch here.
+The parent runs `python -m adapterhub_lite.testing.remote DIST:NAME OPTIONS` and reads one JSON object a line from it:
+`{"checks": N}`, then for every check `{"running": id}` and `{"result": {...}}`, and `{"done": true}` at the end, without
+which the process did not get there. Where options name something that does not exist, `{"refused": why}` is all.
+Nothing here imports torch before the child does.
 """
 
 from __future__ import annotations
@@ -14,12 +17,14 @@ import tempfile
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import IO, Any
 
-from adapterhub_lite.errors import ConfigError, PluginError
+from adapterhub_lite.errors import AdapterHubError, ConfigError, PluginError
+from adapterhub_lite.plugins.manager import Plugins
+from adapterhub_lite.plugins.shelf import strategy_shelf
 from adapterhub_lite.plugins.spec import ProvidedStrategy
-from adapterhub_lite.testing.results import CheckResult
+from adapterhub_lite.testing.check import CheckResult
 
 
 @dataclass
@@ -35,7 +40,7 @@ class RemoteRun:
     """Why the options cannot be used."""
 
     def take(self, line: str) -> None:
-        """Read one line of `adapterhub_lite.testing.child`; anything else is passed over."""
+        """Read one line from the child; anything that is not of the protocol is passed over."""
         with suppress(ValueError, TypeError, AttributeError):
             message = json.loads(line)
             self.total = message.get("checks", self.total)
@@ -45,6 +50,11 @@ class RemoteRun:
             if "result" in message:
                 self.results.append(CheckResult(**message["result"]))
                 self.running = None
+
+    @property
+    def place(self) -> str:
+        """How far it has come, for the end of a message."""
+        return f" in {self.running}" if self.running else "" if self.results else " before the first check"
 
 
 class CheckProcessError(PluginError):
@@ -75,8 +85,9 @@ def check_in_subprocess(
         ConfigError: a check that does not exist.
         CheckProcessError: it hung, or ended without finishing; names the plug-in, its distribution and the check.
     """
-    command = [sys.executable, "-m", "adapterhub_lite.testing.child", f"{provided.dist}:{provided.spec.name}"]
+    command = [sys.executable, "-m", "adapterhub_lite.testing.remote", f"{provided.dist}:{provided.spec.name}"]
     command.append(json.dumps({"expected_failures": dict(expected_failures or {}), "checks": checks or None}))
+    name = f"strategy '{provided.spec.name}' of plug-in '{provided.plugin}' ({provided.dist} {provided.version})"
     run = RemoteRun()
     with tempfile.TemporaryFile() as errors:
         process = subprocess.Popen(
@@ -88,18 +99,20 @@ def check_in_subprocess(
             code = process.wait(timeout)
         except subprocess.TimeoutExpired:
             raise CheckProcessError(
-                f"{_who(provided)}: the kit did not end within {timeout:g} s and was stopped{_where(run)}", run.results
+                f"{name}: the kit did not end within {timeout:g} s and was stopped{run.place}", run.results
             ) from None
         finally:
-            _kill(process)  # it, and whatever it left running
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(process.pid, signal.SIGKILL)  # the child, and whatever it left running
+            process.wait()
         reader.join(timeout=5)
         if run.refused is not None:
             raise ConfigError(run.refused)
         if not run.done:
-            raise CheckProcessError(
-                f"{_who(provided)}: the process of the kit {_ending(code)}{_where(run)}{_last_line(errors)}",
-                run.results,
-            )
+            errors.seek(0)
+            lines = errors.read().decode(errors="replace").strip().splitlines()
+            last = f"; its last words: {lines[-1].strip()[:300]}" if lines else ""
+            raise CheckProcessError(f"{name}: the process of the kit {_ending(code)}{run.place}{last}", run.results)
     return run.results
 
 
@@ -107,20 +120,6 @@ def _read(pipe: IO[str] | None, run: RemoteRun, report: Callable[[RemoteRun], No
     for line in pipe or ():
         run.take(line)
         report(run)
-
-
-def _kill(process: subprocess.Popen[str]) -> None:
-    with suppress(ProcessLookupError, PermissionError):
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-
-
-def _who(provided: ProvidedStrategy) -> str:
-    return f"strategy '{provided.spec.name}' of plug-in '{provided.plugin}' ({provided.dist} {provided.version})"
-
-
-def _where(run: RemoteRun) -> str:
-    return f" in {run.running}" if run.running else " before the first check" if not run.results else ""
 
 
 def _ending(code: int) -> str:
@@ -132,7 +131,34 @@ def _ending(code: int) -> str:
         return f"was killed by signal {-code}"
 
 
-def _last_line(errors: IO[Any]) -> str:
-    errors.seek(0)
-    lines = errors.read().decode(errors="replace").strip().splitlines()
-    return f"; its last words: {lines[-1].strip()[:300]}" if lines else ""
+def main(strategy: str, options: str) -> None:
+    """Be the child: run the kit on a strategy, given as `dist:name`, and write the protocol to standard output.
+
+    Args:
+        strategy: Its qualified name.
+        options: Options of `check_strategy` as a JSON object.
+    """
+    # What plug-ins and libraries print must not get between the lines of the protocol.
+    lines = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+
+    def write(message: dict[str, Any]) -> None:
+        print(json.dumps(message), file=lines, flush=True)
+
+    from adapterhub_lite.testing.run import bound_checks
+
+    try:
+        spec = strategy_shelf(Plugins()).resolve(strategy).spec
+        bound = list(bound_checks(spec, **json.loads(options)))
+    except AdapterHubError as error:
+        write({"refused": str(error)})
+        return
+    write({"checks": len(bound)})
+    for check in bound:
+        write({"running": check.id})
+        write({"result": asdict(check.result())})
+    write({"done": True})
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 from unittest import SkipTest
 
 import torch
@@ -16,13 +17,15 @@ from transformers.utils import logging as transformers_logging
 
 from adapterhub_lite.errors import ConfigError
 from adapterhub_lite.plugins.spec import StrategyConfig, StrategySpec
+from adapterhub_lite.testing.bare_model import BARE_MODEL
 from adapterhub_lite.testing.bench import Bench
-from adapterhub_lite.testing.check import Check, CheckFailed, CheckSkipped
+from adapterhub_lite.testing.check import Check, CheckFailed, CheckResult, CheckSkipped, Status, check_id
 from adapterhub_lite.testing.checks import all_checks
 from adapterhub_lite.testing.models import choose_models
-from adapterhub_lite.testing.odd import ODD_MODEL
-from adapterhub_lite.testing.results import CheckResult, Status, check_id
 from adapterhub_lite.testing.tiny_model import TinyModel
+
+if TYPE_CHECKING:
+    import pytest
 
 
 @dataclass(frozen=True)
@@ -48,7 +51,9 @@ class BoundCheck:
             Exception: when it fails.
         """
         with _surroundings_restored():
-            why_not = self._why_not()
+            if self.check.on == "adapted model" and self.bench.refusal is not None:
+                raise SkipTest(f"the strategy does not adapt this model: {self.bench.refusal}")
+            why_not = self.check.when(self.bench)
             if why_not is not None:
                 raise SkipTest(why_not)
             try:
@@ -76,11 +81,6 @@ class BoundCheck:
                 status, message = "unexpected_pass", f"expected to fail: {self.expected}; take it off the list"
         return CheckResult(self.check.name, self.model, status, message, round(time.perf_counter() - started, 3))
 
-    def _why_not(self) -> str | None:
-        if self.check.on == "adapted model" and self.bench.refusal is not None:
-            return f"the strategy does not adapt this model: {self.bench.refusal}"
-        return self.check.when(self.bench)
-
 
 def bound_checks(
     spec: StrategySpec,
@@ -103,15 +103,15 @@ def bound_checks(
     if not chosen:
         raise ConfigError("there is no model to check on")
     benches = [Bench(spec, config, model, tuple(chosen)) for model in chosen]
-    odd = Bench(spec, config, ODD_MODEL, tuple(chosen))
-    run_on = {"strategy": benches[:1], "adapted model": benches, "any model": [*benches, odd]}
+    bare = Bench(spec, config, BARE_MODEL, tuple(chosen))
+    run_on = {"strategy": benches[:1], "adapted model": benches, "any model": [*benches, bare]}
     bound = []
     for check in known:
         for bench in run_on[check.on]:
             model = None if check.on == "strategy" else bench.model.name
             reason = expected.get(check_id(check.name, model), expected.get(check.name))
             bound.append(BoundCheck(check, bench, model, reason))
-    ids = {name for each in bound for name in (each.id, each.check.name)}
+    ids = {name for test in bound for name in (test.id, test.check.name)}
     for name, reason in expected.items():
         if name not in ids:
             raise ConfigError(
@@ -119,7 +119,7 @@ def bound_checks(
             )
         if not reason.strip():
             raise ConfigError(f"expected failure '{name}' has no reason; say why it fails")
-    yield from (each for each in bound if checks is None or each.check.name in checks)
+    yield from (test for test in bound if checks is None or test.check.name in checks)
 
 
 def check_strategy(
@@ -154,6 +154,32 @@ def check_strategy(
         if report is not None:
             report(results[-1])
     return results
+
+
+def parametrize_with_checks(
+    spec: StrategySpec,
+    *,
+    config: StrategyConfig | None = None,
+    models: Sequence[str | TinyModel] | None = None,
+    expected_failures: Mapping[str, str] | None = None,
+    checks: Sequence[str] | None = None,
+) -> pytest.MarkDecorator:
+    """Parametrize a test with the checks of a strategy; the test takes one argument, `check`, and calls it.
+
+    An expected failure is a strict xfail with its reason. The arguments are those of `check_strategy`.
+
+    Example:
+        @parametrize_with_checks(spec)
+        def test_strategy(check):
+            check()
+    """
+    import pytest
+
+    parameters = []
+    for bound in bound_checks(spec, config=config, models=models, expected_failures=expected_failures, checks=checks):
+        marks = [] if bound.expected is None else [pytest.mark.xfail(reason=bound.expected, strict=True)]
+        parameters.append(pytest.param(bound, id=bound.id, marks=marks))
+    return pytest.mark.parametrize("check", parameters)
 
 
 @contextmanager

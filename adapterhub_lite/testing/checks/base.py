@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
 
+from adapterhub_lite.errors import AdapterHubError
+from adapterhub_lite.plugins.spec import StrategyConfig
 from adapterhub_lite.testing.bench import Bench, disturb, outputs
 from adapterhub_lite.testing.check import Check, demand
-from adapterhub_lite.testing.configs import other_config
 from adapterhub_lite.testing.snapshot import differences, snapshot
 
 
@@ -22,8 +24,8 @@ def check_base_unchanged(bench: Bench) -> None:
     with tempfile.TemporaryDirectory() as folder:
         bench.adapter(attachment).save(Path(folder, "adapter"))
     attachment.detach()
-    found = differences(before, snapshot(base.model))
-    demand(not found, f"after detach the base is not what it was: {'; '.join(found[:4])}")
+    changes = differences(before, snapshot(base.model))
+    demand(not changes, f"after detach the base is not what it was: {'; '.join(changes[:4])}")
 
 
 def check_detach_exact(bench: Bench) -> None:
@@ -54,7 +56,7 @@ def check_disabled_exact(bench: Bench) -> None:
 
 def check_two_adapters(bench: Bench) -> None:
     """Two adapters on one base, of the same config and of two, give each its own outputs whenever it is used."""
-    for config in (bench.config, other_config(bench)):
+    for config in (bench.config, _other_config(bench)):
         if config is None:
             continue
         base = bench.base()
@@ -74,6 +76,32 @@ def check_two_adapters(bench: Bench) -> None:
         kinds = "of the same config" if config == bench.config else f"of configs {bench.config!r} and {config!r}"
         bare = not first.parameters or not second.parameters
         demand(bare or not torch.equal(*alone), f"two adapters {kinds} with other tensors give the same outputs")
+
+
+def _other_config(bench: Bench) -> StrategyConfig | None:
+    """A config that differs in one number and attaches to the model; None where there is none."""
+    for config in _variants(bench.config):
+        try:
+            bench.attach(bench.base(), config=config)
+        except AdapterHubError:
+            continue
+        return config
+    return None
+
+
+def _variants(config: StrategyConfig) -> Iterator[StrategyConfig]:
+    for name in type(config).model_fields:
+        value = getattr(config, name)
+        if isinstance(value, bool) or not isinstance(value, int | float | None):
+            continue
+        others: list[float] = [1, 2]
+        if value is not None:
+            others = [value + 1, value - 1] if isinstance(value, int) else [value * 2, value / 2]
+        for other in others:
+            try:
+                yield type(config).model_validate({**config.model_dump(), name: other})
+            except ValueError:  # out of range
+                continue
 
 
 CHECKS = (

@@ -7,7 +7,7 @@ import re
 from torch import nn
 
 from adapterhub_lite.base.strategy import Solver
-from adapterhub_lite.testing.bench import Bench, far, outputs
+from adapterhub_lite.testing.bench import Bench, distance, outputs
 from adapterhub_lite.testing.check import Check, demand
 
 NAME = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.:/-]*[A-Za-z0-9_])?")
@@ -47,8 +47,8 @@ def check_returned_tensors_train(bench: Bench) -> None:
         return
     idle = list(before)
     for step in range(STEPS):
-        found = bench.gradients(attachment, seed=step)
-        idle = [name for name in idle if (gradient := found[name]) is None or not bool(gradient.any())]
+        gradients = bench.gradients(attachment, seed=step)
+        idle = [name for name in idle if (gradient := gradients[name]) is None or not bool(gradient.any())]
         bench.train(attachment, 1, seed=step)  # what starts at zero may hold back the gradient of another
     demand(not idle, f"no gradient reaches {_some(idle)}; do not return what does not train")
 
@@ -68,7 +68,7 @@ def check_identity_at_init(bench: Bench) -> None:
     inputs = bench.inputs(base)
     bare = outputs(base, inputs)
     bench.attach(base)
-    difference = far(outputs(base, inputs), bare)
+    difference = distance(outputs(base, inputs), bare)
     demand(
         difference <= IDENTITY_TOLERANCE,
         f"attaching changes outputs by {difference:.2g} of the largest; traits say identity_at_init=True",

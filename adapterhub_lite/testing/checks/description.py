@@ -85,8 +85,8 @@ def check_config_strict(bench: Bench) -> None:
 
 def _modules(bench: Bench) -> list[str]:
     """The modules that are imported at start-up: those of the config and of `load`."""
-    found = {bench.spec.config.__module__, getattr(bench.spec.load, "__module__", bench.spec.config.__module__)}
-    return sorted(found)
+    of_config = bench.spec.config.__module__
+    return sorted({of_config, getattr(bench.spec.load, "__module__", of_config)})
 
 
 def _importable(bench: Bench) -> str | None:

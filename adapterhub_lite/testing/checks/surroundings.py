@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
 from adapterhub_lite.errors import NotSupportedError
-from adapterhub_lite.testing.bench import Bench, refusals
+from adapterhub_lite.testing.bare_model import BARE_MODEL
+from adapterhub_lite.testing.bench import Bench
 from adapterhub_lite.testing.check import Check, CheckFailed, CheckSkipped, demand
-from adapterhub_lite.testing.odd import ODD_MODEL
-from adapterhub_lite.testing.process_state import changed, function_tables, patched, process_state
-from adapterhub_lite.testing.snapshot import differences, snapshot
+from adapterhub_lite.testing.snapshot import changed, differences, function_tables, patched, process_state, snapshot
 
 
 def check_no_global_patches(bench: Bench) -> None:
@@ -49,26 +49,26 @@ def check_refuses_cleanly(bench: Bench) -> None:
             f"attaching to {type(base.model).__name__} ({bench.model.summary}) raised {type(error).__name__}: "
             f"{error}; raise NotSupportedError before anything is changed"
         ) from error
-    found = differences(before, snapshot(base.model))
-    demand(not found, f"{type(base.model).__name__} is not what it was: {'; '.join(found[:3])}")
+    changes = differences(before, snapshot(base.model))
+    demand(not changes, f"{type(base.model).__name__} is not what it was: {'; '.join(changes[:3])}")
 
 
 def check_adapts_a_model(bench: Bench) -> None:
     """At least one of the models is adapted; else nearly every check would be skipped."""
-    reasons = refusals(bench)
+    reasons = {model.name: replace(bench, model=model).refusal for model in bench.others}
     last = next(reversed(reasons.values()), None)
     demand(None in reasons.values(), f"the strategy adapts none of {', '.join(reasons)}; of the last it says: {last}")
 
 
 def _refused(bench: Bench) -> str | None:
-    """The strategy refuses the model, or the model is the odd one without matrices and attention."""
-    return None if bench.refusal is not None or bench.model is ODD_MODEL else "the strategy adapts this model"
+    """The strategy refuses the model, or the model is the one that has neither weight matrices nor attention."""
+    return None if bench.refusal is not None or bench.model is BARE_MODEL else "the strategy adapts this model"
 
 
 def _ordinary(bench: Bench) -> str | None:
     """Always."""
     # Nothing is asked of the strategy here: what its first use patches is to be seen inside the check.
-    return "only on models that may be adapted" if bench.model is ODD_MODEL else None
+    return "only on models that may be adapted" if bench.model is BARE_MODEL else None
 
 
 CHECKS = (

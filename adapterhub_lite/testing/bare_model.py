@@ -1,4 +1,4 @@
-"""A model with next to nothing in it that a strategy could hold on to."""
+"""A model without weight matrices, attention or biases, which most strategies have to refuse."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ class _Gate(nn.Module):
         return torch.tanh(hidden * self.factor)
 
 
-class _OddConfig(PretrainedConfig):  # type: ignore[misc]
+class _BareConfig(PretrainedConfig):  # type: ignore[misc]
     model_type = "adapterhub_odd"
     hidden_size = HIDDEN
     vocab_size = vocabulary_size()
 
 
-class _OddModel(PreTrainedModel):  # type: ignore[misc]
-    config_class = _OddConfig
+class _BareModel(PreTrainedModel):  # type: ignore[misc]
+    config_class = _BareConfig
     main_input_name = "input_ids"
 
     def __init__(self, config: Any) -> None:
@@ -54,9 +54,9 @@ class _OddModel(PreTrainedModel):  # type: ignore[misc]
         return BaseModelOutput(last_hidden_state=hidden)
 
 
-ODD_MODEL = TinyModel(
+BARE_MODEL = TinyModel(
     "odd",
     "a text model without weight matrices and attention",
-    lambda: (_OddModel(_OddConfig()), tiny_tokenizer()),
+    lambda: (_BareModel(_BareConfig()), tiny_tokenizer()),
     problems.texts,
 )

@@ -57,7 +57,7 @@ def fit_head(config: LinearProbeConfig, problem: FeatureProblem, head: nn.Linear
         penalty, score = _cross_validate(config, problem, rows)
         report["cv_score"] = score
     problem.progress(0.9, "last fit")
-    weight, bias = _path(config, rows, problem)(penalty, FIT_ITERATIONS)
+    weight, bias = _fit_function(config, rows, problem)(penalty, FIT_ITERATIONS)
     with torch.no_grad():
         head.weight.copy_(weight / scale)
         head.bias.copy_(bias - weight @ mean / scale)
@@ -77,14 +77,14 @@ def _cross_validate(config: LinearProbeConfig, problem: FeatureProblem, rows: Ro
     else:
         fold_of = _folds_of_groups(problem.groups, config.folds, problem.seed)
     held_out = [held for held in (fold_of == fold for fold in range(config.folds)) if held.any() and not held.all()]
-    paths = [_path(config, rows.at(~held), problem) for held in held_out]
+    fits_by_fold = [_fit_function(config, rows.at(~held), problem) for held in held_out]
     scores: list[float] = []
     for i, penalty in enumerate(penalties):
         total = 0.0
         for fold, held in enumerate(held_out):
             share = (i * len(held_out) + fold) / (len(penalties) * len(held_out))
             problem.progress(0.9 * share, f"trying penalty {penalty:g}, fold {fold + 1} of {len(held_out)}")
-            weight, bias = paths[fold](penalty, SEARCH_ITERATIONS)
+            weight, bias = fits_by_fold[fold](penalty, SEARCH_ITERATIONS)
             part = rows.at(held)
             logits = functional.linear(part.x, weight, bias)
             total += float(_losses(problem, part, logits) if logistic else _errors(problem, part, logits))
@@ -154,7 +154,7 @@ def _folds_of_groups(groups: Tensor, folds: int, seed: int) -> Tensor:
 Fit = Callable[[float, int], tuple[Tensor, Tensor]]
 
 
-def _path(config: LinearProbeConfig, rows: Rows, problem: FeatureProblem) -> Fit:
+def _fit_function(config: LinearProbeConfig, rows: Rows, problem: FeatureProblem) -> Fit:
     """A function that fits (weight, bias) for a penalty, reusing what it can of the fits before."""
     if _is_logistic(config, problem):
         return _logistic(rows, problem)

@@ -13,7 +13,7 @@ from torch import Tensor
 from adapterhub_lite.api import ModelView, NotSupportedError, refuse_settings
 from adapterhub_lora.updates import FILE_PREFIX, scale_of
 
-# What says nothing about what a trained LoRA adapter computes, or is found in its tensors.
+# Settings that change nothing of what a trained LoRA adapter computes, or that can be read off its tensors.
 KNOWN = frozenset(
     {
         "r", "lora_alpha", "lora_dropout", "target_modules", "exclude_modules", "use_rslora", "use_dora", "rank_pattern",

@@ -36,7 +36,7 @@ def by_layer(tensors: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]] | No
 
 
 def alpha_of(config: LoraConfig) -> float:
-    """The option `alpha`, or what it is where it is not set."""
+    """The option `alpha`; twice the rank where it is not set."""
     alpha = config.alpha if config.alpha is not None else 2 * config.rank
     return int(alpha) if float(alpha).is_integer() else alpha
 

@@ -216,7 +216,7 @@ def _narrow_as_its_input(_: nn.Module, inputs: tuple[Any, ...], output: Any) -> 
 
 
 def checksum(tensors: Mapping[str, Tensor]) -> float:
-    """A number that hardly changes when numbers are rounded in another way, and does when they are others.
+    """A number that stays nearly the same when tensors are rounded differently, and changes when they hold other values.
 
     Each tensor, scaled to length 1, is projected on a fixed direction; the projections are summed with fixed weights.
     """

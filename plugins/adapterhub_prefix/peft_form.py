@@ -1,4 +1,4 @@
-"""PEFT's prefix tuning and ours: the same keys and values, seen from other positions."""
+"""A prefix of PEFT made into one of ours and back: the same keys and values, at other positions."""
 
 from __future__ import annotations
 

@@ -169,14 +169,16 @@ class TokenClassification(HeadTask):
             right, words = counts[drawn][:, 3:].sum(dim=0).tolist()
             return right / words if words else 0.0
 
-        found = {"accuracy": bootstrap(len(counts), accuracy, groups)}
+        intervals = {"accuracy": bootstrap(len(counts), accuracy, groups)}
         if self.marks_spans:
-            found["f1"] = bootstrap(len(counts), lambda drawn: f1(*counts[drawn].sum(dim=0).tolist()[:3])[2], groups)
-        return found
+            intervals["f1"] = bootstrap(
+                len(counts), lambda drawn: f1(*counts[drawn].sum(dim=0).tolist()[:3])[2], groups
+            )
+        return intervals
 
     def predictions(self, logits: Tensor, data: Encoded) -> list[TagsPrediction]:
         probabilities, best = functional.softmax(logits, dim=-1).max(dim=-1)
-        found, start = [], 0
+        predictions, start = [], 0
         for example in data.examples:
             inputs, stop = example.inputs, start + example.rows
             tags: list[str | None] = [None] * len(inputs.words)
@@ -188,9 +190,9 @@ class TokenClassification(HeadTask):
             entities = None
             if self.marks_spans:
                 entities = tuple(Entity(*span, " ".join(inputs.words[span.start : span.end])) for span in spans(tags))
-            found.append(TagsPrediction(tuple(tags), tuple(certain), entities))
+            predictions.append(TagsPrediction(tuple(tags), tuple(certain), entities))
             start = stop
-        return found
+        return predictions
 
     def item(self, value: Any, row: int) -> Any:
         words = list(value) if isinstance(value, (list, tuple)) else []
@@ -218,11 +220,11 @@ class TokenClassification(HeadTask):
         said, true = predicted.tolist(), targets.tolist()
         for length in rows if rows is not None else [len(true)]:
             one, other = said[start : start + length], true[start : start + length]
-            found, there = (
+            predicted_spans, true_spans = (
                 set(spans([self.labels[tag] for tag in tags])) if self.marks_spans else set() for tags in (one, other)
             )
             right = sum(a == b for a, b in zip(one, other, strict=True))
-            counts.append([len(found & there), len(found), len(there), right, length])
+            counts.append([len(predicted_spans & true_spans), len(predicted_spans), len(true_spans), right, length])
             start += length
         return torch.tensor(counts, dtype=torch.float64)
 

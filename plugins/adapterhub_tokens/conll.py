@@ -56,7 +56,7 @@ def read_conll(path: Path, source: str, sha256: str) -> Table:
         raise DataError(f"{source}: holds no sentences; write a word and its tag on each line")
     names = ["words", *(f"field_{number}" for number in range(2, fields)), *(["tags"] if fields > 1 else [])]
     columns = {
-        name: pa.array([[word[field] for word in its] for its in sentences], pa.list_(pa.utf8()))
+        name: pa.array([[word[field] for word in sentence] for sentence in sentences], pa.list_(pa.utf8()))
         for field, name in enumerate(names)
     }
     notes = (f"{source}: {counted(comments, 'line')} beginning with # skipped",) if comments else ()

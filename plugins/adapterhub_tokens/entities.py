@@ -33,18 +33,18 @@ def spans(tags: Sequence[str | None]) -> list[Span]:
 
     A span that begins with I-, as in IOB1 or where a model is wrong, counts.
     """
-    found: list[Span] = []
+    ended: list[Span] = []
     start, before, kind_before = 0, OUTSIDE, ""
     for place, tag in enumerate([*tags, OUTSIDE]):
         prefix, _, kind = (tag or OUTSIDE).partition("-")
         inside = before != OUTSIDE
         if inside and (before in "ES" or prefix in "BSO" or kind != kind_before):
-            found.append(Span(kind_before, start, place))
+            ended.append(Span(kind_before, start, place))
             inside = False
         if prefix != OUTSIDE and not inside:
             start = place
         before, kind_before = prefix, kind
-    return found
+    return ended
 
 
 def f1(hits: float, said: float, true: float) -> tuple[float, float, float]:

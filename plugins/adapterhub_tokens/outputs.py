@@ -33,10 +33,10 @@ class TagsPrediction:
 
     def columns(self) -> Mapping[str, Any]:
         """The tags, their probabilities and the entities, each as a list."""
-        found: dict[str, Any] = {
+        columns: dict[str, Any] = {
             "prediction": list(self.tags),
             "probability": [None if p is None else round(p, 6) for p in self.probabilities],
         }
         if self.entities is not None:
-            found["entities"] = [asdict(entity) for entity in self.entities]
-        return found
+            columns["entities"] = [asdict(entity) for entity in self.entities]
+        return columns

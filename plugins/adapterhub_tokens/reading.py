@@ -114,8 +114,8 @@ def _tags(
         rows.append([_tag(tag, declared, f"{where}, word {number}") for number, tag in enumerate(tags, start=1)])
     names = tuple(known) if known is not None else ordered_labels({tag for row in rows for tag in row}, declared)
     index = {name: position for position, name in enumerate(names)}
-    for row, its in enumerate(rows):
-        for number, tag in enumerate(its, start=1):
+    for row, tags in enumerate(rows):
+        for number, tag in enumerate(tags, start=1):
             if tag not in index:
                 raise DataError(
                     f"{table.where(row, column)}, word {number}: tag {tag!r} is not one the adapter knows"
@@ -123,7 +123,7 @@ def _tags(
                 )
     if required and known is None and len(names) < 2:
         raise DataError(f"{table.source}, column {column!r}: every word has the tag {names[0]!r}; 2 are needed")
-    return names, tuple(tuple(index[tag] for tag in its) for its in rows)
+    return names, tuple(tuple(index[tag] for tag in tags) for tags in rows)
 
 
 def _tag(tag: Any, declared: Sequence[str] | None, where: str) -> str:

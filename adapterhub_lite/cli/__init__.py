@@ -41,7 +41,7 @@ VERBS = {
 
 
 class Verb(TyperCommand):
-    """A verb in the list of verbs; what it takes is known once it is used, when its module is imported."""
+    """A verb in the list of verbs. Its module is imported, and its options are known, only when it is used."""
 
     def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any) -> Any:
         """Read the arguments as the verb itself does."""
@@ -93,7 +93,7 @@ def _set(variable: str, value: str | None) -> None:
 
 
 def _listed() -> None:
-    """Stands for a verb until it is used."""
+    """A command without options: it holds the place of a verb in the list of verbs."""
 
 
 for _name, (_, _summary) in VERBS.items():

@@ -22,7 +22,7 @@ def with_options(verb: Callable[..., None]) -> Callable[..., None]:
     """A verb as typer takes it: each parameter that stands for a model becomes an option for each field of the model.
 
     A parameter of the type of a model gets the model, filled. One of the type `Annotated[dict[str, Any], Model]` gets
-    what was given and nothing else, as nested as the model is: what a run file says may then stand for the rest.
+    a dictionary, nested like the model, of the options that were given; a run file may then supply the others.
     """
     parameters = inspect.signature(verb, eval_str=True).parameters
     models = {name: _model_of(parameter.annotation) for name, parameter in parameters.items()}
@@ -100,7 +100,7 @@ def _option(name: str, field: FieldInfo, panel: str | None) -> inspect.Parameter
 
 
 def _help(field: FieldInfo) -> str:
-    """What the field is for, what it can be, and what it is where nothing is given."""
+    """The help of an option: the description of its field, the choices and the default."""
     choices = next((get_args(part) for part in _parts(field) if get_origin(part) is Literal), ())
     which = "Any of" if get_origin(field.annotation) is list else "One of"
     said = f"{field.description} {which} {', '.join(choices)}." if choices else field.description

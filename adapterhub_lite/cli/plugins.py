@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import shlex
-from dataclasses import asdict
+import subprocess
+import sys
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from types import ModuleType
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -15,9 +19,19 @@ from rich.table import Table
 from adapterhub_lite.cli.check import plugins_check
 from adapterhub_lite.cli.options import AsJson
 from adapterhub_lite.cli.output import print_json
+from adapterhub_lite.plugins.find import Plugin, Record
+from adapterhub_lite.plugins.manager import Plugins, is_on
+from adapterhub_lite.plugins.spec import Spec
 
-if TYPE_CHECKING:
-    from adapterhub_lite.plugins.spec import Spec
+LOAD_ONE = """
+import json, sys
+from dataclasses import asdict
+from adapterhub_lite.plugins.find import find
+from adapterhub_lite.plugins.manager import Plugins
+plugin = next(plugin for plugin in find()[0] if plugin.name == sys.argv[1])
+record = asdict(Plugins(enabled=False, strict=False).admit(plugin))
+sys.__stdout__.write("\\n" + json.dumps(record))
+"""
 
 plugins_app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode="rich")
 
@@ -42,14 +56,7 @@ def plugins_list(
     ] = None,
 ) -> None:
     """List every plug-in: loaded, failed or disabled, and why."""
-    from adapterhub_lite.plugins.manager import Plugins, is_on
-
-    if timeout is None:
-        plugins = Plugins(strict=False)
-    else:
-        from adapterhub_lite.cli.own_process import OwnProcesses
-
-        plugins = OwnProcesses(timeout)
+    plugins = Plugins(strict=False) if timeout is None else OwnProcesses(timeout)
     if json_:
         print_json({"plugins": [asdict(record) for record in plugins.records], "notes": plugins.notes})
     else:
@@ -76,7 +83,6 @@ def plugins_new(
     ] = None,
 ) -> None:
     """Write a distribution with a working strategy, its tests and README, to begin from."""
-    from adapterhub_lite.plugins.manager import Plugins
     from adapterhub_lite.scaffold import check_name, write_distribution
 
     check_name(name, Plugins())
@@ -92,8 +98,6 @@ def plugins_new(
 
 def strategies(json_: AsJson = False) -> None:
     """List the strategies with their options."""
-    from adapterhub_lite.plugins.manager import Plugins
-
     offered = sorted(Plugins().strategies, key=lambda strategy: strategy.spec.name)
     if json_:
         described = [
@@ -119,7 +123,6 @@ def strategies(json_: AsJson = False) -> None:
 
 def tasks(json_: AsJson = False) -> None:
     """List the tasks with the roles of their columns and their options."""
-    from adapterhub_lite.plugins.manager import Plugins
     from adapterhub_lite.tasks.catalog import task_shelf
 
     offered = task_shelf(Plugins()).offered
@@ -151,3 +154,36 @@ def _show(spec: Spec, source: str, *lines: str) -> None:
     for name, field in spec.settings.model_fields.items():
         default = field.get_default(call_default_factory=True, validated_data={})
         console.print(f"    {name}={default}  [dim]{escape(field.description or '')}[/dim]", highlight=False)
+
+
+class OwnProcesses(Plugins):
+    """The records of plug-ins, each loaded in a process of its own, to find one that hangs or takes the program down.
+
+    Args:
+        seconds: What one of them may take, the start of its process (a quarter of a second) included.
+    """
+
+    def __init__(self, seconds: float):
+        self._seconds = seconds
+        super().__init__(strict=False)
+
+    def admit(self, plugin: Plugin, module: ModuleType | None = None) -> Record:
+        """Load one plug-in in another process and record what became of it."""
+        self.records.append(self._load(plugin))
+        return self.records[-1]
+
+    def _load(self, plugin: Plugin) -> Record:
+        failed = Record(plugin.name, plugin.dist, plugin.version, "failed", "import")
+        try:
+            done = subprocess.run(
+                [sys.executable, "-c", LOAD_ONE, plugin.name],
+                stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=self._seconds, check=False,
+            )  # fmt: skip
+        except subprocess.TimeoutExpired:
+            hint = f"leave it out with ADAPTERHUB_DISABLE={plugin.name}"
+            return replace(failed, error=f"not ready within {self._seconds:g} s; {hint}")
+        try:
+            record = json.loads(done.stdout.rpartition("\n")[2])
+            return Record(**{**record, "strategies": tuple(record["strategies"])})
+        except ValueError:
+            return replace(failed, error=f"it ended the process it was loaded in (exit status {done.returncode})")

@@ -71,21 +71,6 @@ class RunFile(BaseModel):
     columns: ColumnsByRole = Field(default_factory=dict)
     training: TrainConfig = Field(default_factory=TrainConfig, description="How to train")
 
-    def check(self) -> None:
-        """Refuse names that do not exist and options that exclude each other, before anything is read.
-
-        Raises:
-            ConfigError: naming the options.
-        """
-        check_choice("quantization", self.quantize, QUANTIZATIONS)
-        check_choice("dtype", self.dtype, DTYPE_NAMES)
-        if self.hold_out is not None and self.eval_data is not None:
-            raise ConfigError(
-                "--hold-out scores on a part of --data, and --eval-data on another file; give one of them"
-            )
-        if self.shots is not None and self.fraction is not None:
-            raise ConfigError("--shots and --fraction both choose the rows to learn from; give one of them")
-
     def to_yaml(self) -> str:
         """The run as a file that `train --config` reads."""
         return yaml.safe_dump(self.model_dump(mode="json", exclude_none=True), sort_keys=False, allow_unicode=True)
@@ -99,7 +84,8 @@ def read_run(path: str | Path | None, given: Mapping[str, Any]) -> RunFile:
         given: Values by key; "training", "settings" and "columns" are merged key by key. None means not given.
 
     Raises:
-        ConfigError: an unreadable file, an unknown key, a missing one or a bad value, each named.
+        ConfigError: an unreadable file, an unknown key, a missing one, a bad value or options that exclude each other, each
+            named.
     """
     values = _read_yaml(Path(path)) if path is not None else {}
     for key, value in given.items():
@@ -114,7 +100,12 @@ def read_run(path: str | Path | None, given: Mapping[str, Any]) -> RunFile:
         run = RunFile.model_validate(values)
     except ValidationError as error:
         raise ConfigError("; ".join(_problem(item, path) for item in error.errors())) from None
-    run.check()
+    check_choice("quantization", run.quantize, QUANTIZATIONS)
+    check_choice("dtype", run.dtype, DTYPE_NAMES)
+    if run.hold_out is not None and run.eval_data is not None:
+        raise ConfigError("--hold-out scores on a part of --data, and --eval-data on another file; give one of them")
+    if run.shots is not None and run.fraction is not None:
+        raise ConfigError("--shots and --fraction both choose the rows to learn from; give one of them")
     return run
 
 

@@ -35,7 +35,7 @@ def tables() -> str:
         f"- padding: {outputs.PADDING_TOLERANCE:g}",
         f"- merged and unmerged: {outputs.MERGE_TOLERANCE:g}",
         f"- gradients with recomputed activations: {learning.GRADIENT_TOLERANCE:g} of the largest in the tensor",
-        f"- the loss after {learning.STEPS} steps: at most {learning.LESS:g} of what it was",
+        f"- the loss after {learning.STEPS} steps: at most {learning.LARGEST_SHARE:g} of what it was",
     ]
     return "\n".join(lines)
 

@@ -1,4 +1,4 @@
-"""The bench a check works at: one strategy with one config, one tiny model, and the moves that checks share."""
+"""What a check works with: a strategy, its config and a tiny model, and the steps that several checks take."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ class Bench:
         task, strategy = self.task(base), self.spec.make()
         attachment = attach(base, task, self.engine.plugins.strategies[0], strategy, config)
         if attachment.head is not None and attachment.parameters:
-            # A head that lets the features be felt: the usual start at small weights hides the adapter behind it.
+            # Behind the small weights that a head usually starts with, what the adapter does would hardly be seen.
             generator = torch.Generator().manual_seed(1)
             with torch.no_grad():
                 attachment.head.weight.normal_(std=0.5, generator=generator)
@@ -179,7 +179,7 @@ def disturb(attachment: Attachment, *, seed: int = 7) -> None:
             tensor.add_(0.1 * noise.to(tensor.device, tensor.dtype))
 
 
-def far(left: Tensor, right: Tensor) -> float:
+def distance(left: Tensor, right: Tensor) -> float:
     """Largest difference, relative to the largest value (at least 1); infinite where values are not finite."""
     if left.shape != right.shape or not bool(torch.isfinite(left).all() and torch.isfinite(right).all()):
         return float("inf")

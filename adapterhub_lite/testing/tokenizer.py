@@ -1,4 +1,4 @@
-"""A tokenizer built in code, for which a word is a token."""
+"""A tokenizer built in code that makes one token of each word."""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ import re
 from torch import nn
 
 from adapterhub_lite.base.strategy import Solver
-from adapterhub_lite.testing.bench import Bench, far, outputs
+from adapterhub_lite.testing.bench import Bench, distance, outputs
 from adapterhub_lite.testing.check import Check, demand
 
 NAME = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.:/-]*[A-Za-z0-9_])?")
@@ -68,7 +68,7 @@ def check_identity_at_init(bench: Bench) -> None:
     inputs = bench.inputs(base)
     bare = outputs(base, inputs)
     bench.attach(base)
-    difference = far(outputs(base, inputs), bare)
+    difference = distance(outputs(base, inputs), bare)
     demand(
         difference <= IDENTITY_TOLERANCE,
         f"attaching changes outputs by {difference:.2g} of the largest; traits say identity_at_init=True",

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from adapterhub_lite.errors import AdapterCorruptError
 from adapterhub_lite.storage import TENSORS, open_adapter, write_adapter
-from adapterhub_lite.testing.bench import Bench, far
+from adapterhub_lite.testing.bench import Bench, distance
 from adapterhub_lite.testing.check import Check, CheckFailed, demand
 
 PREDICTION_TOLERANCE = 1e-5
@@ -34,7 +34,7 @@ def check_save_load(bench: Bench) -> None:
         for name, tensor in saved.items():
             slot = loaded.attachment.tensors.get(name)
             demand(slot is not None and torch.equal(slot, tensor), f"'{name}' is not loaded as it was saved")
-        difference = far(bench.predictions(loaded.attachment), expected)
+        difference = distance(bench.predictions(loaded.attachment), expected)
         demand(
             difference <= PREDICTION_TOLERANCE,
             f"the loaded adapter's outputs differ by {difference:.2g} of the largest; something that matters is not saved",

@@ -7,13 +7,13 @@ import torch
 from adapterhub_lite.base.recompute import activation_checkpointing
 from adapterhub_lite.base.strategy import Solver
 from adapterhub_lite.errors import NotSupportedError
-from adapterhub_lite.testing.bench import Bench, far
+from adapterhub_lite.testing.bench import Bench, distance
 from adapterhub_lite.testing.check import Check, CheckFailed, CheckSkipped, demand
 from adapterhub_lite.training.attachment import Attachment
 
 STEPS = 12
-LESS = 0.98
-"""The loss after training, at most, of what it was."""
+LARGEST_SHARE = 0.98
+"""The loss after training is at most this share of the loss before."""
 GRADIENT_TOLERANCE = 1e-4
 
 
@@ -24,7 +24,7 @@ def check_loss_falls(bench: Bench) -> None:
     # With nothing but the head to learn, the head learns.
     bench.train(attachment, STEPS, learn_head=not attachment.parameters)
     after = bench.loss(attachment)
-    demand(after < LESS * before, f"the loss was {before:.3f} and is {after:.3f} after {STEPS} steps")
+    demand(after < LARGEST_SHARE * before, f"the loss was {before:.3f} and is {after:.3f} after {STEPS} steps")
 
 
 def check_activation_checkpointing(bench: Bench) -> None:
@@ -101,7 +101,7 @@ def _takes_a_step(bench: Bench, attachment: Attachment) -> None:
         demand(not broken, f"the gradient is not finite in '{broken[0] if broken else ''}'")
     before = {name: tensor.detach().clone() for name, tensor in attachment.tensors.items()}
     bench.train(attachment, 1)
-    moved = any(far(tensor, before[name]) > 0 for name, tensor in attachment.tensors.items())
+    moved = any(distance(tensor, before[name]) > 0 for name, tensor in attachment.tensors.items())
     demand(moved, "a training step changes nothing")
     demand(bool(bench.predictions(attachment).isfinite().all()), "outputs after a training step are not finite")
 

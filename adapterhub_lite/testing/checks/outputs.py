@@ -7,7 +7,7 @@ from torch import Tensor
 
 from adapterhub_lite.base.loading import Base
 from adapterhub_lite.base.strategy import Mergeable
-from adapterhub_lite.testing.bench import Bench, disturb, far, hidden_states, outputs
+from adapterhub_lite.testing.bench import Bench, distance, disturb, hidden_states, outputs
 from adapterhub_lite.testing.check import Check, CheckFailed, demand
 from adapterhub_lite.testing.tokenizer import PAD
 
@@ -29,7 +29,7 @@ def check_cached_generation(bench: Bench) -> None:
         with torch.no_grad():
             plain = base.model(input_ids=ids, attention_mask=mask, use_cache=False).logits[:, -1]
             cached = base.model(input_ids=ids[:, fed:], attention_mask=mask, past_key_values=past, use_cache=True)
-        difference = far(cached.logits[:, -1], plain)
+        difference = distance(cached.logits[:, -1], plain)
         demand(
             difference <= CACHE_TOLERANCE,
             f"token {step + 1}: logits with a cache differ from those without by {difference:.2g} of the largest",
@@ -49,7 +49,7 @@ def check_padding(bench: Bench) -> None:
     for side in ("right", "left"):
         for amount in PADDING:
             for row, expected in enumerate(_padded(base, rows, side, amount)):
-                difference = far(expected, alone[row])
+                difference = distance(expected, alone[row])
                 demand(
                     difference <= PADDING_TOLERANCE,
                     f"with {amount} more tokens of padding on the {side}, outputs of real tokens differ by "
@@ -71,7 +71,7 @@ def check_merge(bench: Bench) -> None:
         attachment.strategy.merge(attachment.view, attachment.config, dict(attachment.parameters))
     attachment.view.settle()  # takes everything off but the weights, which the strategy has written
     base.active = None
-    difference = far(outputs(base, inputs), adapted)
+    difference = distance(outputs(base, inputs), adapted)
     demand(difference <= MERGE_TOLERANCE, f"merging changes outputs by {difference:.2g} of the largest")
 
 

@@ -167,9 +167,9 @@ class OwnProcesses(Plugins):
         self._seconds = seconds
         super().__init__(strict=False)
 
-    def admit(self, found: Plugin, module: ModuleType | None = None) -> Record:
+    def admit(self, plugin: Plugin, module: ModuleType | None = None) -> Record:
         """Load one plug-in in another process and record what became of it."""
-        self.records.append(self._load(found))
+        self.records.append(self._load(plugin))
         return self.records[-1]
 
     def _load(self, plugin: Plugin) -> Record:

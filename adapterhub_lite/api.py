@@ -1,4 +1,4 @@
-"""All that a strategy plug-in imports.
+"""All that a plug-in imports.
 
 A plug-in is a module named by an entry point of the group `adapterhub_lite`. It has two halves: a light one, imported
 at start-up and free of torch, that says what the strategy is, and a heavy one, imported on first use, that attaches it:

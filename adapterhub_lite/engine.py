@@ -100,7 +100,7 @@ class Engine:
         labels: Sequence[str] | None = None,
         options: Mapping[str, Any] | None = None,
     ) -> Dataset:
-        """Read and check labelled data for a task, ours or a plug-in's; see `adapterhub_lite.tasks.load_data`."""
+        """Read and check labelled data for a task, ours or a plug-in's; see `adapterhub_lite.tasks.catalog.load_data`."""
         return read_data(self.task_shelf, source, task, columns=columns, labels=labels, options=options)
 
     def train(

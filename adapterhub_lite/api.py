@@ -47,7 +47,7 @@ from adapterhub_lite.base.strategy import (
 )
 from adapterhub_lite.data.request import SEVERAL, Request
 from adapterhub_lite.errors import AdapterCorruptError, AdapterHubError, ConfigError, DataError, NotSupportedError
-from adapterhub_lite.names import check_choice
+from adapterhub_lite.names import check_choice, did_you_mean
 from adapterhub_lite.plugins.hookspecs import Run
 from adapterhub_lite.plugins.spec import (
     API_VERSION,
@@ -79,7 +79,6 @@ if TYPE_CHECKING:
         guess_column,
         is_missing,
         shortened,
-        suggestion,
     )
     from adapterhub_lite.data.roles.groups import read_groups
     from adapterhub_lite.data.roles.labels import Labels, one_label, ordered_labels, read_labels
@@ -165,6 +164,7 @@ __all__ = [
     "check_roles",
     "checked_length",
     "counted",
+    "did_you_mean",
     "existing",
     "file_sha256",
     "find_column",
@@ -193,7 +193,6 @@ __all__ = [
     "rows_of_split",
     "shortened",
     "standard_units",
-    "suggestion",
     "targets_of",
     "undecodable",
 ]
@@ -216,7 +215,6 @@ _NAMES = {
         "guess_column",
         "is_missing",
         "shortened",
-        "suggestion",
     ),
     "data.roles.groups": ("read_groups",),
     "data.roles.labels": ("Labels", "one_label", "ordered_labels", "read_labels"),

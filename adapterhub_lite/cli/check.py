@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import sys
 from dataclasses import asdict
 from typing import Annotated
@@ -15,6 +14,7 @@ from rich.table import Column, Table
 from adapterhub_lite.cli.options import AsJson, parse_settings
 from adapterhub_lite.cli.output import print_json
 from adapterhub_lite.errors import ConfigError, PluginError, StrategyNotFoundError
+from adapterhub_lite.names import did_you_mean
 from adapterhub_lite.plugins.manager import Plugins
 from adapterhub_lite.plugins.spec import ProvidedStrategy
 from adapterhub_lite.progress import Lines
@@ -98,10 +98,8 @@ def _choose(plugins: Plugins, name: str) -> list[ProvidedStrategy]:
             why = f"{record.state}{at}: {record.error}" if record.error else "loaded, but offers no strategy to check"
             raise PluginError(f"plug-in '{name}' ({record.dist} {record.version}) is {why}")
     known = sorted({record.name for record in plugins.records} | {p.spec.name for p in plugins.strategies})
-    close = difflib.get_close_matches(name, known, n=1)
-    meant = f" (did you mean '{close[0]}'?)" if close else ""
     raise StrategyNotFoundError(
-        f"there is no plug-in or strategy '{name}'{meant}; installed: {', '.join(known) or 'none'}"
+        f"there is no plug-in or strategy '{name}'{did_you_mean(name, known)}; installed: {', '.join(known) or 'none'}"
     )
 
 

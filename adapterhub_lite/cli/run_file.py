@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from adapterhub_lite.cli.options import ColumnsByRole
 from adapterhub_lite.errors import ConfigError
-from adapterhub_lite.names import DTYPE_NAMES, QUANTIZATIONS, Flag, check_choice
+from adapterhub_lite.names import DTYPE_NAMES, QUANTIZATIONS, Flag, check_choice, did_you_mean
 from adapterhub_lite.training.config import TrainConfig
 
 
@@ -130,7 +129,6 @@ def _problem(item: Any, path: str | Path | None) -> str:
         return f"{option} is missing; give it on the command line or as '{name}:' in --config"
     if item["type"] == "extra_forbidden":
         known = TrainConfig.model_fields if names[0] == "training" else RunFile.model_fields
-        close = difflib.get_close_matches(names[-1], known, n=1)
-        meant = f" (did you mean '{close[0]}'?)" if close else f"; the keys are: {', '.join(known)}"
+        meant = did_you_mean(names[-1], list(known)) or f"; the keys are: {', '.join(known)}"
         return f"{path or 'the run'}: there is no key '{name}'{meant}"
     return f"{name}: {str(item['msg']).lower()}, not {item['input']!r}"

@@ -11,13 +11,13 @@ import pyarrow as pa
 from adapterhub_lite.api import (
     DataError,
     Table,
+    did_you_mean,
     existing,
     file_sha256,
     load_arrays,
     parse_reference,
     rows_of_split,
     shortened,
-    suggestion,
 )
 
 Array = np.ndarray[Any, Any]
@@ -72,7 +72,7 @@ def read_arrays(
 def _find(arrays: Mapping[str, Array], key: str, name: str) -> str:
     if key in arrays:
         return key
-    raise DataError(f"{name}: has no array {key!r}{suggestion(key, list(arrays))}; it has {shortened(list(arrays))}")
+    raise DataError(f"{name}: has no array {key!r}{did_you_mean(key, list(arrays))}; it has {shortened(list(arrays))}")
 
 
 def _names(classes: Array | None) -> tuple[str, ...] | None:

@@ -14,6 +14,7 @@ from adapterhub_lite.api import (
     Table,
     check_roles,
     counted,
+    did_you_mean,
     existing,
     file_sha256,
     find_column,
@@ -25,7 +26,6 @@ from adapterhub_lite.api import (
     read_groups,
     read_table,
     shortened,
-    suggestion,
 )
 from adapterhub_tokens.conll import read_conll
 from adapterhub_tokens.options import ROLES, SUFFIXES, TASK
@@ -119,7 +119,7 @@ def _tags(
             if tag not in index:
                 raise DataError(
                     f"{table.where(row, column)}, word {number}: tag {tag!r} is not one the adapter knows"
-                    f"{suggestion(tag, names)}; known: {shortened(names)}"
+                    f"{did_you_mean(tag, names)}; known: {shortened(names)}"
                 )
     if required and known is None and len(names) < 2:
         raise DataError(f"{table.source}, column {column!r}: every word has the tag {names[0]!r}; 2 are needed")

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from difflib import get_close_matches
 
 from adapterhub_lite.data.table import Table
 from adapterhub_lite.errors import ConfigError, DataError
+from adapterhub_lite.names import did_you_mean
 
 SHOWN = 12  # names listed in a message before it says how many more there are
 
@@ -16,7 +16,7 @@ def check_roles(columns: Mapping[str, str], roles: Sequence[str], task: str) -> 
     for role in columns:
         if role not in roles:
             raise ConfigError(
-                f"columns: {task} has no {role!r} column{suggestion(role, roles)}; it has {', '.join(roles)}"
+                f"columns: {task} has no {role!r} column{did_you_mean(role, roles)}; it has {', '.join(roles)}"
             )
     for role, name in columns.items():
         other = next((key for key, column in columns.items() if key != role and column == name), None)
@@ -29,7 +29,7 @@ def find_column(table: Table, name: str, role: str) -> str:
     if name in table.columns:
         return name
     raise DataError(
-        f"{table.source}: has no column {name!r} (for {role!r}){suggestion(name, table.columns)}; "
+        f"{table.source}: has no column {name!r} (for {role!r}){did_you_mean(name, table.columns)}; "
         f"it has {shortened(table.columns)}"
     )
 
@@ -38,12 +38,6 @@ def guess_column(table: Table, names: Sequence[str], taken: Sequence[str] = ()) 
     """The first of `names` that the table has, upper and lower case alike."""
     there = {column.strip().casefold(): column for column in reversed(table.columns) if column not in taken}
     return next((there[name] for name in names if name in there), None)
-
-
-def suggestion(name: str, names: Sequence[str]) -> str:
-    """Text to append to a message: the nearest of the names, if one is near."""
-    near = get_close_matches(name, names, n=1)
-    return f" (did you mean {near[0]!r}?)" if near else ""
 
 
 def shortened(names: Sequence[str]) -> str:

@@ -8,9 +8,10 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from adapterhub_lite.data.roles.columns import counted, is_missing, shortened, suggestion
+from adapterhub_lite.data.roles.columns import counted, is_missing, shortened
 from adapterhub_lite.data.table import Table
 from adapterhub_lite.errors import ConfigError, DataError
+from adapterhub_lite.names import did_you_mean
 
 INTEGER = re.compile(r"[+-]?\d{1,18}")
 
@@ -44,7 +45,7 @@ def read_labels(
             if text not in index:
                 raise DataError(
                     f"{table.where(row, column)}: label {_short(text)} is not one the adapter knows"
-                    f"{suggestion(text, names)}; known: {shortened(names)}"
+                    f"{did_you_mean(text, names)}; known: {shortened(names)}"
                 )
     except DataError as error:
         if required:

@@ -9,10 +9,11 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from adapterhub_lite.data.roles.columns import counted, find_column, is_missing, shortened, suggestion
+from adapterhub_lite.data.roles.columns import counted, find_column, is_missing, shortened
 from adapterhub_lite.data.roles.labels import Labels, notes_on_names, one_label, ordered_labels
 from adapterhub_lite.data.table import Table
 from adapterhub_lite.errors import DataError
+from adapterhub_lite.names import did_you_mean
 
 SEPARATORS = ("|", ";", ",")
 # A list as Python writes it. NumPy leaves the commas out, and Python then takes two texts for one.
@@ -88,7 +89,7 @@ def _numbered(
         for name in labels:
             if name not in index:
                 raise DataError(
-                    f"{table.where(row, column)}: label {name!r} is not one the adapter knows{suggestion(name, names)}; "
+                    f"{table.where(row, column)}: label {name!r} is not one the adapter knows{did_you_mean(name, names)}; "
                     f"known: {shortened(names)}"
                 )
         targets.append(tuple(sorted({index[name] for name in labels})))

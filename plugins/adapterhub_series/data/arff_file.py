@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from adapterhub_lite.api import DataError, Table, counted, place, shortened, suggestion
+from adapterhub_lite.api import DataError, Table, counted, did_you_mean, place, shortened
 from adapterhub_series.data.collected import Array, Collected, numbered_channels
 from adapterhub_series.data.numbers import fields_to_numbers
 from adapterhub_series.data.text_lines import number_error, numbered_lines
@@ -159,7 +159,7 @@ def _answer(attributes: list[Attribute], name: str | None, answer: str, required
     if name is not None:
         if name not in names:
             raise DataError(
-                f"{source}: has no attribute {name!r} (for {answer!r}){suggestion(name, names)}; it has {shortened(names)}"
+                f"{source}: has no attribute {name!r} (for {answer!r}){did_you_mean(name, names)}; it has {shortened(names)}"
             )
         return names.index(name)
     last = attributes[-1]
@@ -183,7 +183,7 @@ def _checked_answer(text: str, attribute: Attribute, source: str, row: int, line
     if attribute.values and text not in attribute.values:
         raise DataError(
             f"{place(source, row, line, attribute.name)}: {text[:60]!r} is not declared in its @attribute line"
-            f"{suggestion(text, attribute.values)}; declared: {shortened(attribute.values)}"
+            f"{did_you_mean(text, attribute.values)}; declared: {shortened(attribute.values)}"
         )
     return text
 

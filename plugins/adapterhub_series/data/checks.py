@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from adapterhub_lite.api import DataError, counted, shortened, suggestion
+from adapterhub_lite.api import DataError, counted, did_you_mean, shortened
 from adapterhub_series.data.collected import Array, Collected
 
 CHUNK = 4096  # series looked at together
@@ -68,7 +68,7 @@ def pick_channels(found: Collected, wanted: tuple[str, ...]) -> Collected:
     unknown = next((name for name in wanted if name not in found.channels), None)
     if unknown is not None:
         raise DataError(
-            f"{found.table.source}: has no channel {unknown!r}{suggestion(unknown, found.channels)}; "
+            f"{found.table.source}: has no channel {unknown!r}{did_you_mean(unknown, found.channels)}; "
             f"it has {shortened(found.channels)}"
         )
     if wanted == found.channels:

@@ -12,6 +12,7 @@ from adapterhub_lite.api import (
     DataError,
     Table,
     counted,
+    did_you_mean,
     existing,
     file_sha256,
     load_arrays,
@@ -19,7 +20,6 @@ from adapterhub_lite.api import (
     place,
     rows_of_split,
     shortened,
-    suggestion,
 )
 from adapterhub_series.data.collected import Array, Collected, numbered_channels
 from adapterhub_series.data.numbers import LARGEST
@@ -82,7 +82,7 @@ def _first(arrays: Mapping[str, Array], names: Sequence[str], what: str, source:
 
 def _find(arrays: Mapping[str, Array], name: str, role: str, source: str, count: int) -> str:
     if name not in arrays:
-        near = suggestion(name, list(arrays))
+        near = did_you_mean(name, list(arrays))
         raise DataError(f"{source}: has no array {name!r} (for {role!r}){near}; it has {shortened(list(arrays))}")
     if arrays[name].shape != (count,):
         raise DataError(

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from adapterhub_lite.api import DataError, Table, counted, find_column, guess_column, shortened, suggestion
+from adapterhub_lite.api import DataError, Table, counted, did_you_mean, find_column, guess_column, shortened
 from adapterhub_series.data.collected import Collected, Reading
 from adapterhub_series.data.long import read_long
 from adapterhub_series.data.names import split_names
@@ -61,7 +61,7 @@ def read_series_table(table: Table, given: Mapping[str, str], how: Reading) -> C
             offered = (*table.columns, *numbered)
             raise DataError(
                 f"{table.source}: has no column {unknown!r} (for 'channels'), nor columns numbered after it"
-                f"{suggestion(unknown, offered)}; it has {shortened(table.columns)}"
+                f"{did_you_mean(unknown, offered)}; it has {shortened(table.columns)}"
             )
         numbered = {name: numbered[name] for name in channels}
     if not numbered:

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from adapterhub_lite.api import DataError, Table, counted, place, shortened, suggestion
+from adapterhub_lite.api import DataError, Table, counted, did_you_mean, place, shortened
 from adapterhub_series.data.collected import Array, Collected, numbered_channels
 from adapterhub_series.data.numbers import fields_to_numbers
 from adapterhub_series.data.text_lines import number_error, numbered_lines
@@ -82,7 +82,7 @@ def read_ts(path: Path, source: str, sha256: str, answer: str, required: bool) -
                 raise DataError(f"{where}: has no ':' before a {header.answer}; is the file cut short?")
             if header.answer == "label" and header.classes and last not in header.classes and last not in UNKNOWN:
                 raise DataError(
-                    f"{where}: label {last[:60]!r} is not declared in @classLabel{suggestion(last, header.classes)}; "
+                    f"{where}: label {last[:60]!r} is not declared in @classLabel{did_you_mean(last, header.classes)}; "
                     f"declared: {shortened(header.classes)}"
                 )
             answers.append(None if last in UNKNOWN else last)

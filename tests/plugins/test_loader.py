@@ -133,27 +133,27 @@ def test_disabled_plugins_are_not_imported(folder, monkeypatch):
     assert states == {**dict.fromkeys(states, "disabled"), "lora": "loaded", "prefix": "loaded"}
 
 
+MODULES_AT_START = 600
+
+
 def test_twenty_plugins_start_quickly_and_without_torch(tmp_path):
     for i in range(20):
         install(tmp_path, f"acme-{i}", f"plug{i}", GOOD.format(name=f"plug{i}"))
     code = textwrap.dedent("""
-        import json, sys, time
-        started = time.perf_counter()
+        import json, sys
         from adapterhub_lite.plugins.manager import Plugins
         records = Plugins().records
         heavy = sorted({"torch", "transformers", "peft", "numpy", "pyarrow"} & set(sys.modules))
-        print(json.dumps([time.perf_counter() - started, len(records), heavy]))
+        print(json.dumps([len(records), len(sys.modules), heavy]))
     """)
-    best = 1e9
-    for _ in range(3):
-        done = subprocess.run(
-            [sys.executable, "-c", code], env=_with_path(tmp_path), capture_output=True, text=True, check=True
-        )
-        seconds, count, heavy = json.loads(done.stdout)
-        best = min(best, seconds)
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=_with_path(tmp_path), capture_output=True, text=True, check=True
+    )
+    count, modules, heavy = json.loads(done.stdout)
     assert count >= 24
     assert heavy == []
-    assert best < 1.0
+    # What start-up costs is what it imports; counted, because a time depends on what else the machine does.
+    assert modules < MODULES_AT_START
 
 
 def _with_path(folder: Path) -> dict[str, str]:

@@ -87,10 +87,9 @@ if TYPE_CHECKING:
     from adapterhub_lite.data.table import JSON_TYPE, Table, place
     from adapterhub_lite.merging.peft_files import refuse_settings
     from adapterhub_lite.tasks.classification import Classification
-    from adapterhub_lite.tasks.head import HeadTask, targets_of
+    from adapterhub_lite.tasks.head import HeadTask, pool, targets_of
     from adapterhub_lite.tasks.metrics import bootstrap, macro_f1
     from adapterhub_lite.tasks.options import ClassificationOptions, TextClassificationOptions, TextRegressionOptions
-    from adapterhub_lite.tasks.pooling import pool
     from adapterhub_lite.tasks.regression import Regression, standard_units
     from adapterhub_lite.tasks.task import Batch, Encoded, Example, Preprocessing, Task
     from adapterhub_lite.tasks.text import LONGEST_TEXT, SAMPLE_TEXTS, checked_length, hidden_states, pad_tokens
@@ -223,10 +222,9 @@ _NAMES = {
     "data.table": ("JSON_TYPE", "Table", "place"),
     "merging.peft_files": ("refuse_settings",),
     "tasks.classification": ("Classification",),
-    "tasks.head": ("HeadTask", "targets_of"),
+    "tasks.head": ("HeadTask", "pool", "targets_of"),
     "tasks.metrics": ("bootstrap", "macro_f1"),
     "tasks.options": ("ClassificationOptions", "TextClassificationOptions", "TextRegressionOptions"),
-    "tasks.pooling": ("pool",),
     "tasks.regression": ("Regression", "standard_units"),
     "tasks.task": ("Batch", "Encoded", "Example", "Preprocessing", "Task"),
     "tasks.text": ("LONGEST_TEXT", "SAMPLE_TEXTS", "checked_length", "hidden_states", "pad_tokens"),

@@ -84,11 +84,7 @@ class Classification(HeadTask):
         return (labels_metrics if self.several else classification_metrics)(logits, targets, loss)
 
     def intervals(
-        self,
-        logits: Tensor,
-        targets: Tensor,
-        rows: Sequence[int] | None = None,
-        groups: Sequence[int] | None = None,
+        self, logits: Tensor, targets: Tensor, rows: Sequence[int] | None = None, groups: Sequence[int] | None = None
     ) -> dict[str, tuple[float, float]]:
         return (labels_intervals if self.several else classification_intervals)(logits, targets, groups)
 

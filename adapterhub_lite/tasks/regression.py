@@ -76,11 +76,7 @@ class Regression(HeadTask):
         return {**values_metrics(self._in_units(logits), self._in_units(targets)), "loss": loss}
 
     def intervals(
-        self,
-        logits: Tensor,
-        targets: Tensor,
-        rows: Sequence[int] | None = None,
-        groups: Sequence[int] | None = None,
+        self, logits: Tensor, targets: Tensor, rows: Sequence[int] | None = None, groups: Sequence[int] | None = None
     ) -> dict[str, tuple[float, float]]:
         return values_intervals(self._in_units(logits), self._in_units(targets), groups)
 

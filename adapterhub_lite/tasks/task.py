@@ -165,11 +165,7 @@ class Task(Protocol):
         """Score predictions; `loss` is the mean over all targets, `rows` is how many of them each example has."""
 
     def intervals(
-        self,
-        logits: Tensor,
-        targets: Tensor,
-        rows: Sequence[int] | None = None,
-        groups: Sequence[int] | None = None,
+        self, logits: Tensor, targets: Tensor, rows: Sequence[int] | None = None, groups: Sequence[int] | None = None
     ) -> dict[str, tuple[float, float]]:
         """95 % confidence intervals of some metrics, by name.
 

@@ -17,9 +17,8 @@ from adapterhub_lite.base.loading import Base
 from adapterhub_lite.data.dataset import Dataset
 from adapterhub_lite.data.roles.text_columns import Pair
 from adapterhub_lite.errors import AdapterCorruptError, ConfigError, DataError
-from adapterhub_lite.tasks.head import targets_of
+from adapterhub_lite.tasks.head import pool, targets_of
 from adapterhub_lite.tasks.options import PooledText
-from adapterhub_lite.tasks.pooling import pool
 from adapterhub_lite.tasks.stored import batched, collected
 from adapterhub_lite.tasks.task import Batch, Encoded, Example, Preprocessing, Task
 

@@ -1,8 +1,9 @@
-"""The house: which package may import which. docs/architecture.md describes it."""
+"""The house: which package may import which, and how large its rooms are. docs/architecture.md describes it."""
 
 from __future__ import annotations
 
 import ast
+import statistics
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -105,3 +106,11 @@ def test_plugins_import_the_api_and_nothing_else_of_ours(folder):
             if package == "adapterhub_lite":
                 assert rest.split(".")[0] == "api", f"{file.relative_to(ROOT)}:{line} imports {name}"
             assert not (package.startswith("adapterhub_") and package not in own | {"adapterhub_lite"}), (file, name)
+
+
+def test_rooms_are_small():
+    lengths = {file: len(file.read_text(encoding="utf-8").splitlines()) for file in modules_of(CORE)}
+    assert statistics.median(lengths.values()) < 100
+    assert {str(file.relative_to(ROOT)): n for file, n in lengths.items() if n > 350} == {}
+    # The goal is 20,000; this number only goes down.
+    assert sum(lengths.values()) < 20_700

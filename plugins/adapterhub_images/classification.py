@@ -28,7 +28,10 @@ from adapterhub_lite.api import (
 
 
 class ImageClassification(Classification):
-    """See the module's docstring. Images are opened when their batch is made, and never all held in memory."""
+    """Classifies images, each with one label or with any number of them.
+
+    An image is opened when its batch is made; the images are never all held in memory.
+    """
 
     name = "image-classification"
     modality: Modality = "image"

@@ -15,7 +15,10 @@ SPLITS = {"train", "training", "val", "valid", "validation", "dev", "test", "tes
 
 
 def read_image_folder(name: str, require_labels: bool) -> tuple[Table, list[Path], dict[str, str]]:
-    """The images below a folder with their class folder as label; a flat folder only where labels are not required."""
+    """Read the images below a folder, labelled by their class folder.
+
+    A folder without class folders is read only where labels are not required.
+    """
     root = Path(name).expanduser()
     folders = sorted(entry for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith("."))
     loose = sorted(entry for entry in root.iterdir() if entry.is_file() and entry.suffix.lower() in SUFFIXES)

@@ -24,13 +24,13 @@ UNREADABLE = (OSError, ValueError, SyntaxError, TypeError, EOFError, RuntimeErro
 
 
 class ImageBytes(bytes):
-    """An encoded image that knows where it is from, for errors that come up only when its pixels are read."""
+    """An encoded image and the place it was read from, to name in errors that show only when its pixels are read."""
 
     where: str
 
 
 def check_image(item: Path | bytes | BinaryIO) -> str | None:
-    """What is wrong with an image as far as its header says, without decoding it; None where nothing is."""
+    """Read the header of an image, without decoding it, and say what is wrong with it; None where nothing is wrong."""
     from PIL import Image
 
     try:

@@ -26,7 +26,7 @@ def mask_name(model: Any) -> str | None:
 
 
 def describe(model: Any) -> ModelMap:
-    """Where things are in a PatchTST, a PatchTSMixer, or another model of transformers that is made for series as they are.
+    """Where things are in a PatchTST, a PatchTSMixer, or another model of transformers that is built like them.
 
     Raises:
         NotSupportedError: a model whose configuration does not say what it takes, or without repeated blocks.
@@ -42,13 +42,13 @@ def describe(model: Any) -> ModelMap:
 
 
 def context_length(model: Any) -> int | None:
-    """The one number of steps it takes; None where it takes any."""
+    """The number of steps that every series must have for this model; None where it takes any number."""
     length = getattr(getattr(model, "config", None), "context_length", None)
     return int(length) if length is not None else None
 
 
 def scales_input(model: Any) -> bool:
-    """Whether it takes the mean and spread out of every series by itself, so that its features do not know them."""
+    """Whether the model itself removes mean and spread from every series, so that its features do not hold them."""
     return bool(getattr(getattr(model, "config", None), "scaling", None))
 
 
@@ -60,7 +60,8 @@ def has_summary(model: Any) -> bool:
 def encode(base: Base, values: Tensor, mask: Tensor | None) -> Tensor:
     """Run a base on series of any number of channels.
 
-    A base made for another number of channels is run on a channel at a time, as it were, where it treats each apart.
+    A base made for another number of channels, if it treats each apart, gets the channels of all series packed into
+    series of as many channels as it takes.
 
     Args:
         base: With whatever is mounted on it.
@@ -95,7 +96,7 @@ def encode(base: Base, values: Tensor, mask: Tensor | None) -> Tensor:
 
 
 def _channels(base: Base, given: int) -> int:
-    """The number of channels to run it with."""
+    """The number of channels to run the base with: its own, or that of the series where it takes any number."""
     config: Any = getattr(base.model, "config", None)
     taken = getattr(config, "num_input_channels", None)
     if taken is None or taken == given:

@@ -24,7 +24,7 @@ from adapterhub_series.settle import settle_series
 
 
 class SeriesClassification(Classification):
-    """See the module's docstring: a linear head on the base's pooled features of each channel."""
+    """Classifies series with a linear head on the base's pooled features of each channel."""
 
     name = "series-classification"
     modality: Modality = "series"

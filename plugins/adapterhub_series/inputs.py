@@ -45,7 +45,7 @@ class SeriesInputs:
     """Their names in the training data, in the order of the last axis of inputs."""
     scales: Scales
     steps: int
-    """The length in which the base gets them."""
+    """Time steps of each series as the base gets it."""
     apart: int
     """Channels that the base gives features for: all of them, or 1."""
     patches: int
@@ -133,7 +133,7 @@ class SeriesInputs:
     def item(self, value: Any, row: int) -> Array:
         """Check a series given in Python: (time, channels), or (time,) of one channel; None or NaN where one is missing.
 
-        With windows it is cut to its last one, as the reader of files would.
+        Where the options ask for windows, it is cut to its last window, as series read from a file are.
         """
         channels = len(self.channels)
         try:
@@ -185,7 +185,7 @@ class SeriesInputs:
             )
 
     def _refitted(self, lengths: Array) -> str:
-        """What is done to series that have not the length the base takes."""
+        """A note on how series of another length than the base takes are fitted to it."""
         short, long = int(np.count_nonzero(lengths < self.steps)), int(np.count_nonzero(lengths > self.steps))
         span = f"{lengths.min()}" if lengths.min() == lengths.max() else f"{lengths.min()} to {lengths.max()}"
         series = f"{counted(len(lengths), 'series', 'series')} of {span} steps"
@@ -207,9 +207,9 @@ def check_windows(data: Dataset, options: SeriesOptions) -> None:
         if data.form == WINDOWS:
             raise ConfigError(f"{data.source}: was cut into windows when it was read, and whole series are needed here")
         return
-    odd = next((values for values in data.inputs if len(values) != options.window), None)
-    if odd is not None or data.form != WINDOWS:
-        what = "whole" if data.form != WINDOWS or odd is None else f"in windows of {len(odd)} steps"
+    wrong_length = next((values for values in data.inputs if len(values) != options.window), None)
+    if wrong_length is not None or data.form != WINDOWS:
+        what = "whole" if data.form != WINDOWS or wrong_length is None else f"in windows of {len(wrong_length)} steps"
         raise ConfigError(
             f"window={options.window}: {data.source} was read {what}; read it with this option, or for a trained adapter "
             "with its own load_data"

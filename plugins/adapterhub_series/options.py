@@ -13,7 +13,7 @@ WHOLE, WINDOWS = "series", "windows"
 FORMS = (WHOLE, WINDOWS)
 """Every `Dataset.form` of series: a row a series, or a row a window."""
 SUFFIXES = (".npz", ".ts", ".arff")
-"""Of files of series that are no tables."""
+"""Endings of the names of files of series that are no tables."""
 
 
 class SeriesOptions(TaskOptions):

@@ -25,9 +25,9 @@ def read_regression(source: Any, request: Request) -> Dataset:
 
 def columns_again(recorded: Mapping[str, str], source: Any) -> Mapping[str, str]:
     """The columns of the training data, by role, by which to read a new source."""
-    found = columns_there(recorded, source)
+    columns = columns_there(recorded, source)
     # Windows are grouped by their series where there is no other group; that is found again, and not given.
-    return {role: name for role, name in found.items() if role != "group" or name != found.get("series")}
+    return {role: name for role, name in columns.items() if role != "group" or name != columns.get("series")}
 
 
 def _read(reader: Any, source: Any, request: Request) -> Dataset:
@@ -36,7 +36,7 @@ def _read(reader: Any, source: Any, request: Request) -> Dataset:
     # Data of a known form is not learnt from: an adapter, or training data, came before it.
     last = options.last_only and request.form is not None
     windows = Windows(options.window, options.stride, last_only=last) if options.window is not None else None
-    found: Dataset = reader(
+    dataset: Dataset = reader(
         source, columns=request.columns, labels=request.labels, require_labels=request.require_labels, windows=windows
     )
-    return replace(found, form=WHOLE if windows is None else WINDOWS, groups=groups_of(found))
+    return replace(dataset, form=WHOLE if windows is None else WINDOWS, groups=groups_of(dataset))

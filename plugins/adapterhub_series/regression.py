@@ -27,9 +27,9 @@ from adapterhub_series.settle import settle_series
 
 
 class SeriesRegression(Regression):
-    """See the module's docstring: a linear head on the base's pooled features of each channel.
+    """Predicts one number a series with a linear head on the base's pooled features of each channel.
 
-    With `target_cap` what is above counts as the cap, in targets and in predictions, wherever they are compared.
+    With `target_cap`, targets and predictions above the cap are replaced by the cap before they are compared.
     """
 
     name = "series-regression"
@@ -77,8 +77,8 @@ class SeriesRegression(Regression):
         return self.series.item_of_probe(value)
 
     def _in_units(self, values: Tensor) -> Tensor:
-        found = super()._in_units(values)
-        return found if self.cap is None else found.clamp(max=self.cap)
+        in_units = super()._in_units(values)
+        return in_units if self.cap is None else in_units.clamp(max=self.cap)
 
 
 def _capped(targets: Sequence[float] | None, cap: float | None) -> Sequence[float] | None:

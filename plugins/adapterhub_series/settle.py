@@ -14,7 +14,7 @@ from adapterhub_series.values import measure
 def settle_series(base: Base, data: Dataset, options: SeriesOptions) -> Preprocessing:
     """Channels, their scales, the number of steps, and what the features of the base look like.
 
-    The whole of the options is recorded, so that an adapter does not change with what is taken by default later.
+    All options are recorded, also those left at their default, so that a later change of a default changes no adapter.
 
     Raises:
         ConfigError: an option that this base or data cannot follow.

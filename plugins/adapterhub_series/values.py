@@ -30,13 +30,13 @@ def measure(series: Sequence[Array]) -> Scales:
         part = np.concatenate(series[start : start + CHUNK]).astype(np.float64)  # (steps, channels)
         there = ~np.isnan(part)
         n = there.sum(axis=0)
-        its = np.where(there, part, 0).sum(axis=0) / np.maximum(n, 1)
-        deviations = np.where(there, part - its, 0)
+        part_mean = np.where(there, part, 0).sum(axis=0) / np.maximum(n, 1)
+        deviations = np.where(there, part - part_mean, 0)
         total = count + n
         # Two parts put together without the loss of digits that sums of squares have (Chan et al. 1979).
         share = n / np.maximum(total, 1)
-        squares += (deviations**2).sum(axis=0) + (its - mean) ** 2 * count * share
-        mean += (its - mean) * share
+        squares += (deviations**2).sum(axis=0) + (part_mean - mean) ** 2 * count * share
+        mean += (part_mean - mean) * share
         count = total
     spread = np.sqrt(squares / np.maximum(count, 1))
     # Values are float32: around a mean of a million, differences below the last bit are no spread.
@@ -57,15 +57,15 @@ def prepare(
         series: Each (time, channels), NaN where a value is missing.
         scales: Of the training data.
         steps: The length that each will have.
-        resample: How; see `SeriesOptions`.
-        normalize: By what; see `SeriesOptions`.
+        resample: How a series of another length is fitted to `steps`; see `SeriesOptions`.
+        normalize: Which mean and spread values are normalised by; see `SeriesOptions`.
 
     Returns:
         (series, steps, channels) float32 values, and the same of booleans: whether a value was there, and is not made up.
     """
     values = np.empty((len(series), steps, series[0].shape[1]), dtype=np.float32)
     observed = np.empty(values.shape, dtype=bool)
-    lengths = np.array([len(each) for each in series])
+    lengths = np.array([len(one_series) for one_series in series])
     for length in np.unique(lengths).tolist():
         rows = np.flatnonzero(lengths == length)
         whole = np.stack([series[row] for row in rows.tolist()]).astype(np.float64)  # (rows, time, channels)
@@ -78,9 +78,10 @@ def prepare(
 
 
 def fill(values: Array, there: Array, mean: Array) -> Array:
-    """Values, (rows, time, channels), with those that are missing taken from the straight line between their neighbours.
+    """Fill in missing values by linear interpolation over time; values are (rows, time, channels).
 
-    Before the first and after the last value of a channel it stays as that is; a channel without any is at its mean.
+    Before its first value a channel has that value, and after its last value that one. A channel of a row without any
+    value gets the mean of the channel in the training data.
     """
     filled = values.copy()
     steps = np.arange(values.shape[1])
@@ -104,7 +105,7 @@ def _normalized(values: Array, there: Array, scales: Scales, how: str) -> Array:
 
 
 def fit(values: Array, there: Array, steps: int, how: str) -> tuple[Array, Array]:
-    """Series of one length, (rows, time, channels), and what of them was there, with `steps` steps instead."""
+    """Bring series of one length, (rows, time, channels), and the booleans of their observed values to `steps` steps."""
     length = values.shape[1]
     if length == steps:
         return values, there

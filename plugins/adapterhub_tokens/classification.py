@@ -49,12 +49,12 @@ class Words(NamedTuple):
     starts: list[int]
     """The place of the first token of each word that has one, rising."""
     numbers: list[int]
-    """Which words these are, counted from 0."""
+    """The number of the word that each of `starts` belongs to, counted from 0."""
     words: list[str]
 
 
 class TokenClassification(HeadTask):
-    """See the module's docstring. A sentence has as many rows of logits as it has words with a token.
+    """Predicts a tag for each word. A sentence has as many rows of logits as it has words with a token.
 
     Words are joined by blanks and tokenized as running text, which is what a base has seen; a token belongs to the word
     whose characters it holds. Words beyond the longest input, and words of which the tokenizer makes nothing, are not
@@ -119,7 +119,7 @@ class TokenClassification(HeadTask):
         return Encoded(examples, tuple(notes))
 
     def balance(self, data: Encoded) -> Encoded:
-        """Leave out, of training, what has no word to learn from."""
+        """Leave sentences without any word to learn from out of training."""
         kept = [row for row, example in enumerate(data.examples) if example.rows]
         if len(kept) == len(data.examples):
             return data
@@ -161,7 +161,7 @@ class TokenClassification(HeadTask):
         rows: Sequence[int] | None = None,
         groups: Sequence[int] | None = None,
     ) -> dict[str, tuple[float, float]]:
-        """Bootstrap intervals, whole sentences drawn, because words of one are not independent."""
+        """Bootstrap intervals. Whole sentences are drawn, because the words of a sentence are not independent."""
         predicted = logits.argmax(dim=-1)
         counts = self._counts(predicted, targets, rows)
 
@@ -230,7 +230,7 @@ class TokenClassification(HeadTask):
 
 
 def first_tokens(words: Sequence[str], offsets: Sequence[tuple[int, int]]) -> tuple[list[int], list[int]]:
-    """Which token is the first of each word, in a text that is the words with blanks between.
+    """Find the first token of each word, in a text made by joining the words with blanks.
 
     Args:
         words: At least one character each.

@@ -7,7 +7,7 @@ from adapterhub_lite.api import Field, TaskOptions
 TASK = "token-classification"
 ROLES = ("tokens", "tags", "group")
 SUFFIXES = (".conll", ".iob", ".iob2", ".bio")
-"""Of CoNLL files."""
+"""Endings of the names of CoNLL files."""
 
 
 class TokenClassificationOptions(TaskOptions):

@@ -33,7 +33,7 @@ class Attribute:
 
     name: str
     kind: str
-    """"numeric", "nominal", "relational", or what else the file says."""
+    """"numeric", "nominal", "relational", or another type, as written in the file."""
     values: tuple[str, ...] = ()
     """Of a nominal attribute."""
     steps: int = 0
@@ -56,9 +56,15 @@ def read_arff(path: Path, source: str, sha256: str, name: str | None, answer: st
         raise DataError(
             f"{source}: has attributes beside the relational one; give one relational attribute and a class"
         )
-    odd = next((attributes[index] for index in inputs if attributes[index].kind not in ("numeric", "relational")), None)
-    if odd is not None or not inputs:
-        what = f"attribute {odd.name!r} is {odd.kind}" if odd is not None else "has no attribute but its class"
+    unusable = next(
+        (attributes[index] for index in inputs if attributes[index].kind not in ("numeric", "relational")), None
+    )
+    if unusable is not None or not inputs:
+        what = (
+            f"attribute {unusable.name!r} is {unusable.kind}"
+            if unusable is not None
+            else "has no attribute but its class"
+        )
         raise DataError(f"{source}: {what}; a series is numeric attributes, a step each, or one relational attribute")
     numbers = array("q")
     values: list[Array] = []
@@ -93,9 +99,9 @@ def read_arff(path: Path, source: str, sha256: str, name: str | None, answer: st
         raise DataError(f"{source}: has no series below @data; add some")
     series: list[Array] = []
     shorter = 0
-    for each in values:  # lengths differ where the file has several
-        its, notes = shortened_at_end(each[None])
-        series += its
+    for whole in values:  # lengths differ where the file has several
+        shortened_series, notes = shortened_at_end(whole[None])
+        series += shortened_series
         shorter += bool(notes)
     columns: dict[str, pa.Array] = {"series": pa.array(range(1, len(values) + 1))}
     if position is not None:

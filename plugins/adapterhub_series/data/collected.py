@@ -1,4 +1,4 @@
-"""Series with one table row each: what every reader of series gives, whatever it read."""
+"""Series with one table row each, the common result of all readers of series."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Array = np.ndarray[Any, Any]
 
 @dataclass(frozen=True)
 class Reading:
-    """What is asked of a reader."""
+    """What a reader of series is asked for."""
 
     answer: str
     """The role of what is learnt: "label" or "target"."""

@@ -15,7 +15,7 @@ from adapterhub_series.data.windows import Windows
 
 @dataclass(frozen=True, eq=False)
 class Cut:
-    """Windows, and where each comes from."""
+    """Windows, with the series and the step that each was cut from."""
 
     values: list[Array]
     """Each (time, channels): views on the series they were cut from, or on a copy with its first step repeated."""
@@ -32,7 +32,7 @@ def cut(series: Sequence[Array], windows: Windows, allowed: Sequence[Array] | No
 
     Args:
         series: The whole series.
-        windows: How.
+        windows: Their length, their stride and what becomes of short ones.
         allowed: For each series (time,) booleans: whether a window may end at a step.
     """
     values: list[Array] = []
@@ -41,37 +41,37 @@ def cut(series: Sequence[Array], windows: Windows, allowed: Sequence[Array] | No
     short = 0
     least = {"pad": 0, "keep": 1, "drop": windows.length - 1}[windows.short]  # the first step a window may end at
     for index, whole in enumerate(series):
-        its = np.arange(len(whole) - 1, least - 1, -windows.stride)[::-1]
+        series_ends = np.arange(len(whole) - 1, least - 1, -windows.stride)[::-1]
         if allowed is not None:
-            its = its[allowed[index][its]]
+            series_ends = series_ends[allowed[index][series_ends]]
         if windows.last_only:
-            its = its[-1:]
-        early = int(np.count_nonzero(its < windows.length - 1))
+            series_ends = series_ends[-1:]
+        early = int(np.count_nonzero(series_ends < windows.length - 1))
         lead = windows.length - 1 if early and windows.short == "pad" else 0
         source = np.concatenate([np.repeat(whole[:1], lead, axis=0), whole]) if lead else whole
-        values += [source[max(0, end + lead + 1 - windows.length) : end + lead + 1] for end in its.tolist()]
-        owners.append(np.full(len(its), index))
-        ends.append(its)
+        values += [source[max(0, end + lead + 1 - windows.length) : end + lead + 1] for end in series_ends.tolist()]
+        owners.append(np.full(len(series_ends), index))
+        ends.append(series_ends)
         short += early
     return Cut(values, np.concatenate(owners), np.concatenate(ends), short)
 
 
-def cut_windows(found: Collected, windows: Windows, required: bool) -> Collected:
+def cut_windows(collected: Collected, windows: Windows, required: bool) -> Collected:
     """The series cut into windows, one table row each, which keeps the series it comes from as its group.
 
-    Where labels are required, no window ends at a step without one, and none is made that holds no value at all. Raises
-    DataError where no window is left.
+    Where labels are required, windows that end at a step without a label, or that hold no value at all, are left out.
+    Raises DataError where no window is left.
     """
-    made = cut(found.values, windows, _allowed(found, windows, required))
+    made = cut(collected.values, windows, _allowed(collected, windows, required))
     if not made.values:
         raise DataError(
-            f"{found.table.source}: no series is long enough for a window of {windows.length} steps; "
+            f"{collected.table.source}: no series is long enough for a window of {windows.length} steps; "
             "make --window shorter, or fill windows up"
         )
-    notes = (*found.notes, *_notes(windows, made, len(found.values)))
-    used = dict(found.used)
-    if found.steps is not None:
-        steps = found.steps
+    notes = (*collected.notes, *_notes(windows, made, len(collected.values)))
+    used = dict(collected.used)
+    if collected.steps is not None:
+        steps = collected.steps
         table = steps.table.take(steps.order[steps.bounds[made.series] + made.ends].tolist())
         if "series" in used:
             used.setdefault("group", used["series"])
@@ -79,28 +79,28 @@ def cut_windows(found: Collected, windows: Windows, required: bool) -> Collected
             notes += (
                 "all windows are of one series, and overlap: hold out another file, not a random part of this one",
             )  # fmt: skip
-        return replace(found, values=made.values, table=table, used=used, notes=notes, steps=None)
-    table = found.table.take(made.series.tolist())
+        return replace(collected, values=made.values, table=table, used=used, notes=notes, steps=None)
+    table = collected.table.take(made.series.tolist())
     added = {_free("window_end", table.columns): made.ends + 1}
     if "group" not in used:
-        used["group"] = used.get("series") or found.number or _free("series", table.columns)
+        used["group"] = used.get("series") or collected.number or _free("series", table.columns)
         if used["group"] not in table.columns:
             added[used["group"]] = made.series + 1
     arrow = table.arrow
     for name, numbers in added.items():
         arrow = arrow.append_column(name, pa.array(numbers))
-    return replace(found, values=made.values, table=replace(table, arrow=arrow), used=used, notes=notes)
+    return replace(collected, values=made.values, table=replace(table, arrow=arrow), used=used, notes=notes)
 
 
-def _allowed(found: Collected, windows: Windows, required: bool) -> list[Array] | None:
+def _allowed(collected: Collected, windows: Windows, required: bool) -> list[Array] | None:
     """For each series, the steps at which a window may end; None for all of them."""
     if not required:
         return None
-    allowed = [_has_values(whole, windows.length) for whole in found.values]
-    if found.steps is not None and found.steps.answered is not None:
-        bounds = found.steps.bounds.tolist()
-        for index, its in enumerate(allowed):
-            its &= found.steps.answered[bounds[index] : bounds[index + 1]]
+    allowed = [_has_values(whole, windows.length) for whole in collected.values]
+    if collected.steps is not None and collected.steps.answered is not None:
+        bounds = collected.steps.bounds.tolist()
+        for index, may_end in enumerate(allowed):
+            may_end &= collected.steps.answered[bounds[index] : bounds[index + 1]]
     return allowed
 
 
@@ -125,4 +125,4 @@ def _notes(windows: Windows, made: Cut, series: int) -> tuple[str, ...]:
 
 def _free(name: str, taken: Sequence[str]) -> str:
     candidates = (name, *(f"{name}_{number}" for number in range(2, len(taken) + 3)))
-    return next(each for each in candidates if each not in taken)
+    return next(candidate for candidate in candidates if candidate not in taken)

@@ -1,4 +1,4 @@
-"""Long tables: a row a time step, the rows of one series told by an id."""
+"""Long tables: a row a time step, where rows with the same id are one series."""
 
 from __future__ import annotations
 
@@ -91,10 +91,10 @@ def in_order(table: Table, used: dict[str, str]) -> Rows:
         _refuse_repeated(table, used, order, repeated)
     irregular, shortest, longest = 0, np.inf, 0.0
     for start, stop in zip(bounds[:-1].tolist(), bounds[1:].tolist(), strict=True):
-        its = steps[start : stop - 1]
-        if uneven(its):
+        series_steps = steps[start : stop - 1]
+        if uneven(series_steps):
             irregular += 1
-            shortest, longest = min(shortest, float(its.min())), max(longest, float(its.max()))
+            shortest, longest = min(shortest, float(series_steps.min())), max(longest, float(series_steps.max()))
     return Rows(order, bounds, (*notes, *spacing_note(irregular, shortest, longest)))
 
 
@@ -138,9 +138,10 @@ def _absent(value: object) -> bool:
 def _one_row_each(
     table: Table, rows: Rows, answer: str | None, required: bool
 ) -> tuple[list[int], tuple[str, ...], bool]:
-    """The row that speaks for each series: its first, or the first with a label or target.
+    """Choose one row for each series: its first row with a label or target, or its first row where there is none.
 
-    Two that differ within a series are an error, or where none is required a reason to use none: then the last is False.
+    Returns the rows, notes, and whether labels or targets can be used. Where a series has two different ones, that is
+    False if none is required, and otherwise DataError is raised.
     """
     starts = rows.order[rows.bounds[:-1]].tolist()
     if answer is None:
@@ -149,9 +150,9 @@ def _one_row_each(
     chosen: list[int] = []
     partial = 0
     for start, stop in zip(rows.bounds[:-1].tolist(), rows.bounds[1:].tolist(), strict=True):
-        its = rows.order[start:stop].tolist()
-        there = [row for row in its if not _absent(values[row])]
-        first = there[0] if there else its[0]
+        series_rows = rows.order[start:stop].tolist()
+        there = [row for row in series_rows if not _absent(values[row])]
+        first = there[0] if there else series_rows[0]
         other = next((row for row in there if values[row] != values[first]), None)
         if other is not None:
             at = table.where(first).removeprefix(f"{table.source}, ")
@@ -163,14 +164,14 @@ def _one_row_each(
             raise DataError(
                 f"{differ}; give a series one value, or cut windows that end at each row with --window LENGTH"
             )
-        partial += 0 < len(there) < len(its)
+        partial += 0 < len(there) < len(series_rows)
         chosen.append(first)
     notes = (f"column {answer!r}: {counted(partial, 'series', 'series')} have it on some rows only",) if partial else ()
     return chosen, notes, True
 
 
 def _without(table: Table, names: Sequence[str]) -> Table:
-    """The table without columns that say nothing about a series as a whole; never without any."""
+    """The table without the columns named; where no column is left, one that numbers the rows."""
     kept = [name for name in table.columns if name not in names]
     if kept:
         return replace(table, arrow=table.arrow.select(kept))

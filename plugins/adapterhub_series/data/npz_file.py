@@ -44,13 +44,13 @@ def read_npz(reference: str, given: Mapping[str, str], answer: str, required: bo
     values_name = _first(arrays, VALUES, "array of series", name)
     values = _values(arrays[values_name], name, values_name)
     used = {role: _find(arrays, array, role, name, len(values)) for role, array in given.items() if role != "channels"}
-    if answer not in used and (required or any(each in arrays for each in ANSWERS[answer])):
-        found = _first(arrays, ANSWERS[answer], f"array of {answer}s", name)
-        used[answer] = _find(arrays, found, answer, name, len(values))
+    if answer not in used and (required or any(candidate in arrays for candidate in ANSWERS[answer])):
+        answer_array = _first(arrays, ANSWERS[answer], f"array of {answer}s", name)
+        used[answer] = _find(arrays, answer_array, answer, name, len(values))
     columns = {
-        key: pa.array(each.tolist())
-        for key, each in arrays.items()
-        if each.shape == (len(values),) and each.dtype.kind in "biufUS" and (key not in ("classes", "channels"))
+        key: pa.array(column.tolist())
+        for key, column in arrays.items()
+        if column.shape == (len(values),) and column.dtype.kind in "biufUS" and (key not in ("classes", "channels"))
     }
     table = Table(reference, pa.table({"row": pa.array(range(1, len(values) + 1)), **columns}), sha256)
     notes: tuple[str, ...] = ()
@@ -66,7 +66,7 @@ def read_npz(reference: str, given: Mapping[str, str], answer: str, required: bo
             " transpose it if it is (n, channels, time)",
         )
     classes = arrays.get("classes")
-    declared = None if classes is None or answer != "label" else tuple(str(each) for each in classes.tolist())
+    declared = None if classes is None or answer != "label" else tuple(str(label) for label in classes.tolist())
     if split:
         chosen = rows_of_split(split, arrays.get("split"), reference, len(values))
         table, series = table.take(chosen), [series[row] for row in chosen]
@@ -74,10 +74,10 @@ def read_npz(reference: str, given: Mapping[str, str], answer: str, required: bo
 
 
 def _first(arrays: Mapping[str, Array], names: Sequence[str], what: str, source: str) -> str:
-    found = next((name for name in names if name in arrays), None)
-    if found is None:
+    present = next((name for name in names if name in arrays), None)
+    if present is None:
         raise DataError(f"{source}: has no {what}; call it {names[0]!r}: it has {shortened(list(arrays))}")
-    return found
+    return present
 
 
 def _find(arrays: Mapping[str, Array], name: str, role: str, source: str, count: int) -> str:
@@ -117,7 +117,7 @@ def _cut(values: Array, lengths: Array, source: str) -> list[Array]:
         raise DataError(
             f"{place(source, row)}, array 'lengths': is {lengths[row]}, where series have 1 to {values.shape[1]} steps"
         )
-    return [each[:length] for each, length in zip(values, lengths.tolist(), strict=True)]
+    return [whole[:length] for whole, length in zip(values, lengths.tolist(), strict=True)]
 
 
 def _channels(names: Any, count: int, source: str) -> tuple[str, ...]:
@@ -128,4 +128,4 @@ def _channels(names: Any, count: int, source: str) -> tuple[str, ...]:
         raise DataError(
             f"{source}, array 'channels': is {names.dtype} {names.shape}; give one name for each of {shown}"
         )
-    return tuple(str(each) for each in names.tolist())
+    return tuple(str(channel) for channel in names.tolist())

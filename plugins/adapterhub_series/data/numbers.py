@@ -1,4 +1,4 @@
-"""Text and columns into numbers, with NaN for what is missing and an error for what is no number."""
+"""Text and columns as numbers: a missing value becomes NaN, and text that is no number is an error."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def column_numbers(table: Table, name: str) -> Array:
 
 
 def looks_numeric(table: Table, name: str) -> bool:
-    """Whether a column holds numbers: by its type, or, where it is text, most of the first values that are there."""
+    """Whether a column holds numbers: by its type, or for text, whether most of its first values are numbers."""
     kind = table.arrow.schema.field(name).type
     if (
         pa.types.is_integer(kind)

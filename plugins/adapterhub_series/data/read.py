@@ -1,4 +1,4 @@
-"""Series in, a class or a number each: files and tables of all kinds into a checked dataset."""
+"""Reading files and tables of series, with a class or a number each, into a checked dataset."""
 
 from __future__ import annotations
 
@@ -61,14 +61,14 @@ def read_classification(
         DataError: naming file, row, line and column.
         ConfigError: a role or a window that cannot be.
     """
-    found = _collect(source, CLASSIFICATION, Reading("label", require_labels, windows), columns or {})
-    if "label" in found.used:
+    collected = _collect(source, CLASSIFICATION, Reading("label", require_labels, windows), columns or {})
+    if "label" in collected.used:
         read = read_labels(
-            found.table, found.used["label"], known=labels, required=require_labels, declared=found.declared
+            collected.table, collected.used["label"], known=labels, required=require_labels, declared=collected.declared
         )
     else:
         read = Labels(None, tuple(labels or ()), ())
-    return _dataset(CLASSIFICATION, found, read.targets, read.names, read.notes)
+    return _dataset(CLASSIFICATION, collected, read.targets, read.names, read.notes)
 
 
 def read_regression(
@@ -86,9 +86,9 @@ def read_regression(
     """
     if labels:
         raise ConfigError(f"labels: {REGRESSION} predicts a number and has none; leave them out")
-    found = _collect(source, REGRESSION, Reading("target", require_labels, windows), columns or {})
-    targets, notes = _targets(found, require_labels) if "target" in found.used else (None, ())
-    return _dataset(REGRESSION, found, targets, (), notes)
+    collected = _collect(source, REGRESSION, Reading("target", require_labels, windows), columns or {})
+    targets, notes = _targets(collected, require_labels) if "target" in collected.used else (None, ())
+    return _dataset(REGRESSION, collected, targets, (), notes)
 
 
 def channels_of(dataset: Dataset) -> tuple[str, ...]:
@@ -97,7 +97,7 @@ def channels_of(dataset: Dataset) -> tuple[str, ...]:
 
 
 def groups_of(dataset: Dataset) -> list[Hashable] | None:
-    """What `split` must keep together: the group of each row, the series of each window; None where rows stand alone."""
+    """The group of each row, whose rows `split` must keep together; None where rows have no groups."""
     name = dataset.columns.get("group")
     if name is None or dataset.table is None:
         return None
@@ -105,9 +105,10 @@ def groups_of(dataset: Dataset) -> list[Hashable] | None:
 
 
 def columns_there(recorded: Mapping[str, str], source: Any) -> dict[str, str]:
-    """Those of an adapter's columns to read new data by: all that a table has, none for a file that is no table.
+    """Choose, from the columns recorded in an adapter, those by which to read new data.
 
-    The channels are kept where the table has any of them, so that one that is not there is an error and not a guess.
+    From a table, these are the recorded columns that it has; from a file that is no table, none. If the table has at least
+    one of the channels all of them are kept, so that reading fails where one is missing, instead of guessing.
     """
     if isinstance(source, (str, os.PathLike)):
         name = os.fspath(source)
@@ -128,13 +129,15 @@ def _collect(source: Any, task: str, how: Reading, given: Mapping[str, str]) -> 
     other = next((role for role, name in given.items() if role != "channels" and name in (channels or ())), None)
     if other is not None:
         raise ConfigError(f"columns: {given[other]!r} is given both as {other!r} and among the channels; choose one")
-    found = _from_file(source, how, given) if isinstance(source, (str, os.PathLike)) else None
-    if found is None:
-        found = read_series_table(read_table(source).copied_when_taken(), given, how)
+    collected = _from_file(source, how, given) if isinstance(source, (str, os.PathLike)) else None
+    if collected is None:
+        collected = read_series_table(read_table(source).copied_when_taken(), given, how)
     else:
-        found = pick_channels(found, channels or found.channels)
-    found = replace(found, notes=(*found.notes, *check_series(found, 1 if how.windows is not None else 2)))
-    return found if how.windows is None else cut_windows(found, how.windows, how.required)
+        collected = pick_channels(collected, channels or collected.channels)
+    collected = replace(
+        collected, notes=(*collected.notes, *check_series(collected, 1 if how.windows is not None else 2))
+    )
+    return collected if how.windows is None else cut_windows(collected, how.windows, how.required)
 
 
 def _from_file(source: str | os.PathLike[str], how: Reading, given: Mapping[str, str]) -> Collected | None:
@@ -170,8 +173,8 @@ def _refuse_roles(given: Mapping[str, str], roles: Sequence[str], what: str, own
             raise ConfigError(f"columns: {what} has no column for {role!r}; it has {', '.join(roles)}")
 
 
-def _targets(found: Collected, required: bool) -> tuple[tuple[float, ...] | None, tuple[str, ...]]:
-    table, name = found.table, found.used["target"]
+def _targets(collected: Collected, required: bool) -> tuple[tuple[float, ...] | None, tuple[str, ...]]:
+    table, name = collected.table, collected.used["target"]
     try:
         numbers = column_numbers(table, name)
         absent = np.flatnonzero(np.isnan(numbers))
@@ -187,9 +190,9 @@ def _targets(found: Collected, required: bool) -> tuple[tuple[float, ...] | None
     return tuple(numbers.tolist()), notes
 
 
-def _dataset(task: str, found: Collected, targets: Any, names: tuple[str, ...], notes: tuple[str, ...]) -> Dataset:
-    table = found.table
-    used = {**found.used, "channels": join_names(found.channels)}
+def _dataset(task: str, collected: Collected, targets: Any, names: tuple[str, ...], notes: tuple[str, ...]) -> Dataset:
+    table = collected.table
+    used = {**collected.used, "channels": join_names(collected.channels)}
     return Dataset(
-        task, found.values, targets, names, used, table.source, table.sha256, table, (*found.notes, *notes)
+        task, collected.values, targets, names, used, table.source, table.sha256, table, (*collected.notes, *notes)
     )  # fmt: skip

@@ -70,22 +70,22 @@ def read_series_table(table: Table, given: Mapping[str, str], how: Reading) -> C
             "with --column series=NAME, or a row a series with its values in columns t0, t1, t2, ... or in a column of lists;"
             f" it has {shortened(table.columns)}"
         )
-    values = tuple(name for its in numbered.values() for name in its)
+    values = tuple(name for columns in numbered.values() for name in columns)
     return _said(read_numbered(table, _about_rows(table, used, values), numbered), "series", table, values)
 
 
-def _said(found: Collected, row: str, table: Table, values: Sequence[str]) -> Collected:
-    """How the table was understood, in front of the other notes, since most of it is guessed."""
+def _said(collected: Collected, row: str, table: Table, values: Sequence[str]) -> Collected:
+    """Put notes on how the table was understood in front of the others, since most of that is guessed."""
     notes = [f"read as a table with a row a {row}"]
     if row == "step":
-        order = f"in order of {found.used['time']!r}" if "time" in found.used else "in the order of the file"
-        if "series" in found.used:
-            order = f"rows with the same {found.used['series']!r} are one series, {order}"
+        order = f"in order of {collected.used['time']!r}" if "time" in collected.used else "in the order of the file"
+        if "series" in collected.used:
+            order = f"rows with the same {collected.used['series']!r} are one series, {order}"
         notes[0] += f": {order}"
-    unused = [name for name in table.columns if name not in values and name not in found.used.values()]
+    unused = [name for name in table.columns if name not in values and name not in collected.used.values()]
     if unused:
         notes.append(f"{counted(len(unused), 'column')} not used: {shortened(unused)}")
-    return replace(found, notes=(*notes, *found.notes))
+    return replace(collected, notes=(*notes, *collected.notes))
 
 
 def _guess_answer(table: Table, used: dict[str, str], answer: str, channels: Sequence[str], required: bool) -> None:
@@ -128,7 +128,10 @@ def _is_long(
 
 
 def _guess_ids(table: Table, used: dict[str, str], channels: Sequence[str]) -> None:
-    """Fill in the roles of a long table: the id of the series, which a person's may be, the time and the group."""
+    """Guess the columns of a long table for the series, the group and the time.
+
+    Where no column is the id of the series, that of the group (a person, say) is used for it.
+    """
     for role, names in (("series", SERIES_NAMES), ("group", GROUP_NAMES), ("time", TIME_NAMES)):
         name = guess_column(table, names, (*used.values(), *channels))
         if role not in used and name is not None:
@@ -138,7 +141,7 @@ def _guess_ids(table: Table, used: dict[str, str], channels: Sequence[str]) -> N
 
 
 def _about_rows(table: Table, used: dict[str, str], values: Sequence[str]) -> dict[str, str]:
-    """Fill in the roles of a wide table that may be there: the id of each row, and the group it belongs to."""
+    """Guess the columns of a wide table, if it has them, for the id of each row and the group that the row belongs to."""
     for role, names in (("series", SERIES_NAMES), ("group", GROUP_NAMES)):
         name = guess_column(table, names, (*used.values(), *values))
         if role not in used and name is not None:

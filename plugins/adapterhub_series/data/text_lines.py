@@ -23,7 +23,7 @@ def numbered_lines(path: Path, source: str) -> Iterator[tuple[int, str]]:
 
 
 def number_error(source: str, row: int, line: int, channel: int, error: ValueError, channels: int) -> DataError:
-    """The error for what `fields_to_numbers` refused, with its row, line and step."""
+    """Turn an error of `fields_to_numbers` into one that names row, line and step."""
     position, reason = error.args
     where = f"dimension {channel + 1}, step {position + 1}" if channels > 1 else f"step {position + 1}"
     return DataError(f"{place(source, row, line)}, {where}: {reason}")

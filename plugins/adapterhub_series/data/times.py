@@ -1,4 +1,4 @@
-"""Time stamps: into numbers, into order, and a word about their spacing."""
+"""Time stamps as numbers, and a note where they are not evenly spaced."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ EVEN = 1e-6  # relative: steps of 0.1 s written in decimals differ in their last
 
 
 def column_times(table: Table, name: str) -> Array:
-    """A time column as numbers (rows,) that order and subtract: as written, or microseconds of a date and time.
+    """A time column as numbers (rows,): numbers as written, dates in microseconds (or nanoseconds, as the column).
 
     Raises DataError at the first row whose time is missing or is neither a number nor an ISO 8601 date and time.
     """
@@ -44,7 +44,10 @@ def column_times(table: Table, name: str) -> Array:
 
 
 def text_times(fields: Sequence[str]) -> Array:
-    """Time stamps written as text, all numbers or all dates, as numbers (n,); ValueError where one is neither."""
+    """Time stamps written as text, all numbers or all dates, as numbers (n,).
+
+    Raises ValueError where a time stamp is neither a number nor a date.
+    """
     try:
         times = np.array(fields, dtype=np.float64)
         if not np.isfinite(times).all():
@@ -60,7 +63,7 @@ def _microseconds(text: str) -> int:
 
 
 def spacing_note(irregular: int, shortest: float, longest: float) -> tuple[str, ...]:
-    """What to say where the steps of some series are not of one length."""
+    """A note on series whose time steps are uneven; empty where there are none."""
     if not irregular:
         return ()
     return (

@@ -29,7 +29,7 @@ UNKNOWN = ("", "?")
 
 @dataclass
 class Header:
-    """What the lines before @data say, at first what they mean when they are not there."""
+    """What the lines before @data say. The defaults are what the format means where a line is left out."""
 
     timestamps: bool = False
     univariate: bool | None = None
@@ -43,7 +43,7 @@ class Header:
 
 @dataclass
 class Spacing:
-    """What is found about the time stamps of all series."""
+    """Counts over the time stamps of all series: how many series are unsorted or uneven, and lengths of uneven steps."""
 
     unsorted: int = 0
     irregular: int = 0
@@ -208,9 +208,9 @@ def _timed(parts: list[str], source: str, row: int, line: int, spacing: Spacing)
                 f"{where}, dimension {channel + 1}: is not (time,value),(time,value),...; correct it, "
                 "or write @timestamps false if the values have none"
             )
-        its = [stamp for stamp, _ in pairs]
-        stamps = stamps or its
-        if its != stamps:
+        channel_stamps = [stamp for stamp, _ in pairs]
+        stamps = stamps or channel_stamps
+        if channel_stamps != stamps:
             raise DataError(
                 f"{where}, dimension {channel + 1}: has other times than dimension 1; "
                 "give all dimensions the same times, with ? where a value is missing"

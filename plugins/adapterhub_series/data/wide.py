@@ -23,14 +23,14 @@ CHUNK = 1024  # rows of lists held as Python objects at a time
 
 def families(table: Table, names: Sequence[str]) -> dict[str, tuple[str, ...]]:
     """Numbered columns of numbers, in order, by what stands before the number: t0, t1, t2 are the family "t"."""
-    found: dict[str, dict[int, str]] = {}
+    by_family: dict[str, dict[int, str]] = {}
     for name in names:
         match = NUMBERED.fullmatch(name)
         if match is not None:
-            found.setdefault(match["family"].strip() or UNNAMED, {}).setdefault(int(match["number"]), name)
+            by_family.setdefault(match["family"].strip() or UNNAMED, {}).setdefault(int(match["number"]), name)
     return {
         family: tuple(columns[number] for number in sorted(columns))
-        for family, columns in found.items()
+        for family, columns in by_family.items()
         if len(columns) > 1 and looks_numeric(table, next(iter(columns.values())))
     }
 
@@ -86,7 +86,10 @@ def read_lists(table: Table, used: dict[str, str], channels: Sequence[str]) -> C
 
 
 def shortened_at_end(values: Array) -> tuple[list[Array], tuple[str, ...]]:
-    """Rows of one length, (series, time, channels), as series that end with their last value that is there."""
+    """Cut missing values off the end of series; `values` are (series, time, channels).
+
+    Returns the series, each (time, channels), and a note where any was shortened.
+    """
     there: Array = np.asarray(~np.isnan(values).all(axis=2))  # (series, time)
     lengths = np.where(there.any(axis=1), values.shape[1] - there[:, ::-1].argmax(axis=1), values.shape[1])
     shorter = int(np.count_nonzero(lengths < values.shape[1]))
@@ -94,7 +97,7 @@ def shortened_at_end(values: Array) -> tuple[list[Array], tuple[str, ...]]:
     if shorter:
         what = counted(shorter, "series end in missing values and is", "series end in missing values and are")
         notes = (f"{what} taken as shorter than {values.shape[1]} steps",)
-    return [each[:length] for each, length in zip(values, lengths.tolist(), strict=True)], notes
+    return [whole[:length] for whole, length in zip(values, lengths.tolist(), strict=True)], notes
 
 
 def _check_numbers(table: Table, family: str, columns: Sequence[str]) -> None:
@@ -137,8 +140,8 @@ def _parsed(value: Any, table: Table, row: int, name: str) -> Array:
     if isinstance(value[0], list):
         raise DataError(f"{table.where(row, name)}: its steps are not lists of as many numbers each; correct them")
     column = np.empty((len(value), 1), dtype=np.float32)
-    for step, each in enumerate(value):
-        column[step], reason = number_of(each)
+    for step, entry in enumerate(value):
+        column[step], reason = number_of(entry)
         if reason is not None:
             raise DataError(f"{table.where(row, name)}, step {step + 1}: {reason}")
     return column

@@ -356,6 +356,37 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Any:
     return load_data(folder, "image-classification")
 
 
+GOOD_AND_BAD = [
+    {"text": text, "label": label}
+    for text, label in [
+        ("good money", "good"), ("a good card", "good"), ("my good bank", "good"), ("good one", "good"),
+        ("bad money", "bad"), ("a bad card", "bad"), ("my bad bank", "bad"), ("bad one", "bad"),
+    ]
+]  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def trained(
+    engine: Any, load: Callable[..., Any], references: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """A LoRA adapter on a tiny BERT, with held-out scores. Copy it before changing it."""
+    from adapterhub_lite.training.config import TrainConfig
+
+    base = load(references("tiny-bert"))
+    data = engine.load_data(GOOD_AND_BAD, "text-classification")
+    adapter = engine.train(base, data, strategy="lora", eval_data=data, config=TrainConfig(steps=2, batch_size=4))
+    path = tmp_path_factory.mktemp("trained") / "words"
+    adapter.save(path)
+    adapter.detach()
+    return path
+
+
+@pytest.fixture
+def adapter(trained: Path, tmp_path: Path) -> Path:
+    """A copy of `trained` to damage."""
+    return Path(shutil.copytree(trained, tmp_path / "words"))
+
+
 class Outcome(NamedTuple):
     """What a call of the command line came to."""
 

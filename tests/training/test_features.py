@@ -16,12 +16,13 @@ from safetensors.torch import save_file
 from adapterhub_lite.cache import LIMIT, cache_limit, keep_below
 from adapterhub_lite.data.dataset import Dataset
 from adapterhub_lite.engine import Engine
-from adapterhub_lite.errors import ConfigError
+from adapterhub_lite.errors import ConfigError, TrainingError
 from adapterhub_lite.progress import Silent
 from adapterhub_lite.tasks.text_classification import TextClassification
 from adapterhub_lite.testing import problems
 from adapterhub_lite.testing.models import tiny_base
 from adapterhub_lite.training import features as store
+from adapterhub_lite.training.features import encode_features
 from tests.training.conftest import Told
 
 
@@ -391,3 +392,41 @@ def test_two_processes_that_write_read_and_delete_at_once_get_in_nobodys_way(fol
         assert process.returncode == 0, error
     assert 0 < sum(path.stat().st_size for path in folder.iterdir()) <= limit
     assert all(name.endswith(".safetensors") for name in names(folder))
+
+
+def test_features_of_several_labels_are_kept_apart_by_how_many_there_are(train):
+    engine, base = Engine(progress=Silent()), tiny_base("encoder")
+    texts = ["good day", "bad day", "my card", "one two"]
+
+    def probe(*labels):
+        rows = [{"text": text, "label": label} for text, label in zip(texts * 4, labels * 4, strict=True)]
+        data = engine.load_data(rows, "text-classification")
+        return engine.train(base, data, strategy="linear_probe")
+
+    test = [{"text": "good bank", "label": ["a", "b"]}, {"text": "bad bank", "label": ["a"]}]
+    for adapter in (probe(["a", "b"], ["a"], ["b"], ["a"]), probe(["a", "b"], ["a"], ["b"], ["c"])):
+        found = adapter.evaluate(adapter.load_data(test))  # the same test data in two columns, then in three
+        assert found.n == 2
+
+
+@pytest.mark.parametrize("fits", [4, 0])
+def test_encoding_that_runs_out_of_memory_goes_on_with_less_at_once(fits, monkeypatch):
+    engine, base, data = Engine(progress=Silent()), tiny_base("encoder"), problems.texts()
+    task = engine.task_for(base, data)
+    encoded = task.encode(data, base)
+    wanted, targets = encode_features(base, task, encoded, Silent(), keep=False)
+    features = type(task).features
+
+    def small(self, base, batch):
+        if len(batch["input_ids"]) > fits:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        return features(self, base, batch)
+
+    monkeypatch.setattr(type(task), "features", small)
+    if not fits:
+        with pytest.raises(TrainingError, match=r"encoding a single example of length .*--max-length"):
+            encode_features(base, task, encoded, Silent(), keep=False)
+        return
+    found, same = encode_features(base, task, encoded, Silent(), keep=False)
+    torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-5)
+    assert torch.equal(same, targets)

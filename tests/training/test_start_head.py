@@ -12,7 +12,7 @@ import adapterhub_full
 import adapterhub_linear_probe
 import adapterhub_lite as ah
 from adapterhub_lite.api import StrategyConfig, StrategySpec, hookimpl
-from adapterhub_lite.errors import NotSupportedError, StrategyNotFoundError
+from adapterhub_lite.errors import ConfigError, NotSupportedError, StrategyNotFoundError
 from adapterhub_lite.plugins.manager import Plugins
 from adapterhub_lite.plugins.shelf import strategy_shelf
 from adapterhub_lite.plugins.spec import OURS
@@ -103,3 +103,8 @@ def test_a_strategy_that_does_not_load_is_passed_over_and_named():
     plugins.register(plugin("constant", Constant))
     with pytest.warns(RuntimeWarning, match="'broken'.*no such library; going on without it"):
         assert find_solver(strategy_shelf(plugins))[0].spec.name == "constant"
+
+
+def test_a_penalty_for_a_probe_that_is_not_asked_for_is_refused(train):
+    with pytest.raises(ConfigError, match="--start-head probe"):
+        train(start_penalty=0.1)

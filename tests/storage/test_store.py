@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 from storage_samples import edit_manifest, forge_tensors, good_tensors, manifest, reseal, safetensors_bytes, save
-from test_storage_header import BAD
+from test_header import BAD
 
 from adapterhub_lite.errors import AdapterCorruptError, AdapterHubError, AdapterNotFoundError, StorageError
 from adapterhub_lite.storage.layout import CONFIG, MANIFEST, TENSORS

@@ -387,6 +387,14 @@ def adapter(trained: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(trained, tmp_path / "words"))
 
 
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    """A small adapter made without a base, valid in storage."""
+    from benchmarks.damage import sample
+
+    return sample(tmp_path / "source", 1)
+
+
 class Outcome(NamedTuple):
     """What a call of the command line came to."""
 

@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 from almost import EDITS, REVISIONS, edit, write_llama
 
+from adapterhub_lite.adapter.replay import replay
 from adapterhub_lite.errors import AdapterHubError, BaseMismatchError
+from adapterhub_lite.storage import read_adapter
 
 STRATEGIES = ("lora", "prefix", "linear_probe", "full")
 
@@ -78,7 +80,13 @@ def test_the_same_base_elsewhere_is_right(engine: Any, adapters: Any, right_base
     shutil.copytree(right_base, tmp_path / "copy")
     for shard in (tmp_path / "copy").glob("*.safetensors"):
         shard.touch()
-    engine.load_adapter(adapters("lora"), base=str(tmp_path / "copy")).detach()
+    adapter = engine.load_adapter(adapters("lora"), base=str(tmp_path / "copy"))
+    probe = read_adapter(adapters("lora")).manifest.probe
+    assert probe is not None
+    replayed = replay(adapter, probe)
+    assert replayed.inputs > 0
+    assert replayed.difference <= replayed.tolerance
+    adapter.detach()
 
 
 def test_head_of_the_checkpoint_is_part_of_it(engine: Any, adapters: Any, right_base: Path, tmp_path: Path) -> None:

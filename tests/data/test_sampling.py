@@ -17,12 +17,9 @@ from adapterhub_lite.data.sampling import subsample
 from adapterhub_lite.errors import ConfigError
 from adapterhub_lite.tasks.catalog import load_data
 
+from .labelled import labelled
+
 BANKING = Path(__file__).parents[2].parent / "shared" / "data" / "banking77" / "train.csv"
-
-
-def labelled(labels: list[Any]) -> Dataset:
-    rows = {"text": [f"text {index}" for index in range(len(labels))], "label": labels}
-    return load_data(rows, "text-classification")
 
 
 def rows_of(dataset: Dataset) -> list[int]:

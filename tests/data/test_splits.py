@@ -5,22 +5,17 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 from random import Random
-from typing import Any
 
 import pytest
 
 import adapterhub_lite as ah
-from adapterhub_lite.data.dataset import Dataset
 from adapterhub_lite.data.splits import split
 from adapterhub_lite.errors import ConfigError, DataError
 from adapterhub_lite.tasks.catalog import load_data
 
+from .labelled import labelled
+
 SHARED = Path(__file__).parents[2].parent / "shared" / "data"
-
-
-def labelled(labels: list[Any]) -> Dataset:
-    rows = {"text": [f"text {index}" for index in range(len(labels))], "label": labels}
-    return load_data(rows, "text-classification")
 
 
 def test_each_class_gives_its_share() -> None:

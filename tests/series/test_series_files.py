@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from series_read import names_of, same
 
-from adapterhub_lite.data.dataset import Dataset
 from adapterhub_lite.errors import ConfigError, DataError
 from adapterhub_series.data import channels_of, groups_of, read_classification, read_regression
 from adapterhub_series.data.windows import Windows
@@ -29,25 +29,6 @@ REAL = {
     "JapaneseVowels/JapaneseVowels_eq_TRAIN": (270, 12, 25, 25, 9),
     "JapaneseVowels/JapaneseVowels_eq_TEST": (370, 12, 25, 25, 9),
 }
-
-
-@pytest.fixture
-def write(tmp_path: Path) -> Callable[[str, str], Path]:
-    def write(name: str, text: str) -> Path:
-        path = tmp_path / name
-        path.write_text(text, encoding="utf-8")
-        return path
-
-    return write
-
-
-def names_of(dataset: Dataset) -> list[str]:
-    assert dataset.targets is not None
-    return [dataset.labels[target] for target in dataset.targets]
-
-
-def same(one: Any, other: Any) -> bool:
-    return len(one) == len(other) and all(np.array_equal(a, b, equal_nan=True) for a, b in zip(one, other, strict=True))
 
 
 @pytest.mark.parametrize("name", REAL)

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+from series_read import names_of, same
 
-from adapterhub_lite.data.dataset import Dataset
 from adapterhub_lite.data.files.read import read_table
 from adapterhub_lite.data.splits import split
 from adapterhub_lite.data.table import Table
@@ -28,27 +28,6 @@ from adapterhub_series.data import (
     read_classification,
     read_regression,
 )
-
-
-@pytest.fixture
-def write(tmp_path: Path) -> Callable[[str, str], Path]:
-    def write(name: str, text: str) -> Path:
-        path = tmp_path / name
-        path.write_text(text, encoding="utf-8")
-        return path
-
-    return write
-
-
-def names_of(dataset: Dataset) -> list[str]:
-    assert dataset.targets is not None
-    return [dataset.labels[target] for target in dataset.targets]
-
-
-def same(one: Any, other: Any) -> bool:
-    return len(one) == len(other) and all(
-        np.array_equal(a, np.asarray(b, np.float32), equal_nan=True) for a, b in zip(one, other, strict=True)
-    )
 
 
 def test_wide_numbered_columns(write: Callable[[str, str], Path]) -> None:

@@ -77,6 +77,11 @@ def train() -> Callable[..., Ran]:
     return train
 
 
+def equal(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
+    """Whether two sets of tensors are the same in names, order and bits."""
+    return list(one) == list(other) and all(torch.equal(one[name], other[name]) for name in one)
+
+
 def contents(folder: Path) -> dict[str, str]:
     """SHA-256 of the log and of every file of every checkpoint: all that must not depend on interruptions."""
     files = [folder / "metrics.jsonl", *sorted((folder / "checkpoints").glob("step-*/*"))]

@@ -13,14 +13,9 @@ from torch import nn
 import adapterhub_lite as ah
 from adapterhub_lite.base.batch_norm import batch_norms
 from adapterhub_lite.data.batches import epoch_batches
-from adapterhub_lite.progress import Silent
 
-from .test_resume import Killed, equal, killed_after
-
-
-@pytest.fixture
-def engine():
-    return ah.Engine(progress=Silent())
+from .conftest import equal
+from .test_resume import Killed, killed_after
 
 
 def configured(**options):

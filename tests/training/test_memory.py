@@ -23,15 +23,13 @@ from adapterhub_lite.training import out_of_memory as memory
 from adapterhub_lite.training.config import TrainConfig
 from adapterhub_lite.training.features import encode_features
 
+from .conftest import equal
+
 NO_DROPOUT = {"rank": 2}
 
 
 def out_of_memory(*_):
     raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB (pretended)")
-
-
-def equal(one, other):
-    return list(one) == list(other) and all(torch.equal(one[name], other[name]) for name in one)
 
 
 @pytest.mark.parametrize("batch", [1, 3, 8])

@@ -11,10 +11,12 @@ import pytest
 import adapterhub_lite as ah
 from adapterhub_lite import progress
 from adapterhub_lite.names import human_size
-from adapterhub_lite.progress import Lines, Silent
+from adapterhub_lite.progress import Lines
 from adapterhub_lite.testing import problems
 from adapterhub_lite.testing.models import tiny_base
 from adapterhub_lite.training.out_of_memory import used
+
+from .conftest import Told
 
 
 class Clock:
@@ -142,15 +144,9 @@ def test_a_picture_that_cannot_be_drawn_costs_no_adapter(train, tmp_path, monkey
 
 
 def test_options_of_steps_are_told_to_say_nothing_to_a_probe(references):
-    said: list[str] = []
-
-    class Telling(Silent):
-        def say(self, line: str) -> None:
-            said.append(line)
-
-    engine = ah.Engine(progress=Telling())
+    engine = ah.Engine(progress=Told())
     base = engine.load_base(references("tiny-bert"))
     data = engine.load_data({"text": ["good", "bad"] * 4, "label": ["yes", "no"] * 4}, "text-classification")
     config = ah.TrainConfig(learning_rate=1e-3, epochs=2, seed=4)
     engine.train(base, data, strategy="linear_probe", config=config)
-    assert "note: linear_probe has no steps: epochs, learning_rate say nothing to it" in said
+    assert "note: linear_probe has no steps: epochs, learning_rate say nothing to it" in engine.progress.lines

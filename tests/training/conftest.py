@@ -11,9 +11,12 @@ from typing import Any
 import pytest
 import torch
 
+from adapterhub_lite.data.dataset import Dataset
 from adapterhub_lite.engine import Engine
+from adapterhub_lite.plugins.manager import Plugins
 from adapterhub_lite.progress import Silent
 from adapterhub_lite.training.config import TrainConfig
+from adapterhub_lite.training.interrupt import Interrupt
 
 
 class Told(Silent):
@@ -30,7 +33,7 @@ class Told(Silent):
 class Ran:
     """A run that ended."""
 
-    tensors: dict[str, Any]
+    tensors: dict[str, torch.Tensor]
     facts: dict[str, Any]
     metrics: dict[str, float]
     said: list[str]
@@ -47,15 +50,15 @@ def train() -> Callable[..., Ran]:
         *,
         resume: bool = False,
         model: str = "encoder",
-        data: Any = None,
-        held_out: Any = None,
+        data: Dataset | None = None,
+        held_out: Dataset | None = None,
         settings: dict[str, Any] | None = None,
         strategy: str = "lora",
         seed_of_base: int = 0,
         quantization: str = "none",
-        dtype: Any = None,
-        interrupt: Any = None,
-        plugins: Any = None,
+        dtype: torch.dtype | None = None,
+        interrupt: Interrupt | None = None,
+        plugins: Plugins | None = None,
         save: Path | None = None,
         **options: Any,
     ) -> Ran:

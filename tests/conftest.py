@@ -137,20 +137,20 @@ def bits_of(model: PreTrainedModel) -> dict[str, Any]:
         raw = tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy()
         return f"{tensor.dtype} {tuple(tensor.shape)} {hashlib.blake2b(raw, digest_size=16).hexdigest()}"
 
-    found: dict[str, Any] = {f"state {k}": digest(v) for k, v in model.state_dict().items() if torch.is_tensor(v)}
-    found |= {f"buffer {k}": digest(v) for k, v in model.named_buffers()}
+    everything: dict[str, Any] = {f"state {k}": digest(v) for k, v in model.state_dict().items() if torch.is_tensor(v)}
+    everything |= {f"buffer {k}": digest(v) for k, v in model.named_buffers()}
     for name, parameter in model.named_parameters(remove_duplicate=False):
-        found[f"parameter {name}"] = (id(parameter), parameter.data_ptr(), parameter.requires_grad, parameter.grad)
+        everything[f"parameter {name}"] = (id(parameter), parameter.data_ptr(), parameter.requires_grad, parameter.grad)
         for part in ("quant_state", "SCB"):
             state = getattr(parameter, part, None)
             if part == "quant_state" and state is not None:
-                found |= {f"{part} {name} {k}": digest(v) for k, v in state.as_dict(packed=True).items()}
+                everything |= {f"{part} {name} {k}": digest(v) for k, v in state.as_dict(packed=True).items()}
     for name, module in model.named_modules(remove_duplicate=False):
         hooks = [len(h) for h in (module._forward_hooks, module._forward_pre_hooks, module._backward_hooks)]
-        found[f"module {name}"] = (id(module), type(module), module.training, hooks, sorted(vars(module)))
-    found["attention"] = model.config._attn_implementation
-    found["config"] = json.dumps(model.config.to_dict(), sort_keys=True, default=str)
-    return found
+        everything[f"module {name}"] = (id(module), type(module), module.training, hooks, sorted(vars(module)))
+    everything["attention"] = model.config._attn_implementation
+    everything["config"] = json.dumps(model.config.to_dict(), sort_keys=True, default=str)
+    return everything
 
 
 # Tiny models. A word of the vocabulary is a token, so that tests can count tokens by eye.

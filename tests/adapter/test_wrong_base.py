@@ -102,14 +102,7 @@ def test_another_quantization_is_a_warning(
     strategy: str, load: Any, right_base: Path, adapters: Any, tmp_path: Path
 ) -> None:
     from adapterhub_lite.engine import Engine
-    from adapterhub_lite.progress import Silent
-
-    class Listening(Silent):
-        def __init__(self) -> None:
-            self.lines: list[str] = []
-
-        def say(self, line: str) -> None:
-            self.lines.append(line)
+    from tests.listening import Listening
 
     progress = Listening()
     for quantization in ("nf4", "int8"):
@@ -163,6 +156,6 @@ def test_peft_takes_most_of_them_silently(right_base: Path, wrong_base: Any, ada
                 PeftModel.from_pretrained(model, adapters("lora"))
             except RuntimeError:
                 continue  # another hidden size: the shapes do not fit
-        if not [each for each in caught if "deprecated" not in str(each.message)]:
+        if not [warning for warning in caught if "deprecated" not in str(warning.message)]:
             silent.append(name)
     assert silent == [name for name in EDITS if name != "another hidden size"]

@@ -46,8 +46,8 @@ def test_real_ts_files(shared: Path, name: str) -> None:
     declared = next(line for line in lines if line.lower().startswith("@classlabel")).split()[2:]
     assert list(dataset.labels) == declared
     lengths = [len(values) for values in dataset.inputs]
-    found = (len(dataset), len(channels_of(dataset)), min(lengths), max(lengths), len(dataset.labels))
-    assert found == REAL[name]
+    counted = (len(dataset), len(channels_of(dataset)), min(lengths), max(lengths), len(dataset.labels))
+    assert counted == REAL[name]
     assert dataset.table is not None
     assert dataset.table.where(2, "label") == f"{path}, row 3 (line {start + 3}), column 'label'"
 
@@ -381,7 +381,7 @@ def test_windows_of_files_keep_their_series(write: Callable[[str, str], Path]) -
     path = write("x.ts", ts("1,2,3,4:a\n5,6:b\n"))
     dataset = read_classification(path, windows=Windows(3, stride=2))
     assert same(
-        [each[:, 0] for each in dataset.inputs], [[1, 1, 2], [2, 3, 4], [5, 5, 6]]
+        [values[:, 0] for values in dataset.inputs], [[1, 1, 2], [2, 3, 4], [5, 5, 6]]
     )  # the first step stands in for what is before it
     assert names_of(dataset) == ["a", "a", "b"]
     assert groups_of(dataset) == [1, 1, 2]

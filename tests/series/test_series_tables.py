@@ -121,7 +121,7 @@ def test_dates_as_time() -> None:
     rows = {"id": [1, 1, 1, 2], "label": ["u", "u", "u", "v"], "p": [3.0, 1.0, 2.0, 1.0]}
     more = {"id": [*rows["id"], 2], "label": [*rows["label"], "v"], "p": [*rows["p"], 2.0]}
     stamps = [*days, datetime.datetime(2024, 1, 2)]
-    for times in (stamps, [each.isoformat(" ") for each in stamps], [each.isoformat() + "Z" for each in stamps]):
+    for times in (stamps, [stamp.isoformat(" ") for stamp in stamps], [stamp.isoformat() + "Z" for stamp in stamps]):
         assert same(
             read_classification({**more, "when": times}, columns={"time": "when"}).inputs, [[[1], [2], [3]], [[1], [2]]]
         )
@@ -209,7 +209,7 @@ def test_columns_of_an_adapter_for_new_data(write: Callable[[str, str], Path]) -
 
 def naive(series: list[Any], length: int, stride: int, last_only: bool, short: str) -> list[tuple[int, int, Any]]:
     """(series, end, window) in the plainest way."""
-    found = []
+    windows = []
     for index, values in enumerate(series):
         ends = [end for end in range(len(values)) if (len(values) - 1 - end) % stride == 0]
         made = []
@@ -222,8 +222,8 @@ def naive(series: list[Any], length: int, stride: int, last_only: bool, short: s
             if short == "pad":
                 window = [values[0]] * (length - len(window)) + window
             made.append((index, end, window))
-        found += made[-1:] if last_only else made
-    return found
+        windows += made[-1:] if last_only else made
+    return windows
 
 
 @pytest.mark.parametrize("seed", range(12))

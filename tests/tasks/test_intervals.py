@@ -100,13 +100,13 @@ def test_intervals_of_several_labels_are_those_of_rows_drawn_and_scored(monkeypa
     predicted = true ^ (random.random((60, 4)) < 0.2)
     generator = torch.Generator().manual_seed(0)
     drawn = [torch.randint(60, (60,), generator=generator).numpy() for _ in range(40)]
-    found = metrics.labels_intervals(torch.tensor(predicted) * 2.0 - 1, torch.tensor(true).float())
+    intervals = metrics.labels_intervals(torch.tensor(predicted) * 2.0 - 1, torch.tensor(true).float())
     for average in ("macro", "micro"):
         scores = [f1_score(true[rows], predicted[rows], average=average) for rows in drawn]
-        assert found[f"{average}_f1"] == pytest.approx(tuple(np.quantile(scores, [0.025, 0.975])), abs=1e-9)
+        assert intervals[f"{average}_f1"] == pytest.approx(tuple(np.quantile(scores, [0.025, 0.975])), abs=1e-9)
     right = (true == predicted).all(axis=1)
     wilson = binomtest(int(right.sum()), 60).proportion_ci(method="wilson")
-    assert found["exact_match"] == pytest.approx((wilson.low, wilson.high), abs=1e-12)
+    assert intervals["exact_match"] == pytest.approx((wilson.low, wilson.high), abs=1e-12)
 
 
 def test_intervals_of_values_are_those_of_rows_drawn_and_scored(monkeypatch):
@@ -116,9 +116,9 @@ def test_intervals_of_values_are_those_of_rows_drawn_and_scored(monkeypatch):
     predicted = true + random.normal(1, 5, 60)
     generator = torch.Generator().manual_seed(0)
     drawn = [torch.randint(60, (60,), generator=generator).numpy() for _ in range(40)]
-    found = metrics.values_intervals(torch.tensor(predicted), torch.tensor(true))
+    intervals = metrics.values_intervals(torch.tensor(predicted), torch.tensor(true))
     references = {"rmse": root_mean_squared_error, "mae": mean_absolute_error, "r2": r2_score}
-    assert found.keys() == references.keys()
+    assert intervals.keys() == references.keys()
     for name, reference in references.items():
         scores = [reference(true[rows], predicted[rows]) for rows in drawn]
-        assert found[name] == pytest.approx(tuple(np.quantile(scores, [0.025, 0.975])), abs=1e-9)
+        assert intervals[name] == pytest.approx(tuple(np.quantile(scores, [0.025, 0.975])), abs=1e-9)

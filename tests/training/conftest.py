@@ -14,19 +14,9 @@ import torch
 from adapterhub_lite.data.dataset import Dataset
 from adapterhub_lite.engine import Engine
 from adapterhub_lite.plugins.manager import Plugins
-from adapterhub_lite.progress import Silent
 from adapterhub_lite.training.config import TrainConfig
 from adapterhub_lite.training.interrupt import Interrupt
-
-
-class Told(Silent):
-    """Remembers what it is told."""
-
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def say(self, line: str) -> None:
-        self.lines.append(line)
+from tests.listening import Listening
 
 
 @dataclass
@@ -64,8 +54,8 @@ def train() -> Callable[..., Ran]:
     ) -> Ran:
         base = tiny_base(model, seed=seed_of_base, quantization=quantization, dtype=dtype or torch.float32)
         data = data or (problems.texts() if model == "encoder" else problems.completions())
-        told = Told()
-        engine = Engine(plugins=plugins, progress=told)
+        listening = Listening()
+        engine = Engine(plugins=plugins, progress=listening)
         config = TrainConfig(**{"steps": 6, "batch_size": 8, "micro_batch_size": 4, "learning_rate": 1e-2, **options})
         settings = settings if settings is not None else {"rank": 2, "dropout": 0.2} if strategy == "lora" else {}
         adapter = engine.train(
@@ -75,7 +65,7 @@ def train() -> Callable[..., Ran]:
         if save is not None:
             adapter.save(save)
         tensors = {name: tensor.detach().clone() for name, tensor in adapter.attachment.tensors.items()}
-        return Ran(tensors, adapter.training, adapter.metrics, told.lines)
+        return Ran(tensors, adapter.training, adapter.metrics, listening.lines)
 
     return train
 

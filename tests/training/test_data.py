@@ -10,8 +10,7 @@ from adapterhub_lite.errors import DataError, TrainingError
 from adapterhub_lite.tasks.catalog import load_data
 from adapterhub_lite.testing.models import tiny_base
 from adapterhub_lite.training.config import TrainConfig
-
-from .conftest import Told
+from tests.listening import Listening
 
 
 @pytest.fixture
@@ -70,7 +69,7 @@ def test_evaluation_rows_that_were_trained_on_are_counted(train, file):
 
 @pytest.mark.parametrize("names", [False, True])
 def test_the_rows_of_a_bad_step_are_counted_as_in_the_file(names, file, monkeypatch):
-    engine = Engine(progress=Told())
+    engine = Engine(progress=Listening())
     data = engine.load_data(file, "text-classification", options={"learn_names": names})
     part, _ = split(data, 0.5, seed=0)
     task = type(engine.task_for(tiny_base("encoder"), data))
@@ -80,7 +79,7 @@ def test_the_rows_of_a_bad_step_are_counted_as_in_the_file(names, file, monkeypa
     with pytest.raises(TrainingError):
         engine.train(tiny_base("encoder"), part, config=config)
     (first, *_) = [line for line in engine.progress.lines if "not applied" in line]
-    told = first.partition("rows ")[2].split(", ")
+    named = first.partition("rows ")[2].split(", ")
     rows = {str(row + 1) for row in part.table.rows}
-    assert set(told) - {"(name of a class)"} <= rows
-    assert names or set(told) == rows
+    assert set(named) - {"(name of a class)"} <= rows
+    assert names or set(named) == rows

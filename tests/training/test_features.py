@@ -23,7 +23,7 @@ from adapterhub_lite.testing import problems
 from adapterhub_lite.testing.models import tiny_base
 from adapterhub_lite.training import features as store
 from adapterhub_lite.training.features import encode_features
-from tests.training.conftest import Told
+from tests.listening import Listening
 
 
 @pytest.fixture(autouse=True)
@@ -49,9 +49,9 @@ def encode(monkeypatch):
 
     def encode(rows=16, **options):
         runs.clear()
-        told = Told()
-        found = store.encode_features(base, task, store.Encoded(examples[:rows]), told, **options)
-        return found, told.lines, bool(runs)
+        listening = Listening()
+        encoded = store.encode_features(base, task, store.Encoded(examples[:rows]), listening, **options)
+        return encoded, listening.lines, bool(runs)
 
     return encode
 
@@ -314,8 +314,8 @@ def test_features_that_are_not_finite_are_not_kept(encode, folder, monkeypatch):
 
     monkeypatch.setattr(TextClassification, "features", broken)
     for _ in range(2):
-        found, said, ran = encode()
-        assert found[0].isnan().all()
+        encoded, said, ran = encode()
+        assert encoded[0].isnan().all()
         assert ran
         assert not said
         assert not names(folder)
@@ -333,8 +333,8 @@ def test_predict_leaves_nothing_of_the_users_data_unless_asked(folder):
     said = adapter.predict(inputs)
     adapter.predict(Dataset(data.task, data.inputs, None, (), {}, "<test>", "", None))
     assert names(folder) == trained
-    assert [each.probability for each in adapter.predict(inputs, keep_features=True)] == [
-        each.probability for each in said
+    assert [prediction.probability for prediction in adapter.predict(inputs, keep_features=True)] == [
+        prediction.probability for prediction in said
     ]
     kept = names(folder)
     assert len(kept) == 2
@@ -405,8 +405,8 @@ def test_features_of_several_labels_are_kept_apart_by_how_many_there_are(train):
 
     test = [{"text": "good bank", "label": ["a", "b"]}, {"text": "bad bank", "label": ["a"]}]
     for adapter in (probe(["a", "b"], ["a"], ["b"], ["a"]), probe(["a", "b"], ["a"], ["b"], ["c"])):
-        found = adapter.evaluate(adapter.load_data(test))  # the same test data in two columns, then in three
-        assert found.n == 2
+        evaluation = adapter.evaluate(adapter.load_data(test))  # the same test data in two columns, then in three
+        assert evaluation.n == 2
 
 
 @pytest.mark.parametrize("fits", [4, 0])
@@ -427,6 +427,6 @@ def test_encoding_that_runs_out_of_memory_goes_on_with_less_at_once(fits, monkey
         with pytest.raises(TrainingError, match=r"encoding a single example of length .*--max-length"):
             encode_features(base, task, encoded, Silent(), keep=False)
         return
-    found, same = encode_features(base, task, encoded, Silent(), keep=False)
-    torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-5)
+    encoded_again, same = encode_features(base, task, encoded, Silent(), keep=False)
+    torch.testing.assert_close(encoded_again, wanted, rtol=1e-5, atol=1e-5)
     assert torch.equal(same, targets)

@@ -160,14 +160,14 @@ def test_nothing_of_a_failed_attempt_is_left_when_memory_is_given_back(stage, mo
 
 
 def test_what_was_computed_is_let_go_when_another_process_fails():
-    made, told = [], []
+    made, lines = [], []
 
     class Shards:
         def check(self):
             raise OutOfMemoryElsewhere
 
         def begin_again(self, error):
-            told.append((error, [ref() for ref in made]))
+            lines.append((error, [ref() for ref in made]))
 
     def work():
         result = torch.ones(3)
@@ -176,7 +176,7 @@ def test_what_was_computed_is_let_go_when_another_process_fails():
 
     ran_out = memory.attempt(work, torch.device("cpu"), Shards())
     assert isinstance(ran_out, memory.RanOut)
-    assert told == [(ran_out.error, [None])]
+    assert lines == [(ran_out.error, [None])]
 
 
 def test_other_errors_keep_their_variables_for_a_debugger():

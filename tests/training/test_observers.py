@@ -133,7 +133,7 @@ class Played(Processes):
         self.exchange("start_equal", None)
 
     def add(self, *values, device):
-        return [sum(each) for each in zip(*self.exchange("add", values), strict=True)]
+        return [sum(numbers) for numbers in zip(*self.exchange("add", values), strict=True)]
 
     def largest(self, value, device):
         return max(self.exchange("largest", value))

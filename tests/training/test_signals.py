@@ -128,13 +128,13 @@ def test_signals_are_handled_only_while_listening_and_in_the_main_thread():
 
     def elsewhere() -> None:
         with Interrupt().listening():
-            found.append(signal.getsignal(signal.SIGTERM))
+            seen.append(signal.getsignal(signal.SIGTERM))
 
-    found: list[object] = []
+    seen: list[object] = []
     thread = threading.Thread(target=elsewhere)
     thread.start()
     thread.join()
-    assert found == [before]
+    assert seen == [before]
 
 
 def test_a_delayed_signal_is_heeded_at_the_end_of_the_block_and_once():

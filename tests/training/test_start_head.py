@@ -35,8 +35,8 @@ def test_a_run_that_hardly_moves_predicts_what_the_probe_predicts(references, st
     still = ah.TrainConfig(steps=1, learning_rate=1e-12, start_head="probe")
     tuned = engine.train(base, data, strategy=strategy, config=still)
     wanted = torch.tensor([list(p.probabilities.values()) for p in probe.predict(ROWS["text"])])
-    found = torch.tensor([list(p.probabilities.values()) for p in tuned.predict(ROWS["text"])])
-    assert float((wanted - found).abs().max()) < 1e-5
+    tuned_outputs = torch.tensor([list(p.probabilities.values()) for p in tuned.predict(ROWS["text"])])
+    assert float((wanted - tuned_outputs).abs().max()) < 1e-5
     assert float(wanted.std()) > 0.1  # the probe says something
     random = engine.train(base, data, strategy=strategy, config=still.model_copy(update={"start_head": "random"}))
     other = torch.tensor([list(p.probabilities.values()) for p in random.predict(ROWS["text"])])

@@ -102,7 +102,7 @@ def test_a_tracker_that_fails_is_warned_about_once_and_muted(fails_at, train, fa
         warnings.simplefilter("always")
         ran = train(tmp_path / "a.run", track=["wandb"], steps=4)
     assert ran.facts["steps"] == 4
-    said = [str(each.message) for each in caught if issubclass(each.category, RuntimeWarning)]
+    said = [str(warning.message) for warning in caught if issubclass(warning.category, RuntimeWarning)]
     assert len(said) == 1
     assert "tracker 'wandb' failed (SystemExit: no route to host)" in said[0]
     assert [what for what, *_ in fake[0].told].count(fails_at) == 1

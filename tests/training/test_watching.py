@@ -15,8 +15,7 @@ from adapterhub_lite.progress import Lines
 from adapterhub_lite.testing import problems
 from adapterhub_lite.testing.models import tiny_base
 from adapterhub_lite.training.out_of_memory import used
-
-from .conftest import Told
+from tests.listening import Listening
 
 
 class Clock:
@@ -144,7 +143,7 @@ def test_a_picture_that_cannot_be_drawn_costs_no_adapter(train, tmp_path, monkey
 
 
 def test_options_of_steps_are_told_to_say_nothing_to_a_probe(references):
-    engine = ah.Engine(progress=Told())
+    engine = ah.Engine(progress=Listening())
     base = engine.load_base(references("tiny-bert"))
     data = engine.load_data({"text": ["good", "bad"] * 4, "label": ["yes", "no"] * 4}, "text-classification")
     config = ah.TrainConfig(learning_rate=1e-3, epochs=2, seed=4)

@@ -13,9 +13,17 @@ import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import pytest
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+    from adapterhub_lite.base.loading import Base
+    from adapterhub_lite.data.dataset import Dataset
+    from adapterhub_lite.engine import Engine
 
 ROOT = Path(__file__).parents[1]
 CACHE = ROOT / ".pytest_cache" / "adapterhub"
@@ -39,6 +47,14 @@ CHAT_TEMPLATE = (
 )
 
 
+class LoadBase(Protocol):
+    """How a test loads a base: by its reference, or by the short name of its model."""
+
+    def __call__(self, reference: str | Path, quantization: str = "none", dtype: str = "float32") -> Base:
+        """On the CPU, and without an adapter."""
+        ...
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _fresh_features() -> None:
     shutil.rmtree(CACHE / "features", ignore_errors=True)
@@ -54,7 +70,7 @@ def shared() -> Path:
 
 
 @pytest.fixture(scope="session")
-def engine() -> Any:
+def engine() -> Engine:
     """An engine with the installed plug-ins that says nothing."""
     from adapterhub_lite.engine import Engine
     from adapterhub_lite.progress import Silent
@@ -63,11 +79,11 @@ def engine() -> Any:
 
 
 @pytest.fixture(scope="session")
-def load(engine: Any) -> Callable[..., Any]:
+def load(engine: Engine) -> LoadBase:
     """Load a base in fp32 once a session; every test gets it bare, and leaves it bare."""
-    loaded: dict[tuple[Any, ...], Any] = {}
+    loaded: dict[tuple[str, str, str], Base] = {}
 
-    def load(reference: str | Path, quantization: str = "none", dtype: str = "float32") -> Any:
+    def load(reference: str | Path, quantization: str = "none", dtype: str = "float32") -> Base:
         key = (str(reference), quantization, dtype)
         if key not in loaded:
             loaded[key] = engine.load_base(key[0], quantization=quantization, dtype=dtype, device="cpu")
@@ -101,46 +117,46 @@ def references(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPath
 
 
 @pytest.fixture
-def base(load: Callable[..., Any], references: Callable[[str], str]) -> Callable[..., Any]:
+def base(load: LoadBase, references: Callable[[str], str]) -> LoadBase:
     """Load a base by the short name of its model: `base("minilm", "nf4")`."""
-    return lambda name, quantization="none", dtype="float32": load(references(name), quantization, dtype)
+    return lambda reference, quantization="none", dtype="float32": load(references(str(reference)), quantization, dtype)
 
 
 @pytest.fixture(scope="session")
-def bits() -> Callable[[Any], dict[str, Any]]:
+def bits() -> Callable[[PreTrainedModel], dict[str, Any]]:
     """Everything about a model that an adapter must leave as it was, down to the bit; compare two with ==."""
     return bits_of
 
 
-def bits_of(model: Any) -> dict[str, Any]:
+def bits_of(model: PreTrainedModel) -> dict[str, Any]:
     import hashlib
 
     import torch
 
-    def digest(tensor: Any) -> str:
+    def digest(tensor: Tensor) -> str:
         raw = tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy()
         return f"{tensor.dtype} {tuple(tensor.shape)} {hashlib.blake2b(raw, digest_size=16).hexdigest()}"
 
-    found: dict[str, Any] = {f"state {k}": digest(v) for k, v in model.state_dict().items() if torch.is_tensor(v)}
-    found |= {f"buffer {k}": digest(v) for k, v in model.named_buffers()}
+    everything: dict[str, Any] = {f"state {k}": digest(v) for k, v in model.state_dict().items() if torch.is_tensor(v)}
+    everything |= {f"buffer {k}": digest(v) for k, v in model.named_buffers()}
     for name, parameter in model.named_parameters(remove_duplicate=False):
-        found[f"parameter {name}"] = (id(parameter), parameter.data_ptr(), parameter.requires_grad, parameter.grad)
+        everything[f"parameter {name}"] = (id(parameter), parameter.data_ptr(), parameter.requires_grad, parameter.grad)
         for part in ("quant_state", "SCB"):
             state = getattr(parameter, part, None)
             if part == "quant_state" and state is not None:
-                found |= {f"{part} {name} {k}": digest(v) for k, v in state.as_dict(packed=True).items()}
+                everything |= {f"{part} {name} {k}": digest(v) for k, v in state.as_dict(packed=True).items()}
     for name, module in model.named_modules(remove_duplicate=False):
         hooks = [len(h) for h in (module._forward_hooks, module._forward_pre_hooks, module._backward_hooks)]
-        found[f"module {name}"] = (id(module), type(module), module.training, hooks, sorted(vars(module)))
-    found["attention"] = model.config._attn_implementation
-    found["config"] = json.dumps(model.config.to_dict(), sort_keys=True, default=str)
-    return found
+        everything[f"module {name}"] = (id(module), type(module), module.training, hooks, sorted(vars(module)))
+    everything["attention"] = model.config._attn_implementation
+    everything["config"] = json.dumps(model.config.to_dict(), sort_keys=True, default=str)
+    return everything
 
 
 # Tiny models. A word of the vocabulary is a token, so that tests can count tokens by eye.
 
 
-def _word_tokenizer(*, bos: bool = False, pairs: bool = False) -> Any:
+def _word_tokenizer(*, bos: bool = False, pairs: bool = False) -> PreTrainedTokenizerFast:
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
 
@@ -168,7 +184,7 @@ def _word_tokenizer(*, bos: bool = False, pairs: bool = False) -> Any:
     return made
 
 
-def _byte_tokenizer() -> Any:
+def _byte_tokenizer() -> PreTrainedTokenizerFast:
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
@@ -278,7 +294,7 @@ def _tiny_patchtst(folder: Path) -> None:
     PatchTSTModel(config).save_pretrained(folder)
 
 
-def _cut_smollm2(folder: Path, load: Callable[..., Any]) -> None:
+def _cut_smollm2(folder: Path, load: LoadBase) -> None:
     """The first four of SmolLM2's thirty layers, with its real weights, tokenizer and chat template."""
     import copy
 
@@ -306,7 +322,7 @@ TINY: dict[str, Callable[[Path], None]] = {
 
 
 @pytest.fixture(scope="session")
-def bank(shared: Path) -> Callable[[int, int], Any]:
+def bank(shared: Path) -> Callable[[int, int], Dataset]:
     """The first rows of each of the first classes of banking77: `bank(classes, rows_a_class)`."""
     import csv
 
@@ -315,19 +331,19 @@ def bank(shared: Path) -> Callable[[int, int], Any]:
     with (shared / "data" / "banking77" / "train.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
 
-    def bank(classes: int, each: int) -> Any:
+    def bank(classes: int, rows_a_class: int) -> Dataset:
         chosen: dict[str, list[str]] = {}
         for row in rows:
             chosen.setdefault(row["category"], []).append(row["text"])
         picked = list(chosen.items())[:classes]
-        data = [{"text": text, "label": name} for name, texts in picked for text in texts[:each]]
+        data = [{"text": text, "label": name} for name, texts in picked for text in texts[:rows_a_class]]
         return load_data(data, "text-classification")
 
     return bank
 
 
 @pytest.fixture(scope="session")
-def sums(shared: Path) -> Callable[[int], Any]:
+def sums(shared: Path) -> Callable[[int], Dataset]:
     """The first rows of gsm8k as prompts and completions, cut short."""
     from adapterhub_lite.tasks.catalog import load_data
 
@@ -338,7 +354,7 @@ def sums(shared: Path) -> Callable[[int], Any]:
 
 
 @pytest.fixture(scope="session")
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> Any:
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     """Twelve little pictures of two classes: noise on red, noise on blue."""
     import numpy as np
     from PIL import Image
@@ -356,6 +372,45 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Any:
     return load_data(folder, "image-classification")
 
 
+GOOD_AND_BAD = [
+    {"text": text, "label": label}
+    for text, label in [
+        ("good money", "good"), ("a good card", "good"), ("my good bank", "good"), ("good one", "good"),
+        ("bad money", "bad"), ("a bad card", "bad"), ("my bad bank", "bad"), ("bad one", "bad"),
+    ]
+]  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def trained(
+    engine: Engine, load: LoadBase, references: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """A LoRA adapter on a tiny BERT, with held-out scores. Copy it before changing it."""
+    from adapterhub_lite.training.config import TrainConfig
+
+    base = load(references("tiny-bert"))
+    data = engine.load_data(GOOD_AND_BAD, "text-classification")
+    adapter = engine.train(base, data, strategy="lora", eval_data=data, config=TrainConfig(steps=2, batch_size=4))
+    path = tmp_path_factory.mktemp("trained") / "words"
+    adapter.save(path)
+    adapter.detach()
+    return path
+
+
+@pytest.fixture
+def adapter(trained: Path, tmp_path: Path) -> Path:
+    """A copy of `trained` to damage."""
+    return Path(shutil.copytree(trained, tmp_path / "words"))
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    """A small adapter made without a base, valid in storage."""
+    from benchmarks.damage import sample
+
+    return sample(tmp_path / "source", 1)
+
+
 class Outcome(NamedTuple):
     """What a call of the command line came to."""
 
@@ -369,7 +424,7 @@ def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> 
     """Call `adapterhub-lite` with arguments inside the test process; gives exit code and what was printed."""
     from adapterhub_lite.cli import main
 
-    def call(*arguments: Any) -> Outcome:
+    def call(*arguments: object) -> Outcome:
         monkeypatch.setattr(sys, "argv", ["adapterhub-lite", *map(str, arguments)])
         capsys.readouterr()
         try:

@@ -56,13 +56,13 @@ def mentioned(source: str, names: set[str]) -> Iterator[tuple[int, str]]:
 
 def test_the_core_knows_no_strategy_and_no_task_by_name(names: set[str]) -> None:
     assert {"lora", "prefix", "linear_probe", "full", "causal-lm", "text-classification"} <= names
-    found = {
+    named = {
         f"{file.relative_to(CORE).as_posix()}:{line}: {name}"
         for file in CORE.rglob("*.py")
         if file.relative_to(CORE).as_posix() not in ALLOWED
         for line, name in mentioned(file.read_text(encoding="utf-8"), names)
     }
-    assert found == set()
+    assert named == set()
 
 
 def test_every_exception_is_still_one(names: set[str]) -> None:

@@ -34,8 +34,8 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def logits(base: Any) -> torch.Tensor:
     ids = torch.arange(5, 25).reshape(2, 10)
     with torch.no_grad():
-        found: torch.Tensor = base.model(input_ids=ids)[0]
-    return found
+        output: torch.Tensor = base.model(input_ids=ids)[0]
+    return output
 
 
 def timed(action: Callable[[], Any]) -> tuple[float, Any]:
@@ -58,14 +58,14 @@ def test_the_second_load_is_twenty_times_faster(plain_smollm2: Any, own_cache: P
     best = float("inf")
     for _ in range(8):
         lines.clear()
-        seconds, found = timed(load)
+        seconds, loaded = timed(load)
         assert lines == [f"loading {SMOLLM2} (nf4, prepared before)"]
         best = min(best, seconds)
         if first / best >= 20:
             break
-    assert torch.equal(logits(found), expected)
+    assert torch.equal(logits(loaded), expected)
     # Unpacked and quantized in one go, it is the base that others quantize from what was unpacked before.
-    assert found.fingerprint == identity == plain_smollm2.fingerprint
+    assert loaded.fingerprint == identity == plain_smollm2.fingerprint
     assert first / best >= 20, f"first {first:.2f} s, then {best:.2f} s"
 
 
@@ -174,8 +174,8 @@ def test_blocks_that_go_on_into_the_next_row(base: Any, model: str) -> None:
         layer, packed = plain.model.get_submodule(path), loaded.model.get_submodule(path)
         inputs = torch.randn(64, layer.nx if hasattr(layer, "nx") else layer.in_features)
         with torch.no_grad():
-            wanted, found = layer(inputs), packed(inputs)
-        assert float((found - wanted).norm() / wanted.norm()) < 0.12, path
+            wanted, unpacked = layer(inputs), packed(inputs)
+        assert float((unpacked - wanted).norm() / wanted.norm()) < 0.12, path
 
 
 def test_original_weights_of_a_gguf_base(base: Any) -> None:

@@ -28,13 +28,13 @@ SITES = {
 @pytest.mark.parametrize("model", MAPS)
 def test_the_map(base: Any, model: str) -> None:
     layers, first, linears, attention, hidden, output, pooling, causal, modality = MAPS[model]
-    found = base(model).map
-    assert (len(found.layers), found.layers[0]) == (layers, first)
-    assert len(found.linears) == layers * linears
-    assert len(found.attention_linears) == layers * attention
-    assert set(found.attention_linears) <= set(found.linears)
-    assert (found.hidden_size, found.output, found.pooling) == (hidden, output, pooling)
-    assert (found.causal, found.modality) == (causal, modality)
+    described = base(model).map
+    assert (len(described.layers), described.layers[0]) == (layers, first)
+    assert len(described.linears) == layers * linears
+    assert len(described.attention_linears) == layers * attention
+    assert set(described.attention_linears) <= set(described.linears)
+    assert (described.hidden_size, described.output, described.pooling) == (hidden, output, pooling)
+    assert (described.causal, described.modality) == (causal, modality)
 
 
 def test_the_map_of_a_convolutional_network(base: Any) -> None:

@@ -131,13 +131,15 @@ def test_help_is_quick_and_imports_no_torch():
     )
     seconds: dict[str, list[float]] = {code: [], "import typer.rich_utils, pydantic": []}
     for _ in range(3):
-        for each, spent in seconds.items():
+        for statement, spent in seconds.items():
             before = resource.getrusage(resource.RUSAGE_CHILDREN)
-            done = subprocess.run([sys.executable, "-c", each], capture_output=True, text=True, timeout=60, check=False)
+            done = subprocess.run(
+                [sys.executable, "-c", statement], capture_output=True, text=True, timeout=60, check=False
+            )
             after = resource.getrusage(resource.RUSAGE_CHILDREN)
             spent.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
             assert done.returncode == 0, done.stderr
-            assert each != code or "train" in done.stdout
+            assert statement != code or "train" in done.stdout
     # Processor time, because on a machine that does other things as well the clock measures those; and beside what a
     # command line needs at the least, because two threads of one core take longer than one of them alone.
     ours, least = map(min, seconds.values())
@@ -146,11 +148,11 @@ def test_help_is_quick_and_imports_no_torch():
 
 def test_listings(run):
     described = json.loads(run("strategies", "--json").out)["strategies"]
-    ours = [each["name"] for each in described if not each["name"].startswith("peft:")]
+    ours = [strategy["name"] for strategy in described if not strategy["name"].startswith("peft:")]
     assert ours == ["full", "linear_probe", "lora", "prefix"]
     assert len(described) > 30
-    for each in described:
-        assert all(option["description"] for option in each["options"].values())
+    for strategy in described:
+        assert all(option["description"] for option in strategy["options"].values())
     listed = json.loads(run("plugins", "list", "--json").out)["plugins"]
     assert {record["name"]: record["state"] for record in listed} == dict.fromkeys(
         ("full", "images", "linear_probe", "lora", "peft", "prefix", "series", "tokens"), "loaded"

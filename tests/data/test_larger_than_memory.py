@@ -130,8 +130,8 @@ def test_rows_taken_from_a_mapped_table_are_those(tmp_path: Path, no_room: Calla
         write_rows(tmp_path / "large.parquet", one, {"said": list(range(len(one)))})
         write_rows(tmp_path / "small.parquet", other, {"said": list(range(len(one)))})
         assert parquet.read_table(tmp_path / "large.parquet") == parquet.read_table(tmp_path / "small.parquet")
-    series, known = (ah.load_data(each.take(rows[:50]), "series-classification") for each in (large, small))
-    assert [each.tolist() for each in series.inputs] == [each.tolist() for each in known.inputs]
+    series, known = (ah.load_data(source.take(rows[:50]), "series-classification") for source in (large, small))
+    assert [values.tolist() for values in series.inputs] == [values.tolist() for values in known.inputs]
 
 
 def test_columns_of_dictionaries_and_wide_rows(tmp_path: Path, no_room: Callable[[], None]) -> None:
@@ -183,7 +183,7 @@ def test_an_array_cut_short_is_refused(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 def tokens_of(examples: Any) -> list[tuple[Any, ...]]:
-    return [(each.inputs, each.target, each.length, each.weight, each.rows) for each in examples]
+    return [(example.inputs, example.target, example.length, example.weight, example.rows) for example in examples]
 
 
 @pytest.mark.parametrize("kind", ["texts", "pairs", "weighed", "completions"])
@@ -198,11 +198,11 @@ def test_examples_are_what_they_are_in_memory(
         "pairs": (load_data(rows, "text-classification"), "minilm", {}),
         "completions": (sums(40), "smollm2-4", {"max_length": 64}),
     }[kind]
-    found = base(model)
-    task = engine.task_for(found, data, options)
-    small = task.balance(task.encode(data, found))
+    loaded = base(model)
+    task = engine.task_for(loaded, data, options)
+    small = task.balance(task.encode(data, loaded))
     no_room()
-    large = task.balance(task.encode(data, found))
+    large = task.balance(task.encode(data, loaded))
     assert isinstance(large.examples, StoredExamples)
     assert isinstance(small.examples, list)
     assert tokens_of(large.examples) == tokens_of(small.examples)

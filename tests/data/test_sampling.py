@@ -17,12 +17,9 @@ from adapterhub_lite.data.sampling import subsample
 from adapterhub_lite.errors import ConfigError
 from adapterhub_lite.tasks.catalog import load_data
 
+from .labelled import labelled
+
 BANKING = Path(__file__).parents[2].parent / "shared" / "data" / "banking77" / "train.csv"
-
-
-def labelled(labels: list[Any]) -> Dataset:
-    rows = {"text": [f"text {index}" for index in range(len(labels))], "label": labels}
-    return load_data(rows, "text-classification")
 
 
 def rows_of(dataset: Dataset) -> list[int]:
@@ -67,7 +64,7 @@ def test_a_fraction_keeps_rare_labels_among_several(seed: int) -> None:
     labels = [
         ["common"] * (row % 8 > 0) + ["seldom"] * (row % 10 == 0) + ["rare"] * (row in (3, 9)) for row in range(400)
     ]
-    rows = [{"text": f"text {row}", "tags": each} for row, each in enumerate(labels)]
+    rows = [{"text": f"text {row}", "tags": tags} for row, tags in enumerate(labels)]
     whole = load_data(rows, "text-classification", columns={"text": "text", "labels": "tags"})
     sizes = [subsample(whole, fraction=fraction, seed=seed) for fraction in (0.01, 0.05, 0.2, 1.0)]
     for part, fraction in zip(sizes, (0.01, 0.05, 0.2, 1.0), strict=True):

@@ -5,22 +5,17 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 from random import Random
-from typing import Any
 
 import pytest
 
 import adapterhub_lite as ah
-from adapterhub_lite.data.dataset import Dataset
 from adapterhub_lite.data.splits import split
 from adapterhub_lite.errors import ConfigError, DataError
 from adapterhub_lite.tasks.catalog import load_data
 
+from .labelled import labelled
+
 SHARED = Path(__file__).parents[2].parent / "shared" / "data"
-
-
-def labelled(labels: list[Any]) -> Dataset:
-    rows = {"text": [f"text {index}" for index in range(len(labels))], "label": labels}
-    return load_data(rows, "text-classification")
 
 
 def test_each_class_gives_its_share() -> None:
@@ -124,14 +119,14 @@ def test_every_one_of_several_labels_gives_its_share(seed: int) -> None:
     data = load_data({"text": [str(i) for i in range(600)], "labels": rows}, "text-classification")
     _, held = split(data, 0.2, seed=seed)
     assert abs(len(held) - 120) <= 12  # the rarest labels are given their share first
-    whole, part = (Counter(label for its in d.targets or () for label in its) for d in (data, held))
+    whole, part = (Counter(label for numbers in d.targets or () for label in numbers) for d in (data, held))
     for label, count in whole.items():
         # Binomial chance would stray by sqrt(0.16 count), some label by twice as much.
         assert abs(part[label] - 0.2 * count) <= max(1.0, 0.05 * count), (label, count)
         assert part[label] < count
     assert split(data, 0.2, seed=seed)[1].inputs == held.inputs
     again = split(data, 0.95, seed=seed)[0]
-    assert {label for its in again.targets or () for label in its} == set(whole)
+    assert {label for numbers in again.targets or () for label in numbers} == set(whole)
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -166,4 +161,4 @@ def test_a_group_column_is_a_split_by_group() -> None:
     assert held.groups is not None
     assert not set(train.groups) & set(held.groups)
     assert 0.15 < len(held) / len(data) < 0.25
-    assert {label for its in held.targets or () for label in its} == set(range(9))
+    assert {label for numbers in held.targets or () for label in numbers} == set(range(9))

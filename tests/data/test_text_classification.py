@@ -41,8 +41,8 @@ def test_columns_are_guessed_and_said(names: list[str], options: dict[str, Any],
 
 
 def test_two_unnamed_columns_are_told_apart_by_their_words() -> None:
-    found = load({"c1": ["yes", "no"], "c2": ["a long piece of text", "another piece of text"]})
-    assert found.columns == {"text": "c2", "label": "c1"}
+    dataset = load({"c1": ["yes", "no"], "c2": ["a long piece of text", "another piece of text"]})
+    assert dataset.columns == {"text": "c2", "label": "c1"}
     with pytest.raises(DataError, match=r"cannot tell which column is the text.*--text-column.*: c1, c2"):
         load({"c1": ["yes", "no"], "c2": ["up", "down"]})
 
@@ -59,13 +59,13 @@ def test_two_unnamed_columns_are_told_apart_by_their_words() -> None:
     ],
 )
 def test_labels_become_indices_in_a_settled_order(labels: list[Any], names: tuple[str, ...], targets: Any) -> None:
-    found = load(table(*labels))
-    assert (found.labels, found.targets) == (names, targets)
+    dataset = load(table(*labels))
+    assert (dataset.labels, dataset.targets) == (names, targets)
 
 
 def test_known_labels_keep_their_order() -> None:
-    found = load(table("a", "a"), labels=["c", "a", "b"])
-    assert (found.labels, found.targets) == (("c", "a", "b"), (1, 1))
+    dataset = load(table("a", "a"), labels=["c", "a", "b"])
+    assert (dataset.labels, dataset.targets) == (("c", "a", "b"), (1, 1))
 
 
 def test_an_unknown_label_names_its_row_and_the_known_ones(tmp_path: Path) -> None:
@@ -85,9 +85,9 @@ def test_an_unknown_label_names_its_row_and_the_known_ones(tmp_path: Path) -> No
 
 
 def test_white_space_case_and_single_rows_are_told() -> None:
-    found = load(table(" yes", "yes", "Yes", "no", "no"))
-    assert found.labels == ("Yes", "no", "yes")
-    assert found.notes == (
+    dataset = load(table(" yes", "yes", "Yes", "no", "no"))
+    assert dataset.labels == ("Yes", "no", "yes")
+    assert dataset.notes == (
         "column 'label': white space around 1 label removed",
         "column 'label': 1 class with a single row: Yes",
         "column 'label': labels 'Yes' and 'yes' differ only in case, and are kept apart (1 such)",

@@ -39,17 +39,17 @@ def load(cells: list[Any], **options: Any) -> Dataset:
     ids=["lists", "missing", "json", "python", "bars", "semicolons", "commas", "untidy"],
 )
 def test_the_ways_to_write_labels(labels: list[Any]) -> None:
-    found = load(labels)
-    assert (found.labels, found.targets, found.form) == (NAMES, TARGETS, "several")
-    assert "column 'tags': 1 of 4 rows have no label" in found.notes
+    dataset = load(labels)
+    assert (dataset.labels, dataset.targets, dataset.form) == (NAMES, TARGETS, "several")
+    assert "column 'tags': 1 of 4 rows have no label" in dataset.notes
 
 
 def test_a_column_for_each_label(tmp_path: Path) -> None:
     path = tmp_path / "toxic.csv"
     path.write_text("text,toxic,insult,threat\na,1,0,0\nb,0,0,0\nc,True,1.0,FALSE\n")
     columns = {"text": "text", "labels": "toxic, insult,threat"}
-    found = load_data(path, TASK, columns=columns)
-    assert (found.labels, found.targets) == (("toxic", "insult"), ((0,), (), (0, 1))), "threat has no rows"
+    dataset = load_data(path, TASK, columns=columns)
+    assert (dataset.labels, dataset.targets) == (("toxic", "insult"), ((0,), (), (0, 1))), "threat has no rows"
     again = load_data(path, TASK, columns=columns, labels=["threat", "insult", "toxic"])
     assert (again.labels, again.targets) == (("threat", "insult", "toxic"), ((2,), (), (1, 2)))
     with pytest.raises(DataError, match="has no column for the label 'rude'"):
@@ -68,8 +68,12 @@ def test_a_column_of_lists_is_recognised(tmp_path: Path) -> None:
     path.write_text("\n".join(map(json.dumps, rows)))
     parquet.write_table(pa.Table.from_pylist(rows), tmp_path / "rows.parquet")
     for source in (rows, path, tmp_path / "rows.parquet"):
-        found = load_data(source, TASK)
-        assert (found.targets, found.form, found.columns) == (TARGETS, "several", {"text": "text", "labels": "labels"})
+        dataset = load_data(source, TASK)
+        assert (dataset.targets, dataset.form, dataset.columns) == (
+            TARGETS,
+            "several",
+            {"text": "text", "labels": "labels"},
+        )
     with pytest.raises(DataError, match=r"row 1.*label is a list.*--column labels=NAME"):
         load_data(rows, TASK, columns={"label": "labels"})
 
@@ -79,13 +83,15 @@ def test_lists_of_class_labels_of_datasets(tmp_path: Path, kind: str) -> None:
     from datasets import ClassLabel, Features, Sequence, Value
     from datasets import Dataset as Hub
 
-    each = ClassLabel(names=["c", "b", "a"])
-    features = Features({"text": Value("string"), "labels": Sequence(each) if kind == "Sequence" else [each]})
+    class_label = ClassLabel(names=["c", "b", "a"])
+    features = Features(
+        {"text": Value("string"), "labels": Sequence(class_label) if kind == "Sequence" else [class_label]}
+    )
     hub = Hub.from_dict({"text": ["x", "y", "z"], "labels": [[2, 0], [], [0]]}, features=features)
     hub.save_to_disk(tmp_path / "hub")
     for source in (hub, tmp_path / "hub"):
-        found = load_data(source, TASK)
-        assert (found.labels, found.targets) == (("c", "a"), ((0, 1), (), (0,)))
+        dataset = load_data(source, TASK)
+        assert (dataset.labels, dataset.targets) == (("c", "a"), ((0, 1), (), (0,)))
 
 
 def test_repairs_are_counted() -> None:
@@ -112,8 +118,8 @@ def test_a_guessed_label_that_looks_like_several_is_said(several: str) -> None:
 def test_separators_that_cannot_be_told_apart() -> None:
     with pytest.raises(DataError, match=r"cannot tell what separates.*'\|' in 1 row, ',' in 1 row.*separator=\|"):
         load(["lungs, left|heart", "heart"])
-    found = load(["lungs, left|heart", "heart"], options={"separator": "|"})
-    assert found.labels == ("heart", "lungs, left")
+    dataset = load(["lungs, left|heart", "heart"], options={"separator": "|"})
+    assert dataset.labels == ("heart", "lungs, left")
     assert load(["a b", "b"], options={"separator": " "}).targets == ((0, 1), (1,))
 
 
@@ -147,13 +153,13 @@ def test_an_adapter_knows_its_labels() -> None:
 
 def test_real_contracts(shared: Path) -> None:
     path = shared / "data" / "unfair_tos" / "unfair_tos_en.tsv"
-    found = load_data(path, TASK, columns={"text": "text", "labels": "labels", "group": "company"})
-    assert found.labels == ("a", "ch", "cr", "j", "law", "ltd", "pinc", "ter", "use")
-    assert found.targets is not None
-    assert found.groups is not None
+    dataset = load_data(path, TASK, columns={"text": "text", "labels": "labels", "group": "company"})
+    assert dataset.labels == ("a", "ch", "cr", "j", "law", "ltd", "pinc", "ter", "use")
+    assert dataset.targets is not None
+    assert dataset.groups is not None
     by_hand = [line.split("\t")[4] for line in path.read_text(encoding="utf-8").splitlines()[1:3000]]
-    named = [{found.labels[i] for i in target} for target in found.targets[: len(by_hand)]]
+    named = [{dataset.labels[i] for i in target} for target in dataset.targets[: len(by_hand)]]
     # Rows of the file with line breaks inside quotes would shift the lines; there are none among these.
     assert named == [set(filter(None, cell.split("|"))) for cell in by_hand]
-    assert sum(not target for target in found.targets) == 16009
-    assert len(set(found.groups)) == 50
+    assert sum(not target for target in dataset.targets) == 16009
+    assert len(set(dataset.groups)) == 50

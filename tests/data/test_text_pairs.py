@@ -27,10 +27,10 @@ TASK = "text-classification"
 )
 def test_known_pairs_are_recognised_and_said(names: tuple[str, str]) -> None:
     rows = {names[1]: ["b", "d"], names[0]: ["a", "c"], "label": [0, 1]}
-    found = load_data(rows, TASK)
-    assert list(found.inputs) == [Pair("a", "b"), Pair("c", "d")]
-    assert found.columns == {"text": names[0], "pair": names[1], "label": "label"}
-    assert "are read as pairs" in found.notes[0]
+    dataset = load_data(rows, TASK)
+    assert list(dataset.inputs) == [Pair("a", "b"), Pair("c", "d")]
+    assert dataset.columns == {"text": names[0], "pair": names[1], "label": "label"}
+    assert "are read as pairs" in dataset.notes[0]
     alone = load_data(rows, TASK, columns={"text": names[0]})
     assert (list(alone.inputs), alone.notes) == (["a", "c"], alone.notes)
     assert "pair" not in alone.columns
@@ -38,9 +38,9 @@ def test_known_pairs_are_recognised_and_said(names: tuple[str, str]) -> None:
 
 def test_a_pair_by_name() -> None:
     rows = {"text": ["a", "c"], "answer": ["b", "d"], "label": [0, 1]}
-    found = load_data(rows, TASK, columns={"pair": "answer"})
-    assert list(found.inputs) == [Pair("a", "b"), Pair("c", "d")]
-    assert not any("pairs" in note for note in found.notes)
+    dataset = load_data(rows, TASK, columns={"pair": "answer"})
+    assert list(dataset.inputs) == [Pair("a", "b"), Pair("c", "d")]
+    assert not any("pairs" in note for note in dataset.notes)
     with pytest.raises(DataError, match="row 2, column 'answer': the second text is empty"):
         load_data({**rows, "answer": ["b", " "]}, TASK, columns={"pair": "answer"})
     with pytest.raises(ConfigError, match="'text' is given both as"):
@@ -53,9 +53,9 @@ def regression(values: list[Any], **options: Any) -> Any:
 
 
 def test_numbers() -> None:
-    found = regression(["1.5", -2, 3.25, "1e3"])
-    assert (found.targets, found.labels, found.form) == ((1.5, -2.0, 3.25, 1000.0), (), None)
-    assert found.columns == {"text": "text", "target": "score"}
+    dataset = regression(["1.5", -2, 3.25, "1e3"])
+    assert (dataset.targets, dataset.labels, dataset.form) == ((1.5, -2.0, 3.25, 1000.0), (), None)
+    assert dataset.columns == {"text": "text", "target": "score"}
     assert regression([1, None], require_labels=False).targets is None
     assert regression([1, None], columns={"target": "score"}, require_labels=False).notes
 
@@ -83,16 +83,16 @@ def test_groups_are_read_and_kept_together(tmp_path: Path) -> None:
     path = tmp_path / "g.csv"
     rows = "".join(f"text {i},{i % 2},{i % 10}\n" for i in range(200))
     path.write_text("text,label,company\n" + rows)
-    found = load_data(path, TASK, columns={"group": "company"})
-    assert found.groups == tuple(str(i % 10) for i in range(200))
-    train, held = split(found, 0.2)
+    dataset = load_data(path, TASK, columns={"group": "company"})
+    assert dataset.groups == tuple(str(i % 10) for i in range(200))
+    train, held = split(dataset, 0.2)
     assert train.groups is not None
     assert held.groups is not None
     assert not set(train.groups) & set(held.groups)
     assert (len(train), len(held)) == (160, 40)
     for task in ("causal-lm", "text-regression"):
         columns = {"group": "company", **({"target": "label"} if task == "text-regression" else {})}
-        assert load_data(path, task, columns=columns).groups == found.groups
+        assert load_data(path, task, columns=columns).groups == dataset.groups
     path.write_text("text,label,company\na,0,x\nb,1,\n")
     with pytest.raises(DataError, match=r"row 2 \(line 3\), column 'company': group is missing"):
         load_data(path, TASK, columns={"group": "company"})

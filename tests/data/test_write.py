@@ -82,7 +82,7 @@ def test_a_failed_write_leaves_what_was_there(tmp_path: Path, monkeypatch: pytes
     with pytest.raises(StorageError, match=r"out\.csv: could not be written \(No space left on device\)"):
         write_rows(path, read_table(ROWS), {})
     assert path.read_text() == "before"
-    assert [each.name for each in tmp_path.iterdir()] == ["out.csv"]
+    assert [path.name for path in tmp_path.iterdir()] == ["out.csv"]
 
 
 def test_where_nothing_can_be_written(tmp_path: Path) -> None:

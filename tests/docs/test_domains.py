@@ -31,21 +31,23 @@ DOMAINS = {"bank_intents", "legal_clauses", "blood_cells", "chat_instructions", 
 def commands(page: Path) -> list[list[str]]:
     """The words of every command in the page's shell blocks; a quotation or a backslash goes on in the next line."""
     blocks = re.findall(r"^```sh\n(.*?)^```", page.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
-    found, begun = [], ""
+    collected, begun = [], ""
     for line in "".join(blocks).replace("\\\n", " ").splitlines(keepends=True):
         begun += line
         try:
-            found.append(shlex.split(begun, comments=True))
+            collected.append(shlex.split(begun, comments=True))
         except ValueError:  # the quotation is still open
             continue
         begun = ""
     assert not begun, f"{page.name}: a quotation is not closed: {begun}"
     variables: dict[str, str] = {}
-    for words in found:
+    for words in collected:
         if len(words) == 1 and (given := re.fullmatch(r"(\w+)=(.*)", words[0])):
             variables[given[1]] = given[2]
     return [
-        [re.sub(r"\$(\w+)", lambda v: variables.get(v[1], v[0]), word) for word in words] for words in found if words
+        [re.sub(r"\$(\w+)", lambda v: variables.get(v[1], v[0]), word) for word in words]
+        for words in collected
+        if words
     ]
 
 
@@ -148,15 +150,15 @@ def test_a_wrong_option_would_be_noticed():
 
 
 def test_python_commands_name_options_that_the_scripts_have():
-    told: dict[str, str] = {}
+    values: dict[str, str] = {}
     for page in PAGES:
         for words in commands(page):
             if words[0] == "python" and words[1].endswith(".py"):
-                if words[1] not in told:
-                    told[words[1]] = (ROOT / words[1]).read_text(encoding="utf-8")
+                if words[1] not in values:
+                    values[words[1]] = (ROOT / words[1]).read_text(encoding="utf-8")
                 asked = {word for word in words[2:] if word.startswith("--")}
-                assert asked <= set(re.findall(r'add_argument\("(--[\w-]+)"', told[words[1]]))
-    assert len(told) == len(DOMAINS)
+                assert asked <= set(re.findall(r'add_argument\("(--[\w-]+)"', values[words[1]]))
+    assert len(values) == len(DOMAINS)
 
 
 @pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.stem)
@@ -196,12 +198,12 @@ def test_cells_are_cut_around_their_boxes(tmp_path):
         picture = np.full((80, 80, 3), 30, np.uint8)
         picture[35:55, 40:60] = colours[name]
         Image.fromarray(picture).save(folder / "JPEGImages" / f"{name}.jpg", quality=100, subsampling=0)
-        found = "".join(
+        text = "".join(
             f"<object><name>{label}</name><bndbox><xmin>{x}</xmin><ymin>{y}</ymin><xmax>{right}</xmax>"
             f"<ymax>{bottom}</ymax></bndbox></object>"
             for label, x, y, right, bottom in boxes
         )
-        (folder / "Annotations" / f"{name}.xml").write_text(f"<annotation>{found}</annotation>")
+        (folder / "Annotations" / f"{name}.xml").write_text(f"<annotation>{text}</annotation>")
         (folder / "ImageSets" / "Main" / f"{split}.txt").write_text(f"{name}\n")
     script("blood_cells").cut_cells(tmp_path, tmp_path / "cells.npz")
     cells = np.load(tmp_path / "cells.npz")

@@ -75,8 +75,8 @@ def rows(tmp_path_factory: pytest.TempPathFactory, shared: Path) -> Path:
     wanted = ("card_arrival", "exchange_rate", "lost_or_stolen_card")
     for name, count in (("train", 16), ("test", 8)):
         with (shared / "data" / "banking77" / f"{name}.csv").open(encoding="utf-8", newline="") as file:
-            found = list(csv.DictReader(file))
-        kept = [row for label in wanted for row in [r for r in found if r["category"] == label][:count]]
+            rows = list(csv.DictReader(file))
+        kept = [row for label in wanted for row in [r for r in rows if r["category"] == label][:count]]
         with (folder / f"{name}.csv").open("w", encoding="utf-8", newline="") as file:
             writer = csv.DictWriter(file, ["text", "category"])
             writer.writeheader()

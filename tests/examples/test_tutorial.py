@@ -24,8 +24,8 @@ class Step:
 
 
 def steps() -> list[Step]:
-    found = STEP.finditer(TUTORIAL.read_text(encoding="utf-8"))
-    return [Step(m["note"] or m["alone"] or "", m["language"] or "", m["text"] or "") for m in found]
+    matches = STEP.finditer(TUTORIAL.read_text(encoding="utf-8"))
+    return [Step(m["note"] or m["alone"] or "", m["language"] or "", m["text"] or "") for m in matches]
 
 
 def test_the_tutorial_as_it_stands(environment, tmp_path):

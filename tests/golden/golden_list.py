@@ -109,5 +109,5 @@ def outputs(adapter: Any, golden: Golden) -> Any:
     if golden.task == "causal-lm":
         said["generated"] = [adapter.generate(prompt, max_new_tokens=8) for prompt in PROMPTS]
     else:
-        said["predictions"] = [asdict(each) for each in adapter.predict(golden.data)]
+        said["predictions"] = [asdict(prediction) for prediction in adapter.predict(golden.data)]
     return json.loads(json.dumps(said))

@@ -93,7 +93,7 @@ def series() -> tuple[Any, Any]:
 
 
 BASES: dict[str, Callable[[], tuple[Any, Any]]] = {
-    each.__name__: each for each in (encoder, decoder, image, series)
+    write.__name__: write for write in (encoder, decoder, image, series)
 }  # fmt: skip
 
 
@@ -152,7 +152,7 @@ def make_data() -> None:
     counts = [(" ".join(COUNT[a : a + n]), " ".join(COUNT[a + n : a + n + 2])) for a, n in starts]
     write_lines("data/sums.jsonl", [{"prompt": prompt, "completion": rest} for prompt, rest in counts])
     turns = [[("user", prompt), ("assistant", rest)] for prompt, rest in counts]
-    chats = [{"messages": [{"role": role, "content": said} for role, said in each]} for each in turns]
+    chats = [{"messages": [{"role": role, "content": said} for role, said in turn]} for turn in turns]
     write_lines("data/chats.jsonl", chats)
     write_lines("data/texts.jsonl", [{"text": f"{prompt} {rest}"} for prompt, rest in counts])
 
@@ -206,6 +206,6 @@ if __name__ == "__main__":
     for base in BASES:
         make_base(base)
     make_data()
-    for each in GOLDEN:
-        if not Path(each.adapter).exists():
-            make_adapter(each)
+    for wanted in GOLDEN:
+        if not Path(wanted.adapter).exists():
+            make_adapter(wanted)

@@ -62,9 +62,9 @@ def numbers_apart(value: Any, place: str = "") -> Iterator[tuple[str, Any]]:
         yield from numbers_apart(part, f"{place}/{key}")
 
 
-def assert_same(found: Any, expected: Any) -> None:
+def assert_same(loaded: Any, expected: Any) -> None:
     """The same JSON, floating-point numbers up to the tolerance."""
-    here, there = dict(numbers_apart(found)), dict(numbers_apart(expected))
+    here, there = dict(numbers_apart(loaded)), dict(numbers_apart(expected))
     assert list(here) == list(there)
     for place, value in there.items():
         wanted = pytest.approx(value, rel=TOLERANCE, abs=TOLERANCE) if isinstance(value, float) else value
@@ -98,7 +98,7 @@ def test_it_says_what_it_said(golden: Golden, engine: ah.Engine, tmp_path: Path)
 
 
 @pytest.mark.parametrize(
-    "golden", [each for each in GOLDEN if "lora" in each.name or each.problem == "text-classification"], ids=str
+    "golden", [golden for golden in GOLDEN if "lora" in golden.name or golden.problem == "text-classification"], ids=str
 )
 def test_its_run_can_be_run_again(golden: Golden, run: Callable[..., Any], tmp_path: Path) -> None:
     """run.yaml still means the same: an adapter of the same kind, shape and settings."""
@@ -109,8 +109,8 @@ def test_its_run_can_be_run_again(golden: Golden, run: Callable[..., Any], tmp_p
     for name in ("strategy", "base", "task"):
         assert_same(after[name], before[name])
     old, new = tensors(golden.adapter), tensors(tmp_path / "again")
-    assert {name: (each.dtype, each.shape) for name, each in new.items()} == {
-        name: (each.dtype, each.shape) for name, each in old.items()
+    assert {name: (tensor.dtype, tensor.shape) for name, tensor in new.items()} == {
+        name: (tensor.dtype, tensor.shape) for name, tensor in old.items()
     }
 
 
@@ -128,15 +128,17 @@ def test_there_is_one_for_every_task_and_strategy(run: Callable[..., Any]) -> No
     """
     tasks = json.loads(run("tasks", "--json").out)["tasks"]
     strategies = json.loads(run("strategies", "--json").out)["strategies"]
-    ours = [each for each in strategies if each["dist"] == "adapterhub-lite"]
-    assert {each.task for each in GOLDEN} == {each["name"] for each in tasks if each["dist"] == "adapterhub-lite"}
-    assert {each.strategy.partition(":")[0] for each in GOLDEN} == {each["name"].partition(":")[0] for each in ours}
-    together = {(each.task, each.strategy) for each in GOLDEN}
+    ours = [strategy for strategy in strategies if strategy["dist"] == "adapterhub-lite"]
+    assert {golden.task for golden in GOLDEN} == {task["name"] for task in tasks if task["dist"] == "adapterhub-lite"}
+    assert {golden.strategy.partition(":")[0] for golden in GOLDEN} == {
+        strategy["name"].partition(":")[0] for strategy in ours
+    }
+    together = {(golden.task, golden.strategy) for golden in GOLDEN}
     assert together == {(task, strategy) for task, _ in together for _, strategy in together}
 
 
 def test_all_that_is_here_is_listed() -> None:
-    listed = {Path(each.adapter).name for each in GOLDEN}
+    listed = {Path(golden.adapter).name for golden in GOLDEN}
     assert {path.name for path in Path("adapters").iterdir() if not path.name.startswith(".")} == listed | {
         f"{name}.json" for name in listed
     }

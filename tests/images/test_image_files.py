@@ -39,21 +39,21 @@ def test_a_folder_of_class_folders(tmp_path: Path) -> None:
         picture(tmp_path / name)
     (tmp_path / "cats" / "notes.txt").write_text("x")
     (tmp_path / "birds").mkdir()
-    found = load(tmp_path)
-    assert found.inputs == [
+    dataset = load(tmp_path)
+    assert dataset.inputs == [
         tmp_path / "cats" / "a.JPG",
         tmp_path / "dogs" / "b.png",
         tmp_path / "dogs" / "deep" / "c.bmp",
     ]
-    assert (found.labels, found.targets) == (("cats", "dogs"), (0, 1, 1))
-    assert found.table is not None
-    assert found.table.column("image") == ["cats/a.JPG", "dogs/b.png", "dogs/deep/c.bmp"]
-    assert found.notes[:3] == (
+    assert (dataset.labels, dataset.targets) == (("cats", "dogs"), (0, 1, 1))
+    assert dataset.table is not None
+    assert dataset.table.column("image") == ["cats/a.JPG", "dogs/b.png", "dogs/deep/c.bmp"]
+    assert dataset.notes[:3] == (
         f"{tmp_path}: folder 'birds' holds no images and is no class",
         f"{tmp_path}: 1 image outside the class folders left out",
         f"{tmp_path}: 1 file of other kinds left out (1 .txt)",
     )
-    before = found.sha256
+    before = dataset.sha256
     picture(tmp_path / "cats" / "a.JPG", "blue")
     assert load(tmp_path).sha256 != before
 
@@ -80,9 +80,9 @@ def test_a_table_of_paths(tmp_path: Path) -> None:
     picture(tmp_path / "images" / "b.png")
     path = tmp_path / "labels.csv"
     path.write_text(f"path,label\nimages/a.png,x\n{tmp_path}/images/b.png,y\n")
-    found = load(path)
-    assert list(found.inputs) == [tmp_path / "images" / "a.png", tmp_path / "images" / "b.png"]
-    assert (found.columns, found.targets) == ({"image": "path", "label": "label"}, (0, 1))
+    dataset = load(path)
+    assert list(dataset.inputs) == [tmp_path / "images" / "a.png", tmp_path / "images" / "b.png"]
+    assert (dataset.columns, dataset.targets) == ({"image": "path", "label": "label"}, (0, 1))
     (tmp_path / "images" / "empty.png").touch()
     for bad, message in (
         ("images/c.png", r"no such image '.*c\.png'"),
@@ -105,8 +105,8 @@ def test_encoded_bytes_as_datasets_keeps_them() -> None:
     import pyarrow as pa
 
     image = {"bytes": buffer.getvalue(), "path": None}
-    found = load(pa.table({"image": [image, image], "label": ["a", "b"]}))
-    assert open_image(found.inputs[0]).getpixel((0, 0)) == (0, 0, 255)
+    dataset = load(pa.table({"image": [image, image], "label": ["a", "b"]}))
+    assert open_image(dataset.inputs[0]).getpixel((0, 0)) == (0, 0, 255)
 
 
 def arrays(path: Path, **changes: Any) -> Path:
@@ -123,15 +123,15 @@ def arrays(path: Path, **changes: Any) -> Path:
 
 def test_arrays_and_their_splits(tmp_path: Path) -> None:
     path = arrays(tmp_path / "a.npz")
-    found = load(path)
-    assert (found.labels, found.targets) == (("zebra", "bee"), (1, 0, 1, 0))
-    assert found.notes == ("column 'labels': 1 declared class without rows: ant",)
-    train, test = load(f"{path}#train"), load(f"{path}#test", labels=found.labels)
-    assert (train.targets, test.targets, len(load(f"{path}#val", labels=found.labels))) == ((1, 0), (0,), 1)
+    dataset = load(path)
+    assert (dataset.labels, dataset.targets) == (("zebra", "bee"), (1, 0, 1, 0))
+    assert dataset.notes == ("column 'labels': 1 declared class without rows: ant",)
+    train, test = load(f"{path}#train"), load(f"{path}#test", labels=dataset.labels)
+    assert (train.targets, test.targets, len(load(f"{path}#val", labels=dataset.labels))) == ((1, 0), (0,), 1)
     assert test.table is not None
     assert test.table.column("patient") == ["s"]
     assert test.table.where(0, "labels") == f"{path}#test, row 4, column 'labels'"
-    assert train.sha256 == test.sha256 == found.sha256
+    assert train.sha256 == test.sha256 == dataset.sha256
     assert open_image(test.inputs[0]).size == (2, 2)
     named = load(arrays(tmp_path / "b.npz", labels=np.array(["x", "y", "x", "y"]), classes=None))
     assert (named.labels, named.targets) == (("x", "y"), (0, 1, 0, 1))
@@ -271,8 +271,8 @@ def test_a_huge_image_is_refused_by_its_size_and_not_unpacked(tmp_path: Path) ->
 def test_images_with_several_labels(tmp_path: Path) -> None:
     pixels = np.zeros((3, 8, 8, 3), np.uint8)
     np.savez(tmp_path / "x.npz", images=pixels, red=[1, 0, 1], round=[1, 0, 0], patient=[7, 7, 8])
-    found = load(tmp_path / "x.npz", columns={"labels": "red,round", "group": "patient"})
-    assert (found.labels, found.targets, found.groups) == (("red", "round"), ((0, 1), (), (0,)), (7, 7, 8))
+    dataset = load(tmp_path / "x.npz", columns={"labels": "red,round", "group": "patient"})
+    assert (dataset.labels, dataset.targets, dataset.groups) == (("red", "round"), ((0, 1), (), (0,)), (7, 7, 8))
     Image.fromarray(pixels[0]).save(tmp_path / "a.png")
     rows = [{"image": "a.png", "labels": ["red"]}, {"image": "a.png", "labels": []}]
     (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))

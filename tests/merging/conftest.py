@@ -4,19 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from adapterhub_lite.base.loading import Base
+    from adapterhub_lite.data.dataset import Dataset
+    from adapterhub_lite.engine import Engine
+    from tests.conftest import LoadBase
+
 
 @pytest.fixture(scope="session")
-def rows_for(request: pytest.FixtureRequest) -> Callable[[str], Any]:
+def rows_for(request: pytest.FixtureRequest) -> Callable[[str], Dataset]:
     """A few rows for a task, of words that every tiny model knows."""
     from adapterhub_lite.tasks.catalog import load_data
 
     texts = ("my card is not here", "where is the money", "how can i pay the bill", "the rate is good", "a bad old app")
 
-    def rows(task: str) -> Any:
+    def rows(task: str) -> Dataset:
         if task == "image-classification":
             return request.getfixturevalue("pictures")
         if task == "causal-lm":
@@ -28,7 +36,11 @@ def rows_for(request: pytest.FixtureRequest) -> Callable[[str], Any]:
 
 @pytest.fixture(scope="session")
 def adapt(
-    engine: Any, load: Any, references: Any, rows_for: Any, tmp_path_factory: pytest.TempPathFactory
+    engine: Engine,
+    load: LoadBase,
+    references: Callable[[str], str],
+    rows_for: Callable[[str], Dataset],
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Callable[..., Path]:
     """Train an adapter that clearly changes its base, and save it; the same one again where it was made before."""
     made: dict[str, Path] = {}
@@ -59,10 +71,10 @@ def adapt(
 
 
 @pytest.fixture(scope="session")
-def logits_of(engine: Any) -> Callable[..., Any]:
+def logits_of(engine: Engine) -> Callable[..., Tensor]:
     """All logits an adapter gives for its own probe inputs, as one tensor."""
 
-    def logits(path: Path, base: Any = None) -> Any:
+    def logits(path: Path, base: Base | str | None = None) -> Tensor:
         import torch
 
         from adapterhub_lite.adapter.probe import probe_items, probe_logits
@@ -70,8 +82,8 @@ def logits_of(engine: Any) -> Callable[..., Any]:
         adapter = engine.load_adapter(path, base=base, dtype="float32", device="cpu")
         attachment = adapter.attachment
         items = probe_items(attachment.task, adapter.probe_inputs)
-        found = probe_logits(attachment.task, adapter.base, items, attachment.logits)
+        batches = probe_logits(attachment.task, adapter.base, items, attachment.logits)
         adapter.detach()
-        return torch.cat(found)
+        return torch.cat(batches)
 
     return logits

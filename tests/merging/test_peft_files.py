@@ -177,8 +177,8 @@ def test_classifier_on_a_decoder(engine: Any, references: Any, load: Any, tmp_pa
         import_peft(engine, tmp_path / "theirs", tmp_path / "ours", base=base)
     import_peft(engine, tmp_path / "theirs", tmp_path / "ours", base=base, labels=["a", "b", "c"])
     ours = engine.load_adapter(tmp_path / "ours", base=base)
-    found = list(ours.predict([text])[0].probabilities.values())
-    assert found == pytest.approx(theirs.tolist(), abs=1e-6)
+    probabilities = list(ours.predict([text])[0].probabilities.values())
+    assert probabilities == pytest.approx(theirs.tolist(), abs=1e-6)
     ours.detach()
 
 

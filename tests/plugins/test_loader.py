@@ -91,7 +91,7 @@ def test_a_bad_plugin_is_recorded_and_the_others_go_on(fault, folder):
     assert records["fine"].state == records["lora"].state == "loaded"
     assert {"fine", "lora", "prefix", "full", "linear_probe"} <= set(strategy_shelf(plugins).names())
     for caller in vars(plugins.manager.hook).values():
-        assert "broken" not in {each.plugin_name for each in caller.get_hookimpls()}, "something of it stayed behind"
+        assert "broken" not in {hook.plugin_name for hook in caller.get_hookimpls()}, "something of it stayed behind"
 
 
 def test_an_interrupt_is_not_swallowed(folder):

@@ -235,7 +235,7 @@ def test_an_observer_cannot_reach_another_through_the_run(tmp_path, monkeypatch)
     monkeypatch.syspath_prepend(tmp_path)
     body = "    run.mine = getattr(run, 'mine', 0) + 1; run.config['n'] = run.mine; run.stop(run.mine)"
     arguments = ("adapterhub_train_start(run)", "adapterhub_step_end(run)")
-    source = HEAD + "\n".join(f"@hookimpl\ndef {each}:\n{body}" for each in arguments)
+    source = HEAD + "\n".join(f"@hookimpl\ndef {hook}:\n{body}" for hook in arguments)
     for name in ("one", "two"):
         install(tmp_path, f"{name}-adapters", name, f"reach_{name}", source)
     stopped: list[str] = []

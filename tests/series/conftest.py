@@ -65,6 +65,18 @@ def series_base(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], str
     return folder
 
 
+@pytest.fixture
+def write(tmp_path: Path) -> Callable[[str, str], Path]:
+    """Write a text file: `write("x.csv", text)`."""
+
+    def write(name: str, text: str) -> Path:
+        path = tmp_path / name
+        path.write_text(text, encoding="utf-8")
+        return path
+
+    return write
+
+
 @pytest.fixture(scope="session")
 def ucr(shared: Path) -> Callable[[str, str], Path]:
     """A file of the archives: `ucr("GunPoint", "TRAIN")`."""

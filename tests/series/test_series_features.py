@@ -32,10 +32,10 @@ def _features(engine: Engine, base: Any, data: Any, rows: int = 5, **options: An
     task = engine.task_for(base, data, options)
     batch = task.collate(task.encode(data, base).examples[:rows], base)
     with torch.no_grad():
-        found = task.features(base, batch)[0]
+        features = task.features(base, batch)[0]
     head = task.head(base.map)
-    assert found.shape == (min(rows, len(data)), head.in_features)
-    return found
+    assert features.shape == (min(rows, len(data)), head.in_features)
+    return features
 
 
 def _standard(data: Any, steps: int, rows: int = 5) -> Tensor:
@@ -67,8 +67,8 @@ def test_one_channel(engine: Engine, series_base: Bases, ucr: Files, how: str) -
     model = transformers.PatchTSTModel.from_pretrained(series_base("plain")).eval()
     with torch.no_grad():
         hidden = model(past_values=_standard(data, 32)).last_hidden_state
-    found = _features(engine, base, data, patch_pooling=how)
-    torch.testing.assert_close(found, POOLED[how](hidden)[:, 0], atol=1e-5, rtol=1e-5)
+    features = _features(engine, base, data, patch_pooling=how)
+    torch.testing.assert_close(features, POOLED[how](hidden)[:, 0], atol=1e-5, rtol=1e-5)
 
 
 def test_the_summary_token(engine: Engine, series_base: Bases, ucr: Files) -> None:
@@ -100,8 +100,8 @@ def test_any_number_of_channels(
     assert hidden.shape[:2] == (5, 12)
     vectors = hidden[:, :, 0] if kind == "summary" else hidden.mean(2)
     wanted = vectors.flatten(1) if pooling == "concat" else vectors.mean(1)
-    found = _features(engine, base, data, channel_pooling=pooling, levels=False)
-    torch.testing.assert_close(found, wanted, atol=2e-5, rtol=1e-4)
+    features = _features(engine, base, data, channel_pooling=pooling, levels=False)
+    torch.testing.assert_close(features, wanted, atol=2e-5, rtol=1e-4)
 
 
 def test_levels_stand_beside_them(engine: Engine, series_base: Bases, ucr: Files) -> None:
@@ -126,8 +126,8 @@ def test_what_is_missing_is_told_to_the_base(engine: Engine, series_base: Bases,
     values = random.normal(size=(6, 32, channels)).astype(np.float32)
     values[:, 5:9] = np.nan
     rows = [
-        {"label": "ab"[i % 2], **{f"c{c}": each[:, c].tolist() for c in range(channels)}}
-        for i, each in enumerate(values)
+        {"label": "ab"[i % 2], **{f"c{c}": series[:, c].tolist() for c in range(channels)}}
+        for i, series in enumerate(values)
     ]
     data = load_data(rows, "series-classification")
     base = engine.load_base(series_base(kind), dtype="float32", device="cpu")
@@ -135,17 +135,17 @@ def test_what_is_missing_is_told_to_the_base(engine: Engine, series_base: Bases,
     mean, spread = np.nanmean(values, axis=(0, 1)), np.nanstd(values.astype(np.float64), axis=(0, 1))
     there = ~np.isnan(values)
     filled = values.copy()
-    for each in filled:
-        for channel in each.T:
+    for series in filled:
+        for channel in series.T:
             known = ~np.isnan(channel)
             channel[:] = np.interp(np.arange(32), np.flatnonzero(known), channel[known])
     given = torch.tensor((filled - mean) / spread, dtype=torch.float32)
     with torch.no_grad():
         wanted = model(past_values=given, **{argument: torch.tensor(there)}).last_hidden_state.mean(2).flatten(1)
         ignored = model(past_values=given).last_hidden_state.mean(2).flatten(1)
-    found = _features(engine, base, data, rows=6, levels=False)
-    torch.testing.assert_close(found, wanted, atol=2e-5, rtol=1e-4)
-    assert not torch.allclose(found, ignored, atol=1e-3)
+    features = _features(engine, base, data, rows=6, levels=False)
+    torch.testing.assert_close(features, wanted, atol=2e-5, rtol=1e-4)
+    assert not torch.allclose(features, ignored, atol=1e-3)
     task = engine.task_for(base, data)
     assert "filled in" in " ".join(task.encode(data, base).notes)
 
@@ -186,9 +186,9 @@ def test_in_bfloat16(engine: Engine, series_base: Bases, ucr: Files) -> None:
     exact = _features(engine, engine.load_base(series_base("plain"), dtype="float32", device="cpu"), data)
     base = engine.load_base(series_base("plain"), dtype="bfloat16", device="cpu")
     assert base.dtype == torch.bfloat16
-    found = _features(engine, base, data)
-    assert found.dtype == torch.float32
-    assert float((found - exact).norm() / exact.norm()) < 0.02
+    features = _features(engine, base, data)
+    assert features.dtype == torch.float32
+    assert float((features - exact).norm() / exact.norm()) < 0.02
 
 
 @pytest.mark.parametrize("width", [16, 64])
@@ -210,8 +210,8 @@ def test_quantized(engine: Engine, ucr: Files, tmp_path: Path, write_series_base
         wanted = model(past_values=values).last_hidden_state.float().mean(2)[:, 0]
     for _ in range(2):  # quantized now, and as kept
         base = engine.load_base(folder, quantization="nf4", dtype="bfloat16", device="cpu")
-        found = _features(engine, base, data)
-        assert float((found - wanted).norm() / wanted.norm()) < 0.03
+        features = _features(engine, base, data)
+        assert float((features - wanted).norm() / wanted.norm()) < 0.03
         adapter = engine.train(base, data, strategy="lora", config=TrainConfig(steps=2))
         moved = [name for name, tensor in adapter.attachment.tensors.items() if "lora_B" in name and tensor.any()]
         assert len(moved) == len(base.map.linears)

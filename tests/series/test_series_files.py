@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from series_read import names_of, same
 
-from adapterhub_lite.data.dataset import Dataset
 from adapterhub_lite.errors import ConfigError, DataError
 from adapterhub_series.data import channels_of, groups_of, read_classification, read_regression
 from adapterhub_series.data.windows import Windows
@@ -31,25 +31,6 @@ REAL = {
 }
 
 
-@pytest.fixture
-def write(tmp_path: Path) -> Callable[[str, str], Path]:
-    def write(name: str, text: str) -> Path:
-        path = tmp_path / name
-        path.write_text(text, encoding="utf-8")
-        return path
-
-    return write
-
-
-def names_of(dataset: Dataset) -> list[str]:
-    assert dataset.targets is not None
-    return [dataset.labels[target] for target in dataset.targets]
-
-
-def same(one: Any, other: Any) -> bool:
-    return len(one) == len(other) and all(np.array_equal(a, b, equal_nan=True) for a, b in zip(one, other, strict=True))
-
-
 @pytest.mark.parametrize("name", REAL)
 def test_real_ts_files(shared: Path, name: str) -> None:
     path = shared / "data" / "ucr_uea" / f"{name}.ts"
@@ -65,8 +46,8 @@ def test_real_ts_files(shared: Path, name: str) -> None:
     declared = next(line for line in lines if line.lower().startswith("@classlabel")).split()[2:]
     assert list(dataset.labels) == declared
     lengths = [len(values) for values in dataset.inputs]
-    found = (len(dataset), len(channels_of(dataset)), min(lengths), max(lengths), len(dataset.labels))
-    assert found == REAL[name]
+    counted = (len(dataset), len(channels_of(dataset)), min(lengths), max(lengths), len(dataset.labels))
+    assert counted == REAL[name]
     assert dataset.table is not None
     assert dataset.table.where(2, "label") == f"{path}, row 3 (line {start + 3}), column 'label'"
 
@@ -400,7 +381,7 @@ def test_windows_of_files_keep_their_series(write: Callable[[str, str], Path]) -
     path = write("x.ts", ts("1,2,3,4:a\n5,6:b\n"))
     dataset = read_classification(path, windows=Windows(3, stride=2))
     assert same(
-        [each[:, 0] for each in dataset.inputs], [[1, 1, 2], [2, 3, 4], [5, 5, 6]]
+        [values[:, 0] for values in dataset.inputs], [[1, 1, 2], [2, 3, 4], [5, 5, 6]]
     )  # the first step stands in for what is before it
     assert names_of(dataset) == ["a", "a", "b"]
     assert groups_of(dataset) == [1, 1, 2]

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+from series_read import names_of, same
 
-from adapterhub_lite.data.dataset import Dataset
 from adapterhub_lite.data.files.read import read_table
 from adapterhub_lite.data.splits import split
 from adapterhub_lite.data.table import Table
@@ -28,27 +28,6 @@ from adapterhub_series.data import (
     read_classification,
     read_regression,
 )
-
-
-@pytest.fixture
-def write(tmp_path: Path) -> Callable[[str, str], Path]:
-    def write(name: str, text: str) -> Path:
-        path = tmp_path / name
-        path.write_text(text, encoding="utf-8")
-        return path
-
-    return write
-
-
-def names_of(dataset: Dataset) -> list[str]:
-    assert dataset.targets is not None
-    return [dataset.labels[target] for target in dataset.targets]
-
-
-def same(one: Any, other: Any) -> bool:
-    return len(one) == len(other) and all(
-        np.array_equal(a, np.asarray(b, np.float32), equal_nan=True) for a, b in zip(one, other, strict=True)
-    )
 
 
 def test_wide_numbered_columns(write: Callable[[str, str], Path]) -> None:
@@ -142,7 +121,7 @@ def test_dates_as_time() -> None:
     rows = {"id": [1, 1, 1, 2], "label": ["u", "u", "u", "v"], "p": [3.0, 1.0, 2.0, 1.0]}
     more = {"id": [*rows["id"], 2], "label": [*rows["label"], "v"], "p": [*rows["p"], 2.0]}
     stamps = [*days, datetime.datetime(2024, 1, 2)]
-    for times in (stamps, [each.isoformat(" ") for each in stamps], [each.isoformat() + "Z" for each in stamps]):
+    for times in (stamps, [stamp.isoformat(" ") for stamp in stamps], [stamp.isoformat() + "Z" for stamp in stamps]):
         assert same(
             read_classification({**more, "when": times}, columns={"time": "when"}).inputs, [[[1], [2], [3]], [[1], [2]]]
         )
@@ -230,7 +209,7 @@ def test_columns_of_an_adapter_for_new_data(write: Callable[[str, str], Path]) -
 
 def naive(series: list[Any], length: int, stride: int, last_only: bool, short: str) -> list[tuple[int, int, Any]]:
     """(series, end, window) in the plainest way."""
-    found = []
+    windows = []
     for index, values in enumerate(series):
         ends = [end for end in range(len(values)) if (len(values) - 1 - end) % stride == 0]
         made = []
@@ -243,8 +222,8 @@ def naive(series: list[Any], length: int, stride: int, last_only: bool, short: s
             if short == "pad":
                 window = [values[0]] * (length - len(window)) + window
             made.append((index, end, window))
-        found += made[-1:] if last_only else made
-    return found
+        windows += made[-1:] if last_only else made
+    return windows
 
 
 @pytest.mark.parametrize("seed", range(12))

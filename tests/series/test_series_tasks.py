@@ -25,7 +25,7 @@ FAST = TrainConfig(steps=4, batch_size=8, learning_rate=1e-2)
 
 
 def _values(outputs: Any) -> list[float]:
-    return [each.value if hasattr(each, "value") else each.probability for each in outputs]
+    return [output.value if hasattr(output, "value") else output.probability for output in outputs]
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
@@ -40,7 +40,7 @@ def test_classification(
     adapter = engine.train(base, data, strategy=strategy, config=FAST, eval_data=str(test))
     assert adapter.metrics["n"] == 40
     expected = adapter.predict(str(test))
-    assert [each.label for each in adapter.predict(list(adapter.load_data(test).inputs))] == [e.label for e in expected]
+    assert [row.label for row in adapter.predict(list(adapter.load_data(test).inputs))] == [e.label for e in expected]
     adapter.save(tmp_path / "adapter")
     adapter.detach()
     assert bits(base.model) == before

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
@@ -15,6 +15,11 @@ from adapterhub_lite.tasks.task import Encoded
 from adapterhub_lite.training.attachment import Attachment, attach
 from adapterhub_lite.training.config import TrainConfig
 from adapterhub_lite.training.loop import Training, TrainReport
+
+if TYPE_CHECKING:
+    from adapterhub_lite.base.loading import Base
+    from adapterhub_lite.data.dataset import Dataset
+    from adapterhub_lite.engine import Engine
 
 
 @dataclass
@@ -41,20 +46,20 @@ class Mounted:
             logits, targets = self.attachment.logits(self.batch(rows))
             assert targets is not None
             torch.nn.functional.cross_entropy(logits, targets).backward()
-        found = {}
+        gradients = {}
         for name, parameter in self.attachment.tensors.items():
             assert parameter.grad is not None, f"no gradient reaches {name}"
-            found[name] = parameter.grad.clone()
+            gradients[name] = parameter.grad.clone()
             parameter.grad = None
-        return found
+        return gradients
 
 
 @pytest.fixture
-def put(engine: Any) -> Iterator[Callable[..., Mounted]]:
+def put(engine: Engine) -> Iterator[Callable[..., Mounted]]:
     """Attach a strategy for the time of a test: `put(base, data, "lora", {"rank": 4})`."""
     made: list[Attachment] = []
 
-    def put(base: Any, data: Any, strategy: str, settings: dict[str, Any] | None = None, seed: int = 0) -> Mounted:
+    def put(base: Base, data: Dataset, strategy: str, settings: dict[str, Any] | None = None, seed: int = 0) -> Mounted:
         provided = engine.strategy_shelf.resolve(strategy)
         options = engine.strategy_shelf.configure(provided, settings or {})
         task = engine.task_for(base, data)
@@ -69,7 +74,9 @@ def put(engine: Any) -> Iterator[Callable[..., Mounted]]:
 
 
 @pytest.fixture
-def data_for(bank: Any, sums: Any, pictures: Any) -> Callable[[str], Any]:
+def data_for(
+    bank: Callable[[int, int], Dataset], sums: Callable[[int], Dataset], pictures: Dataset
+) -> Callable[[str], Dataset]:
     """A few rows for a task."""
     known = {
         "text-classification": lambda: bank(3, 6),

@@ -34,8 +34,8 @@ def logits_of(adapter: Any, data: Any) -> torch.Tensor:
     attachment = adapter.attachment
     examples = attachment.task.encode(data, attachment.base).examples[:4]
     with torch.no_grad():
-        found: torch.Tensor = attachment.logits(attachment.task.collate(examples, attachment.base))[0]
-    return found.clone()
+        logits: torch.Tensor = attachment.logits(attachment.task.collate(examples, attachment.base))[0]
+    return logits.clone()
 
 
 def bare_outputs(adapter: Any, data: Any) -> torch.Tensor:
@@ -44,8 +44,8 @@ def bare_outputs(adapter: Any, data: Any) -> torch.Tensor:
     batch = dict(attachment.task.collate(attachment.task.encode(data, adapter.base).examples[:4], adapter.base))
     batch.pop("targets", None)
     with torch.no_grad():
-        found: torch.Tensor = model(**batch)[0]
-    return found.clone()
+        output: torch.Tensor = model(**batch)[0]
+    return output.clone()
 
 
 def short_run(engine: Any, base: Any, data: Any, strategy: str, seed: int) -> Any:
@@ -137,8 +137,8 @@ def test_gradients_pass_a_quantized_base(
                 parameter.normal_(std=0.02)  # at zero, it would hide the gradient of the other factor
         mounted.attachment.logits(mounted.batch([0, 1, 2]))
     torch.manual_seed(7)
-    found = mounted.gradients([0, 1, 2])
-    for name, gradient in found.items():
+    gradients = mounted.gradients([0, 1, 2])
+    for name, gradient in gradients.items():
         assert gradient.isfinite().all(), name
         assert float(gradient.abs().max()) > 0, f"no gradient reaches {name}"
     start = {name: tensor.detach().clone() for name, tensor in mounted.attachment.tensors.items()}
@@ -159,7 +159,7 @@ def test_gradients_pass_a_quantized_base(
     finally:
         for path in weights:
             reference.attachment.view.module(f"{path}{suffix}").weight.data = originals[path]
-    for name, gradient in found.items():
+    for name, gradient in gradients.items():
         # int8 also rounds the activations, to 8 bits a row.
         limit = 1e-3 if quantization == "nf4" else 0.5
         assert float((gradient - wanted[name]).norm() / wanted[name].norm()) < limit, name

@@ -104,8 +104,8 @@ def test_the_engine_learns_bank_intents(engine: Any, base: Any, bank: Any, bank_
     features = functional.normalize(mean, dim=1) * 384**0.5  # as MiniLM's own modules.json says
     head, _ = solve(features, labels, penalty=1e-3)
     expected = functional.softmax(head(features), 1)
-    found = torch.tensor([list(p.probabilities.values()) for p in adapter.predict(list(data.inputs))])
-    torch.testing.assert_close(found, expected.detach(), rtol=0, atol=2e-3)
+    probabilities = torch.tensor([list(p.probabilities.values()) for p in adapter.predict(list(data.inputs))])
+    torch.testing.assert_close(probabilities, expected.detach(), rtol=0, atol=2e-3)
     assert adapter.evaluate(data).metrics["accuracy"] > 0.95
     adapter.detach()
 
@@ -180,8 +180,8 @@ def test_balanced_classes_are_those_of_scikit_learn(drawn: Any, penalty: float) 
     z, _, _ = standardised(x)
     model = LogisticRegression(C=1 / (len(z) * penalty), tol=1e-8, max_iter=5000, class_weight="balanced")
     wanted = model.fit(z, y.numpy()).predict_proba(z)
-    found = functional.softmax(head(x), 1).detach().numpy()
-    assert np.abs(found - wanted).max() < 2e-3
+    probabilities = functional.softmax(head(x), 1).detach().numpy()
+    assert np.abs(probabilities - wanted).max() < 2e-3
     assert np.abs(functional.softmax(plain(x), 1).detach().numpy() - wanted).max() > 2e-2
 
 
@@ -209,8 +209,8 @@ def test_weighted_ridge_counts_rows(drawn: Any, kind: str) -> None:
         signs = y.double().numpy() if kind == "values" else y.double().numpy() * 2 - 1
         columns = list(weights.T.numpy())
     head, _ = solved(x, y, 3, kind, weights, penalty=0.1, solver="ridge")
-    for output, each in enumerate(columns):
-        reference = Ridge(alpha=0.1 * float(each.sum())).fit(z, signs[:, output], sample_weight=each)
+    for output, column in enumerate(columns):
+        reference = Ridge(alpha=0.1 * float(column.sum())).fit(z, signs[:, output], sample_weight=column)
         np.testing.assert_allclose(head(x)[:, output].detach().numpy(), reference.predict(z), rtol=1e-3, atol=1e-3)
 
 

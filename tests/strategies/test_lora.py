@@ -45,8 +45,8 @@ def inputs_of(batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 def output(model: Any, batch: dict[str, torch.Tensor]) -> torch.Tensor:
     """Logits, or the last hidden state of a model without a head."""
     with torch.no_grad():
-        found: torch.Tensor = model(**inputs_of(batch))[0]
-    return found
+        hidden: torch.Tensor = model(**inputs_of(batch))[0]
+    return hidden
 
 
 @pytest.mark.parametrize(

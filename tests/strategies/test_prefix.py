@@ -139,7 +139,7 @@ def test_it_is_attention_with_more_keys(base: Any, model: str) -> None:
             name: torch.randn_like(value) for name, value in example_inputs(loaded.model, loaded.map.example).items()
         }
     with torch.no_grad():
-        found = loaded.model(**inputs).last_hidden_state
+        hidden = loaded.model(**inputs).last_hidden_state
     view.unmount()
     for index, site in enumerate(view.attention):
         PREFIX_BY_HAND[view.module(site.path)] = (prefix[f"prefix.{index}.key"], prefix[f"prefix.{index}.value"])
@@ -155,7 +155,7 @@ def test_it_is_attention_with_more_keys(base: Any, model: str) -> None:
     finally:
         loaded.model.set_attn_implementation(before)
         PREFIX_BY_HAND.clear()
-    torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(hidden, wanted, rtol=1e-4, atol=1e-5)
     assert float((bare - wanted).abs().max()) > 1e-2
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from scipy.stats import binomtest
-from sklearn.metrics import f1_score
+from sklearn.metrics import f1_score, mean_absolute_error, r2_score, root_mean_squared_error
 
 import adapterhub_lite as ah
 from adapterhub_lite.progress import Silent
+from adapterhub_lite.tasks import metrics
 from adapterhub_lite.tasks.metrics import bootstrap, classification_intervals, macro_f1, wilson
 from adapterhub_lite.testing import problems
 from adapterhub_lite.testing.models import tiny_base
@@ -89,3 +91,34 @@ def test_intervals_are_worked_out_only_where_they_are_asked_for(model, monkeypat
     monkeypatch.setattr("adapterhub_lite.tasks.metrics.bootstrap", drawn)
     monkeypatch.setattr("adapterhub_lite.training.evaluate.bootstrap", drawn)
     assert score(attachment, encoded, Silent()) == (metrics, {})
+
+
+def test_intervals_of_several_labels_are_those_of_rows_drawn_and_scored(monkeypatch):
+    monkeypatch.setattr(metrics, "RESAMPLES", 40)
+    random = np.random.default_rng(0)
+    true = random.random((60, 4)) < 0.4
+    predicted = true ^ (random.random((60, 4)) < 0.2)
+    generator = torch.Generator().manual_seed(0)
+    drawn = [torch.randint(60, (60,), generator=generator).numpy() for _ in range(40)]
+    intervals = metrics.labels_intervals(torch.tensor(predicted) * 2.0 - 1, torch.tensor(true).float())
+    for average in ("macro", "micro"):
+        scores = [f1_score(true[rows], predicted[rows], average=average) for rows in drawn]
+        assert intervals[f"{average}_f1"] == pytest.approx(tuple(np.quantile(scores, [0.025, 0.975])), abs=1e-9)
+    right = (true == predicted).all(axis=1)
+    wilson = binomtest(int(right.sum()), 60).proportion_ci(method="wilson")
+    assert intervals["exact_match"] == pytest.approx((wilson.low, wilson.high), abs=1e-12)
+
+
+def test_intervals_of_values_are_those_of_rows_drawn_and_scored(monkeypatch):
+    monkeypatch.setattr(metrics, "RESAMPLES", 40)
+    random = np.random.default_rng(0)
+    true = random.normal(50, 9, 60)
+    predicted = true + random.normal(1, 5, 60)
+    generator = torch.Generator().manual_seed(0)
+    drawn = [torch.randint(60, (60,), generator=generator).numpy() for _ in range(40)]
+    intervals = metrics.values_intervals(torch.tensor(predicted), torch.tensor(true))
+    references = {"rmse": root_mean_squared_error, "mae": mean_absolute_error, "r2": r2_score}
+    assert intervals.keys() == references.keys()
+    for name, reference in references.items():
+        scores = [reference(true[rows], predicted[rows]) for rows in drawn]
+        assert intervals[name] == pytest.approx(tuple(np.quantile(scores, [0.025, 0.975])), abs=1e-9)

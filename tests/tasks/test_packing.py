@@ -46,9 +46,9 @@ def gradients(
         logits, targets = attachment.logits(batch)
         losses = task.losses(logits, targets)
         losses.mean().backward()
-    found = {name: parameter.grad.clone() for name, parameter in attachment.tensors.items()}
+    by_name = {name: parameter.grad.clone() for name, parameter in attachment.tensors.items()}
     attachment.detach()
-    return losses.detach(), found, batch["input_ids"].shape
+    return losses.detach(), by_name, batch["input_ids"].shape
 
 
 # Prefix extends sdpa alone.

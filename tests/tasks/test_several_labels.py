@@ -35,18 +35,18 @@ def test_scores_are_those_of_scikit_learn(said: tuple[torch.Tensor, torch.Tensor
     true, predicted, p = targets.numpy() > 0.5, logits.numpy() > 0, torch.sigmoid(logits).double().numpy()
     by_label = [log_loss(true[:, i], p[:, i], labels=[False, True]) for i in range(4)]
     assert losses.mean(dim=0).tolist() == pytest.approx(by_label, rel=1e-5)
-    found = task().metrics(logits, targets, float(losses.mean()))
+    scores = task().metrics(logits, targets, float(losses.mean()))
     occurring = [i for i in range(4) if true[:, i].any() or predicted[:, i].any()]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        assert found["macro_f1"] == pytest.approx(
+        assert scores["macro_f1"] == pytest.approx(
             f1_score(true[:, occurring], predicted[:, occurring], average="macro")
         )
-        assert found["micro_f1"] == pytest.approx(f1_score(true, predicted, average="micro"))
-    assert found["exact_match"] == pytest.approx(accuracy_score(true, predicted))
-    assert found["loss"] == pytest.approx(np.mean(by_label), rel=1e-5)
+        assert scores["micro_f1"] == pytest.approx(f1_score(true, predicted, average="micro"))
+    assert scores["exact_match"] == pytest.approx(accuracy_score(true, predicted))
+    assert scores["loss"] == pytest.approx(np.mean(by_label), rel=1e-5)
     for name, (low, high) in task().intervals(logits, targets).items():
-        assert low <= found[name] <= high
+        assert low <= scores[name] <= high
 
 
 def test_balanced_weights_are_those_of_pytorch_pos_weight() -> None:

@@ -35,18 +35,18 @@ def test_scores_are_in_the_units_of_the_data() -> None:
     true = random.normal(50, 10, 200)
     predicted = true + random.normal(0, 3, 200)
     logits, targets = (torch.tensor((values - 50) / 10)[:, None] for values in (predicted, true))
-    found = task.metrics(logits, targets, float(task.losses(logits, targets).mean()))
-    assert found["rmse"] == pytest.approx(root_mean_squared_error(true, predicted))
-    assert found["mae"] == pytest.approx(mean_absolute_error(true, predicted))
-    assert found["r2"] == pytest.approx(r2_score(true, predicted))
-    assert found["loss"] == pytest.approx(root_mean_squared_error(true, predicted) ** 2 / 100)
+    scores = task.metrics(logits, targets, float(task.losses(logits, targets).mean()))
+    assert scores["rmse"] == pytest.approx(root_mean_squared_error(true, predicted))
+    assert scores["mae"] == pytest.approx(mean_absolute_error(true, predicted))
+    assert scores["r2"] == pytest.approx(r2_score(true, predicted))
+    assert scores["loss"] == pytest.approx(root_mean_squared_error(true, predicted) ** 2 / 100)
     intervals = task.intervals(logits, targets)
     low, high = intervals["rmse"]
     squares = (predicted - true) ** 2
     # The delta method: the standard error of sqrt(m) is that of m over 2 sqrt(m).
-    error = squares.std() / np.sqrt(200) / (2 * found["rmse"])
+    error = squares.std() / np.sqrt(200) / (2 * scores["rmse"])
     assert (high - low) / 2 == pytest.approx(1.96 * error, rel=0.1)
-    assert low < found["rmse"] < high
+    assert low < scores["rmse"] < high
     assert [p.value for p in task.predictions(logits, Encoded([]))] == pytest.approx(predicted.tolist())
 
 
@@ -66,8 +66,8 @@ def test_a_probe_is_ridge_in_standard_units(engine: Any, base: Any, lengths: Any
     x = ((hidden * mask).sum(1) / mask.sum(1)).double().numpy()
     x = (x - x.mean(0)) / np.sqrt(((x - x.mean(0)) ** 2).mean())
     reference = Ridge(alpha=len(x) * 0.1).fit(x, values)
-    found = np.asarray([p.value for p in adapter.predict(list(lengths.inputs))])
-    np.testing.assert_allclose(found, reference.predict(x), atol=2e-3)
+    predicted = np.asarray([p.value for p in adapter.predict(list(lengths.inputs))])
+    np.testing.assert_allclose(predicted, reference.predict(x), atol=2e-3)
     scores = adapter.evaluate(lengths)
     assert scores.metrics["rmse"] == pytest.approx(root_mean_squared_error(values, reference.predict(x)), rel=1e-3)
     adapter.detach()
@@ -79,9 +79,9 @@ def test_other_targets_are_other_features_in_the_cache(engine: Any, base: Any, l
     for values in ([1.2, 1.4, 1.6, 1.8], [1.8, 1.6, 1.4, 1.2]):
         data = load_data({"text": texts, "target": values}, "text-regression")
         adapter = engine.train(loaded, data, strategy="linear_probe", settings={"penalty": 1e-4})
-        found = [p.value for p in adapter.predict(texts)]
+        predicted = [p.value for p in adapter.predict(texts)]
         adapter.detach()
-        assert np.corrcoef(found, values)[0, 1] > 0.9
+        assert np.corrcoef(predicted, values)[0, 1] > 0.9
 
 
 def test_it_is_learnt_saved_and_loaded(engine: Any, base: Any, lengths: Any, tmp_path: Path) -> None:

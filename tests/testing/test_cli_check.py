@@ -88,7 +88,7 @@ def test_a_good_one(install: Callable[..., None], run: Run) -> None:
     assert strategy["counts"]["passed"] > 10
     assert strategy["counts"]["failed"] == 0
     assert {"check_base_unchanged[vision]"} <= {
-        each["id"] for each in strategy["results"] if each["status"] == "passed"
+        result["id"] for result in strategy["results"] if result["status"] == "passed"
     }
 
 

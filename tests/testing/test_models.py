@@ -48,9 +48,9 @@ def test_quantized_it_is_nearly_the_same(model: TinyModel) -> None:
     before, after = dense.view("x"), quantized.view("x")
     for path in dense.map.linears:
         assert after.is_quantized(path)
-        wanted, found = before.weight(path), after.weight(path)
-        wanted = wanted if wanted.shape == found.shape and model.name != "conv1d" else wanted.T
-        assert float((wanted - found).norm() / wanted.norm()) < 0.12
+        wanted, weight = before.weight(path), after.weight(path)
+        wanted = wanted if wanted.shape == weight.shape and model.name != "conv1d" else wanted.T
+        assert float((wanted - weight).norm() / wanted.norm()) < 0.12
 
 
 def test_the_decoder_has_what_it_is_for() -> None:
@@ -99,7 +99,7 @@ def test_a_snapshot_sees() -> None:
     model.requires_grad_(True)
     model.train()
     model.config._attn_implementation = "eager"
-    found = " ".join(differences(before, snapshot(model)))
+    changes = " ".join(differences(before, snapshot(model)))
     for word in (
         "parameter ",
         "buffer ",
@@ -108,7 +108,7 @@ def test_a_snapshot_sees() -> None:
         "training mode",
         "attention implementation",
     ):
-        assert word in found
+        assert word in changes
 
 
 def test_each_problem_can_be_batched() -> None:

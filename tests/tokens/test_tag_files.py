@@ -36,13 +36,13 @@ def load(source: Any, **options: Any) -> Dataset:
 def test_a_conll_file(tmp_path: Path) -> None:
     path = tmp_path / "ner.conll"
     path.write_text(CONLL)
-    found = load(path)
-    assert list(found.inputs) == [["EU", "rejects", "German"], ["Peter", "Blackburn", "#"]]
-    named = [[found.labels[i] for i in target] for target in found.targets or ()]
+    dataset = load(path)
+    assert list(dataset.inputs) == [["EU", "rejects", "German"], ["Peter", "Blackburn", "#"]]
+    named = [[dataset.labels[i] for i in target] for target in dataset.targets or ()]
     assert named == [["B-ORG", "O", "B-MISC"], ["B-PER", "I-PER", "O"]]
-    assert found.table is not None
-    assert found.table.where(1).endswith("row 2 (line 8)")
-    assert found.notes == (f"{path}: 1 line beginning with # skipped",)
+    assert dataset.table is not None
+    assert dataset.table.where(1).endswith("row 2 (line 8)")
+    assert dataset.notes == (f"{path}: 1 line beginning with # skipped",)
     chunks = load(path, columns={"tags": "field_3"})
     assert set(chunks.labels) == {"B-NP", "B-VP", "I-NP", "O"}
 
@@ -78,9 +78,9 @@ def test_lists_in_files_and_in_memory(tmp_path: Path) -> None:
     features = Features({"tokens": Sequence(Value("string")), "ner_tags": Sequence(names)})
     hub = Hub.from_dict({"tokens": words, "ner_tags": [[0, 1], [0]]}, features=features)
     for source in (path, csv, hub):
-        found = load(source)
-        assert list(found.inputs) == words
-        assert [[found.labels[i] for i in target] for target in found.targets or ()] == tags
+        dataset = load(source)
+        assert list(dataset.inputs) == words
+        assert [[dataset.labels[i] for i in target] for target in dataset.targets or ()] == tags
     assert load(hub).labels == ("O", "B-X")
 
 

@@ -53,7 +53,7 @@ CASES = [
 
 @pytest.mark.parametrize(("tags", "expected"), CASES)
 def test_spans(tags: str, expected: list[tuple[str, int, int]]) -> None:
-    assert spans(tags.split()) == [Span(*each) for each in expected]
+    assert spans(tags.split()) == [Span(*parts) for parts in expected]
 
 
 def test_spans_and_their_f1_are_those_of_seqeval() -> None:
@@ -69,13 +69,13 @@ def test_spans_and_their_f1_are_those_of_seqeval() -> None:
         rows = [generator.randint(1, 12) for _ in range(30)]
         true = [generator.choices(names, weights=[8, *[1] * 8], k=n) for n in rows]
         said = [[tag if generator.random() < 0.7 else generator.choice(names) for tag in tags] for tags in true]
-        flat = [torch.tensor([names.index(tag) for tags in each for tag in tags]) for each in (said, true)]
+        flat = [torch.tensor([names.index(tag) for tags in sentences for tag in tags]) for sentences in (said, true)]
         logits = torch.nn.functional.one_hot(flat[0], len(names)).float()
-        found = task.metrics(logits, flat[1], 0.0, rows)
-        assert found["f1"] == pytest.approx(labels.f1_score(true, said))
-        assert found["precision"] == pytest.approx(labels.precision_score(true, said))
-        assert found["recall"] == pytest.approx(labels.recall_score(true, said))
-        assert found["accuracy"] == pytest.approx(labels.accuracy_score(true, said))
+        scores = task.metrics(logits, flat[1], 0.0, rows)
+        assert scores["f1"] == pytest.approx(labels.f1_score(true, said))
+        assert scores["precision"] == pytest.approx(labels.precision_score(true, said))
+        assert scores["recall"] == pytest.approx(labels.recall_score(true, said))
+        assert scores["accuracy"] == pytest.approx(labels.accuracy_score(true, said))
 
 
 def test_spans_end_with_their_sentence() -> None:
@@ -85,8 +85,8 @@ def test_spans_end_with_their_sentence() -> None:
     true, said = torch.tensor([1, 2, 2, 0, 1]), torch.tensor([1, 2, 2, 1, 1])
     rows = [2, 3]
     # B I | I O B is predicted to be B I | I B B: four spans, among them all three that there are.
-    found = task.metrics(torch.nn.functional.one_hot(said, 3).float(), true, 0.0, rows)
-    assert (found["precision"], found["recall"]) == (3 / 4, 1.0)
+    scores = task.metrics(torch.nn.functional.one_hot(said, 3).float(), true, 0.0, rows)
+    assert (scores["precision"], scores["recall"]) == (3 / 4, 1.0)
     joined = task.metrics(torch.nn.functional.one_hot(said, 3).float(), true, 0.0, [5])
     assert joined["precision"] == 2 / 3, "as one sentence, B I I is one span"
     assert f1(0, 0, 0) == (0.0, 0.0, 0.0)
@@ -98,8 +98,8 @@ def test_tags_that_mark_no_spans_are_scored_by_tag() -> None:
     task = TokenClassification(["NOUN", "VERB", "X"], Preprocessing())
     generator = torch.Generator().manual_seed(0)
     true, logits = torch.randint(2, (50,), generator=generator), torch.randn(50, 3, generator=generator)
-    found = task.metrics(logits, true, 0.0, [50])
-    assert found["macro_f1"] == pytest.approx(f1_score(true, logits.argmax(1), average="macro"))
+    scores = task.metrics(logits, true, 0.0, [50])
+    assert scores["macro_f1"] == pytest.approx(f1_score(true, logits.argmax(1), average="macro"))
     assert task.metric == "macro_f1"
 
 
@@ -181,13 +181,13 @@ def test_numbers_are_found_in_questions(engine: Any, base: Any, questions: Any, 
     low, high = result.intervals["f1"]
     assert low <= result.metrics["f1"] <= high
     sentence = ["Tom", "paid", "$12", "for", "3", "books"]
-    (found,) = adapter.predict([sentence])
-    assert [(entity.kind, entity.text) for entity in found.entities] == [("MONEY", "$12"), ("NUMBER", "3")]
-    assert found.columns()["entities"][0] == {"kind": "MONEY", "start": 2, "end": 3, "text": "$12"}
+    (prediction,) = adapter.predict([sentence])
+    assert [(entity.kind, entity.text) for entity in prediction.entities] == [("MONEY", "$12"), ("NUMBER", "3")]
+    assert prediction.columns()["entities"][0] == {"kind": "MONEY", "start": 2, "end": 3, "text": "$12"}
     with pytest.raises(ConfigError, match=r"predict takes lists of words, such as text\.split\(\)"):
         adapter.predict(["Tom paid"])
     adapter.save(tmp_path / "tags")
     adapter.detach()
     again = engine.load_adapter(tmp_path / "tags", base=loaded)
-    assert again.predict([sentence])[0].tags == found.tags
+    assert again.predict([sentence])[0].tags == prediction.tags
     again.detach()

@@ -11,26 +11,19 @@ from typing import Any
 import pytest
 import torch
 
+from adapterhub_lite.data.dataset import Dataset
 from adapterhub_lite.engine import Engine
-from adapterhub_lite.progress import Silent
+from adapterhub_lite.plugins.manager import Plugins
 from adapterhub_lite.training.config import TrainConfig
-
-
-class Told(Silent):
-    """Remembers what it is told."""
-
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def say(self, line: str) -> None:
-        self.lines.append(line)
+from adapterhub_lite.training.interrupt import Interrupt
+from tests.listening import Listening
 
 
 @dataclass
 class Ran:
     """A run that ended."""
 
-    tensors: dict[str, Any]
+    tensors: dict[str, torch.Tensor]
     facts: dict[str, Any]
     metrics: dict[str, float]
     said: list[str]
@@ -47,22 +40,22 @@ def train() -> Callable[..., Ran]:
         *,
         resume: bool = False,
         model: str = "encoder",
-        data: Any = None,
-        held_out: Any = None,
+        data: Dataset | None = None,
+        held_out: Dataset | None = None,
         settings: dict[str, Any] | None = None,
         strategy: str = "lora",
         seed_of_base: int = 0,
         quantization: str = "none",
-        dtype: Any = None,
-        interrupt: Any = None,
-        plugins: Any = None,
+        dtype: torch.dtype | None = None,
+        interrupt: Interrupt | None = None,
+        plugins: Plugins | None = None,
         save: Path | None = None,
         **options: Any,
     ) -> Ran:
         base = tiny_base(model, seed=seed_of_base, quantization=quantization, dtype=dtype or torch.float32)
         data = data or (problems.texts() if model == "encoder" else problems.completions())
-        told = Told()
-        engine = Engine(plugins=plugins, progress=told)
+        listening = Listening()
+        engine = Engine(plugins=plugins, progress=listening)
         config = TrainConfig(**{"steps": 6, "batch_size": 8, "micro_batch_size": 4, "learning_rate": 1e-2, **options})
         settings = settings if settings is not None else {"rank": 2, "dropout": 0.2} if strategy == "lora" else {}
         adapter = engine.train(
@@ -72,9 +65,14 @@ def train() -> Callable[..., Ran]:
         if save is not None:
             adapter.save(save)
         tensors = {name: tensor.detach().clone() for name, tensor in adapter.attachment.tensors.items()}
-        return Ran(tensors, adapter.training, adapter.metrics, told.lines)
+        return Ran(tensors, adapter.training, adapter.metrics, listening.lines)
 
     return train
+
+
+def equal(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
+    """Whether two sets of tensors are the same in names, order and bits."""
+    return list(one) == list(other) and all(torch.equal(one[name], other[name]) for name in one)
 
 
 def contents(folder: Path) -> dict[str, str]:

@@ -64,22 +64,22 @@ def run(name: str, folder: Path, *, shard: bool) -> dict[str, Any]:
         base, data, strategy=strategy, settings=case.get("settings"), config=config, eval_data=some(data, 7),
         run_folder=folder / f"{name}.run",
     )  # fmt: skip
-    found: dict[str, Any] = {"metrics": adapter.metrics, "micro_batch": adapter.training.get("micro_batch_size_used")}
-    found["parameters"] = sum(getattr(p, "to_local", lambda p=p: p)().numel() for p in base.model.parameters())
+    results: dict[str, Any] = {"metrics": adapter.metrics, "micro_batch": adapter.training.get("micro_batch_size_used")}
+    results["parameters"] = sum(getattr(p, "to_local", lambda p=p: p)().numel() for p in base.model.parameters())
     if "activation_offload" in case:
         weights = base.shards.storages() if base.shards is not None else set(map(storage_of, base.model.parameters()))
-        found["moved"] = [len(moved) > 0, len(moved & weights)]
+        results["moved"] = [len(moved) > 0, len(moved & weights)]
     if data.labels:
-        found["outputs"] = [each.probability for each in adapter.predict(list(data.inputs[:3]))]
+        results["outputs"] = [prediction.probability for prediction in adapter.predict(list(data.inputs[:3]))]
     else:
-        found["outputs"] = [adapter.generate(item, max_new_tokens=5) for item in data.inputs[:3]]
+        results["outputs"] = [adapter.generate(item, max_new_tokens=5) for item in data.inputs[:3]]
         with adapter.disabled(), torch.no_grad():
-            found["bare"] = base.model(input_ids=torch.tensor([[5, 6, 7, 8]])).logits.flatten().tolist()[:20]
+            results["bare"] = base.model(input_ids=torch.tensor([[5, 6, 7, 8]])).logits.flatten().tolist()[:20]
     if processes.is_main:
         adapter.save(folder / name)
     else:
         adapter.accompany_saving()
-    return found
+    return results
 
 
 def untied() -> Base:

@@ -13,14 +13,9 @@ from torch import nn
 import adapterhub_lite as ah
 from adapterhub_lite.base.batch_norm import batch_norms
 from adapterhub_lite.data.batches import epoch_batches
-from adapterhub_lite.progress import Silent
 
-from .test_resume import Killed, equal, killed_after
-
-
-@pytest.fixture
-def engine():
-    return ah.Engine(progress=Silent())
+from .conftest import equal
+from .test_resume import Killed, killed_after
 
 
 def configured(**options):
@@ -80,11 +75,11 @@ def test_others_leave_statistics_alone(engine, references, pictures):
         assert not adapter.attachment.statistics
         assert not any("running" in name for name in adapter.attachment.tensors)
         loaded.activate(adapter.attachment.view)
-        found = {name: tensor for name, tensor in loaded.model.state_dict().items() if "running" in name}
+        statistics = {name: tensor for name, tensor in loaded.model.state_dict().items() if "running" in name}
         adapter.detach()
         bare = state(loaded.model)
-        assert found
-        assert all(torch.equal(tensor, bare[name]) for name, tensor in found.items())
+        assert statistics
+        assert all(torch.equal(tensor, bare[name]) for name, tensor in statistics.items())
 
 
 def test_statistics_are_saved_with_the_adapter(engine, references, pictures, tmp_path: Path):
@@ -94,7 +89,7 @@ def test_statistics_are_saved_with_the_adapter(engine, references, pictures, tmp
     adapter = engine.train(base, pictures, strategy="full", config=config, eval_data=pictures)
     adapter.save(tmp_path / "adapter")
     again = engine.load_adapter(tmp_path / "adapter")
-    first, second = ([p.probabilities for p in each.predict(list(pictures.inputs))] for each in (adapter, again))
+    first, second = ([p.probabilities for p in trained.predict(list(pictures.inputs))] for trained in (adapter, again))
     assert first == second
 
 

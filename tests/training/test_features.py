@@ -16,13 +16,14 @@ from safetensors.torch import save_file
 from adapterhub_lite.cache import LIMIT, cache_limit, keep_below
 from adapterhub_lite.data.dataset import Dataset
 from adapterhub_lite.engine import Engine
-from adapterhub_lite.errors import ConfigError
+from adapterhub_lite.errors import ConfigError, TrainingError
 from adapterhub_lite.progress import Silent
 from adapterhub_lite.tasks.text_classification import TextClassification
 from adapterhub_lite.testing import problems
 from adapterhub_lite.testing.models import tiny_base
 from adapterhub_lite.training import features as store
-from tests.training.conftest import Told
+from adapterhub_lite.training.features import encode_features
+from tests.listening import Listening
 
 
 @pytest.fixture(autouse=True)
@@ -48,9 +49,9 @@ def encode(monkeypatch):
 
     def encode(rows=16, **options):
         runs.clear()
-        told = Told()
-        found = store.encode_features(base, task, store.Encoded(examples[:rows]), told, **options)
-        return found, told.lines, bool(runs)
+        listening = Listening()
+        encoded = store.encode_features(base, task, store.Encoded(examples[:rows]), listening, **options)
+        return encoded, listening.lines, bool(runs)
 
     return encode
 
@@ -313,8 +314,8 @@ def test_features_that_are_not_finite_are_not_kept(encode, folder, monkeypatch):
 
     monkeypatch.setattr(TextClassification, "features", broken)
     for _ in range(2):
-        found, said, ran = encode()
-        assert found[0].isnan().all()
+        encoded, said, ran = encode()
+        assert encoded[0].isnan().all()
         assert ran
         assert not said
         assert not names(folder)
@@ -332,8 +333,8 @@ def test_predict_leaves_nothing_of_the_users_data_unless_asked(folder):
     said = adapter.predict(inputs)
     adapter.predict(Dataset(data.task, data.inputs, None, (), {}, "<test>", "", None))
     assert names(folder) == trained
-    assert [each.probability for each in adapter.predict(inputs, keep_features=True)] == [
-        each.probability for each in said
+    assert [prediction.probability for prediction in adapter.predict(inputs, keep_features=True)] == [
+        prediction.probability for prediction in said
     ]
     kept = names(folder)
     assert len(kept) == 2
@@ -391,3 +392,41 @@ def test_two_processes_that_write_read_and_delete_at_once_get_in_nobodys_way(fol
         assert process.returncode == 0, error
     assert 0 < sum(path.stat().st_size for path in folder.iterdir()) <= limit
     assert all(name.endswith(".safetensors") for name in names(folder))
+
+
+def test_features_of_several_labels_are_kept_apart_by_how_many_there_are(train):
+    engine, base = Engine(progress=Silent()), tiny_base("encoder")
+    texts = ["good day", "bad day", "my card", "one two"]
+
+    def probe(*labels):
+        rows = [{"text": text, "label": label} for text, label in zip(texts * 4, labels * 4, strict=True)]
+        data = engine.load_data(rows, "text-classification")
+        return engine.train(base, data, strategy="linear_probe")
+
+    test = [{"text": "good bank", "label": ["a", "b"]}, {"text": "bad bank", "label": ["a"]}]
+    for adapter in (probe(["a", "b"], ["a"], ["b"], ["a"]), probe(["a", "b"], ["a"], ["b"], ["c"])):
+        evaluation = adapter.evaluate(adapter.load_data(test))  # the same test data in two columns, then in three
+        assert evaluation.n == 2
+
+
+@pytest.mark.parametrize("fits", [4, 0])
+def test_encoding_that_runs_out_of_memory_goes_on_with_less_at_once(fits, monkeypatch):
+    engine, base, data = Engine(progress=Silent()), tiny_base("encoder"), problems.texts()
+    task = engine.task_for(base, data)
+    encoded = task.encode(data, base)
+    wanted, targets = encode_features(base, task, encoded, Silent(), keep=False)
+    features = type(task).features
+
+    def small(self, base, batch):
+        if len(batch["input_ids"]) > fits:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        return features(self, base, batch)
+
+    monkeypatch.setattr(type(task), "features", small)
+    if not fits:
+        with pytest.raises(TrainingError, match=r"encoding a single example of length .*--max-length"):
+            encode_features(base, task, encoded, Silent(), keep=False)
+        return
+    encoded_again, same = encode_features(base, task, encoded, Silent(), keep=False)
+    torch.testing.assert_close(encoded_again, wanted, rtol=1e-5, atol=1e-5)
+    assert torch.equal(same, targets)

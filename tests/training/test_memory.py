@@ -23,15 +23,13 @@ from adapterhub_lite.training import out_of_memory as memory
 from adapterhub_lite.training.config import TrainConfig
 from adapterhub_lite.training.features import encode_features
 
+from .conftest import equal
+
 NO_DROPOUT = {"rank": 2}
 
 
 def out_of_memory(*_):
     raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB (pretended)")
-
-
-def equal(one, other):
-    return list(one) == list(other) and all(torch.equal(one[name], other[name]) for name in one)
 
 
 @pytest.mark.parametrize("batch", [1, 3, 8])
@@ -162,14 +160,14 @@ def test_nothing_of_a_failed_attempt_is_left_when_memory_is_given_back(stage, mo
 
 
 def test_what_was_computed_is_let_go_when_another_process_fails():
-    made, told = [], []
+    made, lines = [], []
 
     class Shards:
         def check(self):
             raise OutOfMemoryElsewhere
 
         def begin_again(self, error):
-            told.append((error, [ref() for ref in made]))
+            lines.append((error, [ref() for ref in made]))
 
     def work():
         result = torch.ones(3)
@@ -178,7 +176,7 @@ def test_what_was_computed_is_let_go_when_another_process_fails():
 
     ran_out = memory.attempt(work, torch.device("cpu"), Shards())
     assert isinstance(ran_out, memory.RanOut)
-    assert told == [(ran_out.error, [None])]
+    assert lines == [(ran_out.error, [None])]
 
 
 def test_other_errors_keep_their_variables_for_a_debugger():

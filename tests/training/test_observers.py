@@ -5,13 +5,22 @@ from __future__ import annotations
 import threading
 import time
 import types
+from typing import Any
 
 import pytest
 
 from adapterhub_lite.api import hookimpl
+from adapterhub_lite.engine import Engine
 from adapterhub_lite.plugins import guard
 from adapterhub_lite.plugins.manager import Plugins
 from adapterhub_lite.plugins.observers import Observers
+from adapterhub_lite.progress import Silent
+from adapterhub_lite.testing import problems
+from adapterhub_lite.testing.models import tiny_base
+from adapterhub_lite.training import loop
+from adapterhub_lite.training.attachment import attach
+from adapterhub_lite.training.config import TrainConfig
+from adapterhub_lite.training.processes import Processes
 
 
 @pytest.fixture
@@ -96,3 +105,80 @@ def test_an_interrupt_names_who_was_waited_for():
         observers.notify("adapterhub_step_end", {"run": None, "step": 1, "metrics": {}})
     assert "plug-in 'stuck'" in stop.value.__notes__[0]
     assert "ADAPTERHUB_DISABLE=stuck" in stop.value.__notes__[0]
+
+
+class Meeting:
+    """Where threads that play processes exchange what they hold; fails where they want different things."""
+
+    def __init__(self) -> None:
+        self.barrier = threading.Barrier(2, timeout=20)
+        self.held: list[Any] = [None, None]
+
+
+class Played(Processes):
+    """One of two processes, played by a thread."""
+
+    def __init__(self, rank: int, meeting: Meeting):
+        self.count, self.rank, self.meeting = 2, rank, meeting
+
+    def exchange(self, what: str, value: Any) -> list[Any]:
+        self.meeting.held[self.rank] = (what, value)
+        self.meeting.barrier.wait()
+        held = list(self.meeting.held)
+        self.meeting.barrier.wait()
+        assert held[0][0] == held[1][0], f"one is in {held[0][0]}, the other in {held[1][0]}"
+        return [value for _, value in held]
+
+    def start_equal(self, tensors):
+        self.exchange("start_equal", None)
+
+    def add(self, *values, device):
+        return [sum(numbers) for numbers in zip(*self.exchange("add", values), strict=True)]
+
+    def largest(self, value, device):
+        return max(self.exchange("largest", value))
+
+    def add_gradients(self, parameters):
+        self.exchange("add_gradients", None)
+
+    def wait(self):
+        self.exchange("wait", None)
+
+
+@pytest.mark.parametrize("asked", [0, 1])
+def test_an_observer_that_stops_one_process_stops_all_of_them(asked):
+    meeting, ended = Meeting(), {}
+
+    class Impatient:
+        def __init__(self, rank):
+            self.rank = rank
+
+        def notify(self, hook, arguments):
+            if hook == "adapterhub_step_end" and arguments["step"] == 2 and self.rank == asked:
+                arguments["run"].stop("time is up")
+
+    def play(rank):
+        engine, base = Engine(progress=Silent()), tiny_base("encoder")
+        data = problems.texts()
+        task, provided = engine.task_for(base, data), engine.strategy_shelf.resolve("lora")
+        attachment = attach(
+            base, task, provided, engine.strategy_shelf.load(provided), engine.strategy_shelf.configure(provided, {})
+        )
+        config = TrainConfig(steps=6, batch_size=8)
+        training = loop.Training(
+            attachment, task.encode(data, base), config, Silent(), Impatient(rank), processes=Played(rank, meeting)
+        )
+        try:
+            ended[rank] = training.run().state
+        except BaseException:
+            meeting.barrier.abort()
+            raise
+
+    threads = [threading.Thread(target=play, args=(rank,)) for rank in (0, 1)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout=60)
+    assert [ended[rank].step for rank in (0, 1)] == [2, 2]
+    assert ended[asked].stopped == "time is up"
+    assert ended[1 - asked].stopped == "asked to in another process"

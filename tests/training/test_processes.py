@@ -110,6 +110,6 @@ def test_statistics_of_batch_normalisation_are_the_mean_of_both_processes(refere
             with torch.no_grad():
                 mean = 0.9 * mean + 0.1 * first(pixels[batch[part::2]]).mean(dim=(0, 2, 3))
         wanted.append(mean)
-    found = adapter.attachment.tensors[f"{norm}.running_mean"]
-    assert torch.allclose(found, (wanted[0] + wanted[1]) / 2, atol=1e-5)
-    assert not torch.allclose(found, wanted[0], atol=1e-5)
+    running = adapter.attachment.tensors[f"{norm}.running_mean"]
+    assert torch.allclose(running, (wanted[0] + wanted[1]) / 2, atol=1e-5)
+    assert not torch.allclose(running, wanted[0], atol=1e-5)

@@ -20,7 +20,7 @@ from adapterhub_lite.training import loop
 from adapterhub_lite.training.run.checkpoint import read_checkpoint
 from adapterhub_lite.training.run.folder import RunFolder
 
-from .conftest import contents
+from .conftest import contents, equal
 
 ROOT = Path(__file__).parents[2]
 
@@ -40,10 +40,6 @@ def killed_after(monkeypatch: pytest.MonkeyPatch, steps: int) -> None:
         original(*arguments)
 
     monkeypatch.setattr(loop, "apply", apply)
-
-
-def equal(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
-    return list(one) == list(other) and all(torch.equal(one[name], other[name]) for name in one)
 
 
 RUNS = {

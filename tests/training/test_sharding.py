@@ -43,25 +43,27 @@ def folder(tmp_path_factory: pytest.TempPathFactory, references: Any) -> Path:
 
 
 @pytest.fixture(scope="module")
-def found(folder: Path) -> list[dict[str, Any]]:
+def results(folder: Path) -> list[dict[str, Any]]:
     return [json.loads((folder / f"found-{rank}.json").read_text()) for rank in (0, 1)]
 
 
 @pytest.mark.parametrize("name", sharded.CASES)
-def test_a_sharded_run_is_the_run_of_one_process(name, folder, found, tmp_path, monkeypatch):
+def test_a_sharded_run_is_the_run_of_one_process(name, folder, results, tmp_path, monkeypatch):
     monkeypatch.setattr(offload, "torch", torch)
     monkeypatch.setattr(offload, "SMALL", offload.SMALL)
     expected = sharded.run(name, tmp_path, shard=False)
     assert expected.get("moved", [True, 0]) == [True, 0]
-    for each in found:
-        assert each[name]["metrics"] == pytest.approx(expected["metrics"], rel=1e-6, abs=1e-5)
+    for of_process in results:
+        assert of_process[name]["metrics"] == pytest.approx(expected["metrics"], rel=1e-6, abs=1e-5)
         texts = isinstance(expected["outputs"][0], str)
-        assert each[name]["outputs"] == (expected["outputs"] if texts else pytest.approx(expected["outputs"], abs=1e-4))
-        assert each[name].get("moved") == expected.get("moved"), "activations, and no weights"
-        assert each[name].get("bare", []) == pytest.approx(expected.get("bare", []), abs=1e-6)
-        assert each[name]["parameters"] < 0.62 * expected["parameters"], "each process holds a part"
+        assert of_process[name]["outputs"] == (
+            expected["outputs"] if texts else pytest.approx(expected["outputs"], abs=1e-4)
+        )
+        assert of_process[name].get("moved") == expected.get("moved"), "activations, and no weights"
+        assert of_process[name].get("bare", []) == pytest.approx(expected.get("bare", []), abs=1e-6)
+        assert of_process[name]["parameters"] < 0.62 * expected["parameters"], "each process holds a part"
         halved = sharded.CASES[name].get("fails") in ("forward", "backward")
-        assert each[name]["micro_batch"] == (1 if halved else expected["micro_batch"])
+        assert of_process[name]["micro_batch"] == (1 if halved else expected["micro_batch"])
     lines = (tmp_path / f"{name}.run" / "metrics.jsonl").read_text().splitlines()
     others = (folder / "sharded" / f"{name}.run" / "metrics.jsonl").read_text().splitlines()
     assert len(lines) == len(others) == (0 if name == "linear_probe" else 8)
@@ -77,21 +79,21 @@ def test_a_sharded_run_is_the_run_of_one_process(name, folder, found, tmp_path, 
 def test_an_adapter_of_a_sharded_base_loads_anywhere(folder):
     base = tiny_base("encoder")
     adapter = ah.load_adapter(folder / "sharded" / "lora", base=base)
-    said = [each.probability for each in adapter.predict(list(sharded.problems.texts().inputs[:3]))]
+    said = [prediction.probability for prediction in adapter.predict(list(sharded.problems.texts().inputs[:3]))]
     recorded = json.loads((folder / "found-0.json").read_text())["lora"]["outputs"]
     assert said == pytest.approx(recorded, abs=1e-5)
 
 
 @pytest.mark.parametrize("name", ["lora", "prefix", "linear_probe"])
-def test_scores_shared_by_whole_bases_are_those_of_one_process(name, found, tmp_path):
+def test_scores_shared_by_whole_bases_are_those_of_one_process(name, results, tmp_path):
     expected = sharded.run(name, tmp_path, shard=False)  # 7 rows for 2 processes
-    for each in found:
-        assert each["whole"][name]["metrics"] == pytest.approx(expected["metrics"], rel=1e-6, abs=1e-6)
+    for of_process in results:
+        assert of_process["whole"][name]["metrics"] == pytest.approx(expected["metrics"], rel=1e-6, abs=1e-6)
 
 
 @pytest.mark.parametrize("name", ["full", "pissa"])
-def test_what_changes_the_base_is_refused(name, found):
-    assert all("--shard does not go with strategy" in each[name] for each in found)
+def test_what_changes_the_base_is_refused(name, results):
+    assert all("--shard does not go with strategy" in of_process[name] for of_process in results)
 
 
 def test_a_sharded_run_that_was_killed_goes_on_to_the_same_bytes(folder, references):

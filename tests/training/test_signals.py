@@ -18,6 +18,7 @@ from adapterhub_lite.cli import main
 from adapterhub_lite.storage import commit, read_adapter
 from adapterhub_lite.training import loop
 from adapterhub_lite.training.interrupt import Interrupt, Stopped
+from adapterhub_lite.training.processes import Processes
 
 from .conftest import contents
 
@@ -127,13 +128,13 @@ def test_signals_are_handled_only_while_listening_and_in_the_main_thread():
 
     def elsewhere() -> None:
         with Interrupt().listening():
-            found.append(signal.getsignal(signal.SIGTERM))
+            seen.append(signal.getsignal(signal.SIGTERM))
 
-    found: list[object] = []
+    seen: list[object] = []
     thread = threading.Thread(target=elsewhere)
     thread.start()
     thread.join()
-    assert found == [before]
+    assert seen == [before]
 
 
 def test_a_delayed_signal_is_heeded_at_the_end_of_the_block_and_once():
@@ -167,3 +168,31 @@ def test_a_program_that_is_no_command_line_keeps_its_handlers(train, tmp_path):
         signal.signal(signal.SIGTERM, before)
     assert seen == [1]
     assert contents(tmp_path / "run")
+
+
+def test_a_signal_that_comes_while_the_processes_ask_each_other_is_not_lost(train, monkeypatch):
+    interrupt = Interrupt()
+
+    class SignalledMeanwhile(Processes):
+        def largest(self, value, device):
+            if not self.seen:
+                interrupt._handle(signal.SIGTERM, None)
+            self.seen.append(value)
+            return value
+
+        seen: list[int] = []  # noqa: RUF012  (one list for the one instance)
+
+    monkeypatch.setattr(loop, "Processes", SignalledMeanwhile)
+    with pytest.raises(Stopped) as stop:
+        train(steps=20, interrupt=interrupt)
+    assert stop.value.exit_code == 143
+    assert len(SignalledMeanwhile.seen) < 8, "it stops within a step or two"
+
+
+def test_a_signal_whose_exception_was_swallowed_still_stops_the_run(train):
+    interrupt = Interrupt()
+    with pytest.raises(Stopped):
+        interrupt._handle(signal.SIGINT, None)  # as in a finaliser, where an exception is printed and forgotten
+    with pytest.raises(Stopped) as stop:
+        train(steps=20, interrupt=interrupt)
+    assert stop.value.exit_code == 130

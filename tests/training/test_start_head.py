@@ -12,7 +12,7 @@ import adapterhub_full
 import adapterhub_linear_probe
 import adapterhub_lite as ah
 from adapterhub_lite.api import StrategyConfig, StrategySpec, hookimpl
-from adapterhub_lite.errors import NotSupportedError, StrategyNotFoundError
+from adapterhub_lite.errors import ConfigError, NotSupportedError, StrategyNotFoundError
 from adapterhub_lite.plugins.manager import Plugins
 from adapterhub_lite.plugins.shelf import strategy_shelf
 from adapterhub_lite.plugins.spec import OURS
@@ -35,8 +35,8 @@ def test_a_run_that_hardly_moves_predicts_what_the_probe_predicts(references, st
     still = ah.TrainConfig(steps=1, learning_rate=1e-12, start_head="probe")
     tuned = engine.train(base, data, strategy=strategy, config=still)
     wanted = torch.tensor([list(p.probabilities.values()) for p in probe.predict(ROWS["text"])])
-    found = torch.tensor([list(p.probabilities.values()) for p in tuned.predict(ROWS["text"])])
-    assert float((wanted - found).abs().max()) < 1e-5
+    tuned_outputs = torch.tensor([list(p.probabilities.values()) for p in tuned.predict(ROWS["text"])])
+    assert float((wanted - tuned_outputs).abs().max()) < 1e-5
     assert float(wanted.std()) > 0.1  # the probe says something
     random = engine.train(base, data, strategy=strategy, config=still.model_copy(update={"start_head": "random"}))
     other = torch.tensor([list(p.probabilities.values()) for p in random.predict(ROWS["text"])])
@@ -103,3 +103,8 @@ def test_a_strategy_that_does_not_load_is_passed_over_and_named():
     plugins.register(plugin("constant", Constant))
     with pytest.warns(RuntimeWarning, match="'broken'.*no such library; going on without it"):
         assert find_solver(strategy_shelf(plugins))[0].spec.name == "constant"
+
+
+def test_a_penalty_for_a_probe_that_is_not_asked_for_is_refused(train):
+    with pytest.raises(ConfigError, match="--start-head probe"):
+        train(start_penalty=0.1)

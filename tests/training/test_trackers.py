@@ -16,7 +16,7 @@ from accelerate.logging import get_logger
 from adapterhub_lite.errors import ConfigError
 from adapterhub_lite.testing import problems
 from adapterhub_lite.training.config import TrainConfig
-from tests.training.conftest import contents
+from tests.training.conftest import contents, equal
 
 OPTIONS = {"steps": 4, "eval_every": 2, "checkpoint_every": 2}
 
@@ -74,7 +74,7 @@ def fake(monkeypatch):
 def test_a_tracker_is_told_what_is_in_the_log_and_changes_nothing(train, fake, tmp_path):
     plain = train(tmp_path / "plain.run", held_out=problems.texts(), **OPTIONS)
     ran = train(tmp_path / "tracked.run", held_out=problems.texts(), track="wandb", **OPTIONS)
-    assert all(torch.equal(plain.tensors[name], ran.tensors[name]) for name in plain.tensors)
+    assert equal(plain.tensors, ran.tensors)
     assert (tmp_path / "plain.run" / "metrics.jsonl").read_bytes() == (
         tmp_path / "tracked.run" / "metrics.jsonl"
     ).read_bytes()
@@ -102,7 +102,7 @@ def test_a_tracker_that_fails_is_warned_about_once_and_muted(fails_at, train, fa
         warnings.simplefilter("always")
         ran = train(tmp_path / "a.run", track=["wandb"], steps=4)
     assert ran.facts["steps"] == 4
-    said = [str(each.message) for each in caught if issubclass(each.category, RuntimeWarning)]
+    said = [str(warning.message) for warning in caught if issubclass(warning.category, RuntimeWarning)]
     assert len(said) == 1
     assert "tracker 'wandb' failed (SystemExit: no route to host)" in said[0]
     assert [what for what, *_ in fake[0].told].count(fails_at) == 1

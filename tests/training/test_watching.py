@@ -8,12 +8,14 @@ import shutil
 
 import pytest
 
+import adapterhub_lite as ah
 from adapterhub_lite import progress
 from adapterhub_lite.names import human_size
 from adapterhub_lite.progress import Lines
 from adapterhub_lite.testing import problems
 from adapterhub_lite.testing.models import tiny_base
 from adapterhub_lite.training.out_of_memory import used
+from tests.listening import Listening
 
 
 class Clock:
@@ -127,3 +129,23 @@ def test_a_run_that_goes_on_with_other_versions_says_so(train, tmp_path):
     assert "started with peft (not installed) and" in warned[1]
     assert all(line in (folder / "events.log").read_text() for line in warned)
     assert other.facts["steps"] == 4
+
+
+def test_a_picture_that_cannot_be_drawn_costs_no_adapter(train, tmp_path, monkeypatch):
+    from matplotlib.figure import Figure
+
+    def broken(*_, **__):
+        raise RuntimeError("no fonts")
+
+    monkeypatch.setattr(Figure, "savefig", broken)
+    ran = train(tmp_path / "a.run", steps=2)
+    assert "warning: the loss curve could not be drawn (RuntimeError: no fonts)" in ran.said
+
+
+def test_options_of_steps_are_told_to_say_nothing_to_a_probe(references):
+    engine = ah.Engine(progress=Listening())
+    base = engine.load_base(references("tiny-bert"))
+    data = engine.load_data({"text": ["good", "bad"] * 4, "label": ["yes", "no"] * 4}, "text-classification")
+    config = ah.TrainConfig(learning_rate=1e-3, epochs=2, seed=4)
+    engine.train(base, data, strategy="linear_probe", config=config)
+    assert "note: linear_probe has no steps: epochs, learning_rate say nothing to it" in engine.progress.lines

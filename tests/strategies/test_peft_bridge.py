@@ -39,7 +39,7 @@ def peft_configs() -> dict[str, Any]:
         warnings.simplefilter("ignore")  # what importing PEFT says is not about us
         from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
         from peft.utils import PeftType
-    return {each.value.lower(): PEFT_TYPE_TO_CONFIG_MAPPING[each] for each in PeftType}
+    return {method.value.lower(): PEFT_TYPE_TO_CONFIG_MAPPING[method] for method in PeftType}
 
 
 def test_the_methods_are_those_of_peft(peft_configs: dict[str, Any], engine: Any) -> None:

@@ -21,11 +21,6 @@ from benchmarks.damage import sample
 
 
 @pytest.fixture
-def source(tmp_path: Path) -> Path:
-    return sample(tmp_path / "source", 1)
-
-
-@pytest.fixture
 def package(monkeypatch: pytest.MonkeyPatch) -> None:
     folder = os.environ.get("ADAPTERHUB_TEST_MODEL_SIGNING")
     if folder:
@@ -109,6 +104,9 @@ def test_their_own_verifier_agrees(source: Path, keys: tuple[Path, Path]) -> Non
     config = verifying.Config().use_elliptic_key_verifier(public_key=keys[1])
     config.set_hashing_config(hashing.Config().set_ignored_paths(paths=[source / "model.sig"]))
     config.verify(source, source / "model.sig")
+    (source / "adapter_config.json").write_text("{}")
+    with pytest.raises(ValueError, match="Signature mismatch"):
+        config.verify(source, source / "model.sig")
 
 
 def test_a_save_that_replaces_a_signed_adapter_takes_the_signature_away(source: Path, keys: tuple[Path, Path]) -> None:

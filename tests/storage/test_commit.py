@@ -62,15 +62,15 @@ def version_at(target: Path) -> int | None:
 
 def whole_versions(target: Path) -> set[int]:
     """The versions in use or kept, each of which must be whole."""
-    found = set()
+    versions = set()
     for version in list_versions(target):
         seed = version.manifest.training["seed"]
         assert isinstance(seed, int)
-        found.add(seed)
+        versions.add(seed)
         if not version.current:
             for _, place, file in contents(target, version):
                 assert hashlib.sha256(place.read_bytes()).hexdigest() == file.sha256
-    return found
+    return versions
 
 
 def in_child(work: Callable[[], None]) -> int:
@@ -133,13 +133,13 @@ def test_death_after_every_system_call(tmp_path: Path, way: str, kind: str) -> N
         child = in_child(doomed)
         status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
         assert status in (0, 9)
-        found = version_at(target)
-        assert found in (None if first else 1, after), moment
-        seen.add(found)
+        version = version_at(target)
+        assert version in (None if first else 1, after), moment
+        seen.add(version)
         # Whatever was there before is in use or kept, and whole.
         assert first or 1 in whole_versions(target), moment
         if status == 0:
-            assert found == after
+            assert version == after
             break
         died += 1
         if moment % 2:  # the other half goes on with what the dead left lying about

@@ -81,7 +81,7 @@ def test_from_training_to_prediction(
     assert refused.code == 1
     assert "row 2 (line 3), column 'stars': '7' is not a number of stars" in refused.err
 
-    monkeypatch.setattr(sys, "path", [each for each in sys.path if each != str(installed)])
+    monkeypatch.setattr(sys, "path", [folder for folder in sys.path if folder != str(installed)])
     gone = run("predict", adapter, "--data", train, "--out", tmp_path / "again.csv")
     assert gone.code == 2
     assert "task 'text-rating:text-rating' is not installed; pip install text-rating" in gone.err

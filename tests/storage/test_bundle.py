@@ -24,11 +24,6 @@ from benchmarks.damage import sample
 
 
 @pytest.fixture
-def source(tmp_path: Path) -> Path:
-    return sample(tmp_path / "source", 1)
-
-
-@pytest.fixture
 def bundle(source: Path, tmp_path: Path) -> Path:
     return pack(source, tmp_path / "a.adapter.zip")
 

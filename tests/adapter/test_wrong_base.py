@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 from almost import EDITS, REVISIONS, edit, write_llama
 
+from adapterhub_lite.adapter.replay import replay
 from adapterhub_lite.errors import AdapterHubError, BaseMismatchError
+from adapterhub_lite.storage import read_adapter
 
 STRATEGIES = ("lora", "prefix", "linear_probe", "full")
 
@@ -78,7 +80,13 @@ def test_the_same_base_elsewhere_is_right(engine: Any, adapters: Any, right_base
     shutil.copytree(right_base, tmp_path / "copy")
     for shard in (tmp_path / "copy").glob("*.safetensors"):
         shard.touch()
-    engine.load_adapter(adapters("lora"), base=str(tmp_path / "copy")).detach()
+    adapter = engine.load_adapter(adapters("lora"), base=str(tmp_path / "copy"))
+    probe = read_adapter(adapters("lora")).manifest.probe
+    assert probe is not None
+    replayed = replay(adapter, probe)
+    assert replayed.inputs > 0
+    assert replayed.difference <= replayed.tolerance
+    adapter.detach()
 
 
 def test_head_of_the_checkpoint_is_part_of_it(engine: Any, adapters: Any, right_base: Path, tmp_path: Path) -> None:
@@ -94,14 +102,7 @@ def test_another_quantization_is_a_warning(
     strategy: str, load: Any, right_base: Path, adapters: Any, tmp_path: Path
 ) -> None:
     from adapterhub_lite.engine import Engine
-    from adapterhub_lite.progress import Silent
-
-    class Listening(Silent):
-        def __init__(self) -> None:
-            self.lines: list[str] = []
-
-        def say(self, line: str) -> None:
-            self.lines.append(line)
+    from tests.listening import Listening
 
     progress = Listening()
     for quantization in ("nf4", "int8"):
@@ -155,6 +156,6 @@ def test_peft_takes_most_of_them_silently(right_base: Path, wrong_base: Any, ada
                 PeftModel.from_pretrained(model, adapters("lora"))
             except RuntimeError:
                 continue  # another hidden size: the shapes do not fit
-        if not [each for each in caught if "deprecated" not in str(each.message)]:
+        if not [warning for warning in caught if "deprecated" not in str(warning.message)]:
             silent.append(name)
     assert silent == [name for name in EDITS if name != "another hidden size"]

@@ -11,13 +11,12 @@ import stat
 import subprocess
 import sys
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
 from storage_samples import edit_manifest, forge_tensors, good_tensors, manifest, reseal, safetensors_bytes, save
-from test_storage_header import BAD
+from test_header import BAD
 
 from adapterhub_lite.errors import AdapterCorruptError, AdapterHubError, AdapterNotFoundError, StorageError
 from adapterhub_lite.storage.layout import CONFIG, MANIFEST, TENSORS
@@ -148,13 +147,20 @@ def test_forged_manifests_raise_nothing_else(tmp_path: Path) -> None:
     save(tmp_path / "a")
     good = (tmp_path / "a" / MANIFEST).read_bytes()
     rng = random.Random(1)
+    refused = []
     for _ in range(500):
         data = bytearray(good)
         for _ in range(rng.choice([1, 1, 3])):
             data[rng.randrange(96, len(data))] = rng.choice(b'{}[]",:09-eE\\ \x00\xff')
         reseal(tmp_path / "a", raw=bytes(data))
-        with suppress(AdapterHubError):
-            read_adapter(tmp_path / "a")
+        try:
+            stored = read_adapter(tmp_path / "a")
+        except AdapterHubError as error:
+            refused.append(str(error))
+        else:
+            assert stored.manifest == decode_manifest((tmp_path / "a" / MANIFEST).read_bytes(), "a")
+    assert 400 < len(refused) < 500
+    assert all(str(tmp_path / "a") in message for message in refused)
 
 
 FORGED: dict[str, tuple[dict[str, object], str]] = {

@@ -26,12 +26,12 @@ def test_agrees_with_the_library(tmp_path: Path) -> None:
     }
     path = tmp_path / "a.safetensors"
     safetensors.numpy.save_file(arrays, path, metadata={"format": "np"})
-    found = read_header(path)
+    header = read_header(path)
     data = path.read_bytes()
     body = data[8 + struct.unpack("<Q", data[:8])[0] :]
-    assert set(found) == set(arrays)
+    assert set(header) == set(arrays)
     with safetensors.safe_open(path, "np") as reference:
-        for name, info in found.items():
+        for name, info in header.items():
             assert (info.dtype, list(info.shape)) == (
                 reference.get_slice(name).get_dtype(),
                 reference.get_slice(name).get_shape(),
@@ -40,9 +40,9 @@ def test_agrees_with_the_library(tmp_path: Path) -> None:
 
 
 def test_hand_made_file_is_read(tmp_path: Path) -> None:
-    found = header_of(good_tensors(), tmp_path)
-    assert found["layer.0.a"] == TensorInfo("F32", (2, 3), 0, 24)
-    assert found["scale"].shape == ()
+    header = header_of(good_tensors(), tmp_path)
+    assert header["layer.0.a"] == TensorInfo("F32", (2, 3), 0, 24)
+    assert header["scale"].shape == ()
     assert header_of(safetensors_bytes(b"{}", b""), tmp_path) == {}
 
 
@@ -133,22 +133,22 @@ def test_what_we_accept_the_library_accepts(tmp_path: Path) -> None:
             # An edit of the header in place, so that most mutants get past the length.
             data[rng.randrange(8, len(data) - 36)] = rng.choice(alphabet)
         try:
-            found = header_of(bytes(data), tmp_path)
+            header = header_of(bytes(data), tmp_path)
         except AdapterCorruptError:
             continue
         accepted += 1
-        assert {name for name, _ in safetensors.deserialize(bytes(data))} == set(found)
+        assert {name for name, _ in safetensors.deserialize(bytes(data))} == set(header)
     assert accepted > 20  # changed names and metadata, which are as good as the old ones
 
 
 def test_check_tensors() -> None:
-    found = {"a": TensorInfo("F32", (2, 3), 0, 24), "b": TensorInfo("F16", (1,), 24, 26)}
-    check_tensors(found, {"b": ("F16", (1,)), "a": ("F32", (2, 3))}, "x")
+    header = {"a": TensorInfo("F32", (2, 3), 0, 24), "b": TensorInfo("F16", (1,), 24, 26)}
+    check_tensors(header, {"b": ("F16", (1,)), "a": ("F32", (2, 3))}, "x")
     with pytest.raises(AdapterCorruptError, match=r"x: tensor 'c' is missing \(and 1 more\)"):
-        check_tensors(found, {"a": ("F32", (2, 3)), "c": ("F16", (1,))}, "x")
+        check_tensors(header, {"a": ("F32", (2, 3)), "c": ("F16", (1,))}, "x")
     with pytest.raises(AdapterCorruptError, match="tensor 'b' is unexpected;"):
-        check_tensors(found, {"a": ("F32", (2, 3))}, "x")
+        check_tensors(header, {"a": ("F32", (2, 3))}, "x")
     with pytest.raises(AdapterCorruptError, match=r"'a' is F32 \[2, 3\] where F32 \[3, 2\]"):
-        check_tensors(found, {"a": ("F32", (3, 2)), "b": ("F16", (1,))}, "x")
+        check_tensors(header, {"a": ("F32", (3, 2)), "b": ("F16", (1,))}, "x")
     with pytest.raises(AdapterCorruptError, match="'b' is F16"):
-        check_tensors(found, {"a": ("F32", (2, 3)), "b": ("BF16", (1,))}, "x")
+        check_tensors(header, {"a": ("F32", (2, 3)), "b": ("BF16", (1,))}, "x")

@@ -5,10 +5,15 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import pytest
 from almost import EDITS, REVISIONS, write_llama
+
+if TYPE_CHECKING:
+    from adapterhub_lite.data.dataset import Dataset
+    from adapterhub_lite.engine import Engine
+    from tests.conftest import LoadBase
 
 
 @pytest.fixture(scope="session")
@@ -35,7 +40,7 @@ def wrong_base(right_base: Path) -> Callable[[str], str]:
 
 
 @pytest.fixture(scope="session")
-def rows() -> Any:
+def rows() -> Dataset:
     from adapterhub_lite.tasks.catalog import load_data
 
     texts = ("one two three four five", "good bank bad bill", "the cold day of the bird", "a tree is a tree")
@@ -43,7 +48,7 @@ def rows() -> Any:
 
 
 @pytest.fixture(scope="session")
-def adapters(engine: Any, load: Any, right_base: Path, rows: Any) -> Callable[[str], Path]:
+def adapters(engine: Engine, load: LoadBase, right_base: Path, rows: Dataset) -> Callable[[str], Path]:
     """The adapter that a strategy makes for the right base."""
     from adapterhub_lite.training.config import TrainConfig
 

@@ -72,11 +72,6 @@ def hub(tmp_path: Path) -> FakeHub:
     return FakeHub(tmp_path / "hub")
 
 
-@pytest.fixture
-def source(tmp_path: Path) -> Path:
-    return sample(tmp_path / "source", 1)
-
-
 def contents(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 

@@ -245,11 +245,11 @@ def test_no_other_way_to_cut_a_batch_costs_less(seed, most, share):
     def cost(parts):
         return sum(len(part) * max(lengths[i] for i in part) + PART + share * TRAINED for part in parts)
 
-    found = similar_parts(lengths, most, share)
-    assert sorted(i for part in found for i in part) == list(range(7))
-    assert max(map(len, found)) <= most
-    assert cost(found) == min(cost(p) for p in partitions(list(range(7))) if max(map(len, p)) <= most)
-    longest = [max(lengths[i] for i in part) for part in found]
+    similar = similar_parts(lengths, most, share)
+    assert sorted(i for part in similar for i in part) == list(range(7))
+    assert max(map(len, similar)) <= most
+    assert cost(similar) == min(cost(p) for p in partitions(list(range(7))) if max(map(len, p)) <= most)
+    longest = [max(lengths[i] for i in part) for part in similar]
     assert longest == sorted(longest, reverse=True), "what needs most memory comes first"
 
 
@@ -266,7 +266,7 @@ def test_cutting_a_batch_changes_no_result(base, data, monkeypatch, part):
         return collate(self, part, base)
 
     monkeypatch.setattr(TextClassification, "collate", counted)
-    found, facts = trained(base, data, steps=3)
+    tensors, facts = trained(base, data, steps=3)
     assert facts["micro_batch_size_used"] == 8
     assert (len(sizes) > 6) == (part == 1)
-    assert largest_difference(expected, found) < 1e-4  # of steps of 1e-3, by which AdamW makes rounding larger
+    assert largest_difference(expected, tensors) < 1e-4  # of steps of 1e-3, by which AdamW makes rounding larger

@@ -13,6 +13,12 @@ from adapterhub_lite.errors import ConfigError
 from adapterhub_lite.names import Flag
 
 AdapterPath = Annotated[str, typer.Argument(metavar="ADAPTER", help="Directory of a saved adapter.")]
+DataFile = Annotated[str, typer.Option("--data", metavar="FILE", help="CSV, TSV, JSONL, Parquet, a `datasets` folder.")]
+NewTokens = Annotated[
+    int,
+    typer.Option(min=1, help="Tokens at which the answer of a language model is cut, if it is not at its end before."),
+]
+Folder = Annotated[str, typer.Argument(metavar="DIR", help="Where the adapter goes.")]
 AsJson = Annotated[bool, typer.Option("--json", metavar="", help="Print one JSON object on standard output.")]
 ColumnsByRole = Annotated[
     dict[str, str],

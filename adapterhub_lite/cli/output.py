@@ -29,3 +29,8 @@ def say_columns(columns: Mapping[str, str], source: str) -> None:
     if columns:
         roles = ", ".join(f"{role} from '{name}'" for role, name in columns.items())
         print(f"{source}: reading {roles}", file=sys.stderr)
+
+
+def scores_in_words(metrics: Mapping[str, float | None]) -> str:
+    """Held-out scores in one line, without the number of rows."""
+    return ", ".join(f"{name} {score:.4f}" for name, score in metrics.items() if score is not None and name != "n")

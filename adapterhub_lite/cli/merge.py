@@ -1,0 +1,43 @@
+"""`adapterhub-lite merge`."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from adapterhub_lite.cli.options import AdapterPath, AsJson, Loading
+from adapterhub_lite.cli.output import print_result
+
+
+def merge(
+    adapter: AdapterPath,
+    out: Annotated[str, typer.Option("--out", metavar="DIR", help="Folder to make; must not exist.")],
+    loading: Loading,
+    dtype: Annotated[
+        str, typer.Option("--dtype", help="For a GGUF base: what to unpack it as, float32, bfloat16 or float16.")
+    ] = "float32",
+    json_: AsJson = False,
+) -> None:
+    """Fold an adapter into the original weights of its base: a model folder that needs no adapter."""
+    from adapterhub_lite.engine import Engine
+    from adapterhub_lite.merging.merge import merge_adapter
+
+    merged = merge_adapter(
+        Engine(), Path(adapter), Path(out), dtype=dtype,
+        base=loading.base, device=loading.device, force=loading.force,
+    )  # fmt: skip
+    result = {
+        "path": str(merged.path),
+        "head": str(merged.head) if merged.head else None,
+        "shard_by_shard": merged.sharded,
+        "forced": merged.forced,
+        "report": asdict(merged.report),
+    }
+    lines = [f"merged into {merged.path}: {merged.report.line()}"]
+    if merged.head is not None:
+        predict = f"adapterhub-lite predict {merged.head} --data FILE --out FILE"
+        lines.append(f"the classifier's head is an adapter on it: {predict}")
+    print_result(result, *lines, as_json=json_)

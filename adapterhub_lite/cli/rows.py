@@ -1,0 +1,31 @@
+"""The rows that a saved adapter is used on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from adapterhub_lite.cli.options import Columns, columns_by_role
+from adapterhub_lite.cli.output import say_columns
+from adapterhub_lite.storage.bundle import manifest_of
+
+if TYPE_CHECKING:
+    from adapterhub_lite.data.dataset import Dataset
+
+
+def checked_data(adapter: str, source: str, columns: Columns, *, require_labels: bool) -> Dataset:
+    """Read data as the adapter's task does, before its base is loaded.
+
+    Raises:
+        AdapterNotFoundError, AdapterCorruptError: no such adapter.
+        ConfigError: a role of a column named twice.
+        DataError: bad data, naming file, row and column.
+    """
+    from adapterhub_lite.adapter.read import read_for
+    from adapterhub_lite.plugins.manager import Plugins
+
+    named = columns_by_role(columns, columns.columns)
+    task = manifest_of(Path(adapter)).task
+    dataset = read_for(task, source, plugins=Plugins(), columns=named, require_labels=require_labels)
+    say_columns(dataset.columns, source)
+    return dataset

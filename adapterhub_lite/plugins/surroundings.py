@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +28,8 @@ def _settings() -> list[_Setting]:
         ),
         ("the working directory", Path.cwd, os.chdir),
     ]
-    names = {"sys.excepthook": "excepthook", "standard output": "stdout", "standard error": "stderr"}
-    for title, name in names.items():
-        settings.append((title, lambda name=name: getattr(sys, name), lambda value, name=name: setattr(sys, name, value)))  # type: ignore[misc]
+    for title, name in (("sys.excepthook", "excepthook"), ("standard output", "stdout"), ("standard error", "stderr")):
+        settings.append((title, partial(getattr, sys, name), partial(setattr, sys, name)))
     return settings
 
 

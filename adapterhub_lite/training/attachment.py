@@ -69,8 +69,19 @@ class Attachment:
         """Run base, strategy and head on a batch that is on the base's device."""
         self.base.activate(self.view)
         self.view.context = BatchContext(batch)
-        with self.precision():
-            return self.task.logits(self.base, self.head, batch)
+        try:
+            with self.precision():
+                return self.task.logits(self.base, self.head, batch)
+        except BaseException:
+            self.forget_batch()
+            raise
+        finally:
+            if not torch.is_grad_enabled():  # else layers that are run again for their gradients ask for it again
+                self.forget_batch()
+
+    def forget_batch(self) -> None:
+        """Let go of the batch that was run last."""
+        self.view.context = None
 
     def teacher(self, batch: Batch) -> Tensor:
         """Outputs of the bare base, behind the head where there is one, for a batch; no gradients, dropout off.
@@ -169,17 +180,21 @@ class Attachment:
             PluginError: it is not, because the strategy changed it outside its view; names what.
         """
         copied = self.view.copied
+        self.discard()
+        if self.base.active is None:
+            before, self.bare = self.bare, bare_state(self.base)
+            changed = changes(before, self.bare, copied)
+            if changed:
+                raise self.calls.fault(f"changed the base outside its view: {changed}; load the base again", "detach")
+
+    def discard(self) -> None:
+        """Take the adapter off for good, after an error that is to be told and not hidden behind another one."""
         self.view.unmount()
         self.view.forget()
         if self.base.active is self.view:
             self.base.active = None
         self.parameters = {}
         self.head = None
-        if self.base.active is None:
-            before, self.bare = self.bare, bare_state(self.base)
-            changed = changes(before, self.bare, copied)
-            if changed:
-                raise self.calls.fault(f"changed the base outside its view: {changed}; load the base again", "detach")
 
     def precision(self) -> Any:
         """Autocast to the base's dtype, for strategies that train its weights and so hold them in fp32.

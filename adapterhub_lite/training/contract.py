@@ -102,7 +102,7 @@ def bare_state(base: Base) -> dict[str, Any]:
     state: dict[str, Any] = dict(model_state(base.model))
     for name in ("config", "generation_config"):
         config = getattr(base.model, name, None)
-        if hasattr(config, "to_dict"):
+        if config is not None and hasattr(config, "to_dict"):
             state[f"the base's {name}"] = repr(config.to_dict())
     if base.tokenizer is not None:
         tokenizer = base.tokenizer

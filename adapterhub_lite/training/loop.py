@@ -186,7 +186,7 @@ class Training:
         applied = math.isfinite(loss) and math.isfinite(norm)
         if applied:
             for group in self.optimizer.param_groups:
-                group["lr"] = rate * group["rate_factor"]
+                group["lr"] = rate * group.get("rate_factor", 1.0)
             apply(self.optimizer, state.step - state.skipped, self.device)
             self.protocols.after_step(step, self.order.total)
             self.average.update(state.step - state.skipped + 1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from functools import cached_property, partial
 from typing import Any
 
@@ -62,7 +62,9 @@ class RunBatch:
             modules = {path: model.get_submodule(path) for path in layers}
             for path, module in modules.items():
                 weight = getattr(getattr(module, "base_layer", module), "weight", None)
-                if not isinstance(weight, Tensor) or isinstance(getattr(module, "base_layer", module), nn.Conv2d | nn.Embedding):
+                if not isinstance(weight, Tensor) or isinstance(
+                    getattr(module, "base_layer", module), nn.Conv2d | nn.Embedding
+                ):
                     raise NotSupportedError(f"'{path}' is no linear layer, and gradients are for those alone")
             handles = [m.register_forward_hook(partial(capture, path)) for path, m in modules.items()]
             kept = {id(t): t.grad for t in self._attachment.tensors.values()}
@@ -86,9 +88,7 @@ class RunBatch:
             inputs[path] = given[real] if padded else given.flatten(0, -2)
 
         with self._model(adapted) as model, torch.no_grad():
-            handles = [
-                model.get_submodule(path).register_forward_pre_hook(partial(capture, path)) for path in layers
-            ]
+            handles = [model.get_submodule(path).register_forward_pre_hook(partial(capture, path)) for path in layers]
             try:
                 self._attachment.task.features(self._attachment.base, self.inputs)
             finally:
@@ -163,8 +163,9 @@ def _prepare(attachment: Attachment, strategy: Preparer, protocols: Protocols, b
     if not isinstance(config, type(attachment.config)):
         raise attachment.calls.fault(f"returned {describe(config)} as its config", "prepare")
     parameters = attachment.parameters if parameters is None else parameters
-    own = {name: p for name, p in parameters.items() if name not in attachment.view.token_rows} if isinstance(parameters, Mapping) else parameters
-    checked = check_parameters(own, attachment.base, of_base - _trained(attachment), attachment.calls, "prepare")
+    if isinstance(parameters, Mapping):
+        parameters = {name: own for name, own in parameters.items() if name not in attachment.view.token_rows}
+    checked = check_parameters(parameters, attachment.base, of_base - _trained(attachment), attachment.calls, "prepare")
     attachment.replace(config, checked)
     if given is not None:
         _check_slots(attachment)
@@ -189,7 +190,8 @@ def _check_slots(attachment: Attachment) -> None:
     for name in [*own, *made]:
         if own.get(name) != made.get(name):
             raise calls.fault(
-                f"made '{name}' {own.get(name)} where attach with the config it returned makes {made.get(name)}", "prepare"
+                f"made '{name}' {own.get(name)} where attach with the config it returned makes {made.get(name)}",
+                "prepare",
             )
 
 
@@ -199,9 +201,7 @@ def attach_again(attachment: Attachment, config: StrategyConfig) -> None:
     attachment.view.unmount()
     attachment.view.forget()
     attachment.base.active = None
-    fresh = attach(
-        attachment.base, attachment.task, attachment.provided, attachment.provided.spec.make(), config
-    )
+    fresh = attach(attachment.base, attachment.task, attachment.provided, attachment.provided.spec.make(), config)
     attachment.__dict__.clear()
     attachment.__dict__.update(vars(fresh))
     attachment.head = head

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +18,6 @@ from adapterhub_lite.base.learning import (
     Grouped,
     OutputLoss,
     Penalized,
-    Stateful,
     StrategyState,
 )
 from adapterhub_lite.plugins.strategy_call import describe
@@ -33,6 +32,9 @@ WARM = 5
 """Steps before their time is judged."""
 
 
+_log = logging.getLogger("adapterhub_lite")
+
+
 class Protocols:
     """What one attached strategy does in a run; a strategy without protocols costs nothing.
 
@@ -43,6 +45,8 @@ class Protocols:
     def __init__(self, attachment: Attachment, seed: int):
         self._attachment, self._seed = attachment, seed
         self._strategy, self._calls = attachment.strategy, attachment.calls
+        self._draws: set[str] = set()
+        self._slow: set[str] = set()
         self._first_size: int | None = None
         self._spent, self._steps = 0.0, 0
 
@@ -54,8 +58,9 @@ class Protocols:
             seed_all(zlib.crc32(f"{self._seed} {step or 0} {method}".encode()))
             before = torch.get_rng_state()
             yield
-            if not torch.equal(before, torch.get_rng_state()):
-                self._calls.tell_once("draws random numbers, from a stream of its own", method, step)
+            if method not in self._draws and not torch.equal(before, torch.get_rng_state()):
+                self._draws.add(method)
+                _log.info("%s draws random numbers, from a stream of its own", self._calls.title(method, step))
 
     def groups(self) -> Mapping[str, Factors]:
         """Factors of learning rate and weight decay by parameter.
@@ -91,7 +96,9 @@ class Protocols:
             return {}
         with self.into("penalty", step), torch.enable_grad():
             given = strategy.penalty(attachment.config, attachment.parameters)
-        named = {f"penalty/{name}": v for name, v in given.items()} if isinstance(given, Mapping) else {"penalty": given}
+        named = (
+            {f"penalty/{name}": v for name, v in given.items()} if isinstance(given, Mapping) else {"penalty": given}
+        )
         for name, value in named.items():
             if not isinstance(value, Tensor) or value.numel() != 1 or not value.is_floating_point():
                 raise self._calls.fault(f"returned {describe(value)} as {name}, not a scalar tensor", "penalty", step)
@@ -157,6 +164,7 @@ class Protocols:
         if self._steps <= WARM:
             return
         for method, spent in self._calls.seconds.items():
-            if spent > SLOW * self._spent:
+            if spent > SLOW * self._spent and method not in self._slow:
+                self._slow.add(method)
                 percent = round(100 * spent / self._spent)
-                self._calls.tell_once(f"takes {percent} % of the time of training", method, step)
+                _log.warning("%s takes %d %% of the time of a step", self._calls.title(method, step), percent)

@@ -102,17 +102,20 @@ def _add_gradient(
 ) -> float:
     """Add the gradient of one part to that of the parameters, or zero where it does not count, and return the loss."""
     task, device = attachment.task, attachment.base.device
-    batch = {key: value.to(device) for key, value in task.collate(examples, attachment.base).items()}
-    logits, targets = attachment.logits(batch)
-    assert targets is not None
-    # Losses and gradients are computed in full precision.
-    with torch.autocast(device.type, enabled=False):
-        losses, weights = task.losses(logits, targets), task.weights(targets)
-        loss = (losses if weights is None else losses * weights).sum() / weight
-        added = output_loss(batch, logits)
-        loss = loss if added is None else loss + added.sum() / rows
-        loss = loss if counts else loss * 0
-        loss.backward()
+    try:
+        batch = {key: value.to(device) for key, value in task.collate(examples, attachment.base).items()}
+        logits, targets = attachment.logits(batch)
+        assert targets is not None
+        # Losses and gradients are computed in full precision.
+        with torch.autocast(device.type, enabled=False):
+            losses, weights = task.losses(logits, targets), task.weights(targets)
+            loss = (losses if weights is None else losses * weights).sum() / weight
+            added = output_loss(batch, logits)
+            loss = loss if added is None else loss + added.sum() / rows
+            loss = loss if counts else loss * 0
+            loss.backward()
+    finally:
+        attachment.forget_batch()
     return float(loss.detach())
 
 

@@ -29,11 +29,23 @@ from adapterhub_lite.storage.manifest import Fingerprint
 
 
 @dataclass(frozen=True)
+class Asked:
+    """The base that a plug-in is asked for, in words."""
+
+    ref: str
+    quantization: str
+    dtype: str
+    device: str
+    revision: str | None
+    """What stands behind an "@" in the reference."""
+
+
+@dataclass(frozen=True)
 class Foreign:
     """What plug-ins know of bases, handed in; by default nothing."""
 
-    load: Callable[[str, str], nn.Module | None] = lambda reference, quantization: None
-    """Given reference and quantization, loads the references that are not the core's; None for the others."""
+    load: Callable[[Asked], nn.Module | None] = lambda asked: None
+    """Loads the references that are not the core's; None for the others."""
     configure: Configure = lambda config: None
     """Makes the configuration of models that transformers would not make, or would make otherwise; None for the others."""
     describe: Callable[[nn.Module], ModelMap | None] = lambda model: None
@@ -159,7 +171,8 @@ def load_base(
     target = choose_device(device)
     computes_in = choose_dtype(dtype, target)
     say = report or (lambda line: None)
-    given = foreign.load(reference, quantization)
+    revision = reference.partition("@")[2] or None
+    given = foreign.load(Asked(reference, quantization, dtype_name(computes_in), str(target), revision))
     if given is not None:
         return adopt(
             given.to(target), reference=reference, quantization=quantization, describe_foreign=foreign.describe

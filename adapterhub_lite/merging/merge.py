@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -82,7 +82,7 @@ def merge_adapter(
     check_choice("dtype", dtype, DTYPES)
     stored = read_adapter(adapter)
     provided = engine.strategy_shelf.resolve(stored.manifest.strategy.name, dist=stored.manifest.strategy.dist)
-    _require_mergeable(engine, provided)
+    _require_mergeable(engine, provided, stored.manifest.strategy.config)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise StorageError(f"cannot merge into {out}: it is not an empty folder; choose a new one")
     job = _Job(engine, adapter, stored, provided, base or stored.manifest.base.reference, dtype, device, force)
@@ -119,10 +119,10 @@ def merge_adapter(
     return made[0]
 
 
-def _require_mergeable(engine: Engine, provided: ProvidedStrategy) -> None:
+def _require_mergeable(engine: Engine, provided: ProvidedStrategy, settings: Mapping[str, Any]) -> None:
     """Refuse a strategy that does something else than change weights, and name those that can be merged."""
     spec = provided.spec
-    if spec.traits.mergeable:
+    if spec.traits_of(engine.strategy_shelf.configure(provided, settings)).mergeable:
         return
     able = sorted({p.spec.name for p in engine.strategies() if p.spec.traits.mergeable and ":" not in p.spec.name})
     raise NotSupportedError(

@@ -240,7 +240,7 @@ def test_micro_batches_on_ragged_lengths_give_the_same_weights(model, train, mon
     # Compared under plain gradient descent. AdamW divides each gradient by its own size, so that one which is nothing
     # but rounding becomes a full step of either sign, and two correct runs part; gradient descent hands the rounding of
     # the gradients on as it is. A loss that were a mean of means of micro-batches would miss both bounds by far.
-    monkeypatch.setattr(loop, "make_optimizer", lambda parameters, config, rate: torch.optim.SGD(parameters, lr=rate))
+    monkeypatch.setattr(loop, "make_optimizer", lambda own, _, rate, __: torch.optim.SGD(own, lr=rate))
     words = ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]
     rows = [Completion(" ".join(words[: 1 + i % 5]), " ".join(words[: 1 + (3 * i) % 7])) for i in range(16)]
     data = Dataset("causal-lm", rows, None, (), {}, "<test>", "", None) if model == "decoder" else texts()

@@ -168,9 +168,9 @@ def adapterhub_describe_model(model: nn.Module) -> ModelMap | None:
 def adapterhub_tiny_models() -> Iterable[TinyModel]:  # type: ignore[empty-body]
     """Bring tiny models for the conformance kit, on which every strategy is checked.
 
-    For bases and tasks that the core does not know: called when the kit runs, so what is heavy may be imported here.
+    For the bases and tasks of a plug-in: called when the kit runs, so what is heavy may be imported here.
     `build` gives a model and its processor, `problem` data of a few rows that it can learn, `plugin` is your module,
-    which provides the task.
+    which provides the task. One that strategies may refuse, as long as they do so cleanly, is `bare`.
 
     Example:
         @hookimpl

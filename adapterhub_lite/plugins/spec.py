@@ -109,7 +109,7 @@ Kind = TypeVar("Kind", bound=Spec)
 
 @dataclass(frozen=True)
 class Provided(Generic[Kind]):
-    """A strategy or a task with the plug-in that provides it; for a task of the core, `OURS` is both."""
+    """A strategy or a task with the plug-in that provides it."""
 
     spec: Kind
     plugin: str

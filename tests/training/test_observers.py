@@ -17,12 +17,12 @@ from adapterhub_lite.plugins import guard
 from adapterhub_lite.plugins.manager import Plugins
 from adapterhub_lite.plugins.observers import Observers
 from adapterhub_lite.progress import Silent
-from adapterhub_lite.testing import problems
 from adapterhub_lite.testing.models import tiny_base
 from adapterhub_lite.training import loop
 from adapterhub_lite.training.attachment import attach
 from adapterhub_lite.training.config import TrainConfig
 from adapterhub_lite.training.processes import Processes
+from adapterhub_text.tiny import texts
 
 from .conftest import contents
 from .test_resume import Killed, killed_after
@@ -164,7 +164,7 @@ def test_an_observer_that_stops_one_process_stops_all_of_them(asked):
 
     def play(rank):
         engine, base = Engine(progress=Silent()), tiny_base("encoder")
-        data = problems.texts()
+        data = texts()
         task, provided = engine.task_for(base, data), engine.strategy_shelf.resolve("lora")
         attachment = attach(
             base, task, provided, engine.strategy_shelf.load(provided), engine.strategy_shelf.configure(provided, {})

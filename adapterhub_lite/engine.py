@@ -19,6 +19,7 @@ from adapterhub_lite.base.references import parse_scratch
 from adapterhub_lite.base.scratch import with_random_weights
 from adapterhub_lite.data.dataset import Dataset
 from adapterhub_lite.errors import NotSupportedError
+from adapterhub_lite.interrupt import Interrupt, listener, safe_point
 from adapterhub_lite.plugins.manager import Plugins
 from adapterhub_lite.plugins.observers import Observers
 from adapterhub_lite.plugins.shelf import strategy_shelf
@@ -33,7 +34,6 @@ from adapterhub_lite.training.checks import CheckedRun, check_run
 from adapterhub_lite.training.config import TrainConfig
 from adapterhub_lite.training.evaluate import score_language_model
 from adapterhub_lite.training.fit import fit
-from adapterhub_lite.training.interrupt import Interrupt
 from adapterhub_lite.training.out_of_memory import is_out_of_memory
 from adapterhub_lite.training.processes import Processes
 from adapterhub_lite.training.run.place import Place
@@ -82,6 +82,7 @@ class Engine:
                 foreign=self._foreign_bases(),
                 report=self.progress.say,
             )
+            safe_point()
             return with_random_weights(base, scratch[0]) if scratch is not None else base
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
@@ -132,7 +133,7 @@ class Engine:
             run_folder: Where log and checkpoints go; see `adapterhub_lite.training.run.folder`.
             resume: Go on with the run in that folder, exactly where it stopped, if there is one.
             run_file: The run as YAML, to be kept in that folder.
-            interrupt: Says when to stop; the run can then be resumed.
+            interrupt: Says when to stop; the run can then be resumed. By default what listens to signals now, if anything.
 
         Raises:
             StrategyNotFoundError, ConfigError: an unknown strategy or option, or a run to be resumed that is another one.
@@ -150,7 +151,7 @@ class Engine:
             quantization=base.quantization,
             held_out=eval_data is not None,
         )
-        place = Place(Path(run_folder) if run_folder is not None else None, resume, run_file, interrupt or Interrupt())
+        place = Place(Path(run_folder) if run_folder is not None else None, resume, run_file, interrupt or listener())
         if eval_data is not None and not isinstance(eval_data, Dataset):
             eval_data = read_like(self.task_shelf, data, eval_data)
         return self.train_checked(base, data, eval_data, run, place)

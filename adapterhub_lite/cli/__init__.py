@@ -114,12 +114,9 @@ def main() -> None:
         with Interrupt().listening():
             app()
     except Stopped as stop:
-        ended = (
-            f"; what was being done ended with {one_line(stop.__cause__)}"
-            if isinstance(stop.__cause__, Exception)
-            else ""
-        )
-        print(f"{stop}{ended}", file=sys.stderr)
+        print(stop, file=sys.stderr)
+        if isinstance(stop.__cause__, Exception):
+            print(f"what was being done ended with {one_line(stop.__cause__)}", file=sys.stderr)
         sys.exit(stop.exit_code)
     except AdapterHubError as error:
         print(f"error: {error}", file=sys.stderr)

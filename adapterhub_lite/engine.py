@@ -166,24 +166,25 @@ class Engine:
         Raises:
             ConfigError, NotSupportedError, TrainingError: as `train`.
         """
-        task = settled_task(self.task_shelf, run.task, base, data, run.task_options)
-        attachment, facts = fit(
-            base, task, data, held_out, run, place,
-            strategy_shelf=self.strategy_shelf, observers=Observers(self.plugins), progress=self.progress,
-        )  # fmt: skip
-        adapter = Adapter(
-            attachment,
-            self.plugins,
-            self.progress,
-            data=DataRecord(source=data.source, sha256=data.sha256, rows=len(data)),
-            training=facts,
-            columns=dict(data.columns),
-            probe_inputs=list(data.inputs[:PROBES]),
-            run_file=place.run_file,
-            run_folder=place.folder,
-        )
-        if held_out is not None:
-            adapter.metrics = adapter.evaluate(held_out, Processes()).record()
+        with base.lock:
+            task = settled_task(self.task_shelf, run.task, base, data, run.task_options)
+            attachment, facts = fit(
+                base, task, data, held_out, run, place,
+                strategy_shelf=self.strategy_shelf, observers=Observers(self.plugins), progress=self.progress,
+            )  # fmt: skip
+            adapter = Adapter(
+                attachment,
+                self.plugins,
+                self.progress,
+                data=DataRecord(source=data.source, sha256=data.sha256, rows=len(data)),
+                training=facts,
+                columns=dict(data.columns),
+                probe_inputs=list(data.inputs[:PROBES]),
+                run_file=place.run_file,
+                run_folder=place.folder,
+            )
+            if held_out is not None:
+                adapter.metrics = adapter.evaluate(held_out, Processes()).record()
         return adapter
 
     def task_for(self, base: Base, data: Dataset, options: Mapping[str, Any] | None = None) -> Task:
@@ -233,7 +234,9 @@ class Engine:
         for difference in differences:
             self.progress.say(f"warning: {difference}")
         probes = [task.item_of_probe(value) for value in manifest.probe.inputs] if manifest.probe is not None else []
-        attachment = restore(base, task, provided, self.strategy_shelf.load(provided), options, stored, payload)
+        strategy = self.strategy_shelf.load(provided)
+        with base.lock:
+            attachment = restore(base, task, provided, strategy, options, stored, payload)
         return Adapter.recorded(
             attachment, self.plugins, self.progress, manifest,
             differences=differences if force else [], probe_inputs=probes,
@@ -291,11 +294,12 @@ class Engine:
             raise NotSupportedError(
                 f"a base has no head for {data.task} before it is trained; try strategy linear_probe"
             )
-        encoded = encode(task, data, base)
-        base.activate(None)
-        metrics, intervals = score_language_model(
-            base, task, lambda batch: task.logits(base, None, batch), encoded, self.progress, intervals=True
-        )
+        with base.lock:
+            encoded = encode(task, data, base)
+            base.activate(None)
+            metrics, intervals = score_language_model(
+                base, task, lambda batch: task.logits(base, None, batch), encoded, self.progress, intervals=True
+            )
         return Evaluation(len(encoded.examples), metrics, encoded.notes, intervals)
 
     def strategies(self) -> list[ProvidedStrategy]:

@@ -53,14 +53,14 @@ class Attachment:
 
     def logits(self, batch: Batch) -> tuple[Tensor, Tensor | None]:
         """Run base, strategy and head on a batch that is on the base's device."""
-        self.base.activate(self.view)
-        with self.precision():
+        with self.base.lock, self.precision():
+            self.base.activate(self.view)
             return self.task.logits(self.base, self.head, batch)
 
     def load_tensors(self, saved: Mapping[str, Tensor]) -> None:
         """Fill in saved values; the caller has checked names and shapes against `tensors`."""
-        self.base.activate(self.view)
-        with torch.no_grad():
+        with self.base.lock, torch.no_grad():
+            self.base.activate(self.view)
             for name, parameter in self.tensors.items():
                 parameter.copy_(saved[name])
 
@@ -81,12 +81,13 @@ class Attachment:
 
     def detach(self) -> None:
         """Take the adapter off for good; the base is bit for bit what it was."""
-        self.view.unmount()
-        self.view.forget()
-        if self.base.active is self.view:
-            self.base.active = None
-        self.parameters = {}
-        self.head = None
+        with self.base.lock:
+            self.view.unmount()
+            self.view.forget()
+            if self.base.active is self.view:
+                self.base.active = None
+            self.parameters = {}
+            self.head = None
 
     def precision(self) -> Any:
         """Autocast to the base's dtype, for strategies that train its weights and so hold them in fp32.

@@ -28,6 +28,18 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
+from adapterhub_lite.base.learning import (
+    AfterStep,
+    BatchContext,
+    Factors,
+    Grouped,
+    OutputLoss,
+    Penalized,
+    Preparer,
+    Stateful,
+    StrategyState,
+    TrainingBatch,
+)
 from adapterhub_lite.base.map import ModelMap
 from adapterhub_lite.base.strategy import (
     Combinable,
@@ -88,6 +100,7 @@ if TYPE_CHECKING:
     from adapterhub_lite.data.roles.text_columns import checked_text
     from adapterhub_lite.data.table import JSON_TYPE, Table, place
     from adapterhub_lite.merging.peft_files import refuse_settings
+    from adapterhub_lite.plugins.strategy_call import is_out_of_memory
     from adapterhub_lite.tasks.classification import Classification
     from adapterhub_lite.tasks.head import HeadTask, pool, targets_of
     from adapterhub_lite.tasks.metrics import bootstrap, macro_f1
@@ -112,10 +125,12 @@ __all__ = [
     "SEVERAL",
     "AdapterCorruptError",
     "AdapterHubError",
+    "AfterStep",
     "AttentionCall",
     "AttentionSite",
     "Base",
     "Batch",
+    "BatchContext",
     "Classification",
     "ClassificationOptions",
     "Combinable",
@@ -126,9 +141,11 @@ __all__ = [
     "Encoded",
     "Example",
     "Exporter",
+    "Factors",
     "FeatureProblem",
     "Field",
     "GgufWriter",
+    "Grouped",
     "HeadTask",
     "Labels",
     "Mergeable",
@@ -136,10 +153,13 @@ __all__ = [
     "ModelMap",
     "ModelView",
     "NotSupportedError",
+    "OutputLoss",
     "Part",
     "PeftCompatible",
     "PeftReader",
     "PeftWriter",
+    "Penalized",
+    "Preparer",
     "Preprocessing",
     "ReaderSpec",
     "Recipe",
@@ -147,9 +167,11 @@ __all__ = [
     "Request",
     "Run",
     "Solver",
+    "Stateful",
     "Strategy",
     "StrategyConfig",
     "StrategySpec",
+    "StrategyState",
     "Table",
     "TargetKind",
     "Task",
@@ -161,6 +183,7 @@ __all__ = [
     "TextRegression",
     "TextRegressionOptions",
     "TinyModel",
+    "TrainingBatch",
     "Traits",
     "WeightUpdater",
     "bootstrap",
@@ -179,6 +202,7 @@ __all__ = [
     "hookimpl",
     "introspect",
     "is_missing",
+    "is_out_of_memory",
     "list_in_text",
     "load_arrays",
     "macro_f1",
@@ -231,6 +255,7 @@ _NAMES = {
     "data.roles.text_columns": ("checked_text",),
     "data.table": ("JSON_TYPE", "Table", "place"),
     "merging.peft_files": ("refuse_settings",),
+    "plugins.strategy_call": ("is_out_of_memory",),
     "tasks.classification": ("Classification",),
     "tasks.head": ("HeadTask", "pool", "targets_of"),
     "tasks.metrics": ("bootstrap", "macro_f1"),

@@ -24,6 +24,7 @@ from adapterhub_lite.plugins.manager import Plugins
 from adapterhub_lite.plugins.observers import Observers
 from adapterhub_lite.plugins.shelf import strategy_shelf
 from adapterhub_lite.plugins.spec import ProvidedStrategy
+from adapterhub_lite.plugins.strategy_call import is_out_of_memory
 from adapterhub_lite.progress import Lines, Progress
 from adapterhub_lite.storage import BaseRecord, DataRecord, TaskRecord, check_base
 from adapterhub_lite.storage.bundle import open_any
@@ -34,7 +35,6 @@ from adapterhub_lite.training.checks import CheckedRun, check_run
 from adapterhub_lite.training.config import TrainConfig
 from adapterhub_lite.training.evaluate import score_language_model
 from adapterhub_lite.training.fit import fit
-from adapterhub_lite.training.out_of_memory import is_out_of_memory
 from adapterhub_lite.training.processes import Processes
 from adapterhub_lite.training.run.place import Place
 

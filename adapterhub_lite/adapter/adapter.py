@@ -224,7 +224,8 @@ class Adapter:
 
     def detach(self) -> None:
         """Take the adapter off for good; the base is bit for bit what it was."""
-        self.attachment.detach()
+        with self.base.lock:
+            self.attachment.detach()
 
     def save(self, path: str | Path, *, keep: int = KEEP) -> Manifest:
         """Write the adapter to a directory, in one atomic step; an adapter that is there is replaced.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -90,7 +91,10 @@ class Base:
             generates: Whether that task continues text.
         """
         self.activate(None)
-        return ModelView(self.model, self.map, task, self.tokenizer, self._original_weight, generates=generates)
+        return ModelView(
+            self.model, self.map, task, self.tokenizer, self._original_weight,
+            generates=generates, set_tokenizer=partial(setattr, self, "processor"),
+        )  # fmt: skip
 
     def activate(self, view: ModelView | None) -> None:
         """Mount one adapter's view, or none for the bare base."""

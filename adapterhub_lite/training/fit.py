@@ -76,7 +76,7 @@ def fit(
                 )  # fmt: skip
                 return attachment, training.run().facts(run.config)
         except BaseException:
-            attachment.detach()
+            attachment.discard()
             raise
 
 

@@ -121,7 +121,7 @@ def test_an_update_that_does_not_fit_stops_with_advice(when, train, monkeypatch)
         train()
 
 
-@pytest.mark.parametrize("stage", ["forward", "backward", "evaluation", "encoding"])
+@pytest.mark.parametrize("stage", ["forward", "loss", "backward", "evaluation", "encoding"])
 def test_nothing_of_a_failed_attempt_is_left_when_memory_is_given_back(stage, monkeypatch):
     made, left = [], []
     features = TextClassification.features
@@ -135,7 +135,9 @@ def test_nothing_of_a_failed_attempt_is_left_when_memory_is_given_back(stage, mo
         hidden = base.model.embeddings.word_embeddings(batch["input_ids"])
         result, targets = features(self, base, batch)
         made.extend(map(weakref.ref, (hidden, result, batch["input_ids"])))
-        if len(result) > 4 and torch.is_grad_enabled() == (stage in ("forward", "backward")):
+        if len(result) > 4 and torch.is_grad_enabled() == (stage in ("forward", "loss", "backward")):
+            if stage == "loss":
+                return result, targets
             if stage != "backward":
                 try:
                     fails()
@@ -146,6 +148,14 @@ def test_nothing_of_a_failed_attempt_is_left_when_memory_is_given_back(stage, mo
             made.append(weakref.ref(result))
         return result, targets
 
+    losses = TextClassification.losses
+
+    def too_many(self, logits, targets):
+        result = losses(self, logits, targets)
+        made.extend(map(weakref.ref, (logits, result)))
+        return fails() if stage == "loss" and logits.requires_grad and len(logits) > 4 else result
+
+    monkeypatch.setattr(TextClassification, "losses", too_many)
     monkeypatch.setattr(TextClassification, "features", too_large)
     monkeypatch.setattr(memory, "trim", lambda: left.append([ref() for ref in made if ref() is not None]))
     engine, base, data = Engine(progress=Silent()), tiny_base("encoder"), problems.texts()
@@ -157,6 +167,48 @@ def test_nothing_of_a_failed_attempt_is_left_when_memory_is_given_back(stage, mo
     assert len(left) > 0
     assert made
     assert not any(left), "what was computed is freed before memory is given back"
+
+
+def test_nothing_of_a_failed_update_is_left_when_memory_is_given_back(train, monkeypatch):
+    expected, made, left = train(), [], []
+    step = torch.optim.AdamW.step
+
+    def first_fails(self, closure=None):
+        if made:
+            return step(self, closure)
+        for parameter in self.param_groups[0]["params"]:
+            moments = torch.zeros_like(parameter)
+            self.state[parameter]["exp_avg"] = moments
+            made.append(weakref.ref(moments))
+        return out_of_memory()
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", first_fails)
+    monkeypatch.setattr(memory, "trim", lambda: left.append([ref() for ref in made if ref() is not None]))
+    assert equal(train().tensors, expected.tensors)
+    assert len(made) > 1
+    assert left == [[]], "what the optimizer had begun is freed before memory is given back"
+
+
+def test_what_both_errors_behind_one_hold_is_let_go():
+    made = []
+
+    def holds(error):
+        result = torch.ones(3)
+        made.append(weakref.ref(result))
+        raise error
+
+    def work():
+        try:
+            holds(MemoryError("the cause"))
+        except MemoryError as error:
+            cause = error
+        try:
+            holds(ValueError("met on the way"))
+        except ValueError:
+            raise MemoryError from cause
+
+    assert isinstance(memory.attempt(work, torch.device("cpu")), memory.RanOut)
+    assert [ref() for ref in made] == [None, None]
 
 
 def test_what_was_computed_is_let_go_when_another_process_fails():
@@ -240,7 +292,7 @@ def test_micro_batches_on_ragged_lengths_give_the_same_weights(model, train, mon
     # Compared under plain gradient descent. AdamW divides each gradient by its own size, so that one which is nothing
     # but rounding becomes a full step of either sign, and two correct runs part; gradient descent hands the rounding of
     # the gradients on as it is. A loss that were a mean of means of micro-batches would miss both bounds by far.
-    monkeypatch.setattr(loop, "make_optimizer", lambda parameters, config, rate: torch.optim.SGD(parameters, lr=rate))
+    monkeypatch.setattr(loop, "make_optimizer", lambda own, _, rate, __: torch.optim.SGD(own, lr=rate))
     words = ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]
     rows = [Completion(" ".join(words[: 1 + i % 5]), " ".join(words[: 1 + (3 * i) % 7])) for i in range(16)]
     data = Dataset("causal-lm", rows, None, (), {}, "<test>", "", None) if model == "decoder" else problems.texts()

@@ -16,7 +16,7 @@ from adapterhub_lite.storage import commit_directory
 from adapterhub_lite.storage.disk import storage_error
 from adapterhub_lite.storage.plain import read_plain
 from adapterhub_lite.storage.strict_json import parse_json
-from adapterhub_lite.training.run.checkpoint import MAX_STATE_BYTES, Checkpoint, part, read_checkpoint, write_checkpoint
+from adapterhub_lite.training.run.checkpoint import MAX_STATE_BYTES, Checkpoint, read_checkpoint, write_checkpoint
 from adapterhub_lite.training.run.layout import (
     CHECKPOINTS,
     EVENTS,
@@ -97,8 +97,8 @@ class RunFolder:
                     f"{version or '(not installed)'}; its numbers may differ from those of an uninterrupted run"
                 )
 
-    def newest(self) -> tuple[Checkpoint, dict[str, Tensor] | None] | None:
-        """The newest undamaged checkpoint, with the tensors of the best adapter until then; None to begin anew.
+    def newest(self) -> tuple[Checkpoint, Checkpoint | None] | None:
+        """The newest undamaged checkpoint, and the one with the best adapter until then; None to begin anew.
 
         A checkpoint is renamed, with a warning, where it or the one with its best adapter is damaged.
 
@@ -122,8 +122,8 @@ class RunFolder:
         self.tell(f"warning: no checkpoint in {self.path} is whole: beginning again at the first step")
         return None
 
-    def at(self, step: int) -> tuple[Checkpoint, dict[str, Tensor] | None]:
-        """The checkpoint of a step, with the tensors of the best adapter until then.
+    def at(self, step: int) -> tuple[Checkpoint, Checkpoint | None]:
+        """The checkpoint of a step, and the one with the best adapter until then, if there is one.
 
         Raises:
             AdapterCorruptError: one of the two is damaged.
@@ -139,8 +139,7 @@ class RunFolder:
         best = checkpoint.state["best_step"]
         if best is None:
             return checkpoint, None
-        tensors = (checkpoint if best == step else read_checkpoint(self._checkpoint(best))).tensors
-        return checkpoint, {**part(tensors, "adapter"), **part(tensors, "average")}
+        return checkpoint, checkpoint if best == step else read_checkpoint(self._checkpoint(best))
 
     def log(self, record: Mapping[str, Any]) -> None:
         """Append a line to metrics.jsonl."""

@@ -100,6 +100,7 @@ if TYPE_CHECKING:
     from adapterhub_lite.data.roles.several_labels import list_in_text
     from adapterhub_lite.data.table import JSON_TYPE, Table, place
     from adapterhub_lite.merging.peft_files import refuse_settings
+    from adapterhub_lite.plugins.strategy_call import is_out_of_memory
     from adapterhub_lite.tasks.classification import Classification
     from adapterhub_lite.tasks.head import HeadTask, pool, targets_of
     from adapterhub_lite.tasks.metrics import bootstrap, macro_f1
@@ -196,6 +197,7 @@ __all__ = [
     "hookimpl",
     "introspect",
     "is_missing",
+    "is_out_of_memory",
     "list_in_text",
     "load_arrays",
     "macro_f1",
@@ -249,6 +251,7 @@ _NAMES = {
     "data.roles.several_labels": ("list_in_text",),
     "data.table": ("JSON_TYPE", "Table", "place"),
     "merging.peft_files": ("refuse_settings",),
+    "plugins.strategy_call": ("is_out_of_memory",),
     "tasks.classification": ("Classification",),
     "tasks.head": ("HeadTask", "pool", "targets_of"),
     "tasks.metrics": ("bootstrap", "macro_f1"),

@@ -28,7 +28,7 @@ ORDER = [
     {"plugins"},
     {"storage"},
     {"cache", "names", "progress"},
-    {"errors"},
+    {"errors", "interrupt"},
 ]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -66,6 +67,7 @@ class Base:
         map: Where its layers and outputs are.
         fingerprint: Its identity by content.
         active: The view of the adapter that is mounted now, if any.
+        lock: Held by the thread that uses the base, so that no other mounts an adapter meanwhile. Re-entrant.
         shards: Where its weights are spread over processes, what keeps these in step; else None.
     """
 
@@ -80,6 +82,7 @@ class Base:
     device: torch.device
     source: Source | None = None
     active: ModelView | None = field(default=None, repr=False)
+    lock: Any = field(default_factory=threading.RLock, init=False, repr=False, compare=False)
     shards: Shards | None = field(default=None, repr=False)
     parameters: int = field(init=False)
     """Number of weights of the bare base, quantized ones counted as what they stand for."""
@@ -107,11 +110,12 @@ class Base:
 
     def activate(self, view: ModelView | None) -> None:
         """Mount one adapter's view, or none for the bare base."""
-        if self.active is not None and self.active is not view:
-            self.active.unmount()
-        if view is not None:
-            view.mount()
-        self.active = view
+        with self.lock:
+            if self.active is not None and self.active is not view:
+                self.active.unmount()
+            if view is not None:
+                view.mount()
+            self.active = view
 
     def _original_weight(self, path: str) -> Tensor:
         """Read one weight of the unquantized base, by its path in the model (fp32), laid out as `ModelView.weight`."""

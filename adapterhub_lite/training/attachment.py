@@ -73,17 +73,18 @@ class Attachment:
 
     def logits(self, batch: Batch) -> tuple[Tensor, Tensor | None]:
         """Run base, strategy and head on a batch that is on the base's device."""
-        self.base.activate(self.view)
-        self.view.context = BatchContext(batch)
-        try:
-            with self.precision():
-                return self.task.logits(self.base, self.head, batch)
-        except BaseException:
-            self.forget_batch()
-            raise
-        finally:
-            if not torch.is_grad_enabled():  # else layers that are run again for their gradients ask for it again
+        with self.base.lock:
+            self.base.activate(self.view)
+            self.view.context = BatchContext(batch)
+            try:
+                with self.precision():
+                    return self.task.logits(self.base, self.head, batch)
+            except BaseException:
                 self.forget_batch()
+                raise
+            finally:
+                if not torch.is_grad_enabled():  # else layers that are run again for their gradients ask for it again
+                    self.forget_batch()
 
     def forget_batch(self) -> None:
         """Let go of the batch that was run last."""
@@ -134,8 +135,8 @@ class Attachment:
 
     def load_tensors(self, saved: Mapping[str, Tensor]) -> None:
         """Fill in saved values; the caller has checked names and shapes against `tensors`."""
-        self.base.activate(self.view)
-        with torch.no_grad():
+        with self.base.lock, torch.no_grad():
+            self.base.activate(self.view)
             for name, parameter in self.tensors.items():
                 parameter.copy_(saved[name])
 

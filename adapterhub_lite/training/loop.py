@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from adapterhub_lite.base.learning import StrategyState
 from adapterhub_lite.base.recompute import activation_checkpointing
 from adapterhub_lite.errors import TrainingError
+from adapterhub_lite.interrupt import Interrupt, Stopped
 from adapterhub_lite.plugins.hookspecs import Run
 from adapterhub_lite.plugins.observers import Observers
 from adapterhub_lite.progress import Bar, Progress
@@ -29,7 +30,6 @@ from adapterhub_lite.training.attachment import Attachment
 from adapterhub_lite.training.average import Average
 from adapterhub_lite.training.config import TrainConfig
 from adapterhub_lite.training.evaluate import score
-from adapterhub_lite.training.interrupt import Interrupt, Stopped
 from adapterhub_lite.training.offload import activation_offload
 from adapterhub_lite.training.optimizer import learning_rates, make_optimizer, optimizer_state, set_optimizer_state
 from adapterhub_lite.training.order import Order

@@ -207,7 +207,7 @@ class Follower:
 
 
 def follow(follower, folder, *, resume=False, held_out=True):
-    base, data = tiny_base("encoder"), problems.texts()
+    base, data = tiny_base("encoder"), texts()
     config = TrainConfig(steps=6, batch_size=8, checkpoint_every=2, learning_rate=1e-2)
     return Engine(progress=Silent()).train(
         base, data, config=config, eval_data=data if held_out else None, run_folder=folder, resume=resume,
@@ -264,6 +264,6 @@ def test_a_slot_that_is_no_json_mutes_its_observer_alone(tmp_path):
 def test_observers_are_called_on_the_main_process_alone(monkeypatch):
     monkeypatch.setattr(Processes, "is_main", property(lambda self: False))
     follower = Follower()
-    base, data = tiny_base("encoder"), problems.texts()
+    base, data = tiny_base("encoder"), texts()
     Engine(progress=Silent()).train(base, data, config=TrainConfig(steps=2, batch_size=8), callbacks=[follower])
     assert follower.ids == follower.ended == []

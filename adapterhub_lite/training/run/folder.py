@@ -151,8 +151,8 @@ class RunFolder:
 
     def tell(self, line: str) -> None:
         """Say something and write it down."""
-        self._say(line)
         self.event(line)
+        self._say(line)
 
     def event(self, line: str) -> None:
         """Write down when something happened."""

@@ -14,7 +14,7 @@ from adapterhub_lite.names import one_line
 
 HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?(@[\w./-]+)?")
 SCRATCH = "scratch:"
-_SCRATCH_FORM = re.compile(r"scratch:(\d{1,9}):(.+)")
+_SCRATCH_FORM = re.compile(r"scratch:(\d{1,19}):(.+)")
 # What a base needs from a hub repository. Pickled weights (*.bin, *.pt) are left out on purpose.
 HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja", "1_Pooling/*"]
 

@@ -239,7 +239,7 @@ class _Wanted:
 def _load_prepared(wanted: _Wanted) -> tuple[Any, Any, Fingerprint]:
     """Open the prepared form of a base, making it first where there is none yet: model, processor and fingerprint."""
     source, quantization = wanted.source, wanted.quantization
-    ready = find_prepared(wanted.prepared(quantization))
+    ready = find_prepared(wanted.prepared(quantization), wanted.say)
     if ready is not None:
         wanted.say(f"loading {source.reference} ({quantization}, prepared before)")
         model = wanted.model(ready.folder)
@@ -262,7 +262,7 @@ def _load_prepared(wanted: _Wanted) -> tuple[Any, Any, Fingerprint]:
 def _unpack_gguf(wanted: _Wanted) -> tuple[Any, Any, Fingerprint]:
     """Unpack a GGUF file, and quantize it anew where wanted: model, processor and fingerprint."""
     source, quantization = wanted.source, wanted.quantization
-    dense = find_prepared(wanted.prepared("none"))
+    dense = find_prepared(wanted.prepared("none"), wanted.say if quantization != "none" else lambda line: None)
     if dense is not None:
         wanted.say(f"quantizing {source.reference} to {quantization}")
         model = wanted.model(dense.folder, quantization)

@@ -10,7 +10,8 @@ from typing import Any
 import safetensors.torch
 from torch import Tensor
 
-from adapterhub_lite.adapter.save import base_and_task
+from adapterhub_lite.adapter.peft_names import to_file, with_head
+from adapterhub_lite.adapter.save import of_base
 from adapterhub_lite.base.loading import Base
 from adapterhub_lite.base.references import resolve
 from adapterhub_lite.base.strategy import GgufWriter, PeftWriter
@@ -27,7 +28,8 @@ HEAD_FILE = "head.safetensors"
 def export_peft(adapter: Path, out: Path, engine: Engine, *, base: Base | str | None = None) -> list[str]:
     """Write what PEFT's `save_pretrained` would have: its configuration and its tensors.
 
-    A classifier's head has no place in PEFT's format; it is written beside it, as head.safetensors.
+    A classifier's head goes with it where transformers has a class for it; else it is written beside it, as
+    head.safetensors.
 
     `out` must not exist or be empty; `base` is used instead of the recorded one.
 
@@ -49,7 +51,11 @@ def export_peft(adapter: Path, out: Path, engine: Engine, *, base: Base | str | 
     if form is None:
         raise NotSupportedError(refusal)
     config, body = form
-    head = {name.removeprefix(HEAD): tensor for name, tensor in saved.head.items()}
+    known = saved.head_class if in_form else None
+    if known is not None:
+        body, head = {to_file(name, known): tensor for name, tensor in {**body, **saved.head}.items()}, {}
+    else:
+        head = {name.removeprefix(HEAD): tensor for name, tensor in saved.head.items()}
 
     def write(folder: Path) -> None:
         (folder / TENSORS).write_bytes(safetensors.torch.save(body, metadata={"format": "pt"}))
@@ -59,6 +65,8 @@ def export_peft(adapter: Path, out: Path, engine: Engine, *, base: Base | str | 
         (folder / CONFIG).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
     commit_directory(out, write, last=CONFIG)
+    if known is not None:
+        return [f"opens with its head as {known.name}, made with num_labels={len(saved.manifest.task.labels)}"]
     pooling = saved.manifest.task.preprocessing.get("pooling")
     return [f"the head is in {HEAD_FILE}: a linear layer on features pooled by '{pooling}'"] if head else []
 
@@ -79,7 +87,9 @@ def _in_peft(
     finally:
         view.unmount()
         view.forget()
-    return ({**form[0], **base_and_task(loaded.base, task)}, dict(form[1])) if form is not None else None
+    if form is None:
+        return None
+    return {**form[0], **of_base(loaded.base), **with_head({}, task)}, dict(form[1])
 
 
 def export_gguf(adapter: Path, out: Path, engine: Engine | None = None, *, base: str | None = None) -> int:

@@ -20,6 +20,7 @@ class TextClassification(Classification):
 
     name = "text-classification"
     modality: Modality = "text"
+    auto_class = "AutoModelForSequenceClassification"
     inputs = text.inputs
     features = text.features
     item = text.item

@@ -63,6 +63,7 @@ from adapterhub_lite.plugins.spec import (
 from adapterhub_lite.tasks.spec import TaskKind, TaskOptions, TaskSpec
 
 if TYPE_CHECKING:
+    from adapterhub_lite.base.attention import ATTENTION_IMPLEMENTATION
     from adapterhub_lite.base.describe import introspect
     from adapterhub_lite.base.loading import Base
     from adapterhub_lite.base.view import AttentionCall, AttentionSite, ModelView
@@ -84,6 +85,7 @@ if TYPE_CHECKING:
     from adapterhub_lite.data.roles.labels import Labels, one_label, ordered_labels, read_labels
     from adapterhub_lite.data.roles.numbers import ABSENT, number_of
     from adapterhub_lite.data.roles.several_labels import list_in_text
+    from adapterhub_lite.data.roles.text_columns import checked_text
     from adapterhub_lite.data.table import JSON_TYPE, Table, place
     from adapterhub_lite.merging.peft_files import refuse_settings
     from adapterhub_lite.tasks.classification import Classification
@@ -91,15 +93,18 @@ if TYPE_CHECKING:
     from adapterhub_lite.tasks.metrics import bootstrap, macro_f1
     from adapterhub_lite.tasks.options import ClassificationOptions, TextClassificationOptions, TextRegressionOptions
     from adapterhub_lite.tasks.regression import Regression, standard_units
+    from adapterhub_lite.tasks.stored import collected
     from adapterhub_lite.tasks.task import Batch, Encoded, Example, Preprocessing, Task
     from adapterhub_lite.tasks.text import LONGEST_TEXT, SAMPLE_TEXTS, checked_length, hidden_states, pad_tokens
     from adapterhub_lite.tasks.text_classification import TextClassification
     from adapterhub_lite.tasks.text_regression import TextRegression
     from adapterhub_lite.testing.tiny_model import TinyModel
+    from adapterhub_lite.testing.tokenizer import tiny_tokenizer
 
 __all__ = [
     "ABSENT",
     "API_VERSION",
+    "ATTENTION_IMPLEMENTATION",
     "JSON_TYPE",
     "LONGEST_TEXT",
     "MODALITIES",
@@ -162,6 +167,8 @@ __all__ = [
     "check_choice",
     "check_roles",
     "checked_length",
+    "checked_text",
+    "collected",
     "counted",
     "did_you_mean",
     "existing",
@@ -193,11 +200,13 @@ __all__ = [
     "shortened",
     "standard_units",
     "targets_of",
+    "tiny_tokenizer",
     "undecodable",
 ]
 
 # What needs torch or pyarrow is imported only when it is used.
 _NAMES = {
+    "base.attention": ("ATTENTION_IMPLEMENTATION",),
     "base.describe": ("introspect",),
     "base.loading": ("Base",),
     "base.view": ("AttentionCall", "AttentionSite", "ModelView"),
@@ -219,6 +228,7 @@ _NAMES = {
     "data.roles.labels": ("Labels", "one_label", "ordered_labels", "read_labels"),
     "data.roles.numbers": ("ABSENT", "number_of"),
     "data.roles.several_labels": ("list_in_text",),
+    "data.roles.text_columns": ("checked_text",),
     "data.table": ("JSON_TYPE", "Table", "place"),
     "merging.peft_files": ("refuse_settings",),
     "tasks.classification": ("Classification",),
@@ -226,11 +236,13 @@ _NAMES = {
     "tasks.metrics": ("bootstrap", "macro_f1"),
     "tasks.options": ("ClassificationOptions", "TextClassificationOptions", "TextRegressionOptions"),
     "tasks.regression": ("Regression", "standard_units"),
+    "tasks.stored": ("collected",),
     "tasks.task": ("Batch", "Encoded", "Example", "Preprocessing", "Task"),
     "tasks.text": ("LONGEST_TEXT", "SAMPLE_TEXTS", "checked_length", "hidden_states", "pad_tokens"),
     "tasks.text_classification": ("TextClassification",),
     "tasks.text_regression": ("TextRegression",),
     "testing.tiny_model": ("TinyModel",),
+    "testing.tokenizer": ("tiny_tokenizer",),
 }
 _HOME = {name: module for module, names in _NAMES.items() for name in names}
 

@@ -159,7 +159,7 @@ def tiny_data(kind: str) -> Dataset:
     texts = tuple(" ".join(WORDS[(i + 3 * j) % len(WORDS)] for j in range(4 + i % 3)) for i in range(8))
     if kind == "encoder":
         return Dataset("text-classification", texts, (0, 1) * 4, ("lost", "pending"), {}, "<made>", "", None)
-    from adapterhub_lite.data.roles.causal_lm import Text
+    from adapterhub_causal_lm.items import Text
 
     return Dataset("causal-lm", tuple(Text(text) for text in texts), None, (), {}, "<made>", "", None)
 

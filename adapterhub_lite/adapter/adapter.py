@@ -15,13 +15,11 @@ from adapterhub_lite.adapter.read import read_for
 from adapterhub_lite.adapter.save import save_adapter
 from adapterhub_lite.base.loading import Base
 from adapterhub_lite.data.dataset import Dataset
-from adapterhub_lite.data.roles.causal_lm import Chat, Completion, Message, Text
 from adapterhub_lite.errors import ConfigError, DataError, NotSupportedError
 from adapterhub_lite.plugins.manager import Plugins
 from adapterhub_lite.plugins.observers import Observers
 from adapterhub_lite.progress import Lines, Progress
 from adapterhub_lite.storage import KEEP, DataRecord, Manifest, TaskRecord
-from adapterhub_lite.tasks.causal_lm import encode_prompt, render_chat
 from adapterhub_lite.tasks.stored import without_targets
 from adapterhub_lite.tasks.task import Encoded, encode
 from adapterhub_lite.training.attachment import Attachment
@@ -185,7 +183,7 @@ class Adapter:
 
     def generate(
         self,
-        prompt: str | Text | Completion | Chat,
+        prompt: Any,
         *,
         max_new_tokens: int = 128,
         temperature: float = 0.0,
@@ -194,16 +192,17 @@ class Adapter:
         """Continue a prompt; an adapter trained on chats answers it as a user's turn.
 
         Args:
-            prompt: The text, without any template, or an item of a causal-lm dataset; its own completion is not used.
+            prompt: The text, without any template, or an item of a dataset of its task; its own completion is not used.
             max_new_tokens: Length at which the answer is cut.
             temperature: 0 takes the likeliest token each time; above, tokens are sampled.
             seed: Of the sampling.
+
+        Raises:
+            NotSupportedError: the adapter does not continue text.
         """
-        task, base = self.attachment.task, self.base
-        if not task.generates:
-            raise NotSupportedError("this adapter does not continue text; use predict")
+        base = self.base
+        ids = self.attachment.task.prompt_ids(prompt, base)
         base.activate(self.attachment.view)
-        ids = prompt_ids(prompt, base.tokenizer, chat=task.preprocessing.form == "chat")
         return generate_text(base, ids, max_new_tokens=max_new_tokens, temperature=temperature, seed=seed)
 
     def use(self) -> None:
@@ -249,19 +248,6 @@ class Adapter:
         if self.base.shards is not None:
             self.use()
             probe_record(self.attachment, self.probe_inputs)
-
-
-def prompt_ids(prompt: str | Text | Completion | Chat, tokenizer: Any, *, chat: bool) -> list[int]:
-    """Tokenize a prompt: a conversation through the chat template, anything else as it is."""
-    if isinstance(prompt, Chat) or (isinstance(prompt, str) and chat):
-        turns = prompt.messages if isinstance(prompt, Chat) else (Message("user", prompt),)
-        # In a recorded conversation the last answer is dropped: it is what is asked for.
-        kept = turns[:-1] if turns[-1].role == "assistant" else turns
-        messages = [{"role": turn.role, "content": turn.content} for turn in kept]
-        ids: list[int] = tokenizer(render_chat(messages, tokenizer, reply=True), add_special_tokens=False)["input_ids"]
-        return ids
-    text = prompt.prompt if isinstance(prompt, Completion) else prompt.text if isinstance(prompt, Text) else str(prompt)
-    return encode_prompt(text, tokenizer)
 
 
 def generate_text(

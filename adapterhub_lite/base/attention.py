@@ -16,7 +16,7 @@ from transformers import AttentionInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
-IMPLEMENTATION = "adapterhub"
+ATTENTION_IMPLEMENTATION = "adapterhub"
 EXTENSION = "_adapterhub_extension"
 
 
@@ -95,5 +95,5 @@ def extensible_attention(
     )  # fmt: skip
 
 
-AttentionInterface.register(IMPLEMENTATION, extensible_attention)
-AttentionMaskInterface.register(IMPLEMENTATION, sdpa_mask)
+AttentionInterface.register(ATTENTION_IMPLEMENTATION, extensible_attention)
+AttentionMaskInterface.register(ATTENTION_IMPLEMENTATION, sdpa_mask)

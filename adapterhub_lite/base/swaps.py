@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from adapterhub_lite.base.attention import EXTENSION, IMPLEMENTATION, Extension
+from adapterhub_lite.base.attention import ATTENTION_IMPLEMENTATION, EXTENSION, Extension
 
 
 class Swap(Protocol):
@@ -103,7 +103,7 @@ class ImplementationSwap:
     old: str
 
     def mount(self) -> None:
-        self.model.set_attn_implementation(IMPLEMENTATION)
+        self.model.set_attn_implementation(ATTENTION_IMPLEMENTATION)
 
     def unmount(self) -> None:
         self.model.set_attn_implementation(self.old)

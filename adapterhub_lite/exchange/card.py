@@ -93,7 +93,7 @@ def model_card(manifest: Manifest, *, peft: bool, licence: str | None) -> str:
 
 def _pipeline_tag(task: str) -> str:
     """What hubs call a task: what it says itself, where it is installed, else its name."""
-    offered = task_shelf(Plugins() if ":" in task else None).offered  # our own tasks need no plug-ins
+    offered = task_shelf(Plugins()).offered
     return next((known.spec.pipeline_tag for known in offered if known.recorded == task), None) or task
 
 

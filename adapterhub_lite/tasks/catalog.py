@@ -12,20 +12,12 @@ from typing import Any
 from adapterhub_lite.data.dataset import Dataset
 from adapterhub_lite.data.files.read import READERS, read_foreign
 from adapterhub_lite.data.request import SEVERAL, Request
-from adapterhub_lite.data.roles import (
-    causal_lm,
-    text_classification,
-    text_regression,
-)
+from adapterhub_lite.data.roles import text_classification, text_regression
 from adapterhub_lite.errors import ConfigError
 from adapterhub_lite.plugins.manager import Plugins
 from adapterhub_lite.plugins.shelf import Shelf
 from adapterhub_lite.plugins.spec import OURS, Provided, ReaderSpec
-from adapterhub_lite.tasks.options import (
-    CausalLMOptions,
-    TextClassificationOptions,
-    TextRegressionOptions,
-)
+from adapterhub_lite.tasks.options import TextClassificationOptions, TextRegressionOptions
 from adapterhub_lite.tasks.spec import TaskOptions, TaskSpec
 
 BUILT_IN = (
@@ -49,19 +41,6 @@ BUILT_IN = (
         roles=text_regression.ROLES,
         options=TextRegressionOptions,
         labelled=False,
-    ),
-    TaskSpec(
-        name="causal-lm",
-        summary="Text to continue: plain text, prompt and completion, or chats.",
-        modality="text",
-        read=causal_lm.read,
-        load="adapterhub_lite.tasks.causal_lm:CausalLM",
-        roles=("messages", "prompt", "input", "completion", "text", "group"),
-        options=CausalLMOptions,
-        forms=(None, "text", "completion", "chat"),
-        labelled=False,
-        peft_task_type="CAUSAL_LM",
-        pipeline_tag="text-generation",
     ),
 )
 
@@ -134,7 +113,7 @@ def load_data(
     require_labels: bool = True,
     options: Mapping[str, Any] | None = None,
 ) -> Dataset:
-    """Read and check the data for one of our tasks, every row of it, before any model is loaded.
+    """Read and check the data for an installed task, every row of it, before any model is loaded.
 
     `source` is what `read_table` takes, and what else the task reads. `columns` says which
     column plays a role ({"text": "clause", "label": "kind"}); roles left out are guessed from the names, and the
@@ -144,6 +123,7 @@ def load_data(
 
     Raises DataError, which names the file, row and column, and ConfigError for an unknown task, role or option.
     """
+    catalog = task_shelf(Plugins())
     return read_data(
-        task_shelf(), source, task, columns=columns, labels=labels, require_labels=require_labels, options=options
+        catalog, source, task, columns=columns, labels=labels, require_labels=require_labels, options=options
     )  # fmt: skip

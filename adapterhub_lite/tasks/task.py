@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from adapterhub_lite.base.loading import Base
 from adapterhub_lite.base.map import ModelMap
 from adapterhub_lite.data.dataset import Dataset
-from adapterhub_lite.errors import AdapterCorruptError
+from adapterhub_lite.errors import AdapterCorruptError, NotSupportedError
 from adapterhub_lite.names import POOLINGS
 from adapterhub_lite.plugins.spec import Modality, TargetKind
 
@@ -188,6 +188,14 @@ class Task(Protocol):
             ConfigError: saying what is wrong with input `row`.
         """
         return value
+
+    def prompt_ids(self, prompt: Any, base: Base) -> list[int]:
+        """The token ids of a prompt, for the base to continue; asked of a task that `generates`.
+
+        Raises:
+            NotSupportedError: the task does not continue text.
+        """
+        raise NotSupportedError("this adapter does not continue text; use predict")
 
     @abstractmethod
     def samples(self) -> Sequence[Any]:

@@ -13,7 +13,7 @@ from adapterhub_lite.errors import ConfigError, PluginError
 from adapterhub_lite.plugins.manager import Plugins
 from adapterhub_lite.testing import problems
 from adapterhub_lite.testing.tiny_model import TinyModel
-from adapterhub_lite.testing.tokenizer import END, MAX_LENGTH, PAD, START, tiny_tokenizer, vocabulary_size
+from adapterhub_lite.testing.tokenizer import MAX_LENGTH, PAD, tiny_tokenizer, vocabulary_size
 
 # Widths are multiples of 64, the block of NF4: on a CPU bitsandbytes 0.50 gets narrower matrices wrong.
 HIDDEN, HEADS, LAYERS, INNER = 64, 4, 2, 64
@@ -33,35 +33,7 @@ def _encoder() -> tuple[Any, Any]:
     return BertModel(config, add_pooling_layer=False), tiny_tokenizer()
 
 
-def _decoder() -> tuple[Any, Any]:
-    from transformers import LlamaConfig, LlamaForCausalLM
-
-    config = LlamaConfig(
-        vocab_size=vocabulary_size(), hidden_size=HIDDEN, intermediate_size=INNER, num_hidden_layers=LAYERS,
-        num_attention_heads=HEADS, num_key_value_heads=2, max_position_embeddings=MAX_LENGTH, initializer_range=0.2,
-        tie_word_embeddings=True, pad_token_id=PAD, bos_token_id=START, eos_token_id=END,
-    )  # fmt: skip
-    return LlamaForCausalLM(config), tiny_tokenizer()
-
-
-def _conv1d() -> tuple[Any, Any]:
-    from transformers import GPT2Config, GPT2LMHeadModel
-
-    config = GPT2Config(
-        vocab_size=vocabulary_size(), n_positions=MAX_LENGTH, n_embd=HIDDEN, n_inner=INNER, n_layer=LAYERS, n_head=HEADS,
-        initializer_range=0.2, resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0, pad_token_id=PAD, bos_token_id=START,
-        eos_token_id=END,
-    )  # fmt: skip
-    return GPT2LMHeadModel(config), tiny_tokenizer()
-
-
-OWN: tuple[TinyModel, ...] = (
-    TinyModel("encoder", "BERT-like, for text classification", _encoder, problems.texts),
-    TinyModel(
-        "decoder", "Llama-like: grouped-query attention, rotary positions, tied head", _decoder, problems.completions
-    ),
-    TinyModel("conv1d", "GPT-2-like: Conv1D weights, absolute positions", _conv1d, problems.completions),
-)
+OWN = TinyModel("encoder", "BERT-like, for text classification", _encoder, problems.texts)
 
 
 @cache
@@ -72,7 +44,7 @@ def tiny_models() -> Mapping[str, TinyModel]:
         PluginError: a plug-in that fails at it, or gives one of a name that is taken.
     """
     plugins = Plugins()
-    models = {model.name: model for model in OWN}
+    models = {OWN.name: OWN}
     for plugin, model in plugins.gathered("adapterhub_tiny_models", TinyModel):
         if models.setdefault(model.name, model) is not model:
             raise PluginError(f"{plugins.title(plugin)} brings a tiny model '{model.name}', which is there already")

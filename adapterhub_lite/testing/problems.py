@@ -1,11 +1,10 @@
-"""Tiny learnable problems, made in code: one for each kind of model."""
+"""A tiny learnable problem, made in code."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from adapterhub_lite.data.dataset import Dataset
-from adapterhub_lite.data.roles.causal_lm import Completion
 from adapterhub_lite.testing.tokenizer import WORDS
 
 ROWS = 16
@@ -22,14 +21,3 @@ def texts() -> Dataset:
         inputs.append(" ".join(words))
     targets = tuple(row % 2 for row in range(ROWS))
     return Dataset("text-classification", inputs, targets, CLASSES, {}, "<kit>", "", None)
-
-
-def completions() -> Dataset:
-    """Numbers counted up or down; what comes next is to be learnt."""
-    inputs = []
-    for row in range(ROWS):
-        count = WORDS[:10] if row % 2 else WORDS[:10][::-1]
-        start = row // 2 % 4
-        cut = start + 2 + row % 3
-        inputs.append(Completion(" ".join(count[start:cut]), " ".join(count[cut : cut + 3])))
-    return Dataset("causal-lm", inputs, None, (), {}, "<kit>", "", None, form="completion")

@@ -28,7 +28,8 @@ def main() -> None:
     arguments = parser.parse_args()
     out = arguments.out
 
-    from adapterhub_lite.adapter.adapter import generate_text, prompt_ids
+    from adapterhub_causal_lm.items import Chat, Message
+    from adapterhub_lite.adapter.adapter import generate_text
 
     engine = ah.Engine()
     columns = {"group": "instruction"}  # instruction, input and output are recognised
@@ -41,9 +42,9 @@ def main() -> None:
     before = engine.evaluate_base(base, held_out)
     base.activate(None)
     # Asked as it expects to be, through its chat template; without, it often says nothing at all.
-    first = [
-        generate_text(base, prompt_ids(one.prompt, base.tokenizer, chat=True), max_new_tokens=WORDS) for one in asked
-    ]
+    task = engine.task_for(base, train)
+    chats = [Chat((Message("user", one.prompt),)) for one in asked]
+    first = [generate_text(base, task.prompt_ids(chat, base), max_new_tokens=WORDS) for chat in chats]
 
     if (out / "chat-lora").exists():
         adapter = engine.load_adapter(out / "chat-lora", base=base)

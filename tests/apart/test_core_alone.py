@@ -45,7 +45,7 @@ def test_every_module_can_be_imported(core: Any) -> None:
 
 def test_tasks_on_texts_are_there(core: Any) -> None:
     done = core.run("-m", "adapterhub_lite", "tasks", "--json")
-    assert {task["modality"] for task in json.loads(done.stdout)["tasks"]} == {"text"}
+    assert {task["name"] for task in json.loads(done.stdout)["tasks"]} == {"text-classification", "text-regression"}
     assert "pip install adapterhub-lite" in core.run("-m", "adapterhub_lite", "plugins", "list").stdout
     assert "pip install adapterhub-lite" in core.run("-m", "adapterhub_lite", "strategies").stdout
 

@@ -11,6 +11,7 @@ import pytest
 from torch import nn
 from transformers import PretrainedConfig
 
+import adapterhub_causal_lm
 from adapterhub_lite import api
 from adapterhub_lite.api import ModelMap, Run, StrategyConfig, hookimpl
 from adapterhub_lite.plugins.manager import Plugins
@@ -76,6 +77,7 @@ def test_examples_run(hook, tmp_path):
         assert done == [("my-encoder", PretrainedConfig), (PretrainedConfig, MyEncoder)]
     elif hook.__name__ == "adapterhub_readers":
         (tmp_path / "a.notes").write_text("card lost")
+        plugins.register(adapterhub_causal_lm)
         data = read_data(Catalog(plugins), tmp_path / "a.notes", "causal-lm")
         assert [item.text for item in data.inputs] == ["card lost"]
     elif hook.__name__ == "adapterhub_tiny_models":

@@ -9,6 +9,7 @@ from scipy.stats import binomtest
 from sklearn.metrics import f1_score, mean_absolute_error, r2_score, root_mean_squared_error
 
 import adapterhub_lite as ah
+from adapterhub_causal_lm.tiny import completions
 from adapterhub_lite.progress import Silent
 from adapterhub_lite.tasks import metrics
 from adapterhub_lite.tasks.metrics import bootstrap, classification_intervals, macro_f1, wilson
@@ -77,7 +78,7 @@ def test_no_mistakes_in_a_few_groups_is_no_certainty():
 
 @pytest.mark.parametrize("model", ["encoder", "decoder"])
 def test_intervals_are_worked_out_only_where_they_are_asked_for(model, monkeypatch):
-    data = problems.texts() if model == "encoder" else problems.completions()
+    data = problems.texts() if model == "encoder" else completions()
     adapter = ah.Engine(progress=Silent()).train(tiny_base(model), data, config=ah.TrainConfig(steps=1))
     attachment = adapter.attachment
     encoded = attachment.task.encode(data, attachment.base)

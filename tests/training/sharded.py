@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 
+from adapterhub_causal_lm.tiny import completions
 from adapterhub_lite.base.loading import Base, adopt
 from adapterhub_lite.base.shards import storage_of
 from adapterhub_lite.data.dataset import Dataset
@@ -48,7 +49,7 @@ def run(name: str, folder: Path, *, shard: bool) -> dict[str, Any]:
     """Train, score, predict, generate, switch off and save; what came of it."""
     case, processes = CASES[name], Processes()
     base = untied() if name == "untied" else tiny_base(case["model"], quantization=case.get("quantization", "none"))
-    data = problems.texts() if case["model"] == "encoder" else problems.completions()
+    data = problems.texts() if case["model"] == "encoder" else completions()
     data = some(data, case.get("rows", 16))
     engine = Engine(progress=Silent())
     strategy = case.get("strategy", "lora")
@@ -132,9 +133,7 @@ def refused(strategy: str, quantization: str, settings: dict[str, Any]) -> str:
     base = tiny_base("decoder", quantization=quantization)
     try:
         config = TrainConfig(steps=1, shard=True)
-        Engine(progress=Silent()).train(
-            base, problems.completions(), strategy=strategy, settings=settings, config=config
-        )
+        Engine(progress=Silent()).train(base, completions(), strategy=strategy, settings=settings, config=config)
     except NotSupportedError as error:
         return str(error)
     return ""

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 import adapterhub_lite as ah
+from adapterhub_causal_lm.items import Completion
 from adapterhub_lite.base.shards import OutOfMemoryElsewhere
 from adapterhub_lite.data.dataset import Dataset
-from adapterhub_lite.data.roles.causal_lm import Completion
 from adapterhub_lite.engine import Engine
 from adapterhub_lite.errors import NotSupportedError, TrainingError
 from adapterhub_lite.progress import Silent

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from adapterhub_lite.data.roles.causal_lm import Completion
+from adapterhub_causal_lm.items import Completion
 from adapterhub_lite.errors import ConfigError, StorageError, TrainingError
 from adapterhub_lite.plugins.manager import Plugins
 from adapterhub_lite.tasks.catalog import load_data

@@ -9,10 +9,10 @@ import shutil
 import pytest
 
 import adapterhub_lite as ah
+from adapterhub_causal_lm.tiny import completions
 from adapterhub_lite import progress
 from adapterhub_lite.names import human_size
 from adapterhub_lite.progress import Lines
-from adapterhub_lite.testing import problems
 from adapterhub_lite.testing.models import tiny_base
 from adapterhub_lite.training.out_of_memory import used
 from tests.listening import Listening
@@ -91,11 +91,9 @@ def test_a_run_counts_examples_or_tokens(model, unit, train, monkeypatch):
         len(tokenizer(f"{item.prompt}")["input_ids"])
         + len(tokenizer(item.completion, add_special_tokens=False)["input_ids"])
         + 1
-        for item in problems.completions().inputs
+        for item in completions().inputs
     )
-    end = sum(
-        tokenizer(item.prompt)["input_ids"][-1] == tokenizer.eos_token_id for item in problems.completions().inputs
-    )
+    end = sum(tokenizer(item.prompt)["input_ids"][-1] == tokenizer.eos_token_id for item in completions().inputs)
     assert sum(work for *_, work in seen) == 2 * (tokens - end)
 
 

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 import torch
 
+from adapterhub_causal_lm.packing import pack
 from adapterhub_lite.base.loading import adopt
 from adapterhub_lite.errors import NotSupportedError
 from adapterhub_lite.tasks.catalog import load_data
-from adapterhub_lite.tasks.packing import pack
 from adapterhub_lite.testing.models import tiny_base
 from adapterhub_lite.testing.tokenizer import WORDS, tiny_tokenizer, vocabulary_size
 from adapterhub_lite.training.attachment import attach

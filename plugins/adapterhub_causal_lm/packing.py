@@ -11,12 +11,11 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from adapterhub_lite.base.attention import IMPLEMENTATION
-from adapterhub_lite.errors import NotSupportedError
+from adapterhub_lite.api import ATTENTION_IMPLEMENTATION, NotSupportedError
 
 SEGMENTS = "segments"
 """In a batch: which example of its row each token belongs to, counted from 1; 0 for padding. (rows, tokens)"""
-IMPLEMENTATIONS = ("sdpa", "eager", IMPLEMENTATION)
+IMPLEMENTATIONS = ("sdpa", "eager", ATTENTION_IMPLEMENTATION)
 UNPACKED = "use --task-set packing=false"
 
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
+from adapterhub_causal_lm.tokens import IGNORED
 from adapterhub_lite.errors import DataError
 from adapterhub_lite.tasks.catalog import load_data
-from adapterhub_lite.tasks.causal_lm import IGNORED
 
 
 def turn(role: str, content: str) -> dict[str, str]:

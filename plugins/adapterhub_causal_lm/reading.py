@@ -4,52 +4,29 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
-from adapterhub_lite.data.dataset import Dataset
-from adapterhub_lite.data.files.read import read_table
-from adapterhub_lite.data.items import read_items
-from adapterhub_lite.data.request import Request
-from adapterhub_lite.data.roles.columns import check_roles, find_column, guess_column, is_missing, shortened
-from adapterhub_lite.data.roles.groups import read_groups
-from adapterhub_lite.data.roles.text_columns import checked_text
-from adapterhub_lite.data.table import Table
-from adapterhub_lite.errors import ConfigError, DataError
+from adapterhub_causal_lm.items import Chat, Completion, Message, Text
+from adapterhub_causal_lm.options import ROLES, TASK
+from adapterhub_lite.api import (
+    ConfigError,
+    DataError,
+    Dataset,
+    Request,
+    Table,
+    check_roles,
+    checked_text,
+    find_column,
+    guess_column,
+    is_missing,
+    read_groups,
+    read_items,
+    read_table,
+    shortened,
+)
 
-TASK = "causal-lm"
-ROLES = ("system", "user", "assistant", "tool")
+SPEAKERS = ("system", "user", "assistant", "tool")
 PAIRS = (("prompt", "completion"), ("question", "answer"), ("instruction", "output"), ("instruction", "response"))
-
-
-@dataclass(frozen=True)
-class Text:
-    """A text to learn whole."""
-
-    text: str
-
-
-@dataclass(frozen=True)
-class Completion:
-    """A prompt, and the text to learn after it; the completion is "" where none was required or given."""
-
-    prompt: str
-    completion: str
-
-
-@dataclass(frozen=True)
-class Message:
-    """One turn of a chat."""
-
-    role: str
-    content: str
-
-
-@dataclass(frozen=True)
-class Chat:
-    """A conversation; what the assistant says is to be learnt."""
-
-    messages: tuple[Message, ...]
 
 
 def read(source: Any, request: Request) -> Dataset:
@@ -79,7 +56,7 @@ def read(source: Any, request: Request) -> Dataset:
 
 def choose_columns(table: Table, given: Mapping[str, str], require_labels: bool) -> dict[str, str]:
     """The columns to read, by role: {messages}, {prompt, input?, completion} or {text}."""
-    check_roles(given, ("messages", "prompt", "input", "completion", "text", "group"), TASK)
+    check_roles(given, ROLES, TASK)
     if "group" in given:
         group = find_column(table, given["group"], "group")
         rest = {role: name for role, name in given.items() if role != "group"}
@@ -162,8 +139,8 @@ def _message(value: Any, where: str) -> Message:
     if not isinstance(value, dict) or not {"role", "content"} <= value.keys():
         raise DataError(f'{where}: must be an object with "role" and "content"')
     role, content = value["role"], value["content"]
-    if role not in ROLES:
-        raise DataError(f"{where}: role {role!r} is not known; use one of {', '.join(ROLES)}")
+    if role not in SPEAKERS:
+        raise DataError(f"{where}: role {role!r} is not known; use one of {', '.join(SPEAKERS)}")
     if not isinstance(content, str):
         raise DataError(f"{where}: content is of type {type(content).__name__}, not text; only text can be learnt")
     if not content.strip() and role in ("user", "assistant"):

@@ -8,24 +8,34 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
-from jinja2.exceptions import TemplateError
 from torch import Tensor, nn
 from torch.nn import functional
 
-from adapterhub_lite.base.loading import Base
-from adapterhub_lite.base.map import ModelMap
-from adapterhub_lite.data.dataset import Dataset
-from adapterhub_lite.data.roles.causal_lm import Chat, Completion, Message, Text
-from adapterhub_lite.data.table import place
-from adapterhub_lite.errors import AdapterCorruptError, DataError, NotSupportedError
-from adapterhub_lite.plugins.spec import Modality, TargetKind
-from adapterhub_lite.tasks.options import CausalLMOptions
-from adapterhub_lite.tasks.packing import SEGMENTS, UNPACKED, block_mask, check_packing, packed_batch, unpacked
-from adapterhub_lite.tasks.stored import collected
-from adapterhub_lite.tasks.task import Batch, Encoded, Example, Preprocessing, Task
-from adapterhub_lite.tasks.text import SAMPLE_TEXTS, checked_length, pad_tokens
+from adapterhub_causal_lm.items import Chat, Completion, Message, Text
+from adapterhub_causal_lm.options import CausalLMOptions
+from adapterhub_causal_lm.packing import SEGMENTS, UNPACKED, block_mask, check_packing, packed_batch, unpacked
+from adapterhub_causal_lm.tokens import IGNORED, encode_item, prompt_ids
+from adapterhub_lite.api import (
+    SAMPLE_TEXTS,
+    AdapterCorruptError,
+    Base,
+    Batch,
+    DataError,
+    Dataset,
+    Encoded,
+    Example,
+    Modality,
+    ModelMap,
+    NotSupportedError,
+    Preprocessing,
+    TargetKind,
+    Task,
+    checked_length,
+    collected,
+    pad_tokens,
+    place,
+)
 
-IGNORED = -100
 LONGEST = 1024
 PACKING_TOLERANCES = {torch.float32: 1e-3}
 """The largest difference that packing may make to a loss; larger where the base computes in half precision."""
@@ -131,6 +141,15 @@ class CausalLM(Task):
     def losses(self, logits: Tensor, targets: Tensor) -> Tensor:
         return functional.cross_entropy(logits, targets, reduction="none")
 
+    def prompt_ids(self, prompt: str | Text | Completion | Chat, base: Base) -> list[int]:
+        """The ids of a prompt. An adapter trained on chats takes a text as a user's turn.
+
+        Args:
+            prompt: The text, without any template, or an item of a dataset of this task; its own completion is not used.
+            base: Whose tokenizer.
+        """
+        return prompt_ids(prompt, base.tokenizer, chat=self.preprocessing.form == "chat")
+
     def predictions(self, logits: Tensor, data: Encoded) -> list[Any]:
         raise NotSupportedError("a language model has no labels to predict; use generate")
 
@@ -229,83 +248,6 @@ class CausalLM(Task):
         finally:
             handle.remove()
         return output.logits[0].float(), wanted[keep]
-
-
-def encode_item(item: Text | Completion | Chat, tokenizer: Any) -> tuple[list[int], list[int]]:
-    """Tokenize one item.
-
-    Returns:
-        Token ids, and labels of the same length: the id where the token is to be learnt, -100 where it is given.
-    """
-    if isinstance(item, Chat):
-        return _encode_chat(item, tokenizer)
-    end = [tokenizer.eos_token_id] if tokenizer.eos_token_id is not None else []
-    if isinstance(item, Text):
-        ids = tokenizer(item.text)["input_ids"]
-        ids = ids if ids[-1:] == end else ids + end
-        return ids, list(ids)
-    given = encode_prompt(item.prompt, tokenizer)
-    learnt = tokenizer(item.completion, add_special_tokens=False)["input_ids"] + end
-    return given + learnt, [IGNORED] * len(given) + learnt
-
-
-def encode_prompt(prompt: str, tokenizer: Any) -> list[int]:
-    """Tokenize a prompt to be continued: with the special tokens a text begins with, without those it ends with."""
-    ids: list[int] = tokenizer(prompt)["input_ids"]
-    if ids and ids[-1] == tokenizer.eos_token_id:
-        ids = ids[:-1]
-    return ids
-
-
-def render_chat(messages: Sequence[dict[str, str]], tokenizer: Any, *, reply: bool) -> str:
-    """Write a conversation as the tokenizer's template does, opened for a reply where asked.
-
-    Raises:
-        DataError: a conversation that the template does not allow, such as one of other roles.
-        NotSupportedError: when the tokenizer has no chat template.
-    """
-    if not tokenizer.chat_template:
-        raise NotSupportedError(
-            "this base's tokenizer has no chat template, so it cannot be trained on 'messages'; give the data as "
-            "'prompt' and 'completion' columns, or use an instruct version of the base"
-        )
-    try:
-        text: str = tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=reply)
-    except (TemplateError, TypeError, ValueError) as error:
-        roles = ", ".join(message["role"] for message in messages)
-        raise DataError(
-            f"the chat template of this base's tokenizer refuses a conversation of the roles {roles} ({error}); bring "
-            "the messages into the order that it takes, or give the data as 'prompt' and 'completion' columns"
-        ) from error
-    return text
-
-
-def _encode_chat(chat: Chat, tokenizer: Any) -> tuple[list[int], list[int]]:
-    """Learn what the assistant says, and the token that ends its turn."""
-    messages = [{"role": message.role, "content": message.content} for message in chat.messages]
-    spans = []
-    for turn, message in enumerate(messages):
-        if message["role"] != "assistant":
-            continue
-        if turn == 0:
-            raise DataError("the conversation begins with the assistant; put the user's or a system turn in front")
-        before = render_chat(messages[:turn], tokenizer, reply=True)
-        after = render_chat(messages[: turn + 1], tokenizer, reply=False)
-        if not after.startswith(before):
-            raise NotSupportedError(
-                "this tokenizer's chat template rewrites earlier turns, so the assistant's part cannot be told apart; "
-                "give the data as 'prompt' and 'completion' columns"
-            )
-        spans.append((len(before), len(after.rstrip())))
-    encoded = tokenizer(
-        render_chat(messages, tokenizer, reply=False), add_special_tokens=False, return_offsets_mapping=True
-    )
-    ids: list[int] = encoded["input_ids"]
-    labels = [
-        token if any(first <= start < last for first, last in spans) else IGNORED
-        for token, (start, _) in zip(ids, encoded["offset_mapping"], strict=True)
-    ]
-    return ids, labels
 
 
 def _message_of_probe(value: Any) -> Message:

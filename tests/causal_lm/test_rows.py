@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from adapterhub_causal_lm.items import Chat, Completion, Message, Text
 from adapterhub_lite.data.dataset import Dataset
-from adapterhub_lite.data.roles.causal_lm import Chat, Completion, Message, Text
 from adapterhub_lite.errors import ConfigError, DataError
 from adapterhub_lite.tasks.catalog import load_data
 

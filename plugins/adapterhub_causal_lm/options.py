@@ -1,0 +1,22 @@
+"""The task by name, the roles of its columns, the forms of its data, and its options. Nothing heavy here."""
+
+from __future__ import annotations
+
+from adapterhub_lite.api import Field, TaskOptions
+
+TASK = "causal-lm"
+ROLES = ("messages", "prompt", "input", "completion", "text", "group")
+FORMS = ("text", "completion", "chat")
+"""Every `Dataset.form` of texts to continue, by what a row holds."""
+
+
+class CausalLMOptions(TaskOptions):
+    """Options of causal-lm."""
+
+    max_length: int | None = Field(
+        None, ge=2, description="Tokens an input is cut to; what the base takes, at most 1024."
+    )
+    packing: bool = Field(
+        False,
+        description="Several short examples in a row of max_length tokens, without seeing each other, instead of padding.",
+    )

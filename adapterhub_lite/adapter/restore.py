@@ -22,7 +22,10 @@ from adapterhub_lite.tasks.task import Task
 from adapterhub_lite.tasks.text import longest_input
 from adapterhub_lite.training.attachment import Attachment, attach
 
-DTYPE_CODES = {torch.float32: "F32", torch.bfloat16: "BF16", torch.float16: "F16", torch.float64: "F64"}
+DTYPE_CODES = {
+    torch.float32: "F32", torch.bfloat16: "BF16", torch.float16: "F16", torch.float64: "F64", torch.complex64: "C64",
+    torch.int64: "I64", torch.int32: "I32", torch.int16: "I16", torch.int8: "I8", torch.uint8: "U8", torch.bool: "BOOL",
+}  # fmt: skip
 # Keys of PEFT's configuration that decide what the tensors do, whatever the base and the version of PEFT.
 _DECISIVE = ("peft_type", "r", "lora_alpha", "target_modules", "use_rslora", "use_dora", MODULES, "strategy", "tensors")
 # Keys that may differ here: what the base was called in training, and what quantization changes.
@@ -70,7 +73,7 @@ def restore(
 
 def _fill(attachment: Attachment, stored: StoredAdapter, payload: bytes) -> None:
     """Check the saved tensors against the slots of the attachment, and fill them."""
-    slots = attachment.tensors
+    slots: dict[str, torch.Tensor] = {**attachment.tensors, **attachment.fixed}
     if attachment.provided.spec.traits.trains_base:
         # Weights that training left unchanged are not in the file; the configuration lists those that are.
         names = stored.config.get("tensors", [])

@@ -62,6 +62,7 @@ def save_adapter(
     for name in view.unchanged(dict(attachment.parameters)):
         del exported[name]
     exported |= {name: p.detach() for name, p in attachment.tensors.items() if name not in attachment.parameters}
+    exported |= attachment.fixed
     broken = [name for name, tensor in exported.items() if not torch.isfinite(tensor).all()]
     if broken:
         raise TrainingError(f"tensor '{broken[0]}' is not finite, so the adapter is not saved")

@@ -100,7 +100,7 @@ def fill(
     with torch.random.fork_rng(devices=[]):
         attachment = attach(base, task, provided, engine.strategy_shelf.load(provided), options)
     try:
-        slots = attachment.tensors
+        slots = {**attachment.tensors, **attachment.fixed}
         problems = [f"'{name}' has no place in this base" for name in tensors if name not in slots]
         problems += [f"'{name}' is missing" for name in slots if name not in tensors]
         problems += [

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from adapterhub_lite.base.batch_norm import normalising, statistics_of
 from adapterhub_lite.base.heap import kept_heap
 from adapterhub_lite.base.loading import Base
-from adapterhub_lite.base.strategy import Strategy
+from adapterhub_lite.base.strategy import KeepsFixed, Strategy
 from adapterhub_lite.base.view import ModelView
 from adapterhub_lite.errors import PluginError
 from adapterhub_lite.plugins.spec import ProvidedStrategy, StrategyConfig
@@ -45,6 +45,11 @@ class Attachment:
         head = dict(self.head.named_parameters()) if self.head is not None else {}
         return {**self.parameters, **{HEAD + name: parameter for name, parameter in head.items()}}
 
+    @property
+    def fixed(self) -> dict[str, Tensor]:
+        """What is saved beside those and does not train."""
+        return dict(self.strategy.fixed(self.view)) if isinstance(self.strategy, KeepsFixed) else {}
+
     @cached_property
     def statistics(self) -> list[nn.Parameter]:
         """The running statistics of batch normalisation among `parameters`, which no gradient moves."""
@@ -58,11 +63,13 @@ class Attachment:
             return self.task.logits(self.base, self.head, batch)
 
     def load_tensors(self, saved: Mapping[str, Tensor]) -> None:
-        """Fill in saved values; the caller has checked names and shapes against `tensors`."""
+        """Fill in saved values; the caller has checked names and shapes against `tensors` and `fixed`."""
         self.base.activate(self.view)
         with torch.no_grad():
             for name, parameter in self.tensors.items():
                 parameter.copy_(saved[name])
+            if isinstance(self.strategy, KeepsFixed):
+                self.strategy.set_fixed(self.view, {name: saved[name] for name in self.fixed if name in saved})
 
     @contextmanager
     def training(self) -> Iterator[None]:

@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 import torch
 
+from adapterhub_lite.errors import NotSupportedError
 from adapterhub_lite.merging.export import export_peft
+from adapterhub_lite.merging.merge import merge_adapter
 
 # Remarks of PEFT and transformers about models that get their head from elsewhere.
 pytestmark = [
@@ -137,3 +139,144 @@ def test_an_image_classifier_opens_in_peft(name: str, engine: Any, adapt: Any, b
     with torch.no_grad():
         there = model(pixel_values=base(name).processor([image], return_tensors="pt")["pixel_values"]).logits
     assert there.softmax(-1)[0].tolist() == pytest.approx(here, abs=1e-6)
+
+
+def merged_class(engine: Any, adapter: Path, out: Path) -> str | None:
+    merged = merge_adapter(engine, adapter, out, device="cpu", alone=True)
+    assert merged.report.largest_difference <= 1e-5 * max(1.0, merged.report.largest_logit)
+    return merged.opens_as
+
+
+@pytest.mark.parametrize("name", ["tiny-llama", "tiny-gpt2", "smollm2-4"])
+@pytest.mark.parametrize("strategy", ["lora", "full", "peft:oft"])
+def test_a_merged_decoders_classifier_in_a_pipeline(
+    name: str, strategy: str, engine: Any, adapt: Any, base: Any, tmp_path: Path
+) -> None:
+    """Labels, tokenizer, template and generation config are there, and batches may be padded."""
+    from transformers import AutoTokenizer, pipeline
+
+    if strategy == "peft:oft" and name == "tiny-gpt2":
+        pytest.skip("PEFT's OFT does not do GPT-2's layers")
+    adapter = adapt(name, "text-classification", strategy)
+    assert merged_class(engine, adapter, tmp_path / "out") == f"{'GPT2' if 'gpt2' in name else 'Llama'}{SEQUENCE}"
+    loaded = engine.load_adapter(adapter, base=base(name))
+    here = loaded.predict(TEXTS)
+    loaded.detach()
+    answers = pipeline("text-classification", str(tmp_path / "out"))
+    for there in (answers(TEXTS, top_k=None), answers(TEXTS, top_k=None, batch_size=3)):
+        for ours, theirs in zip(here, there, strict=True):
+            assert theirs[0]["label"] == ours.label
+            assert {t["label"]: t["score"] for t in theirs} == pytest.approx(dict(ours.probabilities), abs=1e-5)
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "out")
+    assert tokenizer.chat_template == base(name).tokenizer.chat_template
+    assert (tmp_path / "out" / "generation_config.json").is_file()
+    assert not any("lm_head" in key for key in tensors_in(tmp_path / "out"))
+
+
+SEQUENCE = "ForSequenceClassification"
+
+
+def tensors_in(folder: Path) -> set[str]:
+    from safetensors import safe_open
+
+    keys: set[str] = set()
+    for file in folder.glob("*.safetensors"):
+        with safe_open(file, framework="pt") as tensors:
+            keys |= set(tensors.keys())
+    return keys
+
+
+@pytest.mark.parametrize("name", ["tiny-bert", "tiny-llama", "minilm"])
+def test_a_merged_tagger_in_a_pipeline(name: str, engine: Any, adapt_tags: Any, base: Any, tmp_path: Path) -> None:
+    from transformers import pipeline
+
+    adapter = adapt_tags(name, rank=4)
+    assert "ForTokenClassification" in (merged_class(engine, adapter, tmp_path / "out") or "")
+    loaded = engine.load_adapter(adapter, base=base(name))
+    text = TEXTS[0]
+    ours = loaded.predict([text.split()])[0]
+    loaded.detach()
+    theirs = pipeline("token-classification", str(tmp_path / "out"), ignore_labels=[])(text)
+    words = [t for t in theirs if t["word"] in text.split()]
+    assert [t["entity"] for t in words] == list(ours.tags)
+    assert [t["score"] for t in words] == pytest.approx(list(ours.probabilities), abs=1e-5)
+
+
+@pytest.mark.parametrize("name", ["tiny-vit", "tiny-resnet", "mobilenet"])
+def test_a_merged_image_classifier_in_a_pipeline(name: str, engine: Any, adapt: Any, base: Any, tmp_path: Path) -> None:
+    import numpy as np
+    from PIL import Image
+    from transformers import pipeline
+
+    adapter = adapt(name, "image-classification", rank=4)
+    assert "ForImageClassification" in (merged_class(engine, adapter, tmp_path / "out") or "")
+    picture = Image.fromarray(np.random.default_rng(1).integers(0, 256, (64, 64, 3), dtype=np.uint8))
+    loaded = engine.load_adapter(adapter, base=base(name))
+    ours = loaded.predict([picture])[0]
+    loaded.detach()
+    theirs = pipeline("image-classification", str(tmp_path / "out"))(picture, top_k=10)
+    assert {t["label"]: t["score"] for t in theirs} == pytest.approx(dict(ours.probabilities), abs=1e-5)
+
+
+def test_several_labels_in_a_pipeline(engine: Any, base: Any, tmp_path: Path) -> None:
+    from transformers import pipeline
+
+    from adapterhub_lite.training.config import TrainConfig
+
+    rows = [{"text": text, "labels": ["x", "y"][: n % 3]} for n, text in enumerate(TEXTS * 2)]
+    data = engine.load_data(rows, "text-classification")
+    config = TrainConfig(epochs=2, batch_size=2, learning_rate=2e-2, seed=0)
+    adapter = engine.train(base("tiny-llama"), data, settings={"rank": 4}, config=config)
+    adapter.save(tmp_path / "several")
+    here = adapter.predict(TEXTS)
+    adapter.detach()
+    merged_class(engine, tmp_path / "several", tmp_path / "out")
+    there = pipeline("text-classification", str(tmp_path / "out"))(TEXTS, top_k=None)
+    for ours, theirs in zip(here, there, strict=True):
+        assert {t["label"]: t["score"] for t in theirs} == pytest.approx(dict(ours.probabilities), abs=1e-5)
+
+
+def test_shards_are_renamed_and_the_output_layer_is_left_out(
+    engine: Any, adapt: Any, references: Any, tmp_path: Path
+) -> None:
+    from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
+
+    parts = tmp_path / "parts"
+    AutoModelForCausalLM.from_pretrained(references("tiny-llama"), dtype="bfloat16").save_pretrained(
+        parts, max_shard_size="20KB"
+    )
+    AutoTokenizer.from_pretrained(references("tiny-llama")).save_pretrained(parts)
+    adapter = adapt(str(parts), "text-classification", rank=4)
+    merged = merge_adapter(engine, adapter, tmp_path / "out", device="cpu", alone=True)
+    assert merged.opens_as == f"Llama{SEQUENCE}"
+    model, loading = AutoModelForSequenceClassification.from_pretrained(tmp_path / "out", output_loading_info=True)
+    assert not any(loading[kind] for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"))
+    assert model.config.id2label == {0: "0", 1: "1", 2: "2"}
+
+
+@pytest.mark.parametrize(
+    ("name", "why", "settings"),
+    [
+        ("tiny-bert", "BertForSequenceClassification has more between", {"rank": 4}),
+        ("tiny-squeezebert", "SqueezeBertForSequenceClassification takes other features", {"rank": 4}),
+    ],
+)
+def test_a_head_that_no_class_holds_is_refused(
+    name: str, why: str, settings: dict[str, Any], engine: Any, adapt: Any, tmp_path: Path
+) -> None:
+    adapter = adapt(name, "text-classification", **settings)
+    with pytest.raises(NotSupportedError, match=rf"{why}.*--to peft"):
+        merge_adapter(engine, adapter, tmp_path / "out", device="cpu", alone=True)
+    assert not (tmp_path / "out").exists()
+    merged = merge_adapter(engine, adapter, tmp_path / "out", device="cpu")
+    assert merged.no_class is not None
+    assert why in merged.no_class
+    assert merged.head == tmp_path / "out" / "head"
+
+
+def test_force_is_refused_where_no_base_is_loaded(engine: Any, adapt: Any, run: Any, tmp_path: Path) -> None:
+    for to in ("gguf", "peft"):
+        done = run("export", adapt("tiny-llama", "causal-lm", rank=4), "--to", to, "--force", "--out", tmp_path / to)
+        assert done.code == 2
+        assert "leave it out" in done.err
+        assert not (tmp_path / to).exists()

@@ -17,15 +17,15 @@ def merge(
     out: Annotated[str, typer.Option("--out", metavar="DIR", help="Folder to make; must not exist.")],
     loading: Loading,
     dtype: Annotated[
-        str, typer.Option("--dtype", help="For a GGUF base: what to unpack it as, float32, bfloat16 or float16.")
-    ] = "float32",
+        str | None, typer.Option("--dtype", help="What to store the weights in; by default as the base's files are.")
+    ] = None,
     json_: AsJson = False,
 ) -> None:
     """Fold an adapter into the original weights of its base: a model folder that needs no adapter."""
     write_merged(adapter, out, loading, dtype, json_, alone=False)
 
 
-def write_merged(adapter: str, out: str, loading: Loading, dtype: str, json_: bool, *, alone: bool) -> None:
+def write_merged(adapter: str, out: str, loading: Loading, dtype: str | None, json_: bool, *, alone: bool) -> None:
     """Merge and say what was made; `alone` refuses a head that the folder itself cannot hold."""
     from adapterhub_lite.engine import Engine
     from adapterhub_lite.merging.merge import merge_adapter

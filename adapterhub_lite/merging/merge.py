@@ -65,14 +65,14 @@ def merge_adapter(
     out: Path,
     *,
     base: str | None = None,
-    dtype: str = "float32",
+    dtype: str | None = None,
     device: str = "auto",
     force: bool = False,
     alone: bool = False,
 ) -> Merged:
     """Fold an adapter into the unquantized weights of its base and write a model folder.
 
-    The weights keep the dtype of the base's files; a GGUF base is unpacked, as `dtype`. The merged model is loaded and
+    The weights keep the dtype of the base's files unless `dtype` says another; a GGUF base is unpacked. The merged model is loaded and
     compared with the adapter on its base, both in fp32; where they differ too much, nothing is written.
 
     Args:
@@ -80,7 +80,8 @@ def merge_adapter(
         adapter: The adapter's directory.
         out: The folder to make; it must not exist, or be empty.
         base: A reference to use instead of the recorded one; never a quantized one.
-        dtype: float32, bfloat16 or float16: how to unpack a GGUF base.
+        dtype: float32, bfloat16 or float16: what to store all weights in; by default what the base's files have, and
+            float32 for GGUF. Where it is another than the files', the whole model is in memory.
         device: Where to run the comparison.
         force: Accept a base that differs from the one of training; recorded in what is written.
         alone: Refuse a classifier whose head no class of transformers can hold, instead of writing it beside the model.
@@ -91,7 +92,8 @@ def merge_adapter(
         MergeError: the merged model does not do what the adapter does.
         StorageError: the folder cannot be written.
     """
-    check_choice("dtype", dtype, DTYPES)
+    if dtype is not None:
+        check_choice("dtype", dtype, DTYPES)
     stored = read_adapter(adapter)
     provided = engine.strategy_shelf.resolve(stored.manifest.strategy.name, dist=stored.manifest.strategy.dist)
     _require_mergeable(engine, provided, stored.manifest.strategy.config)
@@ -163,12 +165,16 @@ class _Job:
     provided: ProvidedStrategy
     reference: str
     """Of the base."""
-    dtype: str
-    """What the merged weights are stored in; changed to that of the base's files where these are safetensors."""
+    wanted: str | None
+    """What the merged weights are to be stored in; None for what the base's files have."""
     device: str
     force: bool
+    dtype: str = field(init=False, default="float32")
+    """What they are stored in."""
     source: Source | None = field(init=False, default=None)
     """The base's files; None where only a plug-in may know it."""
+    converts: bool = field(init=False, default=False)
+    """Whether these have another dtype."""
 
     def __post_init__(self) -> None:
         if self.reference.startswith("("):
@@ -180,6 +186,8 @@ class _Job:
         if self.source is not None and self.source.gguf is None:
             stored = _dtypes_in(self.source.folder)
             self.dtype = "bfloat16" if "BF16" in stored else "float16" if "F16" in stored else "float32"
+            self.converts = self.wanted not in (None, self.dtype)
+        self.dtype = self.wanted or self.dtype
 
     def load(self, dtype: str) -> Adapter:
         """Load the adapter on its base, unquantized."""
@@ -197,7 +205,7 @@ class _Job:
         """Merge file by file, and return the dtypes of the weights that changed.
 
         None, with nothing written, where the whole model has to be loaded: for a strategy that is no `WeightUpdater`,
-        and for files that lay weights out in another way than the model.
+        another dtype, and files that lay weights out in another way than the model.
 
         Raises:
             NotSupportedError: a weight that is used in two places and adapted in one.
@@ -205,7 +213,7 @@ class _Job:
         folder = self._folder()
         saved = self._saved()
         strategy, config = strategy_of(self.engine, saved)
-        if folder is None or not isinstance(strategy, WeightUpdater):
+        if folder is None or self.converts or not isinstance(strategy, WeightUpdater):
             return None
         updates = strategy.updates(config, saved.body)
         if updates is None:

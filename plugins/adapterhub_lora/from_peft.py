@@ -28,6 +28,8 @@ ADALORA = frozenset(
     }
 )  # fmt: skip
 """Settings of AdaLoRA alone: its schedule, and the rank it began with."""
+SAVED_IN = (torch.float32, torch.bfloat16, torch.float16)
+"""What PEFT may have saved a weight of the base in, which has 16 bits where the model was run in 16."""
 PLAIN_STARTS = (True, False, None, "gaussian", "orthogonal", "eva")
 """Ways to start that leave the base as it was; with the others the adapter sits on a base that was changed."""
 
@@ -132,12 +134,17 @@ def _layers(view: ModelView, tensors: Mapping[str, Tensor]) -> dict[str, dict[st
 
 
 def _is_of_base(view: ModelView, name: str, tensor: Tensor) -> bool:
-    """Whether a tensor is a weight of the base, as it is."""
+    """Whether a tensor is a weight of the base as its files have it, whatever either side computed in."""
     try:
-        weight = view.model.get_parameter(name.replace(".base_layer.", "."))
+        loaded = view.model.get_parameter(name.replace(".base_layer.", "."))
     except AttributeError:
         return False
-    return weight.shape == tensor.shape and torch.equal(weight.detach().float().cpu(), tensor)
+    if loaded.shape != tensor.shape:
+        return False
+    # A weight that has two names is in the files under the first.
+    first = next(known for known, parameter in view.model.named_parameters() if parameter is loaded)
+    weight = view.original_weight(first.removesuffix(".weight")).float().cpu()
+    return any(torch.equal(weight.to(dtype).float(), tensor) for dtype in SAVED_IN)
 
 
 def _by_pattern(patterns: Mapping[str, Any], path: str, default: float) -> float:

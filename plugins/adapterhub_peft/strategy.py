@@ -171,7 +171,7 @@ class PeftMethod:
         if isinstance(settings.get("feedforward_modules"), list):
             settings["feedforward_modules"] = ",".join(sorted(settings["feedforward_modules"]))
         trial = PeftMethod(self.method)
-        trained = trial.attach(view, made(**settings, fixed=True))
+        trained = trial.attach(view, made.model_validate({**settings, "fixed": True}))
         # One tensor under the names of several layers is kept once; under each name it has to be the same.
         once: dict[str, Tensor] = {}
         for name, tensor in tensors.items():
@@ -288,13 +288,12 @@ def checksum(tensors: Mapping[str, Tensor]) -> float:
     return round(total, 6)
 
 
-def _defaults(config: type[Any]) -> dict[str, Any]:
+def _defaults(config: Any) -> dict[str, Any]:
     """What PEFT assumes where a setting is not given; without making a configuration, which some refuse to be like that."""
-    return {
-        field.name: field.default if field.default is not MISSING else field.default_factory()
-        for field in fields(config)
-        if field.default is not MISSING or field.default_factory is not MISSING
-    }
+    given = {field.name: field for field in fields(config)}
+    plain = {name: field.default for name, field in given.items() if field.default is not MISSING}
+    made = {name: field.default_factory for name, field in given.items()}
+    return plain | {name: make() for name, make in made.items() if make is not MISSING}
 
 
 def _as_json(value: Any) -> Any:

@@ -19,6 +19,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning"),
     pytest.mark.filterwarnings("ignore:Unsupported layer type:UserWarning"),
     pytest.mark.filterwarnings("ignore:Found missing adapter keys:UserWarning"),
+    pytest.mark.filterwarnings("ignore:The following rank_pattern keys did not match:RuntimeWarning"),
     pytest.mark.filterwarnings("ignore:Sparse invariant checks:UserWarning"),
     pytest.mark.filterwarnings("ignore:Adapter 'default'. . LoRA tensor.* have invalid shape"),
     pytest.mark.filterwarnings("ignore:Model has `tie_word_embeddings=True`:UserWarning"),
@@ -220,7 +221,7 @@ def test_copies_that_should_be_one_tensor_and_differ_are_refused(
     saved = load_file(folder / "adapter_model.safetensors")
     copy = next(key for key in saved if key.endswith("layers.1.self_attn.v_proj.randlora_B"))
     save_file({**saved, copy: saved[copy] + 1}, folder / "adapter_model.safetensors")
-    with pytest.raises(NotSupportedError, match="one and the same as .* in the file another"):
+    with pytest.raises(NotSupportedError, match=r"one and the same as .* in the file another"):
         import_peft(engine, folder, tmp_path / "ours", base=load(references("tiny-llama")))
     assert not (tmp_path / "ours").exists()
 
@@ -339,3 +340,25 @@ def test_strategy_without_a_peft_form_is_refused(engine: Any, adapt: Any, tmp_pa
     with pytest.raises(NotSupportedError, match="positions are not merely relative"):
         export_peft(adapt("tiny-gpt2", "causal-lm", "prefix"), tmp_path / "out", engine)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("targets", [["embed_tokens", "q_proj"], ["lm_head", "q_proj"]])
+@pytest.mark.parametrize("computes_in", ["float32", "bfloat16"])
+@pytest.mark.parametrize("saved_in", ["float32", "bfloat16"])
+def test_the_untouched_embedding_in_a_file_is_known_whatever_is_computed_in(
+    targets: list[str], computes_in: str, saved_in: str, engine: Any, in_peft: Any, references: Any, tmp_path: Path
+) -> None:
+    """PEFT saves it beside an update of it. A trained one, by however little, is still refused."""
+    from safetensors.torch import load_file, save_file
+
+    folder, _ = in_peft("tiny-llama", lora(target_modules=targets))
+    file = folder / "adapter_model.safetensors"
+    weight = next(key for key in load_file(file) if key.endswith(".base_layer.weight"))
+    saved = load_file(file)
+    saved[weight] = saved[weight].to(getattr(torch, saved_in))
+    save_file(saved, file)
+    import_peft(engine, folder, tmp_path / "ours", base=references("tiny-llama"), dtype=computes_in, device="cpu")
+    saved[weight][5, 0] *= 1 + 2**-7
+    save_file(saved, file)
+    with pytest.raises(NotSupportedError, match="is no part of a LoRA update"):
+        import_peft(engine, folder, tmp_path / "no", base=references("tiny-llama"), dtype=computes_in, device="cpu")

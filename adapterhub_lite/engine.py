@@ -118,6 +118,7 @@ class Engine:
         resume: bool = False,
         run_file: str | None = None,
         interrupt: Interrupt | None = None,
+        callbacks: Sequence[object] = (),
     ) -> Adapter:
         """Adapt a base to a task.
 
@@ -134,6 +135,7 @@ class Engine:
             resume: Go on with the run in that folder, exactly where it stopped, if there is one.
             run_file: The run as YAML, to be kept in that folder.
             interrupt: Says when to stop; the run can then be resumed. By default what listens to signals now, if anything.
+            callbacks: Objects that look on, with methods named as the hooks of a run (`adapterhub_step_end` and so on).
 
         Raises:
             StrategyNotFoundError, ConfigError: an unknown strategy or option, or a run to be resumed that is another one.
@@ -154,10 +156,16 @@ class Engine:
         place = Place(Path(run_folder) if run_folder is not None else None, resume, run_file, interrupt or listener())
         if eval_data is not None and not isinstance(eval_data, Dataset):
             eval_data = read_like(self.task_shelf, data, eval_data)
-        return self.train_checked(base, data, eval_data, run, place)
+        return self.train_checked(base, data, eval_data, run, place, callbacks)
 
     def train_checked(
-        self, base: Base, data: Dataset, held_out: Dataset | None, run: CheckedRun, place: Place
+        self,
+        base: Base,
+        data: Dataset,
+        held_out: Dataset | None,
+        run: CheckedRun,
+        place: Place,
+        callbacks: Sequence[object] = (),
     ) -> Adapter:
         """Adapt a base to a task, as `train` does once strategy, task and options are checked.
 
@@ -166,11 +174,35 @@ class Engine:
         Raises:
             ConfigError, NotSupportedError, TrainingError: as `train`.
         """
+        main = Processes().is_main  # the others look on in silence
+        observers = Observers(self.plugins, callbacks) if main else Observers(None)
+        error: BaseException | None = None
+        metrics: dict[str, float] = {}
+        try:
+            adapter = self._trained(base, data, held_out, run, place, observers)
+            learnt = {name: adapter.training[name] for name in ("train_loss",) if name in adapter.training}
+            metrics = {**learnt, **adapter.metrics}
+            return adapter
+        except BaseException as raised:
+            error = raised
+            raise
+        finally:
+            observers.end(error, metrics)
+
+    def _trained(
+        self,
+        base: Base,
+        data: Dataset,
+        held_out: Dataset | None,
+        run: CheckedRun,
+        place: Place,
+        observers: Observers,
+    ) -> Adapter:
         with base.lock:
             task = settled_task(self.task_shelf, run.task, base, data, run.task_options)
             attachment, facts = fit(
                 base, task, data, held_out, run, place,
-                strategy_shelf=self.strategy_shelf, observers=Observers(self.plugins), progress=self.progress,
+                strategy_shelf=self.strategy_shelf, observers=observers, progress=self.progress,
             )  # fmt: skip
             adapter = Adapter(
                 attachment,
@@ -312,9 +344,7 @@ class Engine:
 
         ask = self.plugins.first_result
         return Foreign(
-            lambda reference, quantization: ask(
-                "adapterhub_load_base", {"ref": reference, "quantization": quantization}, nn.Module, "a torch module"
-            ),
+            lambda wanted: ask("adapterhub_load_base", vars(wanted), nn.Module, "a torch module"),
             lambda config: ask("adapterhub_base_config", {"config": config}, PretrainedConfig, "a PretrainedConfig"),
             lambda model: ask("adapterhub_describe_model", {"model": model}, ModelMap, "a ModelMap"),
         )

@@ -50,8 +50,8 @@ class Result:
 def one_run(out: Path) -> None:
     """Train, save, and exit: what is killed."""
     import adapterhub_lite as ah
-    from adapterhub_lite.testing import problems
     from adapterhub_lite.testing.models import tiny_base
+    from adapterhub_text.tiny import texts
 
     if (out.with_name(f"{out.name}.run") / "finished.json").exists():
         return  # killed after all was done
@@ -60,8 +60,8 @@ def one_run(out: Path) -> None:
         keep_checkpoints=2, seed=3,
     )  # fmt: skip
     adapter = _engine().train(
-        tiny_base("encoder"), problems.texts(), strategy="lora", settings={"rank": 2, "dropout": 0.2}, config=config,
-        eval_data=problems.texts(), run_folder=out.with_name(f"{out.name}.run"), resume=True,
+        tiny_base("encoder"), texts(), strategy="lora", settings={"rank": 2, "dropout": 0.2}, config=config,
+        eval_data=texts(), run_folder=out.with_name(f"{out.name}.run"), resume=True,
     )  # fmt: skip
     adapter.save(out)
 

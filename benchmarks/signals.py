@@ -75,14 +75,14 @@ def prepare(folder: Path) -> list[Verb]:
     """Write two tiny bases and their data, run every verb once in this process, and return the verbs."""
     from adapterhub_causal_lm.tiny import completions
     from adapterhub_lite.data.write import write_rows  # noqa: F401  (imported before the first fork)
-    from adapterhub_lite.testing import problems
     from adapterhub_lite.testing.models import tiny_base
+    from adapterhub_text.tiny import texts
 
     for name in ("encoder", "decoder"):
         base = tiny_base(name)
         base.model.save_pretrained(folder / name)
         base.processor.save_pretrained(folder / name)
-    texts, counts = problems.texts(), completions()
+    texts, counts = texts(), completions()
     assert texts.targets is not None
     rows = [f"{text},{texts.labels[target]}\n" for text, target in zip(texts.inputs, texts.targets, strict=True)]
     (folder / "texts.csv").write_text("text,label\n" + "".join(rows))

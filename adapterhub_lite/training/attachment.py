@@ -17,7 +17,8 @@ from adapterhub_lite.base.learning import BatchContext, Stateful, StrategyState
 from adapterhub_lite.base.loading import Base
 from adapterhub_lite.base.strategy import Strategy
 from adapterhub_lite.base.view import ModelView
-from adapterhub_lite.plugins.spec import ProvidedStrategy, StrategyConfig
+from adapterhub_lite.plugins.guard import Watch
+from adapterhub_lite.plugins.spec import ProvidedStrategy, StrategyConfig, Traits
 from adapterhub_lite.plugins.strategy_call import StrategyCalls
 from adapterhub_lite.tasks.make import check_modality
 from adapterhub_lite.tasks.task import Batch, Task
@@ -49,9 +50,14 @@ class Attachment:
     """What the strategy trains, by its name in the file."""
     head: nn.Linear | None
     calls: StrategyCalls
-    watch: BaseWatch
+    unchanged: BaseWatch
     bare: dict[str, Any]
     """What could be seen of the bare base before."""
+
+    @property
+    def traits(self) -> Traits:
+        """What the strategy promises with its options."""
+        return self.provided.spec.traits_of(self.config)
 
     @property
     def tensors(self) -> dict[str, nn.Parameter]:
@@ -147,7 +153,7 @@ class Attachment:
         self.__dict__.pop("statistics", None)
         for parameter in parameters.values():
             parameter.requires_grad_(True)
-        self.watch.begin(self.view)
+        self.unchanged.begin(self.view)
 
     @contextmanager
     def training(self) -> Iterator[None]:
@@ -170,7 +176,7 @@ class Attachment:
         Raises:
             PluginError: naming what it changed.
         """
-        changed = self.watch.changes()
+        changed = self.unchanged.changes()
         if changed:
             raise self.calls.fault(f"changed the base outside its view: {changed}", "training", step)
 
@@ -202,26 +208,31 @@ class Attachment:
 
         Around several passes, it casts each weight once.
         """
-        if self.provided.spec.traits.trains_base and self.base.dtype != torch.float32:
+        if self.traits.trains_base and self.base.dtype != torch.float32:
             return torch.autocast(self.base.device.type, dtype=self.base.dtype)
         return nullcontext()
 
 
 def attach(
-    base: Base, task: Task, provided: ProvidedStrategy, strategy: Strategy, config: StrategyConfig
+    base: Base,
+    task: Task,
+    provided: ProvidedStrategy,
+    strategy: Strategy,
+    config: StrategyConfig,
+    watch: Watch | None = None,
 ) -> Attachment:
-    """Attach a strategy and a fresh head to a base.
+    """Attach a strategy and a fresh head to a base; `watch` names it where it does not return.
 
     Raises:
         NotSupportedError: when strategy, task and base do not go together; the base is as it was.
         PluginError: when the strategy breaks its contract, naming the plug-in.
     """
-    spec, calls = provided.spec, StrategyCalls(provided)
-    check_strategy(spec, modality=base.map.modality, quantization=base.quantization)
+    spec, calls = provided.spec, StrategyCalls(provided, watch)
+    check_strategy(spec, config, modality=base.map.modality, quantization=base.quantization)
     check_modality(task.name, task.modality, base)
     head = task.head(base.map)
     view = base.view(task.name, generates=task.generates)
-    bare, watch, of_base = bare_state(base), BaseWatch(base.model), storage_of(base)
+    bare, unchanged, of_base = bare_state(base), BaseWatch(base.model), storage_of(base)
     try:
         with calls.into("attach"):
             given = strategy.attach(view, config)
@@ -244,5 +255,5 @@ def attach(
         head.to(base.device)
     base.model.eval()  # modules that the strategy made are born in training mode, their dropout on
     base.active = view
-    watch.begin(view)
-    return Attachment(base, task, view, provided, strategy, config, parameters, head, calls, watch, bare)
+    unchanged.begin(view)
+    return Attachment(base, task, view, provided, strategy, config, parameters, head, calls, unchanged, bare)

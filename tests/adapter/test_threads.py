@@ -15,9 +15,9 @@ from adapterhub_lite.adapter.adapter import Adapter
 from adapterhub_lite.base.loading import Base
 from adapterhub_lite.engine import Engine
 from adapterhub_lite.errors import ConfigError
-from adapterhub_lite.testing import problems
 from adapterhub_lite.testing.models import tiny_base
 from adapterhub_lite.training.config import TrainConfig
+from adapterhub_text.tiny import texts
 
 THREADS = 16
 TEXTS = ["good one two", "three bad", "four five good six", "bad"]
@@ -33,7 +33,7 @@ def base() -> Base:
 @pytest.fixture(scope="module")
 def adapters(base: Base, engine: Engine) -> list[Adapter]:
     """Two classifiers and a language model on one base, far enough apart that a mix-up shows."""
-    texts = problems.texts()
+    texts = texts()
     flipped = dataclasses.replace(texts, targets=tuple(1 - target for target in texts.targets or ()))
     return [engine.train(base, data, settings={"rank": 4}, config=CONFIG) for data in (texts, flipped, completions())]
 
@@ -103,7 +103,7 @@ def test_sixteen_threads_get_the_answers_of_one(base, adapters, engine, bits, tm
 def test_a_run_beside_predictions_gives_what_it_gives_alone(base, adapters, engine):
     # Without dropout: random numbers are drawn from one stream, which the threads of a program share.
     settings = {"rank": 2, "dropout": 0.0}
-    alone = engine.train(base, problems.texts(), settings=settings, config=CONFIG, eval_data=problems.texts())
+    alone = engine.train(base, texts(), settings=settings, config=CONFIG, eval_data=texts())
     tensors = {name: tensor.detach().clone() for name, tensor in alone.attachment.tensors.items()}
     expected = answer(adapters[0])
     wrong = []
@@ -112,8 +112,8 @@ def test_a_run_beside_predictions_gives_what_it_gives_alone(base, adapters, engi
         if number % 4:
             wrong.extend(got for got in (answer(adapters[0]) for _ in range(4)) if got != expected)
             return
-        trained = engine.train(base, problems.texts(), settings=settings, config=CONFIG, eval_data=problems.texts())
-        if trained.metrics != alone.metrics or trained.evaluate(problems.texts()).record() != alone.metrics:
+        trained = engine.train(base, texts(), settings=settings, config=CONFIG, eval_data=texts())
+        if trained.metrics != alone.metrics or trained.evaluate(texts()).record() != alone.metrics:
             wrong.append(trained.metrics)
         if any(not tensor.equal(tensors[name]) for name, tensor in trained.attachment.tensors.items()):
             wrong.append("other weights")
@@ -124,7 +124,7 @@ def test_a_run_beside_predictions_gives_what_it_gives_alone(base, adapters, engi
 
 
 def test_a_detached_adapter_says_so_in_every_thread(base, engine):
-    adapter = engine.train(base, problems.texts(), settings={"rank": 2}, config=CONFIG)
+    adapter = engine.train(base, texts(), settings={"rank": 2}, config=CONFIG)
     expected, said = answer(adapter), []
 
     def work(number: int) -> None:
@@ -143,7 +143,7 @@ def test_a_detached_adapter_says_so_in_every_thread(base, engine):
 
 
 def test_threads_with_different_bases_run_side_by_side(adapters, engine):
-    other = engine.train(tiny_base("encoder"), problems.texts(), settings={"rank": 2}, config=CONFIG)
+    other = engine.train(tiny_base("encoder"), texts(), settings={"rank": 2}, config=CONFIG)
     # Passed only by two forward passes that are inside their models at the same moment.
     both_inside = threading.Barrier(2, timeout=60)
 

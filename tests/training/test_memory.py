@@ -15,13 +15,13 @@ from adapterhub_lite.data.dataset import Dataset
 from adapterhub_lite.engine import Engine
 from adapterhub_lite.errors import NotSupportedError, TrainingError
 from adapterhub_lite.progress import Silent
-from adapterhub_lite.tasks.text_classification import TextClassification
-from adapterhub_lite.testing import problems
 from adapterhub_lite.testing.models import tiny_base
 from adapterhub_lite.training import loop
 from adapterhub_lite.training import out_of_memory as memory
 from adapterhub_lite.training.config import TrainConfig
 from adapterhub_lite.training.features import encode_features
+from adapterhub_text.classification import TextClassification
+from adapterhub_text.tiny import texts
 
 from .conftest import equal
 
@@ -36,7 +36,7 @@ def out_of_memory(*_):
 @pytest.mark.parametrize("stage", ["forward", "backward", "step", "evaluation"])
 def test_memory_that_runs_out_changes_no_result(stage, batch, train, monkeypatch):
     # Dropout is on: the repeated step must draw what the smaller micro-batch draws in a run that never failed.
-    options = {"batch_size": batch, "held_out": problems.texts(), "steps": 4}
+    options = {"batch_size": batch, "held_out": texts(), "steps": 4}
     half = max(1, batch // 2)
     halved = stage in ("forward", "backward") and batch > 1
     expected = train(micro_batch_size=half if halved else batch, **options)
@@ -103,7 +103,7 @@ def test_evaluation_of_one_example_that_does_not_fit_stops_with_advice(train, mo
 
     monkeypatch.setattr(TextClassification, "logits", fails)
     with pytest.raises(TrainingError, match="out of memory in evaluation with a single example of length"):
-        train(held_out=problems.texts())
+        train(held_out=texts())
 
 
 @pytest.mark.parametrize("when", ["always", "halfway"])
@@ -158,7 +158,7 @@ def test_nothing_of_a_failed_attempt_is_left_when_memory_is_given_back(stage, mo
     monkeypatch.setattr(TextClassification, "losses", too_many)
     monkeypatch.setattr(TextClassification, "features", too_large)
     monkeypatch.setattr(memory, "trim", lambda: left.append([ref() for ref in made if ref() is not None]))
-    engine, base, data = Engine(progress=Silent()), tiny_base("encoder"), problems.texts()
+    engine, base, data = Engine(progress=Silent()), tiny_base("encoder"), texts()
     if stage == "encoding":
         task = engine.task_for(base, data)
         encode_features(base, task, task.encode(data, base), Silent(), keep=False)
@@ -255,7 +255,7 @@ def test_a_size_that_did_not_fit_is_not_tried_again(stage, monkeypatch):
         return features(self, base, batch)
 
     monkeypatch.setattr(TextClassification, "features", small)
-    engine, base, data = Engine(progress=Silent()), tiny_base("encoder"), problems.texts()
+    engine, base, data = Engine(progress=Silent()), tiny_base("encoder"), texts()
     task = engine.task_for(base, data)
     if stage == "encoding":
         encode_features(base, task, task.encode(data, base), Silent(), keep=False)
@@ -295,7 +295,7 @@ def test_micro_batches_on_ragged_lengths_give_the_same_weights(model, train, mon
     monkeypatch.setattr(loop, "make_optimizer", lambda own, _, rate, __: torch.optim.SGD(own, lr=rate))
     words = ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]
     rows = [Completion(" ".join(words[: 1 + i % 5]), " ".join(words[: 1 + (3 * i) % 7])) for i in range(16)]
-    data = Dataset("causal-lm", rows, None, (), {}, "<test>", "", None) if model == "decoder" else problems.texts()
+    data = Dataset("causal-lm", rows, None, (), {}, "<test>", "", None) if model == "decoder" else texts()
     for steps, bound in ((1, 1e-6), (40, 1e-5)):
         options = {"model": model, "data": data, "settings": NO_DROPOUT, "steps": steps, "learning_rate": 0.1}
         whole, *others = [train(micro_batch_size=size, **options).tensors for size in (8, 4, 2, 1)]

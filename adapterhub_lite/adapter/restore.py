@@ -11,19 +11,24 @@ import safetensors.torch
 import torch
 
 from adapterhub_lite.adapter.allocation import AllocationLimit
+from adapterhub_lite.adapter.peft_names import MODULES, from_file, names_class, to_file
 from adapterhub_lite.adapter.save import config_file
 from adapterhub_lite.base.loading import Base
 from adapterhub_lite.base.strategy import Strategy
-from adapterhub_lite.errors import AdapterCorruptError, AdapterHubError
+from adapterhub_lite.errors import AdapterCorruptError, PluginError
+from adapterhub_lite.names import one_line
 from adapterhub_lite.plugins.spec import ProvidedStrategy, StrategyConfig
 from adapterhub_lite.storage import CONFIG, TENSORS, StoredAdapter, check_tensors
 from adapterhub_lite.tasks.task import Task
 from adapterhub_lite.tasks.text import longest_input
 from adapterhub_lite.training.attachment import Attachment, attach
 
-DTYPE_CODES = {torch.float32: "F32", torch.bfloat16: "BF16", torch.float16: "F16", torch.float64: "F64"}
+DTYPE_CODES = {
+    torch.float32: "F32", torch.bfloat16: "BF16", torch.float16: "F16", torch.float64: "F64", torch.complex64: "C64",
+    torch.int64: "I64", torch.int32: "I32", torch.int16: "I16", torch.int8: "I8", torch.uint8: "U8", torch.bool: "BOOL",
+}  # fmt: skip
 # Keys of PEFT's configuration that decide what the tensors do, whatever the base and the version of PEFT.
-_DECISIVE = ("peft_type", "r", "lora_alpha", "target_modules", "use_rslora", "use_dora", "strategy", "tensors")
+_DECISIVE = ("peft_type", "r", "lora_alpha", "target_modules", "use_rslora", "use_dora", MODULES, "strategy", "tensors")
 # Keys that may differ here: what the base was called in training, and what quantization changes.
 _LOCAL = ("base_model_name_or_path", "revision", "fan_in_fan_out")
 
@@ -51,37 +56,39 @@ def restore(
         try:
             with AllocationLimit(len(payload), where, base.parameters):
                 attachment = attach(base, task, provided, strategy, options)
-        except (AdapterHubError, MemoryError, torch.OutOfMemoryError):
-            raise
-        except Exception as error:
+        except PluginError as error:
+            failure = error.__cause__
+            if failure is None:  # it breaks its contract, whatever the settings
+                raise
             raise AdapterCorruptError(
                 f"{where}: strategy '{provided.spec.name}' cannot be attached with the saved settings "
-                f"({type(error).__name__}: {' '.join(str(error).split())[:200]}); save the adapter again"
-            ) from error
+                f"({one_line(failure)[:220]}); save the adapter again"
+            ) from failure
     try:
         _fill(attachment, stored, payload)
         _check_config(attachment, stored)
     except BaseException:
-        attachment.detach()
+        attachment.discard()
         raise
     return attachment
 
 
 def _fill(attachment: Attachment, stored: StoredAdapter, payload: bytes) -> None:
     """Check the saved tensors against the slots of the attachment, and fill them."""
-    slots = attachment.tensors
-    if attachment.provided.spec.traits.trains_base:
+    slots = attachment.slots
+    if attachment.traits.trains_base:
         # Weights that training left unchanged are not in the file; the configuration lists those that are.
         names = stored.config.get("tensors", [])
         if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
             raise AdapterCorruptError(f"{stored.path / CONFIG}: 'tensors' is not a list of names; fetch it anew")
         listed = set(names)
         slots = {name: slot for name, slot in slots.items() if name in listed or name not in attachment.parameters}
-    expected = {name: (DTYPE_CODES[slot.dtype], tuple(slot.shape)) for name, slot in slots.items()}
+    known = names_class(stored.config, attachment.task.preprocessing.facts)
+    expected = {to_file(name, known): (DTYPE_CODES[slot.dtype], tuple(slot.shape)) for name, slot in slots.items()}
     check_tensors(stored.header, expected, str(stored.tensors))
-    saved = safetensors.torch.load(payload)
+    saved = {from_file(name, known): tensor for name, tensor in safetensors.torch.load(payload).items()}
     kept = {name: slot.detach() for name, slot in attachment.tensors.items() if name not in slots}
-    attachment.load_tensors({**kept, **saved})
+    attachment.load_saved({**kept, **saved}, stored.manifest.strategy.state)
 
 
 def _check_config(attachment: Attachment, stored: StoredAdapter) -> None:

@@ -13,6 +13,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
+from adapterhub_lite.adapter.peft_names import names_class, to_file, with_head
 from adapterhub_lite.adapter.probe import probe_record
 from adapterhub_lite.base.loading import Base
 from adapterhub_lite.base.precision import dtype_name
@@ -27,7 +28,6 @@ from adapterhub_lite.storage import (
     TaskRecord,
     write_adapter,
 )
-from adapterhub_lite.tasks.task import Task
 from adapterhub_lite.training.attachment import Attachment
 
 RECORDED = ("adapterhub-lite", "torch", "transformers", "peft", "bitsandbytes", "safetensors")
@@ -57,18 +57,26 @@ def save_adapter(
     config = attachment.config
     exported: dict[str, Tensor] = {name: parameter.detach() for name, parameter in attachment.parameters.items()}
     if isinstance(attachment.strategy, Exporter):
-        config, tensors = attachment.strategy.export(view, config, exported)
+        with attachment.calls.into("export"):
+            config, tensors = attachment.strategy.export(view, config, exported)
         exported = dict(tensors)
     for name in view.unchanged(dict(attachment.parameters)):
         del exported[name]
     exported |= {name: p.detach() for name, p in attachment.tensors.items() if name not in attachment.parameters}
+    state = attachment.state()
+    exported |= {name: tensor for name, tensor in state.tensors.items() if name in state.in_file}
+    values = {name: value for name, value in state.values.items() if name in state.in_file}
     broken = [name for name, tensor in exported.items() if not torch.isfinite(tensor).all()]
     if broken:
         raise TrainingError(f"tensor '{broken[0]}' is not finite, so the adapter is not saved")
     provided = attachment.provided
     manifest = Manifest(
         strategy=StrategyRecord(
-            name=provided.spec.name, dist=provided.dist, version=provided.version, config=config.model_dump(mode="json")
+            name=provided.spec.name,
+            dist=provided.dist,
+            version=provided.version,
+            config=config.model_dump(mode="json"),
+            state=values,
         ),
         base=BaseRecord(
             reference=base.reference,
@@ -87,13 +95,16 @@ def save_adapter(
         forced=forced,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
     )
+    described = config_file(attachment, config, exported)
+    known = names_class(described, attachment.task.preprocessing.facts)
     payload = safetensors.torch.save(
-        {name: tensor.cpu().contiguous() for name, tensor in exported.items()}, metadata={"format": "pt"}
+        {to_file(name, known): tensor.cpu().contiguous() for name, tensor in exported.items()},
+        metadata={"format": "pt"},
     )
     return write_adapter(
         path,
         tensors=payload,
-        config=config_file(attachment, config, exported),
+        config=described,
         manifest=manifest,
         extra={"run.yaml": run_file.encode()} if run_file else {},
         keep=keep,
@@ -103,10 +114,9 @@ def save_adapter(
 def config_file(attachment: Attachment, config: Any, tensors: Collection[str]) -> dict[str, Any]:
     """PEFT's configuration where the strategy has a PEFT form, else the strategy's own; `tensors` are the saved names."""
     if isinstance(attachment.strategy, PeftCompatible):
-        return {
-            **attachment.strategy.peft_config(attachment.view, config),
-            **base_and_task(attachment.base, attachment.task),
-        }
+        with attachment.calls.into("peft_config"):
+            theirs = attachment.strategy.peft_config(attachment.view, config)
+        return {**theirs, **of_base(attachment.base), **with_head(theirs, attachment.task)}
     return {
         "strategy": attachment.provided.spec.name,
         **config.model_dump(mode="json"),
@@ -115,10 +125,6 @@ def config_file(attachment: Attachment, config: Any, tensors: Collection[str]) -
     }
 
 
-def base_and_task(base: Base, task: Task) -> dict[str, Any]:
-    """What PEFT's configuration says of the base and the task, whatever the strategy."""
-    return {
-        "base_model_name_or_path": base.reference,
-        "revision": base.revision,
-        "task_type": "CAUSAL_LM" if task.generates else "FEATURE_EXTRACTION",
-    }
+def of_base(base: Base) -> dict[str, Any]:
+    """What PEFT's configuration says of the base, whatever the strategy."""
+    return {"base_model_name_or_path": base.reference, "revision": base.revision}

@@ -15,20 +15,20 @@ class PooledText(TaskOptions):
     """For tasks that read a text."""
 
     max_length: int | None = Field(
-        None, ge=2, description="Tokens an input is cut to; what the base takes, at most 512."
+        default=None, ge=2, description="Tokens an input is cut to; what the base takes, at most 512."
     )
-    pooling: Pooling | None = Field(None, description="How tokens become one vector; what suits the base.")
-    normalize: bool | None = Field(None, description="Bring every vector to one length; what suits the base.")
+    pooling: Pooling | None = Field(default=None, description="How tokens become one vector; what suits the base.")
+    normalize: bool | None = Field(default=None, description="Bring every vector to one length; what suits the base.")
 
 
 class ClassificationOptions(TaskOptions):
     """For tasks with classes."""
 
     class_weights: Literal["none", "balanced"] = Field(
-        "none", description="balanced: rare classes count more, n / (classes * rows of the class)."
+        default="none", description="balanced: rare classes count more, n / (classes * rows of the class)."
     )
     separator: str | None = Field(
-        None, min_length=1, description="What stands between several labels in a text; found out by default."
+        default=None, min_length=1, description="What stands between several labels in a text; found out by default."
     )
 
 
@@ -36,7 +36,7 @@ class TextClassificationOptions(PooledText, ClassificationOptions):
     """Options of text-classification."""
 
     learn_names: bool = Field(
-        False, description="Learn the name of each class as one more example of it; helps where labels are few."
+        default=False, description="Learn the name of each class as one more example of it; helps where labels are few."
     )
 
 

@@ -75,7 +75,7 @@ def restore(
 def _fill(attachment: Attachment, stored: StoredAdapter, payload: bytes) -> None:
     """Check the saved tensors against the slots of the attachment, and fill them."""
     slots = attachment.slots
-    if attachment.provided.spec.traits.trains_base:
+    if attachment.traits.trains_base:
         # Weights that training left unchanged are not in the file; the configuration lists those that are.
         names = stored.config.get("tensors", [])
         if not isinstance(names, list) or not all(isinstance(name, str) for name in names):

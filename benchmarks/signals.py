@@ -82,9 +82,11 @@ def prepare(folder: Path) -> list[Verb]:
         base = tiny_base(name)
         base.model.save_pretrained(folder / name)
         base.processor.save_pretrained(folder / name)
-    texts, counts = texts(), completions()
-    assert texts.targets is not None
-    rows = [f"{text},{texts.labels[target]}\n" for text, target in zip(texts.inputs, texts.targets, strict=True)]
+    sentences, counts = texts(), completions()
+    assert sentences.targets is not None
+    rows = [
+        f"{text},{sentences.labels[target]}\n" for text, target in zip(sentences.inputs, sentences.targets, strict=True)
+    ]
     (folder / "texts.csv").write_text("text,label\n" + "".join(rows))
     lines = [json.dumps({"prompt": item.prompt, "completion": item.completion}) for item in counts.inputs]
     (folder / "counts.jsonl").write_text("\n".join(lines) + "\n")

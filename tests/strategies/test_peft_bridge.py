@@ -62,7 +62,7 @@ def test_the_options_are_those_of_peft(peft_configs: dict[str, Any], engine: Any
     """Every field of PEFT's dataclass is an option with PEFT's default and help, or is left out with a reason."""
     config = engine.strategy_shelf.resolve(f"peft:{name}").spec.config
     out = left_out(METHODS[name])
-    own = {"targets", "seed", "remade"}
+    own = {"targets", "seed", "remade", "fixed"}
     from peft import PeftConfig
 
     fields = {f.name: f for f in dataclasses.fields(peft_configs[name])}

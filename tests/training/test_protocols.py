@@ -17,9 +17,9 @@ from adapterhub_lite.engine import Engine
 from adapterhub_lite.errors import PluginError
 from adapterhub_lite.plugins.manager import Plugins
 from adapterhub_lite.progress import Silent
-from adapterhub_lite.testing import problems
 from adapterhub_lite.testing.models import tiny_base
 from adapterhub_lite.training.config import TrainConfig
+from adapterhub_text.tiny import texts
 
 from .conftest import equal
 from .test_resume import Killed, killed_after
@@ -52,7 +52,7 @@ def plugins_with(strategy):
 
 def run(strategy, model="encoder", folder=None, resume=False, settings=None, data=None, **options):
     base = tiny_base(model)
-    data = data or (problems.texts() if model == "encoder" else completions())
+    data = data or (texts() if model == "encoder" else completions())
     config = TrainConfig(**{"steps": 4, "batch_size": 8, "learning_rate": 1e-2, **options})
     engine = Engine(plugins_with(strategy), Silent())
     return engine.train(
@@ -239,7 +239,7 @@ class WithTokens(Shift):
 def test_added_tokens_are_of_this_adapter_alone(model, tmp_path):
     base = tiny_base(model)
     tokenizer, before = base.tokenizer, len(base.tokenizer)
-    data = problems.texts() if model == "encoder" else completions()
+    data = texts() if model == "encoder" else completions()
     engine = Engine(plugins_with(WithTokens), Silent())
     config = TrainConfig(steps=3, batch_size=8, learning_rate=1e-2)
     adapter = engine.train(base, data, strategy="own", config=config)
@@ -337,7 +337,7 @@ def test_a_protocol_that_misbehaves_is_named_and_the_base_is_as_it_was(fault, tm
     config = TrainConfig(steps=2, batch_size=8, checkpoint_every=1)
     engine = Engine(plugins_with(strategy), Silent())
     with pytest.raises(PluginError, match=f"strategy 'own' .*{message}"):
-        engine.train(base, problems.texts(), strategy="own", config=config, run_folder=tmp_path / "run")
+        engine.train(base, texts(), strategy="own", config=config, run_folder=tmp_path / "run")
     assert not list(tmp_path.glob("run/checkpoints/step-00000002"))
     assert base.active is None
 

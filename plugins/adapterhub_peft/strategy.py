@@ -75,6 +75,7 @@ class PeftMethod:
             try:
                 self._tuner = PEFT_TYPE_TO_TUNER_MAPPING[peft_config.peft_type](model, peft_config, ADAPTER)
                 self._tuner._cast_adapter_dtype(ADAPTER, autocast_adapter_dtype=True)  # fp32 beside a base of 16 bits
+                self._put_in(view, peft_config)
             except Exception as error:  # raised again below, when what has been done so far is in the log
                 problem = error
         if problem is not None:
@@ -202,6 +203,9 @@ class PeftMethod:
         }
         assert decided.keys() <= LEFT_OUT.keys()
         return arguments | {name: value for name, value in decided.items() if name in known_fields}
+
+    def _put_in(self, view: ModelView, peft_config: Any) -> None:
+        """Change the layers that PEFT has just put in, where a method needs it."""
 
     def _make_config(self, *, inference_mode: bool = False) -> Any:
         try:

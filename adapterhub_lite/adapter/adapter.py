@@ -13,6 +13,7 @@ import torch
 from adapterhub_lite.adapter.probe import probe_record
 from adapterhub_lite.adapter.read import read_for
 from adapterhub_lite.adapter.save import save_adapter
+from adapterhub_lite.base.learning import BatchContext
 from adapterhub_lite.base.loading import Base
 from adapterhub_lite.data.dataset import Dataset
 from adapterhub_lite.errors import ConfigError, DataError, NotSupportedError
@@ -150,6 +151,7 @@ class Adapter:
         if task.labels and dataset.labels != task.labels:
             raise ConfigError("the dataset was read with other labels; read it with adapter.load_data(source)")
         with self.base.lock:
+            self.use()  # an adapter may have tokens of its own
             encoded = encode(task, dataset, self.base)
             metrics, intervals = score(self.attachment, encoded, self.progress, processes, intervals=True)
         return Evaluation(len(encoded.examples), metrics, (*dataset.notes, *encoded.notes), intervals)
@@ -186,6 +188,7 @@ class Adapter:
         if not len(dataset):
             return []
         with self.base.lock:
+            self.use()  # an adapter may have tokens of its own
             labelled = encode(task, dataset, self.base)
             encoded = Encoded(without_targets(labelled.examples), labelled.notes, labelled.rows)
             for note in (*dataset.notes, *encoded.notes):
@@ -218,9 +221,10 @@ class Adapter:
         """
         base = self.base
         with base.lock:
+            self.use()
             ids = self.attachment.task.prompt_ids(prompt, base)
-            base.activate(self.attachment.view)
-            return generate_text(base, ids, max_new_tokens=max_new_tokens, temperature=temperature, seed=seed)
+            with self.attachment.running(BatchContext({"input_ids": torch.tensor([ids], device=base.device)})):
+                return generate_text(base, ids, max_new_tokens=max_new_tokens, temperature=temperature, seed=seed)
 
     def use(self) -> None:
         """Make this the adapter that is mounted on the base; the others on it are taken off, not lost."""

@@ -113,7 +113,7 @@ def save_adapter(
 
 def config_file(attachment: Attachment, config: Any, tensors: Collection[str]) -> dict[str, Any]:
     """PEFT's configuration where the strategy has a PEFT form, else the strategy's own; `tensors` are the saved names."""
-    if isinstance(attachment.strategy, PeftCompatible):
+    if isinstance(attachment.strategy, PeftCompatible) and not attachment.view.token_rows:  # PEFT would drop those
         with attachment.calls.into("peft_config"):
             theirs = attachment.strategy.peft_config(attachment.view, config)
         return {**theirs, **of_base(attachment.base), **with_head(theirs, attachment.task)}

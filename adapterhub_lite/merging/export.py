@@ -17,7 +17,7 @@ from adapterhub_lite.base.references import resolve
 from adapterhub_lite.base.strategy import GgufWriter, PeftWriter
 from adapterhub_lite.engine import Engine
 from adapterhub_lite.errors import ConfigError, NotSupportedError, StorageError
-from adapterhub_lite.merging.saved import SavedAdapter, open_saved, refused_by_name, strategy_of
+from adapterhub_lite.merging.saved import SavedAdapter, calling, open_saved, provider_of, strategy_of
 from adapterhub_lite.storage import CONFIG, TENSORS, commit_directory
 from adapterhub_lite.storage.disk import sync_directory, sync_file
 from adapterhub_lite.training.attachment import HEAD
@@ -91,7 +91,7 @@ def _in_peft(
     task = loaded.attachment.task
     view = loaded.base.view(task.name, generates=task.generates)
     try:
-        with refused_by_name(saved.path):
+        with calling(provider_of(engine, saved.manifest), "to_peft", saved.path):
             form = strategy.to_peft(view, config, saved.body)
     finally:
         view.unmount()
@@ -129,7 +129,7 @@ def export_gguf(adapter: Path, out: Path, engine: Engine | None = None, *, base:
     config = AutoConfig.from_pretrained(source.folder, **({"gguf_file": source.gguf} if source.gguf else {}))
     partial = out.with_name(f".{out.name}.{secrets.token_hex(8)}")
     try:
-        with refused_by_name(adapter):
+        with calling(provider_of(engine, manifest), "write_gguf", adapter):
             adapted = writer.write_gguf(partial, settings, saved.body, config)
         sync_file(partial)
         partial.replace(out)

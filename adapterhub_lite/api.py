@@ -28,6 +28,18 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
+from adapterhub_lite.base.learning import (
+    AfterStep,
+    BatchContext,
+    Factors,
+    Grouped,
+    OutputLoss,
+    Penalized,
+    Preparer,
+    Stateful,
+    StrategyState,
+    TrainingBatch,
+)
 from adapterhub_lite.base.map import ModelMap
 from adapterhub_lite.base.strategy import (
     Combinable,
@@ -75,6 +87,7 @@ if TYPE_CHECKING:
     from adapterhub_lite.data.roles.choices import read_choices
     from adapterhub_lite.data.roles.columns import (
         check_roles,
+        checked_text,
         counted,
         find_column,
         guess_column,
@@ -83,21 +96,19 @@ if TYPE_CHECKING:
     )
     from adapterhub_lite.data.roles.groups import read_groups
     from adapterhub_lite.data.roles.labels import Labels, one_label, ordered_labels, read_labels
-    from adapterhub_lite.data.roles.numbers import ABSENT, number_of
+    from adapterhub_lite.data.roles.numbers import ABSENT, number_of, read_values
     from adapterhub_lite.data.roles.several_labels import list_in_text
-    from adapterhub_lite.data.roles.text_columns import checked_text
     from adapterhub_lite.data.table import JSON_TYPE, Table, place
     from adapterhub_lite.merging.peft_files import refuse_settings
+    from adapterhub_lite.plugins.strategy_call import is_out_of_memory
     from adapterhub_lite.tasks.classification import Classification
     from adapterhub_lite.tasks.head import HeadTask, pool, targets_of
     from adapterhub_lite.tasks.metrics import bootstrap, macro_f1
-    from adapterhub_lite.tasks.options import ClassificationOptions, TextClassificationOptions, TextRegressionOptions
+    from adapterhub_lite.tasks.options import ClassificationOptions
     from adapterhub_lite.tasks.regression import Regression, standard_units
-    from adapterhub_lite.tasks.stored import collected
+    from adapterhub_lite.tasks.stored import batched, collected
     from adapterhub_lite.tasks.task import Batch, Encoded, Example, Preprocessing, Task
     from adapterhub_lite.tasks.text import LONGEST_TEXT, SAMPLE_TEXTS, checked_length, hidden_states, pad_tokens
-    from adapterhub_lite.tasks.text_classification import TextClassification
-    from adapterhub_lite.tasks.text_regression import TextRegression
     from adapterhub_lite.testing.tiny_model import TinyModel
     from adapterhub_lite.testing.tokenizer import tiny_tokenizer
 
@@ -112,10 +123,12 @@ __all__ = [
     "SEVERAL",
     "AdapterCorruptError",
     "AdapterHubError",
+    "AfterStep",
     "AttentionCall",
     "AttentionSite",
     "Base",
     "Batch",
+    "BatchContext",
     "Classification",
     "ClassificationOptions",
     "Combinable",
@@ -126,9 +139,11 @@ __all__ = [
     "Encoded",
     "Example",
     "Exporter",
+    "Factors",
     "FeatureProblem",
     "Field",
     "GgufWriter",
+    "Grouped",
     "HeadTask",
     "Labels",
     "Mergeable",
@@ -136,10 +151,13 @@ __all__ = [
     "ModelMap",
     "ModelView",
     "NotSupportedError",
+    "OutputLoss",
     "Part",
     "PeftCompatible",
     "PeftReader",
     "PeftWriter",
+    "Penalized",
+    "Preparer",
     "Preprocessing",
     "ReaderSpec",
     "Recipe",
@@ -147,22 +165,22 @@ __all__ = [
     "Request",
     "Run",
     "Solver",
+    "Stateful",
     "Strategy",
     "StrategyConfig",
     "StrategySpec",
+    "StrategyState",
     "Table",
     "TargetKind",
     "Task",
     "TaskKind",
     "TaskOptions",
     "TaskSpec",
-    "TextClassification",
-    "TextClassificationOptions",
-    "TextRegression",
-    "TextRegressionOptions",
     "TinyModel",
+    "TrainingBatch",
     "Traits",
     "WeightUpdater",
+    "batched",
     "bootstrap",
     "check_choice",
     "check_roles",
@@ -179,6 +197,7 @@ __all__ = [
     "hookimpl",
     "introspect",
     "is_missing",
+    "is_out_of_memory",
     "list_in_text",
     "load_arrays",
     "macro_f1",
@@ -195,6 +214,7 @@ __all__ = [
     "read_items",
     "read_labels",
     "read_table",
+    "read_values",
     "refuse_settings",
     "rows_of_split",
     "shortened",
@@ -218,6 +238,7 @@ _NAMES = {
     "data.roles.choices": ("read_choices",),
     "data.roles.columns": (
         "check_roles",
+        "checked_text",
         "counted",
         "find_column",
         "guess_column",
@@ -226,21 +247,19 @@ _NAMES = {
     ),
     "data.roles.groups": ("read_groups",),
     "data.roles.labels": ("Labels", "one_label", "ordered_labels", "read_labels"),
-    "data.roles.numbers": ("ABSENT", "number_of"),
+    "data.roles.numbers": ("ABSENT", "number_of", "read_values"),
     "data.roles.several_labels": ("list_in_text",),
-    "data.roles.text_columns": ("checked_text",),
     "data.table": ("JSON_TYPE", "Table", "place"),
     "merging.peft_files": ("refuse_settings",),
+    "plugins.strategy_call": ("is_out_of_memory",),
     "tasks.classification": ("Classification",),
     "tasks.head": ("HeadTask", "pool", "targets_of"),
     "tasks.metrics": ("bootstrap", "macro_f1"),
-    "tasks.options": ("ClassificationOptions", "TextClassificationOptions", "TextRegressionOptions"),
+    "tasks.options": ("ClassificationOptions",),
     "tasks.regression": ("Regression", "standard_units"),
-    "tasks.stored": ("collected",),
+    "tasks.stored": ("batched", "collected"),
     "tasks.task": ("Batch", "Encoded", "Example", "Preprocessing", "Task"),
     "tasks.text": ("LONGEST_TEXT", "SAMPLE_TEXTS", "checked_length", "hidden_states", "pad_tokens"),
-    "tasks.text_classification": ("TextClassification",),
-    "tasks.text_regression": ("TextRegression",),
     "testing.tiny_model": ("TinyModel",),
     "testing.tokenizer": ("tiny_tokenizer",),
 }

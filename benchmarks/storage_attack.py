@@ -139,8 +139,8 @@ def attack_engine(count: int, seed: int, work: Path) -> Summary:
 
 def train_samples(engine: Any, base: Any, folder: Path) -> list[Path]:
     """Adapters to forge: LoRA with PEFT's configuration, a linear probe, and changed weights of the base."""
-    from adapterhub_lite.testing.problems import texts
     from adapterhub_lite.training.config import TrainConfig
+    from adapterhub_text.tiny import texts
 
     paths = []
     for strategy, settings in (("lora", {"rank": 4}), ("linear_probe", {}), ("full", {"top_layers": 1})):

@@ -16,13 +16,9 @@ CORE = Path(__file__).parents[1] / "adapterhub_lite"
 
 # Where the core may write such a name, and why; nowhere is it compared with that of an adapter.
 ALLOWED = {
-    "tasks/catalog.py": "the list of our own tasks",
     "cli/demo.py": "the demo is a run of some strategies on some tasks",
     "cli/run_file.py": "the default of --strategy",
     "engine.py": "the default of Engine.train",
-    "testing/problems.py": "the made-up data on which the kit runs strategies is for some tasks",
-    "data/roles/text_classification.py": "a reader says which task its data is for",
-    "data/roles/text_regression.py": "a reader says which task its data is for",
 }
 
 

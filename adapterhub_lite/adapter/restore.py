@@ -15,7 +15,8 @@ from adapterhub_lite.adapter.peft_names import MODULES, from_file, names_class, 
 from adapterhub_lite.adapter.save import config_file
 from adapterhub_lite.base.loading import Base
 from adapterhub_lite.base.strategy import Strategy
-from adapterhub_lite.errors import AdapterCorruptError, AdapterHubError
+from adapterhub_lite.errors import AdapterCorruptError, PluginError
+from adapterhub_lite.names import one_line
 from adapterhub_lite.plugins.spec import ProvidedStrategy, StrategyConfig
 from adapterhub_lite.storage import CONFIG, TENSORS, StoredAdapter, check_tensors
 from adapterhub_lite.tasks.task import Task
@@ -55,26 +56,27 @@ def restore(
         try:
             with AllocationLimit(len(payload), where, base.parameters):
                 attachment = attach(base, task, provided, strategy, options)
-        except (AdapterHubError, MemoryError, torch.OutOfMemoryError):
-            raise
-        except Exception as error:
+        except PluginError as error:
+            failure = error.__cause__
+            if failure is None:  # it breaks its contract, whatever the settings
+                raise
             raise AdapterCorruptError(
                 f"{where}: strategy '{provided.spec.name}' cannot be attached with the saved settings "
-                f"({type(error).__name__}: {' '.join(str(error).split())[:200]}); save the adapter again"
-            ) from error
+                f"({one_line(failure)[:220]}); save the adapter again"
+            ) from failure
     try:
         _fill(attachment, stored, payload)
         _check_config(attachment, stored)
     except BaseException:
-        attachment.detach()
+        attachment.discard()
         raise
     return attachment
 
 
 def _fill(attachment: Attachment, stored: StoredAdapter, payload: bytes) -> None:
     """Check the saved tensors against the slots of the attachment, and fill them."""
-    slots: dict[str, torch.Tensor] = {**attachment.tensors, **attachment.fixed}
-    if attachment.provided.spec.traits.trains_base:
+    slots = attachment.slots
+    if attachment.traits.trains_base:
         # Weights that training left unchanged are not in the file; the configuration lists those that are.
         names = stored.config.get("tensors", [])
         if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
@@ -86,7 +88,7 @@ def _fill(attachment: Attachment, stored: StoredAdapter, payload: bytes) -> None
     check_tensors(stored.header, expected, str(stored.tensors))
     saved = {from_file(name, known): tensor for name, tensor in safetensors.torch.load(payload).items()}
     kept = {name: slot.detach() for name, slot in attachment.tensors.items() if name not in slots}
-    attachment.load_tensors({**kept, **saved})
+    attachment.load_saved({**kept, **saved}, stored.manifest.strategy.state)
 
 
 def _check_config(attachment: Attachment, stored: StoredAdapter) -> None:

@@ -57,19 +57,26 @@ def save_adapter(
     config = attachment.config
     exported: dict[str, Tensor] = {name: parameter.detach() for name, parameter in attachment.parameters.items()}
     if isinstance(attachment.strategy, Exporter):
-        config, tensors = attachment.strategy.export(view, config, exported)
+        with attachment.calls.into("export"):
+            config, tensors = attachment.strategy.export(view, config, exported)
         exported = dict(tensors)
     for name in view.unchanged(dict(attachment.parameters)):
         del exported[name]
     exported |= {name: p.detach() for name, p in attachment.tensors.items() if name not in attachment.parameters}
-    exported |= attachment.fixed
+    state = attachment.state()
+    exported |= {name: tensor for name, tensor in state.tensors.items() if name in state.in_file}
+    values = {name: value for name, value in state.values.items() if name in state.in_file}
     broken = [name for name, tensor in exported.items() if not torch.isfinite(tensor).all()]
     if broken:
         raise TrainingError(f"tensor '{broken[0]}' is not finite, so the adapter is not saved")
     provided = attachment.provided
     manifest = Manifest(
         strategy=StrategyRecord(
-            name=provided.spec.name, dist=provided.dist, version=provided.version, config=config.model_dump(mode="json")
+            name=provided.spec.name,
+            dist=provided.dist,
+            version=provided.version,
+            config=config.model_dump(mode="json"),
+            state=values,
         ),
         base=BaseRecord(
             reference=base.reference,
@@ -107,8 +114,9 @@ def save_adapter(
 def config_file(attachment: Attachment, config: Any, tensors: Collection[str]) -> dict[str, Any]:
     """PEFT's configuration where the strategy has a PEFT form, else the strategy's own; `tensors` are the saved names."""
     if isinstance(attachment.strategy, PeftCompatible):
-        theirs = attachment.strategy.peft_config(attachment.view, config)
-        return {**theirs, **of_base(attachment.base), **with_head(theirs, attachment.task)}
+        with attachment.calls.into("peft_config"):
+            form = attachment.strategy.peft_config(attachment.view, config)
+        return {**form, **of_base(attachment.base), **with_head(form, attachment.task)}
     return {
         "strategy": attachment.provided.spec.name,
         **config.model_dump(mode="json"),

@@ -67,17 +67,6 @@ class Exporter(Protocol):
 
 
 @runtime_checkable
-class KeepsFixed(Protocol):
-    """A strategy that may save tensors which do not train, such as random ones that cannot be made anew."""
-
-    def fixed(self, view: ModelView) -> Mapping[str, Tensor]:
-        """Return those tensors as they are on the model now, by the names they have in the file; any dtype."""
-
-    def set_fixed(self, view: ModelView, tensors: Mapping[str, Tensor]) -> None:
-        """Put saved ones, of these names and shapes, in their places."""
-
-
-@runtime_checkable
 class PeftCompatible(Protocol):
     """A strategy whose files PEFT can open by itself."""
 

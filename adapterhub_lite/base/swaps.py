@@ -96,6 +96,21 @@ class AttentionSwap:
 
 
 @dataclass
+class TokenizerSwap:
+    """The tokenizer that texts are cut up with."""
+
+    put: Callable[[Any], None]
+    old: Any
+    new: Any
+
+    def mount(self) -> None:
+        self.put(self.new)
+
+    def unmount(self) -> None:
+        self.put(self.old)
+
+
+@dataclass
 class ImplementationSwap:
     """The model's attention implementation, ours while an extension is in place."""
 

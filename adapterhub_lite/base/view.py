@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from adapterhub_lite.base.attention import AttentionCall, AttentionSite, Extension
 from adapterhub_lite.base.batch_norm import statistics_of
 from adapterhub_lite.base.describe import example_inputs
+from adapterhub_lite.base.learning import BatchContext
 from adapterhub_lite.base.map import ModelMap
 from adapterhub_lite.base.quantization import dequantized, is_quantized
 from adapterhub_lite.base.swaps import (
@@ -22,9 +23,14 @@ from adapterhub_lite.base.swaps import (
     HookSwap,
     ImplementationSwap,
     Swap,
+    TokenizerSwap,
     module_tree,
 )
+from adapterhub_lite.base.tokens import add_rows, add_to_tokenizer
 from adapterhub_lite.errors import ConfigError, NotSupportedError
+
+TOKENS = "tokens."
+"""What the saved names of the rows of added tokens begin with."""
 
 __all__ = ["AttentionCall", "AttentionSite", "ModelView"]
 
@@ -37,7 +43,8 @@ class ModelView:
         map: Where its layers, weight matrices and output are.
         task: Name of the task the adapter is for.
         generates: Whether the task continues text, with the base's own output layer as its head.
-        tokenizer: The base's tokenizer, or None for images and series.
+        tokenizer: The base's tokenizer, with the tokens of `add_tokens`; None for images and series.
+        context: The batch that is being run through the model, for layers that ask; None until one is.
     """
 
     def __init__(
@@ -49,13 +56,18 @@ class ModelView:
         original_weight: Callable[[str], Tensor] | None = None,
         *,
         generates: bool = False,
+        set_tokenizer: Callable[[Any], None] = lambda tokenizer: None,
     ):
         self.model = model
         self.map = model_map
         self.task = task
         self.generates = generates
         self.tokenizer = tokenizer
+        self.context: BatchContext | None = None
+        self.token_rows: dict[str, nn.Parameter] = {}
+        """Trained rows of the tokens that were added, by the name they are saved under."""
         self._original_weight = original_weight
+        self._set_tokenizer = set_tokenizer
         self._log: list[Swap] = []
         self._mounted = True
         self._gone = False
@@ -202,6 +214,33 @@ class ModelView:
                     self._do(ChildSwap(module, "_buffers", name, buffer, buffer.float()))
         return chosen
 
+    def add_tokens(self, names: Sequence[str]) -> list[int]:
+        """Add tokens to the tokenizer, with trained rows of the embedding, for this adapter alone.
+
+        A row starts at the mean of the rows of the pieces that its name was cut into before. In a language model that does
+        not tie its two embeddings, the output layer gets rows of its own. The rows are trained, saved and restored beside
+        what `attach` returns; the base's own embedding stays frozen.
+
+        Returns:
+            The id of each token.
+
+        Raises:
+            NotSupportedError: a base without a tokenizer, or without an embedding.
+            ConfigError: names that are empty, given twice, or tokens already.
+        """
+        if self.token_rows:
+            raise ConfigError("tokens were added before; name all of them in one call")
+        before = self.tokenizer
+        tokenizer, ids = add_to_tokenizer(before, names, type(self.model).__name__)
+        rows = add_rows(self, before, names, ids[0])
+        self.token_rows = {f"{TOKENS}{name}": parameter for name, parameter in rows.items()}
+        self._do(TokenizerSwap(self._put_tokenizer, before, tokenizer))
+        return ids
+
+    def _put_tokenizer(self, tokenizer: Any) -> None:
+        self.tokenizer = tokenizer
+        self._set_tokenizer(tokenizer)
+
     @contextmanager
     def recording(self) -> Iterator[None]:
         """Log what a function that changes the model by itself does, such as PEFT's `inject_adapter_in_model`.
@@ -262,6 +301,11 @@ class ModelView:
             for name, parameter in parameters.items()
             if id(parameter) in base and torch.equal(base[id(parameter)].float(), parameter.data)
         }
+
+    @property
+    def copied(self) -> set[int]:
+        """The identities of those parameters of the base that have a storage of the adapter's own."""
+        return {id(swap.parameter) for swap in self._log if isinstance(swap, DataSwap)}
 
     @property
     def rewrites_base(self) -> bool:

@@ -141,6 +141,8 @@ def tasks(json_: AsJson = False) -> None:
         ]
         print_json({"tasks": described})
         return
+    if not offered:
+        typer.echo("no tasks are installed; pip install adapterhub-lite brings the built-in ones")
     for task in offered:
         _show(task.spec, task.dist, f"    columns: {', '.join(task.spec.roles)}")
 

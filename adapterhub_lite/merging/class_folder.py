@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from adapterhub_lite.base.model_files import calm
-from adapterhub_lite.merging.shards import headers_of, weight_files
+from adapterhub_lite.base.model_folder import weight_files
+from adapterhub_lite.merging.shards import headers_of
 from adapterhub_lite.merging.skeleton import Skeleton, skeleton_of
 from adapterhub_lite.storage.header import DTYPE_BYTES, TensorInfo
 from adapterhub_lite.tasks.head import HeadTask

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -17,6 +17,7 @@ from torch import Tensor
 from adapterhub_lite.adapter.adapter import Adapter
 from adapterhub_lite.adapter.probe import probe_batches, probe_items, probe_logits
 from adapterhub_lite.base.model_files import calm
+from adapterhub_lite.base.model_folder import weight_files
 from adapterhub_lite.base.prepared import find_prepared, prepared_folder
 from adapterhub_lite.base.references import Source, resolve
 from adapterhub_lite.base.strategy import Mergeable, WeightUpdater
@@ -25,7 +26,7 @@ from adapterhub_lite.errors import BaseNotFoundError, ConfigError, MergeError, N
 from adapterhub_lite.merging.class_folder import class_logits, make_class_folder
 from adapterhub_lite.merging.report import MergeReport, compare
 from adapterhub_lite.merging.saved import SavedAdapter, fill, open_saved, strategy_of
-from adapterhub_lite.merging.shards import FLOATS, copy_side_files, headers_of, weight_files, write_shards
+from adapterhub_lite.merging.shards import FLOATS, copy_side_files, headers_of, write_shards
 from adapterhub_lite.merging.skeleton import place_in_files, skeleton_of
 from adapterhub_lite.names import check_choice
 from adapterhub_lite.plugins.spec import ProvidedStrategy
@@ -71,8 +72,9 @@ def merge_adapter(
 ) -> Merged:
     """Fold an adapter into the unquantized weights of its base and write a model folder.
 
-    The weights keep the dtype of the base's files unless `dtype` says another; a GGUF base is unpacked. The merged model is loaded and
-    compared with the adapter on its base, both in fp32; where they differ too much, nothing is written.
+    The weights keep the dtype of the base's files unless `dtype` says another; a GGUF base is unpacked. The merged
+    model is loaded and compared with the adapter on its base, both in fp32; where they differ too much, nothing is
+    written.
 
     Args:
         engine: Loads bases and strategies.
@@ -86,7 +88,7 @@ def merge_adapter(
         alone: Refuse a classifier whose head no class of transformers can hold, instead of writing it beside the model.
 
     Raises:
-        NotSupportedError: the strategy cannot be merged, the base's own files are quantized, or see `alone`.
+        NotSupportedError: the strategy cannot be merged, or see `alone`.
         BaseMismatchError: another base.
         MergeError: the merged model does not do what the adapter does.
         StorageError: the folder cannot be written.
@@ -95,7 +97,7 @@ def merge_adapter(
         check_choice("dtype", dtype, DTYPES)
     stored = read_adapter(adapter)
     provided = engine.strategy_shelf.resolve(stored.manifest.strategy.name, dist=stored.manifest.strategy.dist)
-    _require_mergeable(engine, provided)
+    _require_mergeable(engine, provided, stored.manifest.strategy.config)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise StorageError(f"cannot merge into {out}: it is not an empty folder; choose a new one")
     job = _Job(engine, adapter, stored, provided, base or stored.manifest.base.reference, dtype, device, force)
@@ -142,10 +144,10 @@ def merge_adapter(
     return made[0]
 
 
-def _require_mergeable(engine: Engine, provided: ProvidedStrategy) -> None:
+def _require_mergeable(engine: Engine, provided: ProvidedStrategy, settings: Mapping[str, Any]) -> None:
     """Refuse a strategy that does something else than change weights, and name those that can be merged."""
     spec = provided.spec
-    if spec.traits.mergeable:
+    if spec.traits_of(engine.strategy_shelf.configure(provided, settings)).mergeable:
         return
     able = sorted({p.spec.name for p in engine.strategies() if p.spec.traits.mergeable and ":" not in p.spec.name})
     raise NotSupportedError(
@@ -183,7 +185,6 @@ class _Job:
         with suppress(BaseNotFoundError):  # perhaps a plug-in knows it; if not, loading it says so
             self.source = resolve(self.reference)
         if self.source is not None and self.source.gguf is None:
-            _refuse_quantized(self.source.folder, self.reference)
             stored = _dtypes_in(self.source.folder)
             self.dtype = "bfloat16" if "BF16" in stored else "float16" if "F16" in stored else "float32"
             self.converts = self.wanted not in (None, self.dtype)
@@ -327,16 +328,6 @@ def _class_of(loaded: Adapter) -> tuple[HeadClass | None, str | None]:
     if head.bias is not None and not known.bias and bool(head.bias.any()):
         return None, f"the head has a bias, and that of {known.name} has none"
     return known, None
-
-
-def _refuse_quantized(folder: Path, reference: str) -> None:
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    if config.get("quantization_config"):
-        method = config["quantization_config"].get("quant_method", "unknown")
-        raise NotSupportedError(
-            f"base '{reference}' is itself quantized ({method}), and adding the adapter would round it away; "
-            "give the unquantized original with --base"
-        )
 
 
 def _dtypes_in(folder: Path) -> set[str]:

@@ -100,7 +100,7 @@ def fill(
     with torch.random.fork_rng(devices=[]):
         attachment = attach(base, task, provided, engine.strategy_shelf.load(provided), options)
     try:
-        slots = {**attachment.tensors, **attachment.fixed}
+        slots = attachment.slots
         problems = [f"'{name}' has no place in this base" for name in tensors if name not in slots]
         problems += [f"'{name}' is missing" for name in slots if name not in tensors]
         problems += [
@@ -114,9 +114,9 @@ def fill(
         broken = [name for name, tensor in tensors.items() if not torch.isfinite(tensor).all()]
         if broken:
             raise AdapterCorruptError(f"tensor '{broken[0]}' holds values that are not finite")
-        attachment.load_tensors(tensors)
+        attachment.load_saved(tensors, {})
     except BaseException:
-        attachment.detach()
+        attachment.discard()
         raise
     return attachment
 

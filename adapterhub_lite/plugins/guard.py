@@ -80,23 +80,21 @@ class Watch:
             time.sleep(pause)
 
 
-def model_state(model: Any) -> list[tuple[Any, ...]]:
-    """What can be seen cheaply of a model: its modules, hooks, and the identity and write count of every tensor.
+def model_state(model: Any) -> dict[str, tuple[Any, ...]]:
+    """What can be seen cheaply of a model: its modules, hooks, and the identity and write count of every tensor, by name.
 
     In-place writes are counted by torch, except those through `.data`, which nothing counts. Takes a few milliseconds
     whatever the size of the weights. Objects without modules have no state.
     """
     if not hasattr(model, "named_modules"):
-        return []
-    state: list[tuple[Any, ...]] = [
-        (name, id(module), module.training, len(module._forward_hooks), len(module._forward_pre_hooks))
+        return {}
+    state: dict[str, tuple[Any, ...]] = {
+        f"module '{name}'": (id(module), module.training, len(module._forward_hooks), len(module._forward_pre_hooks))
         for name, module in model.named_modules()
-    ]
-    state += [
-        (name, id(tensor), tensor.data_ptr(), tensor._version, tensor.requires_grad)
-        for tensors in (model.named_parameters(), model.named_buffers())
-        for name, tensor in tensors
-    ]
+    }
+    for tensors in (model.named_parameters(), model.named_buffers()):
+        for name, tensor in tensors:
+            state[f"tensor '{name}'"] = (id(tensor), tensor.data_ptr(), tensor._version, tensor.requires_grad)
     return state
 
 

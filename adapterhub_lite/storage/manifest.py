@@ -75,6 +75,11 @@ class StrategyRecord(Record):
     dist: str | None = Field(description="Distribution that provided it; None for one registered by hand.")
     version: str | None = Field(description="Version of that distribution.")
     config: dict[str, Json] = Field(description="Its options, as its config class dumps them.")
+    state: dict[str, Json] = Field(
+        default_factory=dict,
+        exclude_if=lambda state: not state,
+        description="What else it keeps; tensors are in the file.",
+    )
 
 
 class Fingerprint(Record):

@@ -1,4 +1,4 @@
-"""The tasks by name: ours, listed here and nowhere else, and those of plug-ins. No torch here."""
+"""The tasks of the plug-ins by name, and data read for one of them. No torch here."""
 
 from __future__ import annotations
 
@@ -11,42 +11,16 @@ from typing import Any
 
 from adapterhub_lite.data.dataset import Dataset
 from adapterhub_lite.data.files.read import READERS, read_foreign
-from adapterhub_lite.data.request import SEVERAL, Request
-from adapterhub_lite.data.roles import text_classification, text_regression
+from adapterhub_lite.data.request import Request
 from adapterhub_lite.errors import ConfigError
 from adapterhub_lite.plugins.manager import Plugins
 from adapterhub_lite.plugins.shelf import Shelf
-from adapterhub_lite.plugins.spec import OURS, Provided, ReaderSpec
-from adapterhub_lite.tasks.options import TextClassificationOptions, TextRegressionOptions
+from adapterhub_lite.plugins.spec import OURS, ReaderSpec
 from adapterhub_lite.tasks.spec import TaskOptions, TaskSpec
-
-BUILT_IN = (
-    TaskSpec(
-        name="text-classification",
-        summary="A text or a pair of texts in, one of several labels or any number of them out.",
-        modality="text",
-        read=text_classification.read,
-        load="adapterhub_lite.tasks.text_classification:TextClassification",
-        roles=text_classification.ROLES,
-        options=TextClassificationOptions,
-        forms=(None, SEVERAL),
-        peft_task_type="SEQ_CLS",
-    ),
-    TaskSpec(
-        name="text-regression",
-        summary="A text or a pair of texts in, a number out.",
-        modality="text",
-        read=text_regression.read,
-        load="adapterhub_lite.tasks.text_regression:TextRegression",
-        roles=text_regression.ROLES,
-        options=TextRegressionOptions,
-        labelled=False,
-    ),
-)
 
 
 class Catalog(Shelf[TaskSpec]):
-    """The tasks by name: ours first, then those of plug-ins; and the readers of plug-ins.
+    """The tasks by name, those of our own plug-ins first; and the readers of plug-ins.
 
     Args:
         plugins: Those to use; None for none.
@@ -54,8 +28,8 @@ class Catalog(Shelf[TaskSpec]):
 
     def __init__(self, plugins: Plugins | None = None):
         plugins = plugins if plugins is not None else Plugins(enabled=False)
-        ours = [Provided(spec, OURS, OURS, "0") for spec in BUILT_IN]
-        super().__init__("task", lambda: [*ours, *plugins.tasks], lambda: plugins.records)
+        offered = partial(sorted, plugins.tasks, key=lambda offer: offer.dist != OURS)
+        super().__init__("task", offered, lambda: plugins.records)
         self._readers = partial(plugins.gathered, "adapterhub_readers", ReaderSpec)
 
     def opened(self, source: Any, spec: TaskSpec) -> Any:

@@ -19,9 +19,10 @@ from adapterhub_lite.engine import Engine
 from adapterhub_lite.errors import NotSupportedError
 from adapterhub_lite.plugins.manager import Plugins
 from adapterhub_lite.plugins.observers import Observers
-from adapterhub_lite.plugins.spec import StrategyConfig, StrategySpec, hookimpl
+from adapterhub_lite.plugins.spec import StrategyConfig, StrategySpec, Traits, hookimpl
 from adapterhub_lite.progress import Silent
 from adapterhub_lite.tasks.task import Task, encode
+from adapterhub_lite.testing.models import brought_models
 from adapterhub_lite.testing.tiny_model import TinyModel
 from adapterhub_lite.training.attachment import Attachment, attach
 from adapterhub_lite.training.config import TrainConfig
@@ -45,19 +46,25 @@ class Bench:
 
     @cached_property
     def engine(self) -> Engine:
-        """An engine that knows this strategy and no other, and the task of the model."""
+        """An engine that knows this strategy and no other, and the tasks of the tiny models."""
         plugin = ModuleType("plugin_under_test")
         plugin.adapterhub_strategies = hookimpl(lambda: [self.spec])  # type: ignore[attr-defined]
         plugins = Plugins(enabled=False)
         plugins.register(plugin)
-        if self.model.plugin is not None:
-            plugins.register(self.model.plugin)
+        for provider in dict.fromkeys(model.plugin for model in (self.model, *brought_models())):
+            if provider is not None:
+                plugins.register(provider)
         return Engine(plugins, Silent())
 
     @cached_property
     def config(self) -> StrategyConfig:
         """The config to check with."""
         return self.given if self.given is not None else self.spec.config()
+
+    @cached_property
+    def traits(self) -> Traits:
+        """What the strategy promises with that config."""
+        return self.spec.traits_of(self.config)
 
     @cached_property
     def refusal(self) -> str | None:

@@ -1,4 +1,4 @@
-"""The tiny foundation models that checks run on: the kit's own, and those of plug-ins."""
+"""The tiny foundation models that checks run on, all of which plug-ins bring."""
 
 from __future__ import annotations
 
@@ -11,44 +11,30 @@ import torch
 from adapterhub_lite.base.loading import Base
 from adapterhub_lite.errors import ConfigError, PluginError
 from adapterhub_lite.plugins.manager import Plugins
-from adapterhub_lite.testing import problems
 from adapterhub_lite.testing.tiny_model import TinyModel
-from adapterhub_lite.testing.tokenizer import MAX_LENGTH, PAD, tiny_tokenizer, vocabulary_size
-
-# Widths are multiples of 64, the block of NF4: on a CPU bitsandbytes 0.50 gets narrower matrices wrong.
-HIDDEN, HEADS, LAYERS, INNER = 64, 4, 2, 64
 
 TINY_MODELS: tuple[TinyModel, ...]
-"""All of them, found when first asked for."""
-
-
-def _encoder() -> tuple[Any, Any]:
-    from transformers import BertConfig, BertModel
-
-    config = BertConfig(
-        vocab_size=vocabulary_size(), hidden_size=HIDDEN, intermediate_size=INNER, num_hidden_layers=LAYERS,
-        num_attention_heads=HEADS, max_position_embeddings=MAX_LENGTH, initializer_range=0.2, pad_token_id=PAD,
-        hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0,
-    )  # fmt: skip
-    return BertModel(config, add_pooling_layer=False), tiny_tokenizer()
-
-
-OWN = TinyModel("encoder", "BERT-like, for text classification", _encoder, problems.texts)
+"""Those that strategies adapt, found when first asked for."""
 
 
 @cache
-def tiny_models() -> Mapping[str, TinyModel]:
-    """The tiny models by name: the kit's own, then those that the installed plug-ins bring.
+def brought_models() -> tuple[TinyModel, ...]:
+    """The tiny models of the installed plug-ins, bare ones too.
 
     Raises:
         PluginError: a plug-in that fails at it, or gives one of a name that is taken.
     """
     plugins = Plugins()
-    models = {OWN.name: OWN}
+    models: dict[str, TinyModel] = {}
     for plugin, model in plugins.gathered("adapterhub_tiny_models", TinyModel):
         if models.setdefault(model.name, model) is not model:
             raise PluginError(f"{plugins.title(plugin)} brings a tiny model '{model.name}', which is there already")
-    return models
+    return tuple(models.values())
+
+
+def tiny_models() -> Mapping[str, TinyModel]:
+    """The tiny models by name, without the bare ones; see `brought_models`."""
+    return {model.name: model for model in brought_models() if not model.bare}
 
 
 def tiny_base(name: str, *, quantization: str = "none", dtype: torch.dtype = torch.float32, seed: int = 0) -> Base:
@@ -66,14 +52,14 @@ def choose_models(models: Sequence[str | TinyModel] | None) -> list[TinyModel]:
     Raises:
         ConfigError: a name that is not among them.
     """
-    chosen = []
-    for model in tiny_models().values() if models is None else models:
+    chosen, known = [], tiny_models()
+    for model in known.values() if models is None else models:
         if isinstance(model, TinyModel):
             chosen.append(model)
-        elif model in tiny_models():
-            chosen.append(tiny_models()[model])
+        elif model in known:
+            chosen.append(known[model])
         else:
-            raise ConfigError(f"there is no tiny model '{model}'; there are: {', '.join(tiny_models())}")
+            raise ConfigError(f"there is no tiny model '{model}'; there are: {', '.join(known)}")
     return chosen
 
 

@@ -17,11 +17,10 @@ from transformers.utils import logging as transformers_logging
 
 from adapterhub_lite.errors import ConfigError
 from adapterhub_lite.plugins.spec import StrategyConfig, StrategySpec
-from adapterhub_lite.testing.bare_model import BARE_MODEL
 from adapterhub_lite.testing.bench import Bench
 from adapterhub_lite.testing.check import Check, CheckFailed, CheckResult, CheckSkipped, Status, check_id
 from adapterhub_lite.testing.checks import all_checks
-from adapterhub_lite.testing.models import choose_models
+from adapterhub_lite.testing.models import brought_models, choose_models
 from adapterhub_lite.testing.tiny_model import TinyModel
 
 if TYPE_CHECKING:
@@ -103,8 +102,8 @@ def bound_checks(
     if not chosen:
         raise ConfigError("there is no model to check on")
     benches = [Bench(spec, config, model, tuple(chosen)) for model in chosen]
-    bare = Bench(spec, config, BARE_MODEL, tuple(chosen))
-    run_on = {"strategy": benches[:1], "adapted model": benches, "any model": [*benches, bare]}
+    bare = [Bench(spec, config, model, tuple(chosen)) for model in brought_models() if model.bare]
+    run_on = {"strategy": benches[:1], "adapted model": benches, "any model": [*benches, *bare]}
     bound = []
     for check in known:
         for bench in run_on[check.on]:

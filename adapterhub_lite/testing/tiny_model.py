@@ -28,6 +28,8 @@ class TinyModel:
     problem: Callable[[], Dataset]
     plugin: ModuleType | None = None
     """The plug-in that provides the task of its problem and describes the model, where the core does not."""
+    bare: bool = False
+    """It lacks weight matrices and attention: a strategy may refuse it, and is only checked to do so cleanly."""
 
     def base(self, *, quantization: str = "none", dtype: torch.dtype = torch.float32, seed: int = 0) -> Base:
         """Build it as a fresh base on the CPU.

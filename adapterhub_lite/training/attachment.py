@@ -13,16 +13,27 @@ from torch import Tensor, nn
 
 from adapterhub_lite.base.batch_norm import normalising, statistics_of
 from adapterhub_lite.base.heap import kept_heap
+from adapterhub_lite.base.learning import BatchContext, Stateful, StrategyState
 from adapterhub_lite.base.loading import Base
-from adapterhub_lite.base.strategy import KeepsFixed, Strategy
+from adapterhub_lite.base.strategy import Strategy
 from adapterhub_lite.base.view import ModelView
-from adapterhub_lite.errors import PluginError
-from adapterhub_lite.plugins.spec import ProvidedStrategy, StrategyConfig
+from adapterhub_lite.plugins.guard import Watch
+from adapterhub_lite.plugins.spec import ProvidedStrategy, StrategyConfig, Traits
+from adapterhub_lite.plugins.strategy_call import StrategyCalls
 from adapterhub_lite.tasks.make import check_modality
 from adapterhub_lite.tasks.task import Batch, Task
 from adapterhub_lite.training.checks import check_strategy
+from adapterhub_lite.training.contract import (
+    HEAD,
+    BaseWatch,
+    bare_state,
+    changes,
+    check_parameters,
+    state_problem,
+    storage_of,
+)
 
-HEAD = "head."
+__all__ = ["HEAD", "Attachment", "attach"]
 
 
 @dataclass
@@ -38,17 +49,21 @@ class Attachment:
     parameters: dict[str, nn.Parameter]
     """What the strategy trains, by its name in the file."""
     head: nn.Linear | None
+    calls: StrategyCalls
+    unchanged: BaseWatch
+    bare: dict[str, Any]
+    """What could be seen of the bare base before."""
+
+    @property
+    def traits(self) -> Traits:
+        """What the strategy promises with its options."""
+        return self.provided.spec.traits_of(self.config)
 
     @property
     def tensors(self) -> dict[str, nn.Parameter]:
         """Everything that trains and is saved: the strategy's parameters and the task's head."""
         head = dict(self.head.named_parameters()) if self.head is not None else {}
         return {**self.parameters, **{HEAD + name: parameter for name, parameter in head.items()}}
-
-    @property
-    def fixed(self) -> dict[str, Tensor]:
-        """What is saved beside those and does not train."""
-        return dict(self.strategy.fixed(self.view)) if isinstance(self.strategy, KeepsFixed) else {}
 
     @cached_property
     def statistics(self) -> list[nn.Parameter]:
@@ -58,18 +73,87 @@ class Attachment:
 
     def logits(self, batch: Batch) -> tuple[Tensor, Tensor | None]:
         """Run base, strategy and head on a batch that is on the base's device."""
-        self.base.activate(self.view)
-        with self.precision():
-            return self.task.logits(self.base, self.head, batch)
+        with self.base.lock:
+            self.base.activate(self.view)
+            self.view.context = BatchContext(batch)
+            try:
+                with self.precision():
+                    return self.task.logits(self.base, self.head, batch)
+            except BaseException:
+                self.forget_batch()
+                raise
+            finally:
+                if not torch.is_grad_enabled():  # else layers that are run again for their gradients ask for it again
+                    self.forget_batch()
+
+    def forget_batch(self) -> None:
+        """Let go of the batch that was run last."""
+        self.view.context = None
+
+    def teacher(self, batch: Batch) -> Tensor:
+        """Outputs of the bare base, behind the head where there is one, for a batch; no gradients, dropout off.
+
+        The adapter is taken off for it and put back, in the middle of a training step too.
+        """
+        modes = [(module, module.training) for module in self.base.model.modules()]
+        self.view.unmount()
+        self.base.model.eval()
+        try:
+            with torch.no_grad():
+                return self.task.logits(self.base, self.head, batch)[0]
+        finally:
+            self.view.mount()
+            for module, mode in modes:
+                module.training = mode
+
+    def state(self, step: int | None = None) -> StrategyState:
+        """What the strategy has that does not train; empty where it has nothing.
+
+        Raises:
+            PluginError: no StrategyState of tensors and JSON, or names that are taken; says what.
+        """
+        if not isinstance(self.strategy, Stateful):
+            return StrategyState()
+        with self.calls.into("state", step):
+            state = self.strategy.state()
+        problem = state_problem(state, self.tensors)
+        if problem is not None:
+            raise self.calls.fault(problem, "state", step)
+        return state
+
+    def load_state(self, state: StrategyState) -> None:
+        """Give the strategy its state back."""
+        if isinstance(self.strategy, Stateful):
+            with self.calls.into("load_state"):
+                self.strategy.load_state(state)
+
+    @property
+    def slots(self) -> dict[str, Tensor]:
+        """Everything that is saved: `tensors`, and those of the strategy's state that belong into the file."""
+        state = self.state()
+        return {**self.tensors, **{name: tensor for name, tensor in state.tensors.items() if name in state.in_file}}
 
     def load_tensors(self, saved: Mapping[str, Tensor]) -> None:
-        """Fill in saved values; the caller has checked names and shapes against `tensors` and `fixed`."""
-        self.base.activate(self.view)
-        with torch.no_grad():
+        """Fill in saved values; the caller has checked names and shapes against `tensors`."""
+        with self.base.lock, torch.no_grad():
+            self.base.activate(self.view)
             for name, parameter in self.tensors.items():
                 parameter.copy_(saved[name])
-            if isinstance(self.strategy, KeepsFixed):
-                self.strategy.set_fixed(self.view, {name: saved[name] for name in self.fixed if name in saved})
+
+    def load_saved(self, saved: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
+        """Fill in what an adapter's file and manifest have; the caller has checked names and shapes against `slots`."""
+        self.load_tensors(saved)
+        state = {name: tensor for name, tensor in saved.items() if name not in self.tensors}
+        if state or values:
+            self.load_state(StrategyState(state, values, (*state, *values)))
+
+    def replace(self, config: StrategyConfig, parameters: dict[str, nn.Parameter]) -> None:
+        """Train other parameters from here on, which `attach` would make of this config."""
+        self.config, self.parameters = config, parameters | self.view.token_rows
+        self.__dict__.pop("statistics", None)
+        for parameter in parameters.values():
+            parameter.requires_grad_(True)
+        self.unchanged.begin(self.view)
 
     @contextmanager
     def training(self) -> Iterator[None]:
@@ -86,8 +170,32 @@ class Attachment:
         finally:
             self.base.model.eval()
 
+    def check_base(self, step: int | None = None) -> None:
+        """Notice a strategy that writes into the base or leaves hooks there while it is trained.
+
+        Raises:
+            PluginError: naming what it changed.
+        """
+        changed = self.unchanged.changes()
+        if changed:
+            raise self.calls.fault(f"changed the base outside its view: {changed}", "training", step)
+
     def detach(self) -> None:
-        """Take the adapter off for good; the base is bit for bit what it was."""
+        """Take the adapter off for good; the base is bit for bit what it was.
+
+        Raises:
+            PluginError: it is not, because the strategy changed it outside its view; names what.
+        """
+        copied = self.view.copied
+        self.discard()
+        if self.base.active is None:
+            before, self.bare = self.bare, bare_state(self.base)
+            changed = changes(before, self.bare, copied)
+            if changed:
+                raise self.calls.fault(f"changed the base outside its view: {changed}; load the base again", "detach")
+
+    def discard(self) -> None:
+        """Take the adapter off for good, after an error that is to be told and not hidden behind another one."""
         self.view.unmount()
         self.view.forget()
         if self.base.active is self.view:
@@ -100,36 +208,46 @@ class Attachment:
 
         Around several passes, it casts each weight once.
         """
-        if self.provided.spec.traits.trains_base and self.base.dtype != torch.float32:
+        if self.traits.trains_base and self.base.dtype != torch.float32:
             return torch.autocast(self.base.device.type, dtype=self.base.dtype)
         return nullcontext()
 
 
 def attach(
-    base: Base, task: Task, provided: ProvidedStrategy, strategy: Strategy, config: StrategyConfig
+    base: Base,
+    task: Task,
+    provided: ProvidedStrategy,
+    strategy: Strategy,
+    config: StrategyConfig,
+    watch: Watch | None = None,
 ) -> Attachment:
-    """Attach a strategy and a fresh head to a base.
+    """Attach a strategy and a fresh head to a base; `watch` names it where it does not return.
 
     Raises:
         NotSupportedError: when strategy, task and base do not go together; the base is as it was.
         PluginError: when the strategy breaks its contract, naming the plug-in.
     """
-    spec = provided.spec
-    check_strategy(spec, modality=base.map.modality, quantization=base.quantization)
+    spec, calls = provided.spec, StrategyCalls(provided, watch)
+    check_strategy(spec, config, modality=base.map.modality, quantization=base.quantization)
     check_modality(task.name, task.modality, base)
     head = task.head(base.map)
     view = base.view(task.name, generates=task.generates)
+    bare, unchanged, of_base = bare_state(base), BaseWatch(base.model), storage_of(base)
     try:
-        parameters = dict(strategy.attach(view, config))
-        statistics = statistics_of(base.model)
-        for name, parameter in parameters.items():
-            if not isinstance(parameter, nn.Parameter):
-                raise PluginError(f"strategy '{spec.name}' ({provided.dist}) returned '{name}', which is no Parameter")
-            if name.startswith(HEAD):
-                raise PluginError(f"strategy '{spec.name}' ({provided.dist}) may not name a tensor '{name}'")
-            parameter.requires_grad_(all(parameter is not tensor for tensor in statistics))
+        with calls.into("attach"):
+            given = strategy.attach(view, config)
+        parameters = check_parameters(given, base, of_base, calls, "attach") | view.token_rows
         if not parameters and head is None:
-            raise PluginError(f"strategy '{spec.name}' ({provided.dist}) returned nothing to train for {task.name}")
+            raise calls.fault(f"returned nothing to train for {task.name}", "attach")
+        view.unmount()
+        base.model.eval()
+        changed = changes(bare, bare_state(base), view.copied)
+        view.mount()
+        if changed:
+            raise calls.fault(f"changed the base outside its view: {changed}", "attach")
+        statistics = statistics_of(base.model)
+        for parameter in parameters.values():
+            parameter.requires_grad_(all(parameter is not tensor for tensor in statistics))
     except BaseException:
         view.unmount()
         raise
@@ -137,4 +255,5 @@ def attach(
         head.to(base.device)
     base.model.eval()  # modules that the strategy made are born in training mode, their dropout on
     base.active = view
-    return Attachment(base, task, view, provided, strategy, config, parameters, head)
+    unchanged.begin(view)
+    return Attachment(base, task, view, provided, strategy, config, parameters, head, calls, unchanged, bare)

@@ -26,7 +26,7 @@ KEEPS_NO_RESULT = frozenset({"checkpoint_every", "keep_checkpoints", "activation
 class TrainConfig(BaseModel):
     """How to train; the defaults suit a few thousand examples."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     epochs: float = Field(3.0, gt=0, description="Passes over the data; ignored where steps are given.")
     steps: Annotated[int | None, Flag(unset="as many as the epochs take")] = Field(
@@ -46,7 +46,7 @@ class TrainConfig(BaseModel):
     )
     weight_decay: float = Field(0.01, ge=0, description="AdamW's decay of matrices; never of biases and norms.")
     clip: float = Field(1.0, gt=0, description="Largest norm of the gradient; a longer one is scaled down to it.")
-    seed: int = Field(0, ge=0, description="Seed of initialisation, order and dropout.")
+    seed: int = Field(0, ge=0, le=2**63 - 1, description="Seed of initialisation, order and dropout.")
     activation_checkpointing: bool = Field(
         False, description="Compute activations again when they are needed: less memory, a third more time."
     )

@@ -56,7 +56,7 @@ def fit(
     if isinstance(task, HeadTask) and (run.strategy.spec.traits.mergeable or isinstance(strategy, PeftCompatible)):
         task.follow_class(base)  # other libraries will open what is made of this adapter
     with seeded(run.config.seed, base.device):
-        attachment = attach(base, task, run.strategy, strategy, run.settings)
+        attachment = attach(base, task, run.strategy, strategy, run.settings, observers.watch)
         try:
             encoded = encode(task, data, base, learn=True)
             for note in encoded.notes:
@@ -79,7 +79,7 @@ def fit(
                 )  # fmt: skip
                 return attachment, training.run().facts(run.config)
         except BaseException:
-            attachment.detach()
+            attachment.discard()
             raise
 
 
@@ -110,7 +110,7 @@ def _shard_base(attachment: Attachment, device: torch.device) -> None:
     base, spec = attachment.base, attachment.provided.spec
     if base.shards is not None:
         return
-    if spec.traits.trains_base or attachment.view.rewrites_base:
+    if attachment.traits.trains_base or attachment.view.rewrites_base:
         raise NotSupportedError(
             f"--shard does not go with strategy '{spec.name}' as it is set up, which changes weights of the base "
             "itself and keeps the old ones beside them; use a strategy that leaves them alone, such as lora"

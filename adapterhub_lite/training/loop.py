@@ -2,21 +2,26 @@
 
 A step takes its rows from the seed and its number, puts the gradient of their mean loss into the parameters in pieces
 that fit, clips it, and updates. Then, where they are due: evaluate, commit a checkpoint, stop. What a run needs to go on
-after a step is the adapter, its average, the optimizer, the random streams and `State`; a checkpoint holds exactly these.
+after a step is the adapter, its average, the optimizer, the random streams, what the strategy keeps for itself, and `State`;
+a checkpoint holds exactly these.
 """
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import json
 import math
 import time
 from contextlib import nullcontext
+from functools import partial
 
 from torch import Tensor, nn
 
+from adapterhub_lite.base.learning import StrategyState
 from adapterhub_lite.base.recompute import activation_checkpointing
 from adapterhub_lite.errors import TrainingError
+from adapterhub_lite.interrupt import Interrupt, Stopped
 from adapterhub_lite.plugins.hookspecs import Run
 from adapterhub_lite.plugins.observers import Observers
 from adapterhub_lite.progress import Bar, Progress
@@ -25,15 +30,17 @@ from adapterhub_lite.training.attachment import Attachment
 from adapterhub_lite.training.average import Average
 from adapterhub_lite.training.config import TrainConfig
 from adapterhub_lite.training.evaluate import score
-from adapterhub_lite.training.interrupt import Interrupt, Stopped
 from adapterhub_lite.training.offload import activation_offload
 from adapterhub_lite.training.optimizer import learning_rates, make_optimizer, optimizer_state, set_optimizer_state
 from adapterhub_lite.training.order import Order
-from adapterhub_lite.training.out_of_memory import used
+from adapterhub_lite.training.out_of_memory import RanOut, attempt, used
+from adapterhub_lite.training.prepare import attach_again, prepare
 from adapterhub_lite.training.processes import Processes
+from adapterhub_lite.training.protocols import Protocols
 from adapterhub_lite.training.randomness import random_state, restored, set_random_state
-from adapterhub_lite.training.run.checkpoint import part, under
+from adapterhub_lite.training.run.checkpoint import Checkpoint, part, under
 from adapterhub_lite.training.run.folder import RunFolder
+from adapterhub_lite.training.run.identity import new_id
 from adapterhub_lite.training.run.journal import Journal
 from adapterhub_lite.training.state import State, TrainReport
 from adapterhub_lite.training.step import accumulate, apply, refuse_broken
@@ -75,20 +82,18 @@ class Training:
         self.processes = processes or Processes()
         self.journal = Journal(progress, folder, config.track, self.processes.is_main)
         self.device = attachment.base.device
-        self.tensors = attachment.tensors
-        self.parameters = [p for p in self.tensors.values() if p.requires_grad]
-        self.average = Average(self.tensors if config.average else {})
-        rate = config.learning_rate or attachment.provided.spec.learning_rate
-        self.optimizer = make_optimizer(self.parameters, config, rate)
+        self.protocols = Protocols(attachment, config.seed)
+        self.rate = config.learning_rate or attachment.provided.spec.learning_rate
         self.order = Order(len(data.examples), config)
-        self.rate_at = learning_rates(config, rate, self.order.total)
+        self.rate_at = learning_rates(config, self.rate, self.order.total)
         self.state = State(micro_batch_size=min(config.micro_batch_size or config.batch_size, config.batch_size))
         self.report = TrainReport(self.state)
-        self.best: dict[str, Tensor] | None = None
+        self.best: tuple[dict[str, Tensor], StrategyState] | None = None
         self.committed: State | None = None
         self.observed = Run(
             attachment.provided.spec.name, attachment.task.name, attachment.base.reference, self.order.total,
             config.model_dump(), stop=lambda reason: setattr(self.state, "stopped", reason),
+            id=folder.id if folder is not None else new_id(), log=self._log,
         )  # fmt: skip
 
     def run(self) -> TrainReport:
@@ -99,9 +104,21 @@ class Training:
             ConfigError: the run to be resumed is another one.
             Stopped: a signal came; a checkpoint is committed if there is a folder.
         """
-        started, error = time.monotonic(), None
+        started = time.monotonic()
+        newest = self._newest()
+        if newest is None:
+            prepare(self.attachment, self.protocols, self.data, self.config)
+        else:
+            self._attach_as_then(newest[0])
+        self.tensors = self.attachment.tensors
+        self.parameters = [p for p in self.tensors.values() if p.requires_grad]
+        self.average = Average(self.tensors if self.config.average else {})
+        factors = {self.tensors[name]: own for name, own in self.protocols.groups().items()}
+        self.optimizer = make_optimizer(self.parameters, self.config, self.rate, factors)
         self.processes.start_equal(self.tensors)
-        self._resume()
+        if newest is not None:
+            self._resume(*newest)
+            self.observers.set_states(newest[0].state["observers"])
         self.journal.begin(self.observed, self.attachment.config.model_dump(mode="json"), self.state.step)
         self.observers.notify("adapterhub_train_start", {"run": self.observed})
         try:
@@ -112,19 +129,16 @@ class Training:
                 with self.progress.bar("training", self.order.total - self.state.step, "steps", rate=unit) as bar:
                     self._steps(bar)
                 self._commit()
-        except BaseException as raised:
-            error = raised
-            raise
         finally:
             self.optimizer.zero_grad(set_to_none=True)
             self.report.seconds = time.monotonic() - started
             self.journal.end()
-            self.observers.notify("adapterhub_train_end", {"run": self.observed, "error": error})
         refuse_broken(self.tensors)
         self.average.settle()
         if self.best is not None and self.state.best_step != self.state.step:
             self.progress.say(f"keeping the adapter of step {self.state.best_step}, which scored best")
-            self.attachment.load_tensors(self.best)
+            self.attachment.load_tensors(self.best[0])
+            self.attachment.load_state(self.best[1])
         return self.report
 
     def _steps(self, bar: Bar) -> None:
@@ -152,31 +166,35 @@ class Training:
             raise
 
     def _step(self, bar: Bar) -> None:
-        state, step = self.state, self.state.step + 1
+        state, step, begun = self.state, self.state.step + 1, time.perf_counter()
         rows = self.order.rows(step)
         examples = [self.data.examples[row] for row in rows]
         weight = sum(example.weight for example in examples)
         share = self.processes.share(examples)
         loss, state.micro_batch_size = accumulate(
-            self.attachment, self.parameters, share, weight, state.micro_batch_size, self.journal.tell, examples[:1]
-        )
+            self.attachment, self.parameters, share, weight, state.micro_batch_size, self.journal.tell, examples[:1],
+            partial(self.protocols.output_loss, step=step), sum(example.rows for example in examples),
+        )  # fmt: skip
         (loss,) = self.processes.add(loss, device=self.device)
         self.processes.add_gradients(self.parameters)
         self.processes.average(self.attachment.statistics)
+        penalties = self._penalize(step)
+        loss += sum(penalties.values())
         norm = float(nn.utils.clip_grad_norm_(self.parameters, self.config.clip))
         rate = self.rate_at(step)
         applied = math.isfinite(loss) and math.isfinite(norm)
         if applied:
             for group in self.optimizer.param_groups:
-                group["lr"] = rate
+                group["lr"] = rate * group.get("rate_factor", 1.0)
             apply(self.optimizer, state.step - state.skipped, self.device)
+            self.protocols.after_step(step, self.order.total)
             self.average.update(state.step - state.skipped + 1)
             self.report.losses.append(loss)
         self.optimizer.zero_grad(set_to_none=True)
         state.skipped += not applied
         state.bad_in_a_row = 0 if applied else state.bad_in_a_row + 1
         state.step = step
-        metrics = {"loss": loss, "learning_rate": rate, "grad_norm": norm}
+        metrics = {"loss": loss, "learning_rate": rate, "grad_norm": norm, **penalties}
         self.journal.step(step, metrics, targets=weight, applied=applied)
         if state.bad_in_a_row == BAD_STEPS_IN_A_ROW:
             raise TrainingError(
@@ -186,8 +204,27 @@ class Training:
         if not applied:
             self.journal.tell(f"step {step} is not applied: loss {loss}, gradient {norm}, rows {self._numbers(rows)}")
         self.observers.notify("adapterhub_step_end", {"run": self.observed, "step": step, "metrics": metrics})
+        self.protocols.judge_time(step, time.perf_counter() - begun)
         done = sum(example.length for example in examples) if self.attachment.task.generates else len(examples)
         bar.advance(1, f"loss {loss:.3f}, {used(self.device)}", done)
+
+    def _log(self, name: str, value: float) -> None:
+        """Log a number of an observer's."""
+        self.journal.observed(self.state.step, name, value)
+
+    def _penalize(self, step: int) -> dict[str, float]:
+        """Add the gradient of the strategy's penalties, and return them: once a step, in every process alike."""
+        ran_out = attempt(lambda: self._add_penalties(step), self.device)
+        if isinstance(ran_out, RanOut):
+            raise TrainingError(f"out of memory in {self.attachment.calls.title('penalty', step)}") from ran_out.error
+        return ran_out
+
+    def _add_penalties(self, step: int) -> dict[str, float]:
+        penalties = self.protocols.penalties(step)
+        for value in penalties.values():
+            if value.requires_grad:
+                value.backward()
+        return {name: float(value.detach()) for name, value in penalties.items()}
 
     def _evaluate(self) -> bool:
         """Score the adapter as it is; True if it is the best so far."""
@@ -202,24 +239,35 @@ class Training:
         value = metrics[task.metric] if task.higher_is_better else -metrics[task.metric]
         if math.isfinite(value) and (state.best_value is None or value > state.best_value):
             state.best_step, state.best_value, state.evaluations_since_best = state.step, value, 0
-            self.best = self.average.instead_of(self.tensors)
+            self.best = self.average.instead_of(self.tensors), copy.deepcopy(self.attachment.state(state.step))
             return True
         state.evaluations_since_best += 1
         if self.config.patience and state.evaluations_since_best >= self.config.patience:
             state.stopped = f"no better {task.metric} in {self.config.patience} evaluations"
         return False
 
-    def _resume(self) -> None:
+    def _newest(self) -> tuple[Checkpoint, Checkpoint | None] | None:
+        """The checkpoint to go on from, and the one with the best adapter until then; None to begin at the first step."""
         if self.folder is None:
-            return
+            return None
         newest = self.folder.newest() if self.processes.is_main else None
         step = self.processes.largest(newest[0].state["step"] if newest is not None else 0, self.device)
-        if step == 0:
-            return
-        checkpoint, self.best = newest if newest is not None else self.folder.at(step)
+        return None if step == 0 else newest if newest is not None else self.folder.at(step)
+
+    def _attach_as_then(self, checkpoint: Checkpoint) -> None:
+        """Attach the strategy with the config that it prepared itself for, where that is another one."""
+        settings = checkpoint.state["strategy"]["settings"]
+        if settings != self.attachment.config.model_dump(mode="json"):
+            attach_again(self.attachment, type(self.attachment.config).model_validate(settings))
+
+    def _resume(self, checkpoint: Checkpoint, best: Checkpoint | None) -> None:
         for name, value in checkpoint.state["run"].items():
             setattr(self.state, name, value)
         self.attachment.load_tensors(part(checkpoint.tensors, "adapter"))
+        self.attachment.load_state(_strategy_state(checkpoint))
+        if best is not None:
+            tensors = {**part(best.tensors, "adapter"), **part(best.tensors, "average")}
+            self.best = tensors, _strategy_state(best)
         self.average.load(part(checkpoint.tensors, "average"))
         set_optimizer_state(self.optimizer, part(checkpoint.tensors, "optimizer"), checkpoint.state["optimizer"])
         set_random_state(part(checkpoint.tensors, f"random/{self.processes.rank}"), self.device)
@@ -232,14 +280,20 @@ class Training:
         if self.folder is None or self.state == self.committed:
             return
         refuse_broken(self.tensors)
+        self.attachment.check_base(self.state.step)
+        own = self.protocols.state(self.state.step)
         tensors, numbers = optimizer_state(self.optimizer)
         content = under("adapter", self.tensors) | under("average", self.average.values) | under("optimizer", tensors)
+        content |= under("strategy", own.tensors)
         for name, tensor in random_state(self.device).items():
             for rank, state_of_rank in enumerate(self.processes.gather(tensor, self.device)):
                 content[f"random/{rank}/{name}"] = state_of_rank
         if self.processes.is_main:
             where = {"step": self.state.step, "best_step": self.state.best_step}
-            state = {**where, "run": dataclasses.asdict(self.state), "optimizer": numbers}
+            settings = self.attachment.config.model_dump(mode="json")
+            strategy = {"settings": settings, "values": dict(own.values), "in_file": sorted(own.in_file)}
+            parts = {"optimizer": numbers, "strategy": strategy, "observers": self.observers.states()}
+            state = {**where, "run": dataclasses.asdict(self.state), **parts}
             self.folder.commit(state, content, self.config.keep_checkpoints)
         self.processes.wait()
         self.committed = dataclasses.replace(self.state)
@@ -248,3 +302,9 @@ class Training:
         """Rows as the user counts them."""
         numbers = (row if self.data.rows is None else self.data.rows[row] for row in rows[:8])
         return ", ".join(str(number + 1) if number >= 0 else "(name of a class)" for number in numbers)
+
+
+def _strategy_state(checkpoint: Checkpoint) -> StrategyState:
+    """What a checkpoint holds of the strategy."""
+    recorded = checkpoint.state["strategy"]
+    return StrategyState(part(checkpoint.tensors, "strategy"), recorded["values"], recorded["in_file"])

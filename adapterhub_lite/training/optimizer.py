@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from adapterhub_lite.base.learning import Factors
 from adapterhub_lite.errors import NotSupportedError
 from adapterhub_lite.training.config import TrainConfig
 
@@ -23,18 +24,32 @@ DECAY_SHARE = 0.2
 """Share of the steps at the end in which "warmup_stable_decay" goes down (Hu et al. 2024, arXiv:2404.06395)."""
 
 
-def make_optimizer(parameters: Sequence[nn.Parameter], config: TrainConfig, rate: float) -> Optimizer:
+def make_optimizer(
+    parameters: Sequence[nn.Parameter],
+    config: TrainConfig,
+    rate: float,
+    factors: Mapping[nn.Parameter, Factors] | None = None,
+) -> Optimizer:
     """AdamW (Loshchilov and Hutter 2019, arXiv:1711.05101), or one of bitsandbytes (Dettmers et al. 2022, arXiv:2110.02861).
+
+    Matrices decay and vectors do not. `factors` are what single parameters multiply rate and decay by; a group has that of
+    the rate as "rate_factor".
 
     Raises:
         NotSupportedError: bitsandbytes is missing, or cannot run this optimizer on this device.
     """
-    matrices = [p for p in parameters if p.dim() >= 2]
-    others = [p for p in parameters if p.dim() < 2]
+    alike: dict[tuple[bool, Factors], list[nn.Parameter]] = {}
+    for parameter in parameters:
+        own = (factors or {}).get(parameter, Factors())
+        alike.setdefault((parameter.dim() < 2, own), []).append(parameter)
     groups = [
-        {"params": group, "weight_decay": decay}
-        for group, decay in ((matrices, config.weight_decay), (others, 0.0))
-        if group
+        {
+            "params": group,
+            "weight_decay": 0.0 if is_vector else config.weight_decay * own.weight_decay,
+            "lr": rate * own.learning_rate,
+            "rate_factor": own.learning_rate,
+        }
+        for (is_vector, own), group in sorted(alike.items(), key=lambda item: item[0][0])
     ]
     if config.optimizer == "adamw":
         try:

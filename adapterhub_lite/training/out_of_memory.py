@@ -17,18 +17,9 @@ from adapterhub_lite.base.loading import Base
 from adapterhub_lite.base.shards import Shards
 from adapterhub_lite.errors import TrainingError
 from adapterhub_lite.names import human_size
+from adapterhub_lite.plugins.strategy_call import is_out_of_memory
 
 Result = TypeVar("Result")
-
-# What errors say that do not come from torch's allocator for accelerators.
-_WORDS = ("can't allocate memory", "not enough memory", "CUBLAS_STATUS_ALLOC_FAILED", "out of memory")
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory, of the accelerator or of the machine, ran out."""
-    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
-        return True
-    return isinstance(error, RuntimeError) and any(word in str(error) for word in _WORDS)
 
 
 @dataclass(frozen=True)
@@ -113,10 +104,12 @@ def in_batches(
 
 
 def _clear_variables(error: BaseException | None, handled: BaseException | None) -> None:
-    """Clear the local variables of functions that an error ended, and those of its causes, as far back as `handled`."""
-    while error is not None and error is not handled:
+    """Clear the local variables of functions that an error ended, and those behind it, as far back as `handled`."""
+    if error is not None and error is not handled:
         traceback.clear_frames(error.__traceback__)
-        error = error.__cause__ or error.__context__
+        _clear_variables(error.__cause__, handled)
+        if error.__context__ is not error.__cause__:
+            _clear_variables(error.__context__, handled)
 
 
 def free(device: torch.device) -> None:

@@ -11,7 +11,7 @@ from torch.optim import Optimizer
 
 from adapterhub_lite.data.batches import similar_parts
 from adapterhub_lite.errors import TrainingError
-from adapterhub_lite.tasks.task import Example
+from adapterhub_lite.tasks.task import Batch, Example
 from adapterhub_lite.training.attachment import Attachment
 from adapterhub_lite.training.out_of_memory import RanOut, attempt, free
 from adapterhub_lite.training.randomness import random_state, set_random_state
@@ -25,6 +25,8 @@ def accumulate(
     size: int,
     say: Callable[[str], None],
     spare: Sequence[Example] = (),
+    output_loss: Callable[[Batch, Tensor], Tensor | None] = lambda batch, logits: None,
+    rows: int | None = None,
 ) -> tuple[float, int]:
     """Put the gradient of a batch's loss into the parameters.
 
@@ -39,6 +41,8 @@ def accumulate(
         size: Examples computed at once.
         say: Shows the user that the micro-batch was halved.
         spare: An example for the processes of a sharded base that have fewer than the others; its loss does not count.
+        output_loss: What the strategy adds to the loss of each row of outputs, (rows,); its mean is added.
+        rows: Rows of outputs of the whole batch.
 
     Returns:
         The loss, and the examples computed at once in the end.
@@ -49,9 +53,10 @@ def accumulate(
     device, shards = attachment.base.device, attachment.base.shards
     most = len(examples) if shards is None else shards.largest(len(examples))
     before = random_state(device)
+    rows = sum(example.rows for example in examples) if rows is None else rows
     while True:
         parts = _parts(attachment, parameters, examples, size, most)
-        loss = attempt(partial(_gradient, attachment, parts, weight, spare), device, shards)
+        loss = attempt(partial(_gradient, attachment, parts, weight, spare, output_loss, rows), device, shards)
         if not isinstance(loss, RanOut):
             return loss, size
         if size == 1:
@@ -71,28 +76,46 @@ def accumulate(
 
 
 def _gradient(
-    attachment: Attachment, parts: Sequence[Sequence[Example]], weight: float, spare: Sequence[Example]
+    attachment: Attachment,
+    parts: Sequence[Sequence[Example]],
+    weight: float,
+    spare: Sequence[Example],
+    output_loss: Callable[[Batch, Tensor], Tensor | None],
+    rows: int,
 ) -> float:
     """Put the gradient of a batch into the parameters, part by part, and return the loss."""
     total = 0.0
     with attachment.precision():
         for part in parts:
-            total += _add_gradient(attachment, part or spare, weight, counts=bool(part))
+            total += _add_gradient(attachment, part or spare, weight, output_loss, rows, counts=bool(part))
     return total
 
 
-def _add_gradient(attachment: Attachment, examples: Sequence[Example], weight: float, *, counts: bool) -> float:
+def _add_gradient(
+    attachment: Attachment,
+    examples: Sequence[Example],
+    weight: float,
+    output_loss: Callable[[Batch, Tensor], Tensor | None],
+    rows: int,
+    *,
+    counts: bool,
+) -> float:
     """Add the gradient of one part to that of the parameters, or zero where it does not count, and return the loss."""
     task, device = attachment.task, attachment.base.device
-    batch = task.collate(examples, attachment.base)
-    logits, targets = attachment.logits({key: value.to(device) for key, value in batch.items()})
-    assert targets is not None
-    # Losses and gradients are computed in full precision.
-    with torch.autocast(device.type, enabled=False):
-        losses, weights = task.losses(logits, targets), task.weights(targets)
-        loss = (losses if weights is None else losses * weights).sum() / weight
-        loss = loss if counts else loss * 0
-        loss.backward()
+    try:
+        batch = {key: value.to(device) for key, value in task.collate(examples, attachment.base).items()}
+        logits, targets = attachment.logits(batch)
+        assert targets is not None
+        # Losses and gradients are computed in full precision.
+        with torch.autocast(device.type, enabled=False):
+            losses, weights = task.losses(logits, targets), task.weights(targets)
+            loss = (losses if weights is None else losses * weights).sum() / weight
+            added = output_loss(batch, logits)
+            loss = loss if added is None else loss + added.sum() / rows
+            loss = loss if counts else loss * 0
+            loss.backward()
+    finally:
+        attachment.forget_batch()
     return float(loss.detach())
 
 

@@ -16,7 +16,14 @@ from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING, PEFT_TYPE_TO_TUNER_MAPPING
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 
-from adapterhub_lite.api import ConfigError, ModelView, NotSupportedError, StrategyConfig, refuse_settings
+from adapterhub_lite.api import (
+    ConfigError,
+    ModelView,
+    NotSupportedError,
+    StrategyConfig,
+    StrategyState,
+    refuse_settings,
+)
 from adapterhub_peft.methods import known
 from adapterhub_peft.options import LEFT_OUT, OWN, make_config
 from adapterhub_peft.source import read_methods
@@ -117,23 +124,21 @@ class PeftMethod:
         remade = checksum(self._frozen) if self._frozen else None
         return config.model_copy(update={"seed": self._seed, "remade": remade}), tensors
 
-    def fixed(self, view: ModelView) -> Mapping[str, Tensor]:
+    def state(self) -> StrategyState:
         """What does not train and is saved all the same, where the option `fixed` is set."""
         file = self._file(self._make_config()) if self._fixed else {}
-        return {name: file[name].detach() for name in self._fixed}
+        return StrategyState({name: file[name].detach() for name in self._fixed}, {}, tuple(self._fixed))
 
-    def set_fixed(self, view: ModelView, tensors: Mapping[str, Tensor]) -> None:
+    def load_state(self, state: StrategyState) -> None:
         """Let PEFT put saved tensors where it keeps them.
 
         Raises:
             NotSupportedError: PEFT does not keep them as they are.
         """
-        if not tensors:
-            return
         with _quiet():
-            set_peft_model_state_dict(self._around(self._make_config()), self._all_names(dict(tensors)), ADAPTER)
-        kept = self.fixed(view)
-        changed = [name for name in tensors if not torch.equal(kept[name], tensors[name].to(kept[name]))]
+            set_peft_model_state_dict(self._around(self._make_config()), self._all_names(dict(state.tensors)), ADAPTER)
+        kept = self.state().tensors
+        changed = [name for name, tensor in state.tensors.items() if not torch.equal(kept[name], tensor.to(kept[name]))]
         if changed:
             raise NotSupportedError(f"{self.name}: tensor '{changed[0]}' cannot be put into this model as it was saved")
 

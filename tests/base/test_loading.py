@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import time
 from collections.abc import Callable
@@ -69,7 +70,21 @@ def test_the_second_load_is_twenty_times_faster(plain_smollm2: Any, own_cache: P
     assert first / best >= 20, f"first {first:.2f} s, then {best:.2f} s"
 
 
-@pytest.mark.parametrize("damage", ["cut", "missing", "no note", "note of another kind", "killed"])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "cut",
+        "missing",
+        "no note",
+        "note of another kind",
+        "killed",
+        "flipped",
+        "config",
+        "zeros",
+        "added",
+        "forged note",
+    ],
+)
 def test_a_damaged_prepared_base_is_made_again(references: Any, own_cache: Path, damage: str) -> None:
     reference = references("tiny-llama")
     expected = logits(load_base(reference, quantization="nf4", dtype="float32"))
@@ -83,11 +98,27 @@ def test_a_damaged_prepared_base_is_made_again(references: Any, own_cache: Path,
         (folder / NOTE).unlink()
     elif damage == "note of another kind":
         (folder / NOTE).write_text("[1]")
+    elif damage == "flipped":
+        raw, facts = bytearray(weights.read_bytes()), weights.stat()
+        for place in range(len(raw) - 2560, len(raw), 10):
+            raw[place] ^= 64
+        weights.write_bytes(raw)
+        os.utime(weights, ns=(facts.st_atime_ns, facts.st_mtime_ns))
+    elif damage == "config":
+        config = folder / "config.json"
+        config.write_text(config.read_text().replace('"rms_norm_eps": 1e-06', '"rms_norm_eps": 5.0'))
+    elif damage == "zeros":
+        weights.write_bytes(bytes(4096) + weights.read_bytes()[4096:])
+    elif damage == "added":
+        (folder / "adapter_config.json").write_text("{}")
+    elif damage == "forged note":
+        (folder / NOTE).write_text((folder / NOTE).read_text().replace('"layers": 3', '"layers": 2'))
     else:  # while it was being written: a staging folder, and nothing under the final name
         folder.rename(folder.with_name(f".{folder.name}.abcdef"))
     lines: list[str] = []
     again = load_base(reference, quantization="nf4", dtype="float32", report=lines.append)
     assert any("quantizing" in line for line in lines)
+    assert sum("is damaged" in line for line in lines) == (damage not in ("no note", "killed"))
     assert torch.equal(logits(again), expected)
     lines.clear()
     load_base(reference, quantization="nf4", dtype="float32", report=lines.append)

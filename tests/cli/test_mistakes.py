@@ -111,7 +111,7 @@ def test_mistakes_elsewhere(arguments, word, run, place, monkeypatch):
 
 def test_no_strategies_installed_says_what_to_install(run, place, monkeypatch):
     monkeypatch.chdir(place)
-    monkeypatch.setenv("ADAPTERHUB_DISABLE", "lora,prefix,linear_probe,full,peft,series,images,tokens,causal_lm")
+    monkeypatch.setenv("ADAPTERHUB_DISABLE", "lora,prefix,linear_probe,full,peft,series,images,tokens,causal_lm,text")
     assert "pip install adapterhub-lite" in run("strategies").out
     outcome = run("train", "--base", MINILM, "--data", "good.csv", "--task", "text-classification", "--out", "o")
     assert outcome.code != 0
@@ -155,5 +155,5 @@ def test_listings(run):
         assert all(option["description"] for option in strategy["options"].values())
     listed = json.loads(run("plugins", "list", "--json").out)["plugins"]
     assert {record["name"]: record["state"] for record in listed} == dict.fromkeys(
-        ("causal_lm", "full", "images", "linear_probe", "lora", "peft", "prefix", "series", "tokens"), "loaded"
+        ("causal_lm", "full", "images", "linear_probe", "lora", "peft", "prefix", "series", "text", "tokens"), "loaded"
     )

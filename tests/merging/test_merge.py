@@ -10,7 +10,14 @@ from typing import Any
 import pytest
 import torch
 
-from adapterhub_lite.errors import AdapterHubError, BaseMismatchError, MergeError, NotSupportedError, StorageError
+from adapterhub_lite.errors import (
+    AdapterHubError,
+    BaseMismatchError,
+    BaseNotFoundError,
+    MergeError,
+    NotSupportedError,
+    StorageError,
+)
 from adapterhub_lite.merging.merge import merge_adapter
 
 LORA = [
@@ -145,7 +152,7 @@ def test_base_files_that_are_quantized_are_refused(engine: Any, adapt: Any, refe
     config["quantization_config"] = {"quant_method": "bitsandbytes", "load_in_4bit": True}
     (tmp_path / "nf4" / "config.json").write_text(json.dumps(config))
     adapter = adapt("tiny-llama", "causal-lm", rank=4)
-    with pytest.raises(NotSupportedError, match=r"itself quantized \(bitsandbytes\).*--base"):
+    with pytest.raises(BaseNotFoundError, match=r"stored quantized \(bitsandbytes\).*give the unquantized model"):
         merge_adapter(engine, adapter, tmp_path / "merged", base=str(tmp_path / "nf4"), force=True)
     assert not (tmp_path / "merged").exists()
 

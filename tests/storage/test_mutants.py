@@ -56,7 +56,11 @@ def nested(unit: bytes, size: int) -> bytes:
 
 MB10 = (10 << 20) - 100
 ENTRY = b'"t%06d":{"dtype":"U8","shape":[0,0],"data_offsets":[0,0]}'
+KEYS = b",".join(b'"k%d":0' % i for i in range(100_000)) + b',"k99999":0'
 COSTLY = {
+    "a key twice in the manifest": (MANIFEST, b"{" + KEYS + b"}"),
+    "a key twice in the configuration": (CONFIG, b"{" + KEYS + b"}"),
+    "a key twice in the header": (TENSORS, header(b"{" + KEYS + b"}")),
     "a million tensors": (TENSORS, header(b"{" + b",".join(b'"%d":{}' % i for i in range(1_000_000)) + b"}")),
     "a million whole tensors": (TENSORS, header(b"{" + b",".join(ENTRY % i for i in range(1_000_000)) + b"}")),
     "lists": (TENSORS, header(nested(b"[],", MB10))),

@@ -13,9 +13,9 @@ from adapterhub_causal_lm.tiny import completions
 from adapterhub_lite.progress import Silent
 from adapterhub_lite.tasks import metrics
 from adapterhub_lite.tasks.metrics import bootstrap, classification_intervals, macro_f1, wilson
-from adapterhub_lite.testing import problems
 from adapterhub_lite.testing.models import tiny_base
 from adapterhub_lite.training.evaluate import score
+from adapterhub_text.tiny import texts
 
 
 @pytest.mark.parametrize(("hits", "n"), [(0, 10), (10, 10), (1, 3), (93, 100), (2867, 3080)])
@@ -78,7 +78,7 @@ def test_no_mistakes_in_a_few_groups_is_no_certainty():
 
 @pytest.mark.parametrize("model", ["encoder", "decoder"])
 def test_intervals_are_worked_out_only_where_they_are_asked_for(model, monkeypatch):
-    data = problems.texts() if model == "encoder" else completions()
+    data = texts() if model == "encoder" else completions()
     adapter = ah.Engine(progress=Silent()).train(tiny_base(model), data, config=ah.TrainConfig(steps=1))
     attachment = adapter.attachment
     encoded = attachment.task.encode(data, attachment.base)

@@ -12,7 +12,7 @@ from sklearn.metrics import accuracy_score, f1_score, log_loss
 
 from adapterhub_lite.data.dataset import Dataset
 from adapterhub_lite.tasks.task import Encoded, Example, Preprocessing
-from adapterhub_lite.tasks.text_classification import TextClassification
+from adapterhub_text.classification import TextClassification
 
 NAMES = ("a", "b", "c", "d")
 

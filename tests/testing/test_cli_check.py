@@ -119,8 +119,8 @@ def test_a_hang(install: Callable[..., None], run: Run) -> None:
 @pytest.mark.parametrize(
     ("load", "said"),
     [
-        ("os.kill(os.getpid(), signal.SIGSEGV)", "was killed by SIGSEGV in check_no_global_patches[encoder]"),
-        ("os._exit(0)", "ended with exit code 0 in check_no_global_patches[encoder]"),
+        ("os.kill(os.getpid(), signal.SIGSEGV)", "was killed by SIGSEGV in check_no_global_patches[decoder]"),
+        ("os._exit(0)", "ended with exit code 0 in check_no_global_patches[decoder]"),
     ],
 )
 def test_a_crash(install: Callable[..., None], run: Run, load: str, said: str) -> None:

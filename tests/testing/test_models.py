@@ -74,7 +74,7 @@ def test_bfloat16() -> None:
 
 
 def test_a_model_that_does_not_exist() -> None:
-    with pytest.raises(ConfigError, match="no tiny model 'bert'; there are: encoder, decoder"):
+    with pytest.raises(ConfigError, match="no tiny model 'bert'; there are: decoder, conv1d, vision, series, encoder"):
         tiny_base("bert")
     with pytest.raises(ConfigError, match="not 'int8'"):
         tiny_base("encoder", quantization="int8")

@@ -120,7 +120,7 @@ def test_a_config_without_default() -> None:
 
 
 def test_a_model_of_ones_own() -> None:
-    encoder = TINY_MODELS[0]
+    encoder = next(model for model in TINY_MODELS if model.name == "encoder")
     mine = TinyModel("mine", "wider", encoder.build, encoder.problem)
     result = only(check_strategy(GOOD, checks=["check_detach_exact"], models=[mine]))
     assert (result.status, result.model) == ("passed", "mine")

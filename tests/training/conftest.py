@@ -13,9 +13,9 @@ import torch
 
 from adapterhub_lite.data.dataset import Dataset
 from adapterhub_lite.engine import Engine
+from adapterhub_lite.interrupt import Interrupt
 from adapterhub_lite.plugins.manager import Plugins
 from adapterhub_lite.training.config import TrainConfig
-from adapterhub_lite.training.interrupt import Interrupt
 from tests.listening import Listening
 
 
@@ -33,8 +33,8 @@ class Ran:
 def train() -> Callable[..., Ran]:
     """Train LoRA with dropout on a tiny model, by default the encoder; options are those of TrainConfig."""
     from adapterhub_causal_lm.tiny import completions
-    from adapterhub_lite.testing import problems
     from adapterhub_lite.testing.models import tiny_base
+    from adapterhub_text.tiny import texts
 
     def train(
         folder: Path | None = None,
@@ -54,7 +54,7 @@ def train() -> Callable[..., Ran]:
         **options: Any,
     ) -> Ran:
         base = tiny_base(model, seed=seed_of_base, quantization=quantization, dtype=dtype or torch.float32)
-        data = data or (problems.texts() if model == "encoder" else completions())
+        data = data or (texts() if model == "encoder" else completions())
         listening = Listening()
         engine = Engine(plugins=plugins, progress=listening)
         config = TrainConfig(**{"steps": 6, "batch_size": 8, "micro_batch_size": 4, "learning_rate": 1e-2, **options})

@@ -22,11 +22,11 @@ from adapterhub_lite.data.dataset import Dataset
 from adapterhub_lite.engine import Engine
 from adapterhub_lite.errors import NotSupportedError
 from adapterhub_lite.progress import Silent
-from adapterhub_lite.testing import problems
 from adapterhub_lite.testing.models import tiny_base
 from adapterhub_lite.training import offload
 from adapterhub_lite.training.config import TrainConfig
 from adapterhub_lite.training.processes import Processes
+from adapterhub_text.tiny import texts
 
 CASES: dict[str, dict[str, Any]] = {
     "lora": {"model": "encoder", "settings": {"rank": 2}},
@@ -49,7 +49,7 @@ def run(name: str, folder: Path, *, shard: bool) -> dict[str, Any]:
     """Train, score, predict, generate, switch off and save; what came of it."""
     case, processes = CASES[name], Processes()
     base = untied() if name == "untied" else tiny_base(case["model"], quantization=case.get("quantization", "none"))
-    data = problems.texts() if case["model"] == "encoder" else completions()
+    data = texts() if case["model"] == "encoder" else completions()
     data = some(data, case.get("rows", 16))
     engine = Engine(progress=Silent())
     strategy = case.get("strategy", "lora")

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from adapterhub_lite.testing import problems
 from adapterhub_lite.training.average import Average
 from adapterhub_lite.training.run.checkpoint import part, read_checkpoint
+from adapterhub_text.tiny import texts
 
 from .test_resume import Killed, contents, equal, killed_after
 
@@ -44,7 +44,7 @@ def test_what_a_run_ends_with_is_the_weighted_mean_of_what_it_went_through(strat
 
 def test_the_average_is_what_is_scored_and_kept_and_a_run_goes_on_with_it(train, tmp_path, monkeypatch):
     options = {
-        "held_out": problems.texts(),
+        "held_out": texts(),
         "steps": 12,
         "eval_every": 3,
         "learning_rate": 3e-2,

@@ -12,15 +12,15 @@ import adapterhub_lite as ah
 from adapterhub_lite.engine import Engine
 from adapterhub_lite.errors import DataError
 from adapterhub_lite.progress import Silent
-from adapterhub_lite.testing import problems
 from adapterhub_lite.testing.models import tiny_base
 from adapterhub_lite.training import evaluate
 from adapterhub_lite.training.config import TrainConfig
 from adapterhub_lite.training.processes import Processes
+from adapterhub_text.tiny import texts
 
 
 def test_processes_send_each_other_no_more_than_the_outputs(monkeypatch):
-    engine, base, data = Engine(progress=Silent()), tiny_base("encoder"), problems.texts()
+    engine, base, data = Engine(progress=Silent()), tiny_base("encoder"), texts()
     adapter = engine.train(base, data, config=TrainConfig(steps=1))
     encoded = adapter.attachment.task.encode(data, base)
     wanted = torch.cat(
@@ -46,7 +46,7 @@ def one(encoded, row):
 
 
 def test_nothing_to_evaluate_is_said():
-    data = problems.texts()
+    data = texts()
     adapter = Engine(progress=Silent()).train(tiny_base("encoder"), data, config=TrainConfig(steps=1))
     with pytest.raises(DataError, match="nothing to evaluate"):
         adapter.evaluate(data.select([]))

@@ -18,11 +18,11 @@ from adapterhub_lite.data.dataset import Dataset
 from adapterhub_lite.engine import Engine
 from adapterhub_lite.errors import ConfigError, TrainingError
 from adapterhub_lite.progress import Silent
-from adapterhub_lite.tasks.text_classification import TextClassification
-from adapterhub_lite.testing import problems
 from adapterhub_lite.testing.models import tiny_base
 from adapterhub_lite.training import features as store
 from adapterhub_lite.training.features import encode_features
+from adapterhub_text.classification import TextClassification
+from adapterhub_text.tiny import texts
 from tests.listening import Listening
 
 
@@ -37,7 +37,7 @@ def folder(tmp_path, monkeypatch):
 @pytest.fixture
 def encode(monkeypatch):
     """Encode the first rows of a tiny problem: the features, what was said, and whether the base was run for them."""
-    base, data = tiny_base("encoder"), problems.texts()
+    base, data = tiny_base("encoder"), texts()
     task = Engine(progress=Silent()).task_for(base, data)
     examples, features, runs = task.encode(data, base).examples, TextClassification.features, []
 
@@ -216,8 +216,8 @@ def rewrite(path, change):
     save_file(tensors, path, metadata=note)
 
 
-def rewritten_whole(tensors, note):
-    note["sha256"] = store._digest(tensors["features"], tensors.get("targets"))
+def rewritten_whole(tensors, note, key):
+    note["sha256"] = store._digest(key, tensors["features"], tensors.get("targets"))
 
 
 def flipped_byte(path):
@@ -233,7 +233,7 @@ def flipped_target(path):
 def fewer_rows(path):
     def change(tensors, note):
         tensors["features"] = tensors["features"][:-1].clone()
-        rewritten_whole(tensors, note)
+        rewritten_whole(tensors, note, path.stem)
 
     rewrite(path, change)
 
@@ -241,7 +241,7 @@ def fewer_rows(path):
 def fewer_targets(path):
     def change(tensors, note):
         tensors["targets"] = tensors["targets"][:-1].clone()
-        rewritten_whole(tensors, note)
+        rewritten_whole(tensors, note, path.stem)
 
     rewrite(path, change)
 
@@ -256,7 +256,15 @@ def other_shape(path):
 def other_dtype(path):
     def change(tensors, note):
         tensors["features"] = tensors["features"].double()
-        rewritten_whole(tensors, note)
+        rewritten_whole(tensors, note, path.stem)
+
+    rewrite(path, change)
+
+
+def of_other_data(path):
+    def change(tensors, note):
+        tensors["features"] = tensors["features"].flip(0).clone()
+        rewritten_whole(tensors, note, "0" * 40)
 
     rewrite(path, change)
 
@@ -264,7 +272,7 @@ def other_dtype(path):
 def not_a_number(path):
     def change(tensors, note):
         tensors["features"][3, 2] = float("nan")
-        rewritten_whole(tensors, note)
+        rewritten_whole(tensors, note, path.stem)
 
     rewrite(path, change)
 
@@ -287,7 +295,7 @@ def empty(path):
 
 DAMAGES = [
     flipped_byte, flipped_target, fewer_rows, fewer_targets, other_shape, other_dtype, not_a_number, no_digest,
-    no_features, truncated, empty,
+    no_features, truncated, empty, of_other_data,
 ]  # fmt: skip
 
 
@@ -325,7 +333,7 @@ def test_features_that_are_not_finite_are_not_kept(encode, folder, monkeypatch):
 
 
 def test_predict_leaves_nothing_of_the_users_data_unless_asked(folder):
-    engine, base, data = Engine(progress=Silent()), tiny_base("encoder"), problems.texts()
+    engine, base, data = Engine(progress=Silent()), tiny_base("encoder"), texts()
     adapter = engine.train(base, data, strategy="linear_probe")
     trained = names(folder)
     assert len(trained) == 1
@@ -354,10 +362,10 @@ from adapterhub_lite.data.dataset import Dataset
 from adapterhub_lite.engine import Engine
 from adapterhub_lite.training import features as store
 from adapterhub_lite.progress import Silent
-from adapterhub_lite.testing import problems
+from adapterhub_text.tiny import texts
 from adapterhub_lite.testing.models import tiny_base
 
-base, data = tiny_base("encoder"), problems.texts()
+base, data = tiny_base("encoder"), texts()
 task = Engine(progress=Silent()).task_for(base, data)
 examples = task.encode(data, base).examples
 wanted = {n: store.encode_features(base, task, store.Encoded(examples[:n]), Silent(), keep=False)[0] for n in range(4, 12)}
@@ -411,7 +419,7 @@ def test_features_of_several_labels_are_kept_apart_by_how_many_there_are(train):
 
 @pytest.mark.parametrize("fits", [4, 0])
 def test_encoding_that_runs_out_of_memory_goes_on_with_less_at_once(fits, monkeypatch):
-    engine, base, data = Engine(progress=Silent()), tiny_base("encoder"), problems.texts()
+    engine, base, data = Engine(progress=Silent()), tiny_base("encoder"), texts()
     task = engine.task_for(base, data)
     encoded = task.encode(data, base)
     wanted, targets = encode_features(base, task, encoded, Silent(), keep=False)

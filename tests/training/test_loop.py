@@ -16,7 +16,7 @@ from adapterhub_lite.data.batches import PART, TRAINED, epoch_batches, similar_p
 from adapterhub_lite.errors import TrainingError
 from adapterhub_lite.plugins.manager import Plugins
 from adapterhub_lite.progress import Silent
-from adapterhub_lite.tasks.text_classification import TextClassification
+from adapterhub_text.classification import TextClassification
 
 TEXTS = ["short", "a somewhat longer text about cards", "rates", "the exchange rate today is not what I was told"] * 6
 

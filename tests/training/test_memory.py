@@ -15,13 +15,13 @@ from adapterhub_lite.data.dataset import Dataset
 from adapterhub_lite.engine import Engine
 from adapterhub_lite.errors import NotSupportedError, TrainingError
 from adapterhub_lite.progress import Silent
-from adapterhub_lite.tasks.text_classification import TextClassification
-from adapterhub_lite.testing import problems
 from adapterhub_lite.testing.models import tiny_base
 from adapterhub_lite.training import loop
 from adapterhub_lite.training import out_of_memory as memory
 from adapterhub_lite.training.config import TrainConfig
 from adapterhub_lite.training.features import encode_features
+from adapterhub_text.classification import TextClassification
+from adapterhub_text.tiny import texts
 
 from .conftest import equal
 
@@ -36,7 +36,7 @@ def out_of_memory(*_):
 @pytest.mark.parametrize("stage", ["forward", "backward", "step", "evaluation"])
 def test_memory_that_runs_out_changes_no_result(stage, batch, train, monkeypatch):
     # Dropout is on: the repeated step must draw what the smaller micro-batch draws in a run that never failed.
-    options = {"batch_size": batch, "held_out": problems.texts(), "steps": 4}
+    options = {"batch_size": batch, "held_out": texts(), "steps": 4}
     half = max(1, batch // 2)
     halved = stage in ("forward", "backward") and batch > 1
     expected = train(micro_batch_size=half if halved else batch, **options)
@@ -103,7 +103,7 @@ def test_evaluation_of_one_example_that_does_not_fit_stops_with_advice(train, mo
 
     monkeypatch.setattr(TextClassification, "logits", fails)
     with pytest.raises(TrainingError, match="out of memory in evaluation with a single example of length"):
-        train(held_out=problems.texts())
+        train(held_out=texts())
 
 
 @pytest.mark.parametrize("when", ["always", "halfway"])
@@ -121,7 +121,7 @@ def test_an_update_that_does_not_fit_stops_with_advice(when, train, monkeypatch)
         train()
 
 
-@pytest.mark.parametrize("stage", ["forward", "backward", "evaluation", "encoding"])
+@pytest.mark.parametrize("stage", ["forward", "loss", "backward", "evaluation", "encoding"])
 def test_nothing_of_a_failed_attempt_is_left_when_memory_is_given_back(stage, monkeypatch):
     made, left = [], []
     features = TextClassification.features
@@ -135,7 +135,9 @@ def test_nothing_of_a_failed_attempt_is_left_when_memory_is_given_back(stage, mo
         hidden = base.model.embeddings.word_embeddings(batch["input_ids"])
         result, targets = features(self, base, batch)
         made.extend(map(weakref.ref, (hidden, result, batch["input_ids"])))
-        if len(result) > 4 and torch.is_grad_enabled() == (stage in ("forward", "backward")):
+        if len(result) > 4 and torch.is_grad_enabled() == (stage in ("forward", "loss", "backward")):
+            if stage == "loss":
+                return result, targets
             if stage != "backward":
                 try:
                     fails()
@@ -146,9 +148,17 @@ def test_nothing_of_a_failed_attempt_is_left_when_memory_is_given_back(stage, mo
             made.append(weakref.ref(result))
         return result, targets
 
+    losses = TextClassification.losses
+
+    def too_many(self, logits, targets):
+        result = losses(self, logits, targets)
+        made.extend(map(weakref.ref, (logits, result)))
+        return fails() if stage == "loss" and logits.requires_grad and len(logits) > 4 else result
+
+    monkeypatch.setattr(TextClassification, "losses", too_many)
     monkeypatch.setattr(TextClassification, "features", too_large)
     monkeypatch.setattr(memory, "trim", lambda: left.append([ref() for ref in made if ref() is not None]))
-    engine, base, data = Engine(progress=Silent()), tiny_base("encoder"), problems.texts()
+    engine, base, data = Engine(progress=Silent()), tiny_base("encoder"), texts()
     if stage == "encoding":
         task = engine.task_for(base, data)
         encode_features(base, task, task.encode(data, base), Silent(), keep=False)
@@ -157,6 +167,48 @@ def test_nothing_of_a_failed_attempt_is_left_when_memory_is_given_back(stage, mo
     assert len(left) > 0
     assert made
     assert not any(left), "what was computed is freed before memory is given back"
+
+
+def test_nothing_of_a_failed_update_is_left_when_memory_is_given_back(train, monkeypatch):
+    expected, made, left = train(), [], []
+    step = torch.optim.AdamW.step
+
+    def first_fails(self, closure=None):
+        if made:
+            return step(self, closure)
+        for parameter in self.param_groups[0]["params"]:
+            moments = torch.zeros_like(parameter)
+            self.state[parameter]["exp_avg"] = moments
+            made.append(weakref.ref(moments))
+        return out_of_memory()
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", first_fails)
+    monkeypatch.setattr(memory, "trim", lambda: left.append([ref() for ref in made if ref() is not None]))
+    assert equal(train().tensors, expected.tensors)
+    assert len(made) > 1
+    assert left == [[]], "what the optimizer had begun is freed before memory is given back"
+
+
+def test_what_both_errors_behind_one_hold_is_let_go():
+    made = []
+
+    def holds(error):
+        result = torch.ones(3)
+        made.append(weakref.ref(result))
+        raise error
+
+    def work():
+        try:
+            holds(MemoryError("the cause"))
+        except MemoryError as error:
+            cause = error
+        try:
+            holds(ValueError("met on the way"))
+        except ValueError:
+            raise MemoryError from cause
+
+    assert isinstance(memory.attempt(work, torch.device("cpu")), memory.RanOut)
+    assert [ref() for ref in made] == [None, None]
 
 
 def test_what_was_computed_is_let_go_when_another_process_fails():
@@ -203,7 +255,7 @@ def test_a_size_that_did_not_fit_is_not_tried_again(stage, monkeypatch):
         return features(self, base, batch)
 
     monkeypatch.setattr(TextClassification, "features", small)
-    engine, base, data = Engine(progress=Silent()), tiny_base("encoder"), problems.texts()
+    engine, base, data = Engine(progress=Silent()), tiny_base("encoder"), texts()
     task = engine.task_for(base, data)
     if stage == "encoding":
         encode_features(base, task, task.encode(data, base), Silent(), keep=False)
@@ -240,10 +292,10 @@ def test_micro_batches_on_ragged_lengths_give_the_same_weights(model, train, mon
     # Compared under plain gradient descent. AdamW divides each gradient by its own size, so that one which is nothing
     # but rounding becomes a full step of either sign, and two correct runs part; gradient descent hands the rounding of
     # the gradients on as it is. A loss that were a mean of means of micro-batches would miss both bounds by far.
-    monkeypatch.setattr(loop, "make_optimizer", lambda parameters, config, rate: torch.optim.SGD(parameters, lr=rate))
+    monkeypatch.setattr(loop, "make_optimizer", lambda own, _, rate, __: torch.optim.SGD(own, lr=rate))
     words = ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]
     rows = [Completion(" ".join(words[: 1 + i % 5]), " ".join(words[: 1 + (3 * i) % 7])) for i in range(16)]
-    data = Dataset("causal-lm", rows, None, (), {}, "<test>", "", None) if model == "decoder" else problems.texts()
+    data = Dataset("causal-lm", rows, None, (), {}, "<test>", "", None) if model == "decoder" else texts()
     for steps, bound in ((1, 1e-6), (40, 1e-5)):
         options = {"model": model, "data": data, "settings": NO_DROPOUT, "steps": steps, "learning_rate": 0.1}
         whole, *others = [train(micro_batch_size=size, **options).tensors for size in (8, 4, 2, 1)]

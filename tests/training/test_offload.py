@@ -7,10 +7,10 @@ import torch
 from torch.nn import functional
 
 from adapterhub_lite.errors import TrainingError
-from adapterhub_lite.testing import problems
 from adapterhub_lite.testing.models import tiny_base
 from adapterhub_lite.training import offload
 from adapterhub_lite.training.offload import activation_offload
+from adapterhub_text.tiny import texts
 
 from .conftest import equal
 
@@ -62,11 +62,11 @@ def test_activations_are_moved_and_weights_are_not(checkpointing, monkeypatch):
 
 
 def test_it_is_among_the_advice_when_one_example_does_not_fit(train, monkeypatch):
-    from adapterhub_lite.tasks.text_classification import TextClassification
+    from adapterhub_text.classification import TextClassification
 
     def out_of_memory(*_):
         raise torch.OutOfMemoryError("CUDA out of memory (pretended)")
 
     monkeypatch.setattr(TextClassification, "logits", out_of_memory)
     with pytest.raises(TrainingError, match="--activation-offload"):
-        train(data=problems.texts())
+        train(data=texts())

@@ -15,10 +15,10 @@ from adapterhub_causal_lm.items import Completion
 from adapterhub_lite.errors import ConfigError, StorageError, TrainingError
 from adapterhub_lite.plugins.manager import Plugins
 from adapterhub_lite.tasks.catalog import load_data
-from adapterhub_lite.testing import problems
 from adapterhub_lite.training import loop
 from adapterhub_lite.training.run.checkpoint import read_checkpoint
 from adapterhub_lite.training.run.folder import RunFolder
+from adapterhub_text.tiny import texts
 
 from .conftest import contents, equal
 
@@ -74,7 +74,7 @@ def test_a_resumed_run_ends_in_the_same_bytes(name, train, tmp_path, monkeypatch
 
 
 def test_evaluations_the_best_adapter_and_early_stopping_go_on_where_they_were(train, tmp_path, monkeypatch):
-    options = {"held_out": problems.texts(), "steps": 30, "eval_every": 2, "patience": 3, "learning_rate": 3e-2}
+    options = {"held_out": texts(), "steps": 30, "eval_every": 2, "patience": 3, "learning_rate": 3e-2}
     options |= {"checkpoint_every": 5, "keep_checkpoints": 2}
     whole = train(tmp_path / "whole", **options)
     assert whole.facts["stopped"] == "no better accuracy in 3 evaluations"
@@ -163,8 +163,8 @@ OTHERS = {
     ),
     "strategy": ({"strategy": "prefix"}, r"strategy.name was \"lora\" and is now \"prefix\""),
     "base": ({"seed_of_base": 1}, r"base.fingerprint.weights was \"\w+"),
-    "data": ({"data": problems.texts().select(range(15))}, r"data.rows was 16 and is now 15; data.sha256 was"),
-    "order of the data": ({"data": problems.texts().select([1, 0, *range(2, 16)])}, r"data.sha256 was"),
+    "data": ({"data": texts().select(range(15))}, r"data.rows was 16 and is now 15; data.sha256 was"),
+    "order of the data": ({"data": texts().select([1, 0, *range(2, 16)])}, r"data.sha256 was"),
     "task": ({"model": "decoder", "settings": {"rank": 2, "dropout": 0.2}}, r"task.name was"),
 }
 
@@ -234,7 +234,7 @@ def test_weights_that_are_not_finite_are_never_committed(train, tmp_path, monkey
 
 
 def test_the_run_folder_says_what_was_run(train, tmp_path):
-    ran = train(tmp_path / "run", held_out=problems.texts(), eval_every=3)
+    ran = train(tmp_path / "run", held_out=texts(), eval_every=3)
     record = json.loads((tmp_path / "run" / "run.json").read_text())
     assert record["identity"]["training"]["steps"] == 6
     assert record["identity"]["data"]["rows"] == 16

@@ -79,7 +79,7 @@ def test_a_sharded_run_is_the_run_of_one_process(name, folder, results, tmp_path
 def test_an_adapter_of_a_sharded_base_loads_anywhere(folder):
     base = tiny_base("encoder")
     adapter = ah.load_adapter(folder / "sharded" / "lora", base=base)
-    said = [prediction.probability for prediction in adapter.predict(list(sharded.problems.texts().inputs[:3]))]
+    said = [prediction.probability for prediction in adapter.predict(list(sharded.texts().inputs[:3]))]
     recorded = json.loads((folder / "found-0.json").read_text())["lora"]["outputs"]
     assert said == pytest.approx(recorded, abs=1e-5)
 

@@ -14,8 +14,8 @@ from accelerate import PartialState
 from accelerate.logging import get_logger
 
 from adapterhub_lite.errors import ConfigError
-from adapterhub_lite.testing import problems
 from adapterhub_lite.training.config import TrainConfig
+from adapterhub_text.tiny import texts
 from tests.training.conftest import contents, equal
 
 OPTIONS = {"steps": 4, "eval_every": 2, "checkpoint_every": 2}
@@ -72,8 +72,8 @@ def fake(monkeypatch):
 
 
 def test_a_tracker_is_told_what_is_in_the_log_and_changes_nothing(train, fake, tmp_path):
-    plain = train(tmp_path / "plain.run", held_out=problems.texts(), **OPTIONS)
-    ran = train(tmp_path / "tracked.run", held_out=problems.texts(), track="wandb", **OPTIONS)
+    plain = train(tmp_path / "plain.run", held_out=texts(), **OPTIONS)
+    ran = train(tmp_path / "tracked.run", held_out=texts(), track="wandb", **OPTIONS)
     assert equal(plain.tensors, ran.tensors)
     assert (tmp_path / "plain.run" / "metrics.jsonl").read_bytes() == (
         tmp_path / "tracked.run" / "metrics.jsonl"
@@ -110,10 +110,10 @@ def test_a_tracker_that_fails_is_warned_about_once_and_muted(fails_at, train, fa
 
 def test_a_resumed_run_goes_on_in_the_same_experiment(train, fake, tmp_path):
     folder = tmp_path / "a.run"
-    train(folder, track="wandb", **OPTIONS, held_out=problems.texts())
+    train(folder, track="wandb", **OPTIONS, held_out=texts())
     expected = contents(folder)
     shutil.rmtree(folder / "checkpoints" / "step-00000004")  # as if it had been killed after step 2
-    train(folder, resume=True, track="wandb", **OPTIONS, held_out=problems.texts())
+    train(folder, resume=True, track="wandb", **OPTIONS, held_out=texts())
     assert contents(folder) == expected
     first, second = fake
     assert first.options["id"] == second.options["id"]
@@ -124,7 +124,7 @@ def test_a_resumed_run_goes_on_in_the_same_experiment(train, fake, tmp_path):
     assert fake[2].options["id"] != first.options["id"]
     # Whether a run is tracked is nothing that has to stay the same.
     shutil.rmtree(folder / "checkpoints" / "step-00000004")
-    train(folder, resume=True, **OPTIONS, held_out=problems.texts())
+    train(folder, resume=True, **OPTIONS, held_out=texts())
     assert contents(folder) == expected
 
 
@@ -146,9 +146,9 @@ def test_tensorboard_has_every_step_once(train, tmp_path):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     folder = tmp_path / "a.run"
-    train(folder, track="tensorboard", **OPTIONS, held_out=problems.texts())
+    train(folder, track="tensorboard", **OPTIONS, held_out=texts())
     shutil.rmtree(folder / "checkpoints" / "step-00000004")
-    train(folder, resume=True, track="tensorboard", **OPTIONS, held_out=problems.texts())
+    train(folder, resume=True, track="tensorboard", **OPTIONS, held_out=texts())
     events = EventAccumulator(str(folder / "tensorboard" / "a"))
     events.Reload()
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]

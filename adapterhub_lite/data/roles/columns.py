@@ -1,8 +1,9 @@
-"""Which column plays which role: as the user said, or guessed from the names."""
+"""Which column plays which role, as the user said or guessed from the names; and what one holds."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from adapterhub_lite.data.table import Table
 from adapterhub_lite.errors import ConfigError, DataError
@@ -54,3 +55,18 @@ def counted(number: int, noun: str, plural: str | None = None) -> str:
 def is_missing(value: object) -> bool:
     """Whether a value is absent: None, or the NaN that pandas writes for it."""
     return value is None or value != value  # NaN alone differs from itself
+
+
+def checked_text(value: Any, table: Table, row: int, column: str, what: str = "text") -> str:
+    """The value, if it is text that a tokenizer can be given."""
+    if is_missing(value):
+        raise DataError(f"{table.where(row, column)}: {what} is missing; fill it in or remove the row")
+    if not isinstance(value, str):
+        kind = type(value).__name__
+        raise DataError(f"{table.where(row, column)}: {what} is of type {kind}, not text; choose a column of text")
+    if not value.strip():
+        raise DataError(f"{table.where(row, column)}: {what} is empty; fill it in or remove the row")
+    if "\0" in value:
+        position = value.index("\0") + 1
+        raise DataError(f"{table.where(row, column)}: {what} has a NUL character at position {position}; remove it")
+    return value

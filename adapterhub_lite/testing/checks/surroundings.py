@@ -9,7 +9,6 @@ from pathlib import Path
 import torch
 
 from adapterhub_lite.errors import NotSupportedError
-from adapterhub_lite.testing.bare_model import BARE_MODEL
 from adapterhub_lite.testing.bench import Bench
 from adapterhub_lite.testing.check import Check, CheckFailed, CheckSkipped, demand
 from adapterhub_lite.testing.snapshot import changed, differences, function_tables, patched, process_state, snapshot
@@ -62,13 +61,13 @@ def check_adapts_a_model(bench: Bench) -> None:
 
 def _refused(bench: Bench) -> str | None:
     """The strategy refuses the model, or the model is the one that has neither weight matrices nor attention."""
-    return None if bench.refusal is not None or bench.model is BARE_MODEL else "the strategy adapts this model"
+    return None if bench.refusal is not None or bench.model.bare else "the strategy adapts this model"
 
 
 def _ordinary(bench: Bench) -> str | None:
     """Always."""
     # Nothing is asked of the strategy here: what its first use patches is to be seen inside the check.
-    return "only on models that may be adapted" if bench.model is BARE_MODEL else None
+    return "only on models that may be adapted" if bench.model.bare else None
 
 
 CHECKS = (

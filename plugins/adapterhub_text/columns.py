@@ -1,4 +1,4 @@
-"""Columns of texts and of pairs of texts: what every task that reads text shares."""
+"""Columns of texts and of pairs of texts."""
 
 from __future__ import annotations
 
@@ -6,10 +6,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from adapterhub_lite.data.items import read_items
-from adapterhub_lite.data.roles.columns import check_roles, find_column, guess_column, is_missing, shortened
-from adapterhub_lite.data.table import Table
-from adapterhub_lite.errors import DataError
+from adapterhub_lite.api import (
+    DataError,
+    Table,
+    check_roles,
+    checked_text,
+    find_column,
+    guess_column,
+    read_items,
+    shortened,
+)
 
 # In the order tried: the names people give these columns.
 TEXT_NAMES = (
@@ -110,21 +116,6 @@ def read_texts(
         return pairs, ()
     note = f"columns {text_column!r} and {pair_column!r} are read as pairs; name a text column to read it alone"
     return pairs, (note,)
-
-
-def checked_text(value: Any, table: Table, row: int, column: str, what: str = "text") -> str:
-    """The value, if it is text that a tokenizer can be given."""
-    if is_missing(value):
-        raise DataError(f"{table.where(row, column)}: {what} is missing; fill it in or remove the row")
-    if not isinstance(value, str):
-        kind = type(value).__name__
-        raise DataError(f"{table.where(row, column)}: {what} is of type {kind}, not text; choose a column of text")
-    if not value.strip():
-        raise DataError(f"{table.where(row, column)}: {what} is empty; fill it in or remove the row")
-    if "\0" in value:
-        position = value.index("\0") + 1
-        raise DataError(f"{table.where(row, column)}: {what} has a NUL character at position {position}; remove it")
-    return value
 
 
 def _known_pair(table: Table, taken: Sequence[str]) -> dict[str, str]:

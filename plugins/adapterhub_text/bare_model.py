@@ -9,37 +9,37 @@ from torch import Tensor, nn
 from transformers import PretrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutput
 
-from adapterhub_lite.testing import problems
-from adapterhub_lite.testing.models import HIDDEN, LAYERS
-from adapterhub_lite.testing.tiny_model import TinyModel
-from adapterhub_lite.testing.tokenizer import tiny_tokenizer, vocabulary_size
-
 
 class _Gate(nn.Module):
     """Multiplies every feature by a number of its own: no matrix, no attention, no bias."""
 
-    def __init__(self) -> None:
+    def __init__(self, size: int) -> None:
         super().__init__()
-        self.factor = nn.Parameter(torch.randn(HIDDEN))
+        self.factor = nn.Parameter(torch.randn(size))
 
     def forward(self, hidden: Tensor) -> Tensor:
         return torch.tanh(hidden * self.factor)
 
 
-class _BareConfig(PretrainedConfig):  # type: ignore[misc]
+class BareConfig(PretrainedConfig):  # type: ignore[misc]
+    """The sizes of a `BareModel`."""
+
     model_type = "adapterhub_odd"
-    hidden_size = HIDDEN
-    vocab_size = vocabulary_size()
+    vocab_size: int = 0
+    hidden_size: int = 0
+    num_hidden_layers: int = 0
 
 
-class _BareModel(PreTrainedModel):  # type: ignore[misc]
-    config_class = _BareConfig
+class BareModel(PreTrainedModel):  # type: ignore[misc]
+    """Embeddings and gates."""
+
+    config_class = BareConfig
     main_input_name = "input_ids"
 
     def __init__(self, config: Any) -> None:
         super().__init__(config)
-        self.embeddings = nn.Embedding(vocabulary_size(), HIDDEN)
-        self.gates = nn.ModuleList(_Gate() for _ in range(LAYERS))
+        self.embeddings = nn.Embedding(config.vocab_size, config.hidden_size)
+        self.gates = nn.ModuleList(_Gate(config.hidden_size) for _ in range(config.num_hidden_layers))
 
     def get_input_embeddings(self) -> nn.Module:
         return self.embeddings
@@ -52,11 +52,3 @@ class _BareModel(PreTrainedModel):  # type: ignore[misc]
         for gate in self.gates:
             hidden = gate(hidden)
         return BaseModelOutput(last_hidden_state=hidden)
-
-
-BARE_MODEL = TinyModel(
-    "odd",
-    "a text model without weight matrices and attention",
-    lambda: (_BareModel(_BareConfig()), tiny_tokenizer()),
-    problems.texts,
-)

@@ -16,8 +16,8 @@ from adapterhub_lite.errors import AdapterCorruptError, DataError
 from adapterhub_lite.tasks.catalog import load_data
 from adapterhub_lite.tasks.regression import standard_units
 from adapterhub_lite.tasks.task import Encoded, Preprocessing
-from adapterhub_lite.tasks.text_regression import TextRegression
 from adapterhub_lite.training.config import TrainConfig
+from adapterhub_text.regression import TextRegression
 
 
 @pytest.fixture(scope="module")

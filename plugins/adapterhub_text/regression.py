@@ -4,19 +4,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from adapterhub_lite.base.loading import Base
-from adapterhub_lite.data.dataset import Dataset
-from adapterhub_lite.plugins.spec import Modality
-from adapterhub_lite.tasks import text
-from adapterhub_lite.tasks.options import TextRegressionOptions
-from adapterhub_lite.tasks.regression import Regression, standard_units
-from adapterhub_lite.tasks.task import Encoded, Preprocessing
+from adapterhub_lite.api import Base, Dataset, Encoded, Modality, Preprocessing, Regression, standard_units
+from adapterhub_text import text
+from adapterhub_text.options import REGRESSION, TextRegressionOptions
 
 
 class TextRegression(Regression):
     """A number for a text or a pair of texts, from the base's pooled features."""
 
-    name = "text-regression"
+    name = REGRESSION
     modality: Modality = "text"
     inputs = text.inputs
     features = text.features

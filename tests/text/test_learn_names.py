@@ -8,7 +8,7 @@ import torch
 import adapterhub_lite as ah
 from adapterhub_lite.errors import ConfigError
 from adapterhub_lite.progress import Silent
-from adapterhub_lite.tasks.text_classification import words_of
+from adapterhub_text.classification import words_of
 
 ROWS = {"text": ["a good day", "one bad day", "good", "bad two"], "label": ["card_arrival", "getHelp"] * 2}
 

@@ -5,20 +5,15 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 
-from adapterhub_lite.base.loading import Base
-from adapterhub_lite.data.dataset import Dataset
-from adapterhub_lite.errors import ConfigError
-from adapterhub_lite.plugins.spec import Modality
-from adapterhub_lite.tasks import text
-from adapterhub_lite.tasks.classification import Classification
-from adapterhub_lite.tasks.options import TextClassificationOptions
-from adapterhub_lite.tasks.task import Encoded, Preprocessing
+from adapterhub_lite.api import Base, Classification, ConfigError, Dataset, Encoded, Modality, Preprocessing
+from adapterhub_text import text
+from adapterhub_text.options import CLASSIFICATION, TextClassificationOptions
 
 
 class TextClassification(Classification):
     """One label or several for a text or a pair of texts, from the base's pooled features."""
 
-    name = "text-classification"
+    name = CLASSIFICATION
     modality: Modality = "text"
     auto_class = "AutoModelForSequenceClassification"
     inputs = text.inputs

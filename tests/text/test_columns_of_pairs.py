@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from adapterhub_lite.data.roles.text_columns import Pair
 from adapterhub_lite.data.splits import split
 from adapterhub_lite.errors import ConfigError, DataError
 from adapterhub_lite.tasks.catalog import load_data
+from adapterhub_text.columns import Pair
 
 TASK = "text-classification"
 

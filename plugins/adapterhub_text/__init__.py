@@ -1,0 +1,66 @@
+"""Texts and pairs of texts: tasks that give them a label, several labels or a number, and their tiny models."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from adapterhub_lite.api import SEVERAL, Request, TaskSpec, hookimpl
+from adapterhub_text.options import (
+    CLASSIFICATION,
+    CLASSIFICATION_ROLES,
+    REGRESSION,
+    REGRESSION_ROLES,
+    TextClassificationOptions,
+    TextRegressionOptions,
+)
+
+if TYPE_CHECKING:
+    from adapterhub_lite.api import Dataset, TinyModel
+
+
+def read_labelled(source: Any, request: Request) -> Dataset:
+    """Read and check labelled texts; see `adapterhub_text.reading`."""
+    from adapterhub_text.reading import read_labelled
+
+    return read_labelled(source, request)
+
+
+def read_valued(source: Any, request: Request) -> Dataset:
+    """Read and check texts with numbers; see `adapterhub_text.reading`."""
+    from adapterhub_text.reading import read_valued
+
+    return read_valued(source, request)
+
+
+@hookimpl
+def adapterhub_tasks() -> list[TaskSpec]:
+    return [
+        TaskSpec(
+            name=CLASSIFICATION,
+            summary="A text or a pair of texts in, one of several labels or any number of them out.",
+            modality="text",
+            read=read_labelled,
+            load="adapterhub_text.classification:TextClassification",
+            roles=CLASSIFICATION_ROLES,
+            options=TextClassificationOptions,
+            forms=(None, SEVERAL),
+            peft_task_type="SEQ_CLS",
+        ),
+        TaskSpec(
+            name=REGRESSION,
+            summary="A text or a pair of texts in, a number out.",
+            modality="text",
+            read=read_valued,
+            load="adapterhub_text.regression:TextRegression",
+            roles=REGRESSION_ROLES,
+            options=TextRegressionOptions,
+            labelled=False,
+        ),
+    ]
+
+
+@hookimpl
+def adapterhub_tiny_models() -> list[TinyModel]:
+    from adapterhub_text.tiny import TINY
+
+    return list(TINY)

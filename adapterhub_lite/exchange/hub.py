@@ -28,9 +28,13 @@ MAX_FILES = 64
 
 def make_api() -> Any:
     """The client of the hub that the environment configures (HF_ENDPOINT, HF_TOKEN, HF_HUB_OFFLINE)."""
-    from huggingface_hub import HfApi
+    from huggingface_hub import HfApi, RepoCard
 
-    return HfApi(library_name="adapterhub-lite")
+    class Client(HfApi):
+        def validate_card(self, text: str) -> None:
+            RepoCard(text).validate(repo_type="model")
+
+    return Client(library_name="adapterhub-lite")
 
 
 def push(adapter: Path, repository: str, *, private: bool = False, card: bool = False, api: Any = None) -> str:
@@ -41,7 +45,7 @@ def push(adapter: Path, repository: str, *, private: bool = False, card: bool = 
         repository: `owner/name`.
         private: Make the repository private, if it is made.
         card: Replace a model card that is there; otherwise it is left alone, as somebody may have written it.
-        api: Stands in for `huggingface_hub.HfApi`.
+        api: Stands in for `make_api()`.
 
     Raises:
         AdapterNotFoundError, AdapterCorruptError: no adapter, or not as it was saved; nothing is uploaded.
@@ -61,12 +65,13 @@ def push(adapter: Path, repository: str, *, private: bool = False, card: bool = 
             (staging / SIGNATURE).write_bytes(read_plain(stored.tensors.parent / SIGNATURE, MAX_SIGNATURE_BYTES))
         api = api if api is not None else make_api()
         with _in_one_line(f"cannot push to {repository}", StorageError):
-            api.create_repo(repo_id=repository, private=private, exist_ok=True)
             if card or not api.file_exists(repo_id=repository, filename=CARD):
                 text = model_card(
                     stored.manifest, peft="peft_type" in stored.config, licence=licence_of_base(stored.manifest, api)
                 )
+                api.validate_card(text)  # by the hub's own rules, before a repository is made for it
                 (staging / CARD).write_text(text, encoding="utf-8")
+            api.create_repo(repo_id=repository, private=private, exist_ok=True)
             message = f"adapterhub-lite: {stored.manifest.strategy.name} for {stored.manifest.task.name}"
             done = api.upload_folder(repo_id=repository, folder_path=staging, commit_message=message)
         return str(getattr(done, "commit_url", done))
@@ -141,7 +146,8 @@ def licence_of_base(manifest: Manifest, api: Any) -> str | None:
     except Exception:  # whatever goes wrong, an unknown licence is said to be unknown
         return None
     licence = getattr(about, "license", None)
-    return licence if isinstance(licence, str) else None
+    named = getattr(about, "license_name", None) if licence == "other" else None
+    return next((name for name in (named, licence) if isinstance(name, str)), None)
 
 
 def _split(repository: str) -> tuple[str, str | None]:
@@ -154,11 +160,11 @@ def _split(repository: str) -> tuple[str, str | None]:
 
 @contextmanager
 def _in_one_line(what: str, kind: type[AdapterHubError]) -> Iterator[None]:
-    """Raise any error of the hub's client as `kind`, with one line of its message."""
+    """Raise any error of the hub's client as `kind`, the lines of its message on one."""
     try:
         yield
     except AdapterHubError:
         raise
     except Exception as error:
-        first = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
-        raise kind(f"{what}: {type(error).__name__}: {first[:300]}") from error
+        lines = [" ".join(line.split()) for line in str(error).splitlines() if line.strip()]
+        raise kind(f"{what}: {type(error).__name__}: {'; '.join(lines) or 'no reason given'}") from error

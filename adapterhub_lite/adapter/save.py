@@ -121,8 +121,8 @@ def config_file(attachment: Attachment, config: Any, tensors: Collection[str]) -
     """PEFT's configuration where the strategy has a PEFT form, else the strategy's own; `tensors` are the saved names."""
     if isinstance(attachment.strategy, PeftCompatible):
         with attachment.calls.into("peft_config"):
-            form = attachment.strategy.peft_config(attachment.view, config)
-        return {**form, **of_base(attachment.base), **with_head(form, attachment.task)}
+            theirs = attachment.strategy.peft_config(attachment.view, config)
+        return {**theirs, **of_base(attachment.base), **with_head(theirs, attachment.task)}
     return {
         "strategy": attachment.provided.spec.name,
         **config.model_dump(mode="json"),

@@ -73,9 +73,8 @@ def merge_adapter(
 ) -> Merged:
     """Fold an adapter into the unquantized weights of its base and write a model folder.
 
-    The weights keep the dtype of the base's files unless `dtype` says another; a GGUF base is unpacked. The merged
-    model is loaded and compared with the adapter on its base, both in fp32; where they differ too much, nothing is
-    written.
+    The weights keep the dtype of the base's files unless `dtype` says another; a GGUF base is unpacked. The merged model is
+    loaded and compared with the adapter on its base, both in fp32; where they differ too much, nothing is written.
 
     Args:
         engine: Loads bases and strategies.

@@ -113,7 +113,12 @@ def make_config(method: Method) -> type[StrategyConfig]:
         if option.name in out or option.name in fields:
             continue
         kind = str | None if option.name == "feedforward_modules" else facts.types.get(option.name, option.type)
-        text = HELP.get(option.name) or _plain(option.help) or f"See {method.config} of PEFT."
+        text = (
+            facts.help.get(option.name)
+            or HELP.get(option.name)
+            or _plain(option.help)
+            or f"See {method.config} of PEFT."
+        )
         if isinstance(option.default, (dict, list)):
             fields[option.name] = (kind, Field(default_factory=type(option.default), description=text))
         else:

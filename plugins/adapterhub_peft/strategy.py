@@ -75,6 +75,7 @@ class PeftMethod:
             try:
                 self._tuner = PEFT_TYPE_TO_TUNER_MAPPING[peft_config.peft_type](model, peft_config, ADAPTER)
                 self._tuner._cast_adapter_dtype(ADAPTER, autocast_adapter_dtype=True)  # fp32 beside a base of 16 bits
+                self._put_in(view, peft_config)
             except Exception as error:  # raised again below, when what has been done so far is in the log
                 problem = error
         if problem is not None:
@@ -127,7 +128,7 @@ class PeftMethod:
     def state(self) -> StrategyState:
         """What does not train and is saved all the same, where the option `fixed` is set."""
         file = self._file(self._make_config()) if self._fixed else {}
-        return StrategyState({name: file[name].detach() for name in self._fixed}, {}, tuple(self._fixed))
+        return StrategyState({name: file[name].detach() for name in self._fixed}, in_file=self._fixed)
 
     def load_state(self, state: StrategyState) -> None:
         """Let PEFT put saved tensors where it keeps them.
@@ -135,10 +136,13 @@ class PeftMethod:
         Raises:
             NotSupportedError: PEFT does not keep them as they are.
         """
+        tensors = state.tensors
+        if not tensors:
+            return
         with _quiet():
-            set_peft_model_state_dict(self._around(self._make_config()), self._all_names(dict(state.tensors)), ADAPTER)
+            set_peft_model_state_dict(self._around(self._make_config()), self._all_names(dict(tensors)), ADAPTER)
         kept = self.state().tensors
-        changed = [name for name, tensor in state.tensors.items() if not torch.equal(kept[name], tensor.to(kept[name]))]
+        changed = [name for name in tensors if not torch.equal(kept[name], tensors[name].to(kept[name]))]
         if changed:
             raise NotSupportedError(f"{self.name}: tensor '{changed[0]}' cannot be put into this model as it was saved")
 
@@ -199,6 +203,9 @@ class PeftMethod:
         }
         assert decided.keys() <= LEFT_OUT.keys()
         return arguments | {name: value for name, value in decided.items() if name in known_fields}
+
+    def _put_in(self, view: ModelView, peft_config: Any) -> None:
+        """Change the layers that PEFT has just put in, where a method needs it."""
 
     def _make_config(self, *, inference_mode: bool = False) -> Any:
         try:

@@ -18,7 +18,7 @@ from adapterhub_lite.base.map import ModelMap
 from adapterhub_lite.base.references import parse_scratch
 from adapterhub_lite.base.scratch import with_random_weights
 from adapterhub_lite.data.dataset import Dataset
-from adapterhub_lite.errors import NotSupportedError
+from adapterhub_lite.errors import BaseNotFoundError, NotSupportedError
 from adapterhub_lite.interrupt import Interrupt, listener, safe_point
 from adapterhub_lite.plugins.manager import Plugins
 from adapterhub_lite.plugins.observers import Observers
@@ -28,6 +28,7 @@ from adapterhub_lite.plugins.strategy_call import is_out_of_memory
 from adapterhub_lite.progress import Lines, Progress
 from adapterhub_lite.storage import BaseRecord, DataRecord, TaskRecord, check_base
 from adapterhub_lite.storage.bundle import open_any
+from adapterhub_lite.storage.public import local_reference
 from adapterhub_lite.tasks.catalog import read_data, task_shelf
 from adapterhub_lite.tasks.make import recorded_task, settled_task
 from adapterhub_lite.tasks.task import Task, encode
@@ -299,12 +300,20 @@ class Engine:
             BaseMismatchError: another base; names what differs.
         """
         if base is None or isinstance(base, str):
-            base = self.load_base(
-                base or record.reference,
-                quantization=record.quantization,
-                dtype=dtype or record.dtype,
-                device=device,
-            )
+            given = base
+            try:
+                base = self.load_base(
+                    given or local_reference(record),
+                    quantization=record.quantization,
+                    dtype=dtype or record.dtype,
+                    device=device,
+                )
+            except BaseNotFoundError as error:
+                if given:
+                    raise
+                raise BaseNotFoundError(
+                    f"the base that the adapter records: {error}; or give it with --base"
+                ) from error
         differences = check_base(
             record,
             base.fingerprint,

@@ -20,6 +20,7 @@ from adapterhub_lite.errors import ConfigError, NotSupportedError, StorageError
 from adapterhub_lite.merging.saved import SavedAdapter, calling, open_saved, provider_of, strategy_of
 from adapterhub_lite.storage import CONFIG, TENSORS, commit_directory
 from adapterhub_lite.storage.disk import sync_directory, sync_file
+from adapterhub_lite.storage.public import local_reference, public_config
 from adapterhub_lite.training.attachment import HEAD
 
 HEAD_FILE = "head.safetensors"
@@ -69,7 +70,9 @@ def export_peft(
         if head:
             labels = json.dumps(saved.manifest.task.labels)
             (folder / HEAD_FILE).write_bytes(safetensors.torch.save(head, metadata={"format": "pt", "labels": labels}))
-        (folder / CONFIG).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+        (folder / CONFIG).write_text(
+            json.dumps(public_config(config), indent=2, sort_keys=True) + "\n", encoding="utf-8"
+        )
 
     commit_directory(out, write, last=CONFIG)
     if known is not None:
@@ -125,7 +128,7 @@ def export_gguf(adapter: Path, out: Path, engine: Engine | None = None, *, base:
         )
     if out.exists():
         raise StorageError(f"cannot export to {out}: it is there already; choose a new name")
-    source = resolve(base or manifest.base.reference)
+    source = resolve(base or local_reference(manifest.base))
     config = AutoConfig.from_pretrained(source.folder, **({"gguf_file": source.gguf} if source.gguf else {}))
     partial = out.with_name(f".{out.name}.{secrets.token_hex(8)}")
     try:

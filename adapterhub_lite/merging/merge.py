@@ -33,6 +33,7 @@ from adapterhub_lite.names import check_choice
 from adapterhub_lite.plugins.spec import ProvidedStrategy
 from adapterhub_lite.plugins.strategy_call import StrategyCalls
 from adapterhub_lite.storage import Manifest, StoredAdapter, commit_directory, read_adapter
+from adapterhub_lite.storage.public import local_reference, public
 from adapterhub_lite.tasks.head import HeadTask
 from adapterhub_lite.tasks.head_class import HeadClass, find_head_class
 from adapterhub_lite.tasks.task import Batch
@@ -105,7 +106,7 @@ def merge_adapter(
         )
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise StorageError(f"cannot merge into {out}: it is not an empty folder; choose a new one")
-    job = _Job(engine, adapter, stored, provided, base or stored.manifest.base.reference, dtype, device, force)
+    job = _Job(engine, adapter, stored, provided, base or local_reference(stored.manifest.base), dtype, device, force)
     loaded = job.load("float32")
     items = probe_items(loaded.attachment.task, loaded.probe_inputs)
     before = probe_logits(loaded.attachment.task, loaded.base, items, loaded.attachment.logits)
@@ -344,12 +345,12 @@ def _dtypes_in(folder: Path) -> set[str]:
 def _record(stored: StoredAdapter, reference: str, adapter: Path, merged: Merged) -> dict[str, Any]:
     manifest = stored.manifest
     return {
-        "adapter": str(adapter),
+        "adapter": public(str(adapter)),
         "adapter_files": {name: record.sha256 for name, record in manifest.files.items()},
         "strategy": manifest.strategy.model_dump(mode="json"),
         "task": manifest.task.model_dump(mode="json"),
         "base": manifest.base.model_dump(mode="json"),
-        "merged_into": reference,
+        "merged_into": public(reference),
         "forced": merged.forced,
         "opens_as": merged.opens_as,
         "report": asdict(merged.report),

@@ -18,7 +18,7 @@ from adapterhub_lite.base.map import ModelMap
 from adapterhub_lite.base.references import parse_scratch
 from adapterhub_lite.base.scratch import with_random_weights
 from adapterhub_lite.data.dataset import Dataset
-from adapterhub_lite.errors import BaseNotFoundError, NotSupportedError
+from adapterhub_lite.errors import BaseNotFoundError, ConfigError, NotSupportedError
 from adapterhub_lite.interrupt import Interrupt, listener, safe_point
 from adapterhub_lite.plugins.manager import Plugins
 from adapterhub_lite.plugins.observers import Observers
@@ -143,6 +143,9 @@ class Engine:
             NotSupportedError: strategy, task and base do not go together.
             TrainingError: the run cannot go on.
         """
+        if isinstance(base, str) or not isinstance(data, Dataset):
+            kinds = f"{type(base).__name__} and {type(data).__name__}"
+            raise ConfigError(f"train takes what load_base and load_data return, not {kinds}; call those first")
         run = check_run(
             self.strategy_shelf,
             self.task_shelf,
@@ -206,16 +209,10 @@ class Engine:
                 strategy_shelf=self.strategy_shelf, observers=observers, progress=self.progress,
             )  # fmt: skip
             adapter = Adapter(
-                attachment,
-                self.plugins,
-                self.progress,
+                attachment, self.plugins, self.progress, training=facts, columns=dict(data.columns),
                 data=DataRecord(source=data.source, sha256=data.sha256, rows=len(data)),
-                training=facts,
-                columns=dict(data.columns),
-                probe_inputs=list(data.inputs[:PROBES]),
-                run_file=place.run_file,
-                run_folder=place.folder,
-            )
+                probe_inputs=list(data.inputs[:PROBES]), run_file=place.run_file, run_folder=place.folder,
+            )  # fmt: skip
             if held_out is not None:
                 adapter.metrics = adapter.evaluate(held_out, Processes()).record()
         return adapter

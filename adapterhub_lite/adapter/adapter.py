@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar, overload
 
+import numpy as np
 import torch
 
 from adapterhub_lite.adapter.probe import probe_record
@@ -49,7 +51,7 @@ class Evaluation:
         return {"n": float(self.n), **self.metrics, **ends}
 
 
-@dataclass
+@dataclass(repr=False)
 class Adapter:
     """What `train` and `load_adapter` return. Threads may share it: those that use one base wait for each other.
 
@@ -101,6 +103,10 @@ class Adapter:
             forced=[*manifest.forced, *differences],
             probe_inputs=list(probe_inputs),
         )
+
+    def __repr__(self) -> str:
+        kind, task = self.attachment.provided.spec.name, self.attachment.task.name
+        return f"<Adapter {kind} for {task} on {self.base.reference}: {self.trainable:,} trained weights>"
 
     @property
     def base(self) -> Base:
@@ -168,7 +174,8 @@ class Adapter:
         Those of our tasks are in `adapterhub_lite.tasks.outputs`; all have `columns()`, which `predict --out` writes.
 
         Args:
-            inputs: A list of inputs (texts, images as paths, arrays or PIL images, ...), or anything `load_data` reads.
+            inputs: A list, array or column of a frame of inputs (texts, images as paths, arrays or PIL images, ...), or
+                anything `load_data` reads.
             kind: The class that the results are to be of, such as `Prediction`: type checkers then know what they have.
             keep_features: Take the features that a linear probe reads from the cache, and leave them there.
 
@@ -179,7 +186,12 @@ class Adapter:
         task = self.attachment.task
         if task.generates:
             raise NotSupportedError("a language model has no labels to predict; use generate")
+        inputs = _listed(inputs)
         is_list = isinstance(inputs, (list, tuple)) and not (inputs and isinstance(inputs[0], dict))
+        if isinstance(inputs, str) and task.modality == "text" and not os.path.exists(inputs):  # noqa: PTH110  (never raises)
+            raise DataError(
+                f"there is no file {inputs[:80]!r}; to predict for a text give a list of it: predict([text])"
+            )
         if not is_list:  # a file, a frame, rows as dictionaries, ...
             dataset = self.load_data(inputs, require_labels=False)
         else:
@@ -272,6 +284,13 @@ class Adapter:
         if self.base.shards is not None:
             self.use()
             probe_record(self.attachment, self.probe_inputs)
+
+
+def _listed(inputs: Any) -> Any:
+    """An array, or a column of a frame, as the list of its entries; anything else as it is."""
+    if isinstance(inputs, np.ndarray) and inputs.ndim:
+        return inputs.tolist() if inputs.dtype.kind in "OU" else list(inputs)
+    return inputs.to_list() if hasattr(inputs, "to_list") and not hasattr(inputs, "columns") else inputs
 
 
 def generate_text(

@@ -17,8 +17,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from adapterhub_lite.adapter.adapter import Adapter as Adapter
-    from adapterhub_lite.adapter.adapter import Evaluation as Evaluation
+    from adapterhub_lite.adapter.adapter import Adapter as Adapter, Evaluation as Evaluation
     from adapterhub_lite.base.loading import Base as Base
     from adapterhub_lite.data.dataset import Dataset as Dataset
     from adapterhub_lite.data.sampling import subsample as subsample

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import copy
 from array import array
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from itertools import islice
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
@@ -16,7 +15,6 @@ from adapterhub_lite.tasks.task import Example
 
 ROOM_OF_A_TOKEN = 40
 """Bytes that an id takes in a list: the list's pointer and the number itself."""
-Item = TypeVar("Item")
 
 
 def collected(examples: Iterable[Example]) -> Sequence[Example]:
@@ -52,13 +50,6 @@ def without_targets(examples: Sequence[Example]) -> Sequence[Example]:
         other._targets = [None] * len(examples)
         return other
     return [replace(example, target=None) for example in examples]
-
-
-def batched(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
-    """As `itertools.batched` of Python 3.12."""
-    left = iter(items)
-    while batch := list(islice(left, size)):
-        yield batch
 
 
 class StoredExamples(Sequence[Example]):

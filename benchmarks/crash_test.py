@@ -129,10 +129,10 @@ def crash_test(
         if gently and left_over:
             result.failures.append(f"chain {result.chains - 1}: left over {left_over}")
         if not status:
-            found = contents(out)
+            saved = contents(out)
             # A signal adds a checkpoint of its own, so that others may be the newest ones at the end.
-            names = {*expected} & {*found} if gently else {*expected, *found}
-            differing = sorted(name for name in names if expected.get(name) != found.get(name))
+            names = {*expected} & {*saved} if gently else {*expected, *saved}
+            differing = sorted(name for name in names if expected.get(name) != saved.get(name))
             if differing:
                 result.unequal.append(f"chain {result.chains - 1}: {', '.join(differing[:4])}")
             result.damaged += len(list(out.parent.glob("*.run/checkpoints/damaged-*")))

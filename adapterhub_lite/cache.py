@@ -26,7 +26,7 @@ def cache_dir() -> Path:
     return Path(chosen).expanduser() if chosen else Path(platformdirs.user_cache_dir("adapterhub_lite"))
 
 
-def remembered(folder: str, key: str, pattern: str, work_out: Callable[[], str]) -> str:
+def remembered(folder: str, key: str, pattern: str, work_out: Callable[[], str], *, anew: bool = False) -> str:
     """A short text that takes long to work out, kept in the cache; a cache that cannot be written costs time alone.
 
     Args:
@@ -34,11 +34,12 @@ def remembered(folder: str, key: str, pattern: str, work_out: Callable[[], str])
         key: All that the text depends on.
         pattern: What it looks like (a regular expression); anything else in the cache is worked out anew.
         work_out: Gives the text.
+        anew: Work it out whatever is kept, and keep that.
     """
     note = cache_dir() / folder / hashlib.sha256(key.encode()).hexdigest()
     with suppress(OSError, ValueError):
         kept = note.read_text(encoding="ascii")
-        if re.fullmatch(pattern, kept):
+        if re.fullmatch(pattern, kept) and not anew:
             return kept
     text = work_out()
     with suppress(OSError):

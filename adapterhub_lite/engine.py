@@ -19,6 +19,7 @@ from adapterhub_lite.base.references import parse_scratch
 from adapterhub_lite.base.scratch import with_random_weights
 from adapterhub_lite.data.dataset import Dataset
 from adapterhub_lite.errors import NotSupportedError
+from adapterhub_lite.interrupt import Interrupt, listener, safe_point
 from adapterhub_lite.plugins.manager import Plugins
 from adapterhub_lite.plugins.observers import Observers
 from adapterhub_lite.plugins.shelf import strategy_shelf
@@ -34,7 +35,6 @@ from adapterhub_lite.training.checks import CheckedRun, check_run
 from adapterhub_lite.training.config import TrainConfig
 from adapterhub_lite.training.evaluate import score_language_model
 from adapterhub_lite.training.fit import fit
-from adapterhub_lite.training.interrupt import Interrupt
 from adapterhub_lite.training.processes import Processes
 from adapterhub_lite.training.run.place import Place
 
@@ -82,6 +82,7 @@ class Engine:
                 foreign=self._foreign_bases(),
                 report=self.progress.say,
             )
+            safe_point()
             return with_random_weights(base, scratch[0]) if scratch is not None else base
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
@@ -117,6 +118,7 @@ class Engine:
         resume: bool = False,
         run_file: str | None = None,
         interrupt: Interrupt | None = None,
+        callbacks: Sequence[object] = (),
     ) -> Adapter:
         """Adapt a base to a task.
 
@@ -132,7 +134,8 @@ class Engine:
             run_folder: Where log and checkpoints go; see `adapterhub_lite.training.run.folder`.
             resume: Go on with the run in that folder, exactly where it stopped, if there is one.
             run_file: The run as YAML, to be kept in that folder.
-            interrupt: Says when to stop; the run can then be resumed.
+            interrupt: Says when to stop; the run can then be resumed. By default what listens to signals now, if anything.
+            callbacks: Objects that look on, with methods named as the hooks of a run (`adapterhub_step_end` and so on).
 
         Raises:
             StrategyNotFoundError, ConfigError: an unknown strategy or option, or a run to be resumed that is another one.
@@ -150,13 +153,19 @@ class Engine:
             quantization=base.quantization,
             held_out=eval_data is not None,
         )
-        place = Place(Path(run_folder) if run_folder is not None else None, resume, run_file, interrupt or Interrupt())
+        place = Place(Path(run_folder) if run_folder is not None else None, resume, run_file, interrupt or listener())
         if eval_data is not None and not isinstance(eval_data, Dataset):
             eval_data = read_like(self.task_shelf, data, eval_data)
-        return self.train_checked(base, data, eval_data, run, place)
+        return self.train_checked(base, data, eval_data, run, place, callbacks)
 
     def train_checked(
-        self, base: Base, data: Dataset, held_out: Dataset | None, run: CheckedRun, place: Place
+        self,
+        base: Base,
+        data: Dataset,
+        held_out: Dataset | None,
+        run: CheckedRun,
+        place: Place,
+        callbacks: Sequence[object] = (),
     ) -> Adapter:
         """Adapt a base to a task, as `train` does once strategy, task and options are checked.
 
@@ -165,24 +174,49 @@ class Engine:
         Raises:
             ConfigError, NotSupportedError, TrainingError: as `train`.
         """
-        task = settled_task(self.task_shelf, run.task, base, data, run.task_options)
-        attachment, facts = fit(
-            base, task, data, held_out, run, place,
-            strategy_shelf=self.strategy_shelf, observers=Observers(self.plugins), progress=self.progress,
-        )  # fmt: skip
-        adapter = Adapter(
-            attachment,
-            self.plugins,
-            self.progress,
-            data=DataRecord(source=data.source, sha256=data.sha256, rows=len(data)),
-            training=facts,
-            columns=dict(data.columns),
-            probe_inputs=list(data.inputs[:PROBES]),
-            run_file=place.run_file,
-            run_folder=place.folder,
-        )
-        if held_out is not None:
-            adapter.metrics = adapter.evaluate(held_out, Processes()).record()
+        main = Processes().is_main  # the others look on in silence
+        observers = Observers(self.plugins, callbacks) if main else Observers(None)
+        error: BaseException | None = None
+        metrics: dict[str, float] = {}
+        try:
+            adapter = self._trained(base, data, held_out, run, place, observers)
+            learnt = {name: adapter.training[name] for name in ("train_loss",) if name in adapter.training}
+            metrics = {**learnt, **adapter.metrics}
+            return adapter
+        except BaseException as raised:
+            error = raised
+            raise
+        finally:
+            observers.end(error, metrics)
+
+    def _trained(
+        self,
+        base: Base,
+        data: Dataset,
+        held_out: Dataset | None,
+        run: CheckedRun,
+        place: Place,
+        observers: Observers,
+    ) -> Adapter:
+        with base.lock:
+            task = settled_task(self.task_shelf, run.task, base, data, run.task_options)
+            attachment, facts = fit(
+                base, task, data, held_out, run, place,
+                strategy_shelf=self.strategy_shelf, observers=observers, progress=self.progress,
+            )  # fmt: skip
+            adapter = Adapter(
+                attachment,
+                self.plugins,
+                self.progress,
+                data=DataRecord(source=data.source, sha256=data.sha256, rows=len(data)),
+                training=facts,
+                columns=dict(data.columns),
+                probe_inputs=list(data.inputs[:PROBES]),
+                run_file=place.run_file,
+                run_folder=place.folder,
+            )
+            if held_out is not None:
+                adapter.metrics = adapter.evaluate(held_out, Processes()).record()
         return adapter
 
     def task_for(self, base: Base, data: Dataset, options: Mapping[str, Any] | None = None) -> Task:
@@ -232,7 +266,9 @@ class Engine:
         for difference in differences:
             self.progress.say(f"warning: {difference}")
         probes = [task.item_of_probe(value) for value in manifest.probe.inputs] if manifest.probe is not None else []
-        attachment = restore(base, task, provided, self.strategy_shelf.load(provided), options, stored, payload)
+        strategy = self.strategy_shelf.load(provided)
+        with base.lock:
+            attachment = restore(base, task, provided, strategy, options, stored, payload)
         return Adapter.recorded(
             attachment, self.plugins, self.progress, manifest,
             differences=differences if force else [], probe_inputs=probes,
@@ -290,11 +326,12 @@ class Engine:
             raise NotSupportedError(
                 f"a base has no head for {data.task} before it is trained; try strategy linear_probe"
             )
-        encoded = encode(task, data, base)
-        base.activate(None)
-        metrics, intervals = score_language_model(
-            base, task, lambda batch: task.logits(base, None, batch), encoded, self.progress, intervals=True
-        )
+        with base.lock:
+            encoded = encode(task, data, base)
+            base.activate(None)
+            metrics, intervals = score_language_model(
+                base, task, lambda batch: task.logits(base, None, batch), encoded, self.progress, intervals=True
+            )
         return Evaluation(len(encoded.examples), metrics, encoded.notes, intervals)
 
     def strategies(self) -> list[ProvidedStrategy]:
@@ -307,9 +344,7 @@ class Engine:
 
         ask = self.plugins.first_result
         return Foreign(
-            lambda reference, quantization: ask(
-                "adapterhub_load_base", {"ref": reference, "quantization": quantization}, nn.Module, "a torch module"
-            ),
+            lambda wanted: ask("adapterhub_load_base", vars(wanted), nn.Module, "a torch module"),
             lambda config: ask("adapterhub_base_config", {"config": config}, PretrainedConfig, "a PretrainedConfig"),
             lambda model: ask("adapterhub_describe_model", {"model": model}, ModelMap, "a ModelMap"),
         )

@@ -1,4 +1,7 @@
-"""Progress for long work: a rich bar on a terminal, a line now and then where there is none. No torch here."""
+"""Progress for long work: a rich bar on a terminal, a line now and then where there is none. No torch here.
+
+Whatever says something or counts on is at a safe point: there a signal that came before is acted on.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,8 @@ import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Protocol
+
+from adapterhub_lite.interrupt import safe_point
 
 
 class Bar(Protocol):
@@ -33,7 +38,7 @@ class Silent:
     """Says nothing."""
 
     def say(self, line: str) -> None:
-        pass
+        safe_point()
 
     @contextmanager
     def bar(self, name: str, total: float, unit: str, rate: str = "") -> Iterator[Bar]:
@@ -42,7 +47,7 @@ class Silent:
 
 class _NoBar:
     def advance(self, amount: float, note: str = "", work: float | None = None) -> None:
-        pass
+        safe_point()
 
 
 class Lines:
@@ -52,13 +57,14 @@ class Lines:
 
     def say(self, line: str) -> None:
         print(line, file=sys.stderr, flush=True)
+        safe_point()
 
     @contextmanager
     def bar(self, name: str, total: float, unit: str, rate: str = "") -> Iterator[Bar]:
         if not sys.stderr.isatty():
             line_bar = _LineBar(name, total, unit, rate or unit)
             yield line_bar
-            line_bar.finish()
+            line_bar.write()
             return
         from rich.console import Console
         from rich.progress import (
@@ -89,12 +95,10 @@ class _LineBar:
         self.work += amount if work is None else work
         self.note = note or self.note
         if time.monotonic() - self.said >= Lines.EVERY and self.done < self.total:
-            self._write()
+            self.write()
+        safe_point()
 
-    def finish(self) -> None:
-        self._write()
-
-    def _write(self) -> None:
+    def write(self) -> None:
         self.said = time.monotonic()
         spent = self.said - self.started
         left = f", {spent * (self.total / self.done - 1):.0f} s left" if 0 < self.done < self.total else ""
@@ -111,6 +115,7 @@ class _RichBar:
         self.work += amount if work is None else work
         speed = _number(self.work / max(time.monotonic() - self.started, 1e-9))
         self.rich.update(self.task, advance=amount, note=note, rate=f"{speed} {self.rate}/s")
+        safe_point()
 
 
 def _number(value: float) -> str:

@@ -28,8 +28,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-CAUGHT = (signal.SIGINT, signal.SIGTERM)
-SIGNALS = ("SIGINT", "SIGTERM", "SIGTERM, then SIGINT")
 PLACES = ("any time", "mid-accumulation", "mid-update", "mid-evaluation", "mid-checkpoint")
 
 
@@ -50,10 +48,9 @@ class Result:
 
 
 def one_run(out: Path) -> None:
-    """Train, save, and exit: what is killed. Signals are handled as the command line does."""
+    """Train, save, and exit: what is killed."""
     import adapterhub_lite as ah
     from adapterhub_lite.testing.models import tiny_base
-    from adapterhub_lite.training.interrupt import Interrupt
     from adapterhub_text.tiny import texts
 
     if (out.with_name(f"{out.name}.run") / "finished.json").exists():
@@ -62,16 +59,11 @@ def one_run(out: Path) -> None:
         steps=12, batch_size=6, micro_batch_size=2, learning_rate=1e-2, eval_every=3, checkpoint_every=2,
         keep_checkpoints=2, seed=3,
     )  # fmt: skip
-    with Interrupt().listening() as interrupt:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, CAUGHT)
-        adapter = _engine().train(
-            tiny_base("encoder"), texts(), strategy="lora", settings={"rank": 2, "dropout": 0.2},
-            config=config, eval_data=texts(), run_folder=out.with_name(f"{out.name}.run"), resume=True,
-            interrupt=interrupt,
-        )  # fmt: skip
-        with interrupt.delayed():
-            adapter.save(out)
-        signal.pthread_sigmask(signal.SIG_BLOCK, CAUGHT)
+    adapter = _engine().train(
+        tiny_base("encoder"), texts(), strategy="lora", settings={"rank": 2, "dropout": 0.2}, config=config,
+        eval_data=texts(), run_folder=out.with_name(f"{out.name}.run"), resume=True,
+    )  # fmt: skip
+    adapter.save(out)
 
 
 @functools.cache
@@ -89,18 +81,8 @@ def contents(out: Path) -> dict[str, bytes]:
     return {str(path.relative_to(out.parent)): path.read_bytes() for path in files}
 
 
-def crash_test(
-    kills: int,
-    folder: Path,
-    seed: int = 0,
-    say: Callable[[str], None] = lambda line: None,
-    *,
-    gently: bool = False,
-) -> Result:
-    """Kill until there were `kills` kills and the last chain has come to its end. Call in a process with one thread.
-
-    With `gently`, signals are sent that a run answers by ending in order: exit status 130 or 143, and nothing left over.
-    """
+def crash_test(kills: int, folder: Path, seed: int = 0, say: Callable[[str], None] = lambda line: None) -> Result:
+    """Kill until there were `kills` kills and the last chain has come to its end. Call in a process with one thread."""
     chance, result, began = random.Random(seed), Result(), time.monotonic()
     reference = folder / "reference" / "adapter"
     # In this process, so that everything is imported before the first fork.
@@ -113,26 +95,20 @@ def crash_test(
         out = folder / f"chain-{result.chains}" / "adapter"
         for attempt in range(1000):
             place = chance.choice(PLACES[1:]) if chance.random() < 0.5 else PLACES[0]
-            place = chance.choice(SIGNALS) if gently else place
             # The last attempts of a chain must be able to end; so must the whole test.
             kill = None if sum(result.kills.values()) >= kills or attempt > 40 else (place, chance.random())
             status, _ = _attempt(out, kill, took)
             if status == 0:
                 break
-            if kill is not None and status in _allowed(place):
+            if kill is not None and status == -signal.SIGKILL:
                 result.kills[place] += 1
                 continue
             result.failures.append(f"chain {result.chains}, attempt {attempt}: status {status}")
             break
         result.chains += 1
-        left_over = [path.name for path in out.parent.rglob(".*.staging-*")]
-        if gently and left_over:
-            result.failures.append(f"chain {result.chains - 1}: left over {left_over}")
         if not status:
             saved = contents(out)
-            # A signal adds a checkpoint of its own, so that others may be the newest ones at the end.
-            names = {*expected} & {*saved} if gently else {*expected, *saved}
-            differing = sorted(name for name in names if expected.get(name) != saved.get(name))
+            differing = sorted(name for name in {*expected, *saved} if expected.get(name) != saved.get(name))
             if differing:
                 result.unequal.append(f"chain {result.chains - 1}: {', '.join(differing[:4])}")
             result.damaged += len(list(out.parent.glob("*.run/checkpoints/damaged-*")))
@@ -145,8 +121,6 @@ def crash_test(
 def _attempt(out: Path, kill: tuple[str, float] | None, took: float = 0.0) -> tuple[int, float]:
     """Run once in a forked child that may be killed: its exit status, negative for a signal, and the seconds it took."""
     started = time.monotonic()
-    # Blocked outside the stretch in which they are handled, where they would end the process at once.
-    signal.pthread_sigmask(signal.SIG_BLOCK, CAUGHT)
     child = os.fork()
     if child == 0:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
@@ -156,8 +130,6 @@ def _attempt(out: Path, kill: tuple[str, float] | None, took: float = 0.0) -> tu
                 _arm(*kill)
             one_run(out)
             status = 0
-        except KeyboardInterrupt as stop:
-            status = getattr(stop, "exit_code", 1)
         except BaseException:
             import traceback
 
@@ -165,24 +137,12 @@ def _attempt(out: Path, kill: tuple[str, float] | None, took: float = 0.0) -> tu
         finally:
             sys.stderr.flush()
             os._exit(status)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, CAUGHT)
     if kill is not None and kill[0] not in PLACES[1:]:
-        names = kill[0].split(", then ") if kill[0] in SIGNALS else ["SIGKILL"]
         time.sleep(kill[1] * took * 1.1)
-        for name in names:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(child, getattr(signal, name))
-            time.sleep(0.005)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(child, signal.SIGKILL)
     _, status = os.waitpid(child, 0)
     return os.waitstatus_to_exitcode(status), time.monotonic() - started
-
-
-def _allowed(place: str) -> tuple[int, ...]:
-    """How an attempt that was killed may end, beside coming to its end before."""
-    if place not in SIGNALS:
-        return (-signal.SIGKILL,)
-    # Of two that are there at once the system may give either first.
-    return tuple(128 + getattr(signal, name) for name in place.split(", then "))
 
 
 def _arm(place: str, share: float) -> None:
@@ -240,12 +200,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--signals", action="store_true", help="send SIGINT and SIGTERM instead of SIGKILL")
     parser.add_argument("--write", action="store_true", help="write the summary to benchmarks/CRASH.md")
     options = parser.parse_args()
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     with one_thread(), tempfile.TemporaryDirectory() as folder:
-        result = crash_test(options.kills, Path(folder), options.seed, _say, gently=options.signals)
+        result = crash_test(options.kills, Path(folder), options.seed, _say)
     text = summary(result, options.seed)
     print(text)
     if options.write:
@@ -262,7 +221,7 @@ def summary(result: Result, seed: int) -> str:
     """The result as Markdown."""
     import torch
 
-    rows = "".join(f"| {place} | {result.kills[place]} |\n" for place in (*PLACES, *SIGNALS) if result.kills[place])
+    rows = "".join(f"| {place} | {result.kills[place]} |\n" for place in PLACES if result.kills[place])
     return (
         "# Crash test\n\n"
         f"`python -m benchmarks.crash_test --kills {sum(result.kills.values())} --seed {seed}`, torch {torch.__version__}, "

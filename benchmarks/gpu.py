@@ -38,8 +38,8 @@ from typing import Any
 import torch
 
 import adapterhub_lite as ah
+from adapterhub_lite.interrupt import Interrupt, Stopped
 from adapterhub_lite.progress import Silent
-from adapterhub_lite.training.interrupt import Interrupt, Stopped
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 ROW_SECONDS = 90

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, overload
 
 import torch
 
@@ -26,6 +26,8 @@ from adapterhub_lite.training.attachment import Attachment
 from adapterhub_lite.training.evaluate import predict_logits, score
 from adapterhub_lite.training.processes import Processes
 from adapterhub_lite.training.run.layout import finish_run
+
+Said = TypeVar("Said")
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,7 @@ class Evaluation:
 
 @dataclass
 class Adapter:
-    """What `train` and `load_adapter` return.
+    """What `train` and `load_adapter` return. Threads may share it: those that use one base wait for each other.
 
     Attributes:
         attachment: The strategy on the base.
@@ -147,21 +149,30 @@ class Adapter:
         task = self.attachment.task
         if task.labels and dataset.labels != task.labels:
             raise ConfigError("the dataset was read with other labels; read it with adapter.load_data(source)")
-        encoded = encode(task, dataset, self.base)
-        metrics, intervals = score(self.attachment, encoded, self.progress, processes, intervals=True)
+        with self.base.lock:
+            encoded = encode(task, dataset, self.base)
+            metrics, intervals = score(self.attachment, encoded, self.progress, processes, intervals=True)
         return Evaluation(len(encoded.examples), metrics, (*dataset.notes, *encoded.notes), intervals)
 
-    def predict(self, inputs: Any, *, keep_features: bool = False) -> Sequence[Any]:
+    @overload
+    def predict(self, inputs: Any, *, keep_features: bool = False) -> Sequence[Any]: ...
+
+    @overload
+    def predict(self, inputs: Any, kind: type[Said], *, keep_features: bool = False) -> Sequence[Said]: ...
+
+    def predict(self, inputs: Any, kind: type[Any] = object, *, keep_features: bool = False) -> Sequence[Any]:
         """Predict: one result for each input, of the class that the task has for its predictions.
 
         Those of our tasks are in `adapterhub_lite.tasks.outputs`; all have `columns()`, which `predict --out` writes.
 
         Args:
             inputs: A list of inputs (texts, images as paths, arrays or PIL images, ...), or anything `load_data` reads.
+            kind: The class that the results are to be of, such as `Prediction`: type checkers then know what they have.
             keep_features: Take the features that a linear probe reads from the cache, and leave them there.
 
         Raises:
             NotSupportedError: for a language model, which generates instead.
+            ConfigError: the results are of another class than `kind`.
         """
         task = self.attachment.task
         if task.generates:
@@ -174,12 +185,17 @@ class Adapter:
             dataset = Dataset(task.name, items, None, (), {}, "<list>", "", None, form=task.preprocessing.form)
         if not len(dataset):
             return []
-        labelled = encode(task, dataset, self.base)
-        encoded = Encoded(without_targets(labelled.examples), labelled.notes, labelled.rows)
-        for note in (*dataset.notes, *encoded.notes):
-            self.progress.say(f"note: {note}")
-        logits = predict_logits(self.attachment, encoded, self.progress, keep_features=keep_features)
-        return task.predictions(logits, encoded)
+        with self.base.lock:
+            labelled = encode(task, dataset, self.base)
+            encoded = Encoded(without_targets(labelled.examples), labelled.notes, labelled.rows)
+            for note in (*dataset.notes, *encoded.notes):
+                self.progress.say(f"note: {note}")
+            logits = predict_logits(self.attachment, encoded, self.progress, keep_features=keep_features)
+        predictions = task.predictions(logits, encoded)
+        given = type(predictions[0])
+        if not issubclass(given, kind):
+            raise ConfigError(f"an adapter for {task.name} predicts {given.__name__}, not {kind.__name__}")
+        return predictions
 
     def generate(
         self,
@@ -201,9 +217,10 @@ class Adapter:
             NotSupportedError: the adapter does not continue text.
         """
         base = self.base
-        ids = self.attachment.task.prompt_ids(prompt, base)
-        base.activate(self.attachment.view)
-        return generate_text(base, ids, max_new_tokens=max_new_tokens, temperature=temperature, seed=seed)
+        with base.lock:
+            ids = self.attachment.task.prompt_ids(prompt, base)
+            base.activate(self.attachment.view)
+            return generate_text(base, ids, max_new_tokens=max_new_tokens, temperature=temperature, seed=seed)
 
     def use(self) -> None:
         """Make this the adapter that is mounted on the base; the others on it are taken off, not lost."""
@@ -211,16 +228,18 @@ class Adapter:
 
     @contextmanager
     def disabled(self) -> Iterator[Base]:
-        """Give the bare base for the length of a `with` block."""
-        self.base.activate(None)
-        try:
-            yield self.base
-        finally:
-            self.use()
+        """Give the bare base for the length of a `with` block, for which other threads wait."""
+        with self.base.lock:
+            self.base.activate(None)
+            try:
+                yield self.base
+            finally:
+                self.use()
 
     def detach(self) -> None:
         """Take the adapter off for good; the base is bit for bit what it was."""
-        self.attachment.detach()
+        with self.base.lock:
+            self.attachment.detach()
 
     def save(self, path: str | Path, *, keep: int = KEEP) -> Manifest:
         """Write the adapter to a directory, in one atomic step; an adapter that is there is replaced.
@@ -232,10 +251,11 @@ class Adapter:
         Raises:
             StorageError: the directory cannot be written, or holds something else; it is as it was.
         """
-        manifest = save_adapter(
-            self.attachment, Path(path), task=self.task_record(), data=self.data, training=self.training,
-            metrics=self.metrics, forced=self.forced, probe_inputs=self.probe_inputs, run_file=self.run_file, keep=keep,
-        )  # fmt: skip
+        with self.base.lock:
+            manifest = save_adapter(
+                self.attachment, Path(path), task=self.task_record(), data=self.data, training=self.training,
+                metrics=self.metrics, forced=self.forced, probe_inputs=self.probe_inputs, run_file=self.run_file, keep=keep,
+            )  # fmt: skip
         saved = {"path": Path(path), "manifest": manifest.model_dump(mode="json")}
         Observers(self.plugins).notify("adapterhub_adapter_saved", saved)
         if self.run_folder is not None:
@@ -259,8 +279,10 @@ def generate_text(
     options: dict[str, Any] = {"do_sample": False, "temperature": None, "top_p": None, "top_k": None}
     if temperature > 0:
         options = {"do_sample": True, "temperature": temperature}
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    # Where nothing is drawn the stream of random numbers, which all threads share, is left alone.
+    with torch.random.fork_rng(devices=[], enabled=temperature > 0):
+        if temperature > 0:
+            torch.manual_seed(seed)
         output = base.model.generate(
             input_ids=inputs,
             attention_mask=torch.ones_like(inputs),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -10,10 +11,13 @@ import torch
 
 from adapterhub_lite.adapter.adapter import Adapter
 from adapterhub_lite.adapter.probe import probe_outputs
+from adapterhub_lite.base.fingerprint import weights_hash
 from adapterhub_lite.base.loading import Base
 from adapterhub_lite.base.precision import dtype_name
-from adapterhub_lite.errors import AdapterCorruptError
-from adapterhub_lite.storage import ProbeRecord, StoredAdapter, read_adapter
+from adapterhub_lite.base.prepared import hash_anew
+from adapterhub_lite.base.references import parse_scratch
+from adapterhub_lite.errors import AdapterCorruptError, BaseMismatchError, BaseNotFoundError
+from adapterhub_lite.storage import BaseRecord, ProbeRecord, StoredAdapter, read_adapter
 from adapterhub_lite.storage.verify import State, Verification, verify_files
 
 TOLERANCES = {"float32": 1e-4, "bfloat16": 5e-2, "float16": 1e-2}
@@ -79,6 +83,8 @@ def verify_adapter(
     loaded: list[Adapter] = []
 
     def fits() -> tuple[State, str]:
+        if stored is not None:
+            _hash_base_anew(base, stored.manifest.base)
         adapter = engine.load_adapter(path, base=base, device=device)
         loaded.append(adapter)
         detail = (
@@ -109,6 +115,21 @@ def verify_adapter(
     if loaded:
         loaded[0].detach()
     return report
+
+
+def _hash_base_anew(base: Base | str | None, record: BaseRecord) -> None:
+    """Read the files of the base, so that what loads it believes nothing that was remembered of them.
+
+    Raises:
+        BaseMismatchError: the files of a loaded base were changed after it was loaded.
+    """
+    if isinstance(base, Base):
+        if base.source is not None and weights_hash(base.source, anew=True) != base.fingerprint.weights:
+            raise BaseMismatchError(f"the files of '{base.reference}' changed after it was loaded; load it again")
+        return
+    with suppress(BaseNotFoundError):  # no files: a plug-in loads it, or loading it says what is wrong
+        scratch = parse_scratch(base or record.reference)
+        hash_anew(scratch[1] if scratch is not None else base or record.reference, record.quantization, record.dtype)
 
 
 def _tolerance(adapter: Adapter) -> float:

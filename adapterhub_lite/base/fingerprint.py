@@ -9,6 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import psutil
 import torch
 
 from adapterhub_lite.base.map import ModelMap
@@ -28,6 +29,8 @@ TOKENIZER_FILES = (
     "tokenizer.json", "tokenizer.model", "vocab.txt", "vocab.json", "merges.txt", "spiece.model",
     "preprocessor_config.json", "processor_config.json",
 )  # fmt: skip
+ALWAYS_HASHED = 4 << 20
+"""Bytes up to which a file is read each time: some 3 ms, a small part of what loading a model takes."""
 TOKENIZER_SETTINGS = ("add_bos_token", "add_eos_token", "add_prefix_space", "do_lower_case", "chat_template")
 
 
@@ -71,24 +74,33 @@ def config_hash(config: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(normal, sort_keys=True, default=str).encode()).hexdigest()
 
 
-def weights_hash(source: Source) -> str:
+def weights_hash(source: Source, *, anew: bool = False) -> str:
     """SHA-256 over the hashes of the weight files in order; their names do not count, their contents do."""
-    return hashlib.sha256("".join(file_hash(path) for path in source.weights).encode()).hexdigest()
+    return hashlib.sha256("".join(file_hash(path, anew=anew) for path in source.weights).encode()).hexdigest()
 
 
-def file_hash(path: Path) -> str:
-    """SHA-256 of a file, remembered by path, size and modification time so that a base is read once, not each time."""
+def file_hash(path: Path, *, for_this_boot: bool = False, anew: bool = False) -> str:
+    """SHA-256 of a file. That of a large one is remembered, so that a base is read once and not each time.
+
+    Args:
+        path: Of the file; a link is followed.
+        for_this_boot: Forget it when the machine starts again.
+        anew: Read the file whatever is remembered.
+    """
     resolved = path.resolve()
-    # The hub cache names each large file by its SHA-256.
-    if resolved.parent.name == "blobs" and len(resolved.name) == 64:
-        return resolved.name
-    status = resolved.stat()
+    facts = resolved.stat()
 
     def digest() -> str:
         with resolved.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
 
-    return remembered("hashes", f"{resolved}|{status.st_size}|{status.st_mtime_ns}", "[0-9a-f]{64}", digest)
+    if facts.st_size <= ALWAYS_HASHED:
+        return digest()
+    # The time of the last change of the inode is what no program can set back, as it can that of the content.
+    stamp = [resolved, facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns, facts.st_ino, facts.st_dev]
+    if for_this_boot:
+        stamp.append(f"boot {psutil.boot_time()}")
+    return remembered("hashes", "|".join(map(str, stamp)), "[0-9a-f]{64}", digest, anew=anew)
 
 
 def _tokenizer_hash(source: Source) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -29,11 +30,23 @@ from adapterhub_lite.storage.manifest import Fingerprint
 
 
 @dataclass(frozen=True)
+class Asked:
+    """The base that a plug-in is asked for, in words."""
+
+    ref: str
+    quantization: str
+    dtype: str
+    device: str
+    revision: str | None
+    """What stands behind an "@" in the reference."""
+
+
+@dataclass(frozen=True)
 class Foreign:
     """What plug-ins know of bases, handed in; by default nothing."""
 
-    load: Callable[[str, str], nn.Module | None] = lambda reference, quantization: None
-    """Given reference and quantization, loads the references that are not the core's; None for the others."""
+    load: Callable[[Asked], nn.Module | None] = lambda asked: None
+    """Loads the references that are not the core's; None for the others."""
     configure: Configure = lambda config: None
     """Makes the configuration of models that transformers would not make, or would make otherwise; None for the others."""
     describe: Callable[[nn.Module], ModelMap | None] = lambda model: None
@@ -54,6 +67,7 @@ class Base:
         map: Where its layers and outputs are.
         fingerprint: Its identity by content.
         active: The view of the adapter that is mounted now, if any.
+        lock: Held by the thread that uses the base, so that no other mounts an adapter meanwhile. Re-entrant.
         shards: Where its weights are spread over processes, what keeps these in step; else None.
     """
 
@@ -68,6 +82,7 @@ class Base:
     device: torch.device
     source: Source | None = None
     active: ModelView | None = field(default=None, repr=False)
+    lock: Any = field(default_factory=threading.RLock, init=False, repr=False, compare=False)
     shards: Shards | None = field(default=None, repr=False)
     parameters: int = field(init=False)
     """Number of weights of the bare base, quantized ones counted as what they stand for."""
@@ -95,16 +110,20 @@ class Base:
 
     def activate(self, view: ModelView | None) -> None:
         """Mount one adapter's view, or none for the bare base."""
-        if self.active is not None and self.active is not view:
-            self.active.unmount()
-        if view is not None:
-            view.mount()
-        self.active = view
+        with self.lock:
+            if self.active is not None and self.active is not view:
+                self.active.unmount()
+            if view is not None:
+                view.mount()
+            self.active = view
 
     def _original_weight(self, path: str) -> Tensor:
         """Read one weight of the unquantized base, by its path in the model (fp32), laid out as `ModelView.weight`."""
         name = f"{path}.weight"
-        if self.quantization == "none":
+        # In fp32, and out of GGUF, the model holds what the files do.
+        if self.quantization == "none" and (
+            self.source is None or self.source.gguf is not None or self.dtype == torch.float32
+        ):
             return self.model.get_parameter(name).data.float()
         if self.source is None or self.source.gguf is not None:
             dense = find_prepared(prepared_folder(self.source, "none", dtype_name(self.dtype))) if self.source else None
@@ -159,7 +178,8 @@ def load_base(
     target = choose_device(device)
     computes_in = choose_dtype(dtype, target)
     say = report or (lambda line: None)
-    given = foreign.load(reference, quantization)
+    revision = reference.partition("@")[2] or None
+    given = foreign.load(Asked(reference, quantization, dtype_name(computes_in), str(target), revision))
     if given is not None:
         return adopt(
             given.to(target), reference=reference, quantization=quantization, describe_foreign=foreign.describe
@@ -222,7 +242,7 @@ class _Wanted:
 def _load_prepared(wanted: _Wanted) -> tuple[Any, Any, Fingerprint]:
     """Open the prepared form of a base, making it first where there is none yet: model, processor and fingerprint."""
     source, quantization = wanted.source, wanted.quantization
-    ready = find_prepared(wanted.prepared(quantization))
+    ready = find_prepared(wanted.prepared(quantization), wanted.say)
     if ready is not None:
         wanted.say(f"loading {source.reference} ({quantization}, prepared before)")
         model = wanted.model(ready.folder)
@@ -245,7 +265,7 @@ def _load_prepared(wanted: _Wanted) -> tuple[Any, Any, Fingerprint]:
 def _unpack_gguf(wanted: _Wanted) -> tuple[Any, Any, Fingerprint]:
     """Unpack a GGUF file, and quantize it anew where wanted: model, processor and fingerprint."""
     source, quantization = wanted.source, wanted.quantization
-    dense = find_prepared(wanted.prepared("none"))
+    dense = find_prepared(wanted.prepared("none"), wanted.say if quantization != "none" else lambda line: None)
     if dense is not None:
         wanted.say(f"quantizing {source.reference} to {quantization}")
         model = wanted.model(dense.folder, quantization)

@@ -20,6 +20,11 @@ from adapterhub_lite.errors import BaseNotFoundError
 Configure = Callable[[Mapping[str, Any]], Any]
 """Given what a config.json says, the configuration to make the model of; None for a model that needs no other."""
 
+_AT_HAND = {
+    "_attn_implementation": (None, "eager", "sdpa", "flex_attention"),
+    "_experts_implementation": (None, "eager", "batched_mm", "grouped_mm"),
+}
+
 
 def model_from(
     source: Source,
@@ -67,7 +72,19 @@ def config_from(folder: Path, trust: bool, configure: Configure | None = None) -
     from transformers import AutoConfig, PretrainedConfig
 
     given = configure(PretrainedConfig.get_config_dict(folder)[0]) if configure is not None else None
-    return given if given is not None else AutoConfig.from_pretrained(folder, trust_remote_code=trust)
+    config = given if given is not None else AutoConfig.from_pretrained(folder, trust_remote_code=trust)
+    _compute_by_code_at_hand(config)
+    return config
+
+
+def _compute_by_code_at_hand(config: Any) -> None:
+    """Forget the attention a file asks for where transformers might fetch it from a hub, such as flash_attention_2."""
+    for name, at_hand in _AT_HAND.items():
+        if getattr(config, name, None) not in at_hand:
+            setattr(config, name, None)
+    for part in config.sub_configs:
+        if getattr(config, part, None) is not None:
+            _compute_by_code_at_hand(getattr(config, part))
 
 
 def model_class(config: Any) -> Any:

@@ -6,7 +6,7 @@ import hashlib
 import json
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import metadata
@@ -15,14 +15,16 @@ from typing import Any
 
 from filelock import FileLock
 
-from adapterhub_lite.base.fingerprint import TOKENIZER_FILES, file_hash, weights_hash
-from adapterhub_lite.base.references import Source
+from adapterhub_lite.base.fingerprint import file_hash, weights_hash
+from adapterhub_lite.base.model_folder import READ
+from adapterhub_lite.base.references import Source, resolve
 from adapterhub_lite.cache import cache_dir
 from adapterhub_lite.errors import StorageError
-from adapterhub_lite.storage.disk import sync_file
+from adapterhub_lite.names import one_line
+from adapterhub_lite.storage.disk import sync_tree
 from adapterhub_lite.storage.manifest import Fingerprint
 
-FORMAT = 2
+FORMAT = 3
 NOTE = "prepared.json"
 
 
@@ -39,19 +41,49 @@ def prepared_folder(source: Source, quantization: str, dtype: str) -> Path:
     parts = [f"format {FORMAT}", weights_hash(source), quantization, dtype]
     parts += [f"{name} {metadata.version(name)}" for name in ("transformers", "bitsandbytes")]
     if source.gguf is None:
-        side = [source.folder / name for name in ("config.json", "tokenizer_config.json", *TOKENIZER_FILES)]
-        parts += [f"{path.name} {file_hash(path)}" for path in side if path.is_file()]
+        side = [path for path in source.folder.iterdir() if path.suffix in READ and path.suffix != ".safetensors"]
+        parts += [f"{path.name} {file_hash(path)}" for path in sorted(side) if path.is_file()]
     return cache_dir() / "bases" / hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32]
 
 
-def find_prepared(folder: Path) -> Prepared | None:
-    """Open a prepared base, or None where there is none that can be read."""
+def find_prepared(folder: Path, say: Callable[[str], None] = lambda line: None) -> Prepared | None:
+    """Open a prepared base, or None where there is none, or one that is not what was written.
+
+    Its weights are hashed once after each start of the machine, which takes longer than loading them; all else every time.
+
+    Args:
+        folder: From `prepared_folder`.
+        say: Told what is wrong with it, in a line.
+    """
+    if not (folder / NOTE).is_file():
+        return None
     try:
         note = json.loads((folder / NOTE).read_text(encoding="utf-8"))
-        files_whole = all((folder / name).stat().st_size == size for name, size in note["files"].items())
-        return Prepared(folder, Fingerprint.model_validate(note["fingerprint"])) if files_whole else None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        if note.pop("seal") != _seal(note):
+            raise ValueError(f"{NOTE} was changed")
+        if sorted(note["files"]) != _files(folder):
+            raise ValueError("it does not have the files that were written")
+        for name, sha256 in note["files"].items():
+            if file_hash(folder / name, for_this_boot=True) != sha256:
+                raise ValueError(f"{name} is not what was written")
+        return Prepared(folder, Fingerprint.model_validate(note["fingerprint"]))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        say(f"the prepared base in {folder} is damaged ({one_line(error)}) and is made again")
         return None
+
+
+def hash_anew(reference: str, quantization: str, dtype: str) -> None:
+    """Read the files of a base, and of its prepared forms, whatever is remembered of their hashes.
+
+    Raises:
+        BaseNotFoundError: the reference leads nowhere.
+    """
+    source = resolve(reference)
+    weights_hash(source, anew=True)
+    for kind in {quantization, "none"}:
+        folder = prepared_folder(source, kind, dtype)
+        for name in _files(folder) if folder.is_dir() else []:
+            file_hash(folder / name, for_this_boot=True, anew=True)
 
 
 def keep_prepared(folder: Path, model: Any, processor: Any, fingerprint: Fingerprint) -> None:
@@ -72,11 +104,10 @@ def keep_prepared(folder: Path, model: Any, processor: Any, fingerprint: Fingerp
                 model.save_pretrained(staging)
                 if processor is not None:
                     processor.save_pretrained(staging)
-                sizes = {path.name: path.stat().st_size for path in staging.iterdir() if path.is_file()}
-                note = {"fingerprint": fingerprint.model_dump(mode="json"), "files": sizes}
-                (staging / NOTE).write_text(json.dumps(note, indent=1), encoding="utf-8")
-                for path in staging.iterdir():
-                    sync_file(path)
+                hashes = {name: file_hash(staging / name) for name in _files(staging)}
+                note = {"fingerprint": fingerprint.model_dump(mode="json"), "files": hashes}
+                (staging / NOTE).write_text(json.dumps({**note, "seal": _seal(note)}, indent=1), encoding="utf-8")
+                sync_tree(staging, NOTE)
                 if folder.exists():
                     shutil.rmtree(folder)  # an unreadable one, or `find_prepared` would have found it
                 staging.rename(folder)
@@ -86,6 +117,16 @@ def keep_prepared(folder: Path, model: Any, processor: Any, fingerprint: Fingerp
         raise StorageError(
             f"cannot keep the prepared base in {folder.parent}: {error}; set ADAPTERHUB_CACHE"
         ) from error
+
+
+def _files(folder: Path) -> list[str]:
+    """The paths of all files in a prepared base but the note, from its folder."""
+    paths = [path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir()]
+    return sorted(path for path in paths if path != NOTE)
+
+
+def _seal(note: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(note, sort_keys=True).encode()).hexdigest()
 
 
 @contextmanager

@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
+from adapterhub_lite.base.model_folder import check_folder, weight_files
 from adapterhub_lite.errors import BaseNotFoundError
 from adapterhub_lite.names import one_line
 
 HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?(@[\w./-]+)?")
 SCRATCH = "scratch:"
-_SCRATCH_FORM = re.compile(r"scratch:(\d{1,9}):(.+)")
+_SCRATCH_FORM = re.compile(r"scratch:(\d{1,19}):(.+)")
 # What a base needs from a hub repository. Pickled weights (*.bin, *.pt) are left out on purpose.
 HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja", "1_Pooling/*"]
 
@@ -31,10 +32,14 @@ class Source:
 
     @property
     def weights(self) -> list[Path]:
-        """The files that hold the weights, in a fixed order."""
+        """The files that the weights are read from, in a fixed order.
+
+        Raises:
+            BaseNotFoundError: there are none any more, or what names them is damaged.
+        """
         if self.gguf is not None:
             return [self.folder / self.gguf]
-        return sorted(self.folder.glob("*.safetensors"))
+        return weight_files(self.folder)
 
 
 def resolve(reference: str) -> Source:
@@ -51,7 +56,7 @@ def resolve(reference: str) -> Source:
     if path.suffix == ".gguf":
         if not path.is_file():
             raise BaseNotFoundError(f"there is no file {path}; give the path of an existing .gguf file")
-        return Source(reference, path.resolve().parent, gguf=path.name)
+        return Source(reference, path.parent.resolve(), gguf=path.name)
     if path.is_dir():
         return _from_folder(reference, path.resolve())
     looks_like_path = path.is_absolute() or reference.startswith((".", "~")) or reference.count("/") > 1
@@ -93,14 +98,8 @@ def _from_folder(reference: str, folder: Path) -> Source:
         if (folder / "adapterhub.json").is_file() or (folder / "adapter_config.json").is_file():
             raise BaseNotFoundError(f"{folder} is an adapter, not a base; give the base the adapter was trained on")
         raise BaseNotFoundError(f"{folder} has no config.json; a base in a folder is what `save_pretrained` writes")
-    if not any(folder.glob("*.safetensors")):
-        pickled = [p.name for p in [*folder.glob("*.bin"), *folder.glob("*.pt")]]
-        if pickled:
-            raise BaseNotFoundError(
-                f"{folder} has its weights in {pickled[0]}, a pickle, which can run code when loaded; convert it once with "
-                "transformers' `save_pretrained` (safetensors) in a place you trust"
-            )
-        raise BaseNotFoundError(f"{folder} has a config.json but no *.safetensors weights")
+    check_folder(folder)
+    weight_files(folder)
     return Source(reference, folder)
 
 

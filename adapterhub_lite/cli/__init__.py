@@ -13,6 +13,8 @@ from typer.core import TyperCommand
 from typer.main import get_command
 
 from adapterhub_lite.errors import AdapterHubError
+from adapterhub_lite.interrupt import Interrupt, Stopped
+from adapterhub_lite.names import one_line
 
 VERBS = {
     "train": ("train:train", "Adapt a base to your data and save the adapter."),
@@ -101,12 +103,21 @@ for _name, (_, _summary) in VERBS.items():
 
 
 def main() -> None:
-    """Run the command line; what a user got wrong is one line on standard error and an exit code, never a traceback."""
+    """Run the command line; what a user got wrong is one line on standard error and an exit code, never a traceback.
+
+    After a signal the exit code is 128 + its number, whatever the verb ended with.
+    """
     # Idle OpenMP threads that spin take the core from the one that works; it has to be set before torch is imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     try:
-        app()
+        with Interrupt().listening():
+            app()
+    except Stopped as stop:
+        print(stop, file=sys.stderr)
+        if isinstance(stop.__cause__, Exception):
+            print(f"what was being done ended with {one_line(stop.__cause__)}", file=sys.stderr)
+        sys.exit(stop.exit_code)
     except AdapterHubError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
@@ -116,9 +127,6 @@ def main() -> None:
         if isinstance(interrupt, KeyboardInterrupt):
             print(" ".join(["interrupted", *getattr(interrupt, "__notes__", [])]), file=sys.stderr)
         raise
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        sys.exit(130)
     except BrokenPipeError:
         # The reader of our output, such as `head`, is gone: end quietly, and let nothing be flushed into the pipe.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

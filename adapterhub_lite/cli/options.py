@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from typing import Annotated, Any
 
 import typer
-import yaml
 from pydantic import BaseModel, Field
 
+from adapterhub_lite.cli.bounded_yaml import UnboundedYaml, UnusableYaml, read_yaml
 from adapterhub_lite.errors import ConfigError
 from adapterhub_lite.names import Flag
 
@@ -86,8 +86,10 @@ def parse_settings(pairs: list[str], option: str = "--set") -> dict[str, Any]:
         if not equals or not key.strip():
             raise ConfigError(f"{option} {pair}: write it as {option} key=value")
         try:
-            parsed = yaml.safe_load(value)
-        except yaml.YAMLError:
+            parsed = read_yaml(value)
+        except UnboundedYaml as error:
+            raise ConfigError(f"{option} {key.strip()}: its value cannot be used: {error}") from None
+        except UnusableYaml:
             parsed = value
         if value and (not value.strip() or parsed == ""):
             parsed = value.strip("'\"") if value.strip() else value  # to YAML "|" opens a block, and a blank is nothing

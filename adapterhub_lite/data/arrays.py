@@ -10,13 +10,16 @@ from typing import Any
 import pyarrow as pa
 
 from adapterhub_lite.data.spill import Batches
-from adapterhub_lite.data.table import JSON_TYPE, place
+from adapterhub_lite.data.table import JSON_TYPE, MOST_COLUMNS, check_names, place
 from adapterhub_lite.errors import DataError
 
 BATCH_ROWS = 4096
 BATCH_CHARACTERS = (
     4_000_000  # a batch ends at whichever comes first: documents of a megabyte must not wait for 4096 others
 )
+
+MOST_SCATTERED = 500
+"""Different keys of rows that have few of them each: every row costs a value for each."""
 
 
 def column_array(values: Sequence[Any]) -> pa.Array:
@@ -98,6 +101,7 @@ class RowBuilder:
         self.lines: Sequence[int] = ()
         self._names: dict[str, None] = {}  # an ordered set: columns stand in the order of their first appearance
         self._rows: list[Mapping[str, Any]] = []
+        self._widest = 0
         self._characters = 0
         self._batches = Batches(room)
         self.mapped = False
@@ -106,6 +110,16 @@ class RowBuilder:
 
     def add(self, row: Mapping[str, Any], characters: int) -> None:
         self._rows.append(row)
+        self._names.update(dict.fromkeys(row))
+        self._widest = max(self._widest, len(row))
+        if len(self._names) > max(MOST_SCATTERED, 2 * self._widest):
+            where = self._where(self._done + len(self._rows) - 1)
+            raise DataError(
+                f"{where}: with its keys the rows so far have {len(self._names):,} different ones, and none has more than "
+                f"{self._widest:,}; a key is a column, so keep what varies in values"
+            )
+        if len(self._names) > MOST_COLUMNS:
+            check_names(list(self._names), f"{self.source}:")
         self._characters += characters
         if len(self._rows) >= BATCH_ROWS or self._characters >= BATCH_CHARACTERS:
             self._flush()
@@ -113,26 +127,22 @@ class RowBuilder:
     def finish(self) -> pa.Table:
         self._flush()
         batches, self.mapped = self._batches.finish()
+        # By number, for a batch has the first of the names: to look one up by itself goes through all of them.
         return pa.table(
             {
-                name: join(
-                    [batch.column(name) if name in batch.schema.names else pa.nulls(len(batch)) for batch in batches]
-                )
-                for name in self._names
+                name: join([batch.column(i) if i < batch.num_columns else pa.nulls(len(batch)) for batch in batches])
+                for i, name in enumerate(self._names)
             }
         )
 
     def _flush(self) -> None:
-        for row in self._rows:
-            self._names.update(dict.fromkeys(row))
         if self._rows:
             self._batches.add(pa.record_batch({name: self._column(name) for name in self._names}))
         self._done += len(self._rows)
         self._rows, self._characters = [], 0
 
     def _column(self, name: str) -> pa.Array:
-        def where(index: int) -> str:
-            row = self._done + index
-            return place(self.source, row, self.lines[row] if self.lines else None, name)
+        return checked_array([row.get(name) for row in self._rows], lambda i: self._where(self._done + i, name))
 
-        return checked_array([row.get(name) for row in self._rows], where)
+    def _where(self, row: int, name: str | None = None) -> str:
+        return place(self.source, row, self.lines[row] if self.lines else None, name)

@@ -11,10 +11,14 @@ from typing import Any
 
 import pyarrow as pa
 
+from adapterhub_lite.errors import DataError
+from adapterhub_lite.names import first_repeated
+
 # Lists, objects and columns of mixed types are kept as JSON text under Arrow's own JSON type, so that every value comes
 # back exactly as it was: Arrow structs would add the missing keys to every row, and have no type for "3 or 'three'".
 JSON_TYPE = pa.json_(pa.utf8())
 
+MOST_COLUMNS = 10_000
 BLOCK = 1024  # values of a column that are Python objects at once
 HUGGINGFACE_METADATA = b"huggingface"  # where `datasets` keeps its features in an Arrow schema
 
@@ -113,6 +117,21 @@ def place(source: str, row: int | None = None, line: int | None = None, column: 
     if column is not None:
         parts.append(f"column {column!r}")
     return ", ".join(parts)
+
+
+def check_names(names: Sequence[str], where: str) -> None:
+    """Check that no two columns have one name, and that there are not too many.
+
+    Raises:
+        DataError: beginning with `where`, such as "train.csv: the header".
+    """
+    if len(names) > MOST_COLUMNS:
+        raise DataError(
+            f"{where} has {len(names):,} columns where at most {MOST_COLUMNS:,} are read; keep those that are needed"
+        )
+    repeated = first_repeated(names)
+    if repeated is not None:
+        raise DataError(f"{where} names column {repeated!r} more than once; give each its own name")
 
 
 def digest(table: pa.Table) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import shutil
 from collections.abc import Callable, Mapping
@@ -23,16 +22,6 @@ NOT_COPIED = frozenset({"prepared.json", "adapterhub.json", "adapter_config.json
 MAX_HEADER_BYTES = 100 << 20  # the limit of the format itself; a base has more tensors than an adapter
 
 Update = Callable[[Tensor], Tensor]
-
-
-def weight_files(folder: Path) -> list[Path]:
-    """The files that loading the folder reads: those its index lists, else `model.safetensors`, else all there are."""
-    index = folder / "model.safetensors.index.json"
-    if index.is_file():
-        listed = json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()
-        return sorted({folder / name for name in listed})
-    single = folder / "model.safetensors"
-    return [single] if single.is_file() else sorted(folder.glob("*.safetensors"))
 
 
 def headers_of(files: list[Path]) -> dict[Path, dict[str, TensorInfo]]:

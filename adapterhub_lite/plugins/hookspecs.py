@@ -7,7 +7,7 @@ docs/hooks.md is written from this file by `python -m docs.make_hooks`.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,6 +38,12 @@ class Run:
     config: Mapping[str, Any]
     stop: Callable[[str], None]
     """Ask the engine to end after this step, with a reason; the adapter is saved as it is then."""
+    id: str = ""
+    """Names this run among all others; the same when it is resumed."""
+    log: Callable[[str, float], None] = lambda name, value: None
+    """Log a finite number beside the run's own, under the plug-in's name: in metrics.jsonl and with the trackers."""
+    state: dict[str, Any] = field(default_factory=dict)
+    """The plug-in's own slot: JSON that every checkpoint keeps, and that is back when the run is resumed."""
 
 
 @hookspec
@@ -96,11 +102,14 @@ def adapterhub_readers() -> Iterable[ReaderSpec]:  # type: ignore[empty-body]
 
 
 @hookspec(firstresult=True)
-def adapterhub_load_base(ref: str, quantization: str) -> nn.Module | None:
+def adapterhub_load_base(
+    ref: str, quantization: str, dtype: str, device: str, revision: str | None
+) -> nn.Module | None:
     """Load a base that the core cannot, from a reference of your own.
 
     Return None for references that are not yours. Plug-ins are asked in turn, the core last; the first answer is taken.
-    `quantization` is "none", "nf4", "fp4" or "int8".
+    `quantization` is "none", "nf4", "fp4" or "int8"; `dtype` is what the base is to compute in, such as "bfloat16", and
+    `device` where, such as "cuda:0"; `revision` is what stands behind an "@" in the reference, if there is one.
 
     Example:
         @hookimpl
@@ -177,7 +186,8 @@ def adapterhub_train_start(run: Run) -> None:
     """See a run begin.
 
     `run` is this plug-in's own: the same object in every hook of the run, and no other plug-in's. `run.stop(reason)`
-    asks the engine to end after the step it is at.
+    asks the engine to end after the step it is at. Where several processes train together, the main one alone calls.
+    Objects with these methods can also be given to one run by hand: `ah.train(base, data, callbacks=[mine])`.
 
     Example:
         @hookimpl
@@ -198,6 +208,8 @@ def adapterhub_step_end(run: Run, step: int, metrics: Mapping[str, float]) -> No
     Example:
         @hookimpl
         def adapterhub_step_end(run, step, metrics):
+            run.state["best"] = min(metrics["loss"], run.state.get("best", metrics["loss"]))
+            run.log("best", run.state["best"])
             if metrics["loss"] < 0.1:
                 run.stop("the loss is low enough")
 
@@ -206,15 +218,16 @@ def adapterhub_step_end(run: Run, step: int, metrics: Mapping[str, float]) -> No
 
 
 @hookspec
-def adapterhub_train_end(run: Run, error: BaseException | None) -> None:
+def adapterhub_train_end(run: Run, error: BaseException | None, metrics: Mapping[str, float]) -> None:
     """See a run end.
 
-    `error` is what ended it, None when it finished or was stopped. What is done to the exception is undone.
+    `error` is what ended it, None when it finished or was stopped. What is done to the exception is undone. `metrics` are
+    the scores on the held-out data that are saved with the adapter, and "train_loss"; empty where the run failed.
 
     Example:
         @hookimpl
-        def adapterhub_train_end(run, error):
-            notify("done" if error is None else f"failed: {error}")
+        def adapterhub_train_end(run, error, metrics):
+            notify(f"{run.id}: {metrics}" if error is None else f"failed: {error}")
 
     When it fails: as for `adapterhub_train_start`.
     """

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import warnings
+import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Generic, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -35,6 +37,7 @@ class Shelf(Generic[Kind]):
         not_there: type[AdapterHubError] = ConfigError,
     ):
         self._kind, self._offered, self._records, self._not_there = kind, offered, records, not_there
+        self._made: dict[int, weakref.ref[Any]] = {}
 
     @property
     def offered(self) -> Sequence[Provided[Kind]]:
@@ -79,10 +82,10 @@ class Shelf(Generic[Kind]):
         return checked_options(provided.spec.settings, settings, f"{self._kind} '{provided.spec.name}'")
 
     def load(self, provided: Provided[Kind]) -> Any:
-        """Import the half that needs torch.
+        """Import the half that needs torch: of a strategy a new instance, which belongs to one adapter.
 
         Raises:
-            PluginError: when that fails, naming the plug-in and its distribution.
+            PluginError: when that fails, or gives an instance a second time; names the plug-in and its distribution.
         """
         spec = provided.spec
         whose = f"{self._kind} '{spec.name}' of plug-in '{provided.plugin}' ({provided.dist} {provided.version}) "
@@ -94,6 +97,12 @@ class Shelf(Generic[Kind]):
             raise PluginError(f"{whose}could not be loaded: {type(error).__name__}: {error}") from error
         if not callable(getattr(made, spec.method, None)):
             raise PluginError(f"{whose}loads {made!r}, which has no method '{spec.method}'")
+        if spec.kind == "strategy":
+            before = self._made.get(id(made))
+            if before is not None and before() is made:
+                raise PluginError(f"{whose}loads the same object again; return a new one for each adapter")
+            with suppress(TypeError):  # not every object can be referred to weakly
+                self._made[id(made)] = weakref.ref(made)
         return made
 
     def able(self, protocol: type) -> Iterator[tuple[Provided[Kind], Any]]:

@@ -140,6 +140,9 @@ class StrategySpec(Spec):
     load: str | Callable[[], Any]
     """`"module:Class"`, the class of the strategy, or a function that returns one."""
     traits: Traits = field(default_factory=Traits)
+    """With the default options, and with all others unless `traits_for` says otherwise."""
+    traits_for: Callable[[Any], Traits] | None = None
+    """The traits with an instance of `config`, where they depend on it. It imports no torch."""
     learning_rate: float = 1e-4
     """A good default for the optimizer, used where the user names none."""
     api: int = API_VERSION
@@ -147,6 +150,19 @@ class StrategySpec(Spec):
     @property
     def settings(self) -> type[BaseModel]:
         return self.config
+
+    def traits_of(self, config: StrategyConfig) -> Traits:
+        """What the strategy promises with these options.
+
+        Raises:
+            ConfigError: `traits_for` gives something else.
+        """
+        if self.traits_for is None:
+            return self.traits
+        traits = self.traits_for(config)
+        if not isinstance(traits, Traits):
+            raise ConfigError(f"strategy {self.name!r}: traits_for gave {traits!r}, not Traits")
+        return traits
 
     def __post_init__(self) -> None:
         self.check(NAME_PATTERN, "lower case letters, digits and '_', as in 'my_lora'", StrategyConfig)

@@ -28,9 +28,9 @@ def is_out_of_memory(error: BaseException) -> bool:
 class StrategyCalls:
     """The calls into one attached strategy, or into one that is about to be attached."""
 
-    def __init__(self, provided: ProvidedStrategy):
+    def __init__(self, provided: ProvidedStrategy, watch: Watch | None = None):
         self._provided = provided
-        self._watch = Watch()
+        self._watch = watch if watch is not None else Watch()
         self._told: set[str] = set()
         self.seconds: dict[str, float] = {}
         """How long each method has taken, all its calls together."""

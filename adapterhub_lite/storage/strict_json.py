@@ -7,6 +7,7 @@ import math
 from typing import Any
 
 from adapterhub_lite.errors import AdapterCorruptError
+from adapterhub_lite.names import first_repeated
 
 # What bounds the memory a document takes once parsed: a few bytes of text can be a list or dict of hundreds. This is
 # room for the header of 100,000 tensors.
@@ -41,8 +42,7 @@ def parse_json(data: bytes, where: str) -> Any:
 def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     document = dict(pairs)
     if len(document) != len(pairs):
-        keys = [key for key, _ in pairs]
-        twice = next(key for key in document if keys.count(key) > 1)
+        twice = first_repeated(key for key, _ in pairs) or ""
         raise ValueError(f"key {twice[:80]!r} appears twice")
     return document
 

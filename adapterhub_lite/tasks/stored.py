@@ -81,20 +81,18 @@ class StoredExamples(Sequence[Example]):
         return len(self._starts)
 
     def __getitem__(self, index: Any) -> Any:
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(len(self)))]
-        if not -len(self) <= index < len(self):
-            raise IndexError(index)
-        index %= len(self)
-        start, lists = self._starts[index], []
-        for size in self._sizes[3 * index : 3 * index + 3]:
+        place = range(len(self))[index]  # an IndexError beyond the end
+        if isinstance(place, range):
+            return [self[i] for i in place]
+        start, lists = self._starts[place], []
+        for size in self._sizes[3 * place : 3 * place + 3]:
             lists.append(None if size < 0 else self._ids[start : start + size].tolist())
             start += max(size, 0)
         first, second, target = lists
         return Example(
             first if second is None else (first, second),
-            self._targets[index] if target is None else target,
-            self._lengths[index],
-            self._weights[index],
-            self._rows[index],
+            self._targets[place] if target is None else target,
+            self._lengths[place],
+            self._weights[place],
+            self._rows[place],
         )

@@ -13,6 +13,7 @@ from adapterhub_lite.base.loading import Base
 from adapterhub_lite.base.map import ModelMap
 from adapterhub_lite.data.dataset import Dataset
 from adapterhub_lite.errors import AdapterCorruptError, NotSupportedError
+from adapterhub_lite.interrupt import safe_point
 from adapterhub_lite.names import POOLINGS
 from adapterhub_lite.plugins.spec import Modality, TargetKind
 
@@ -229,6 +230,7 @@ def encode(task: Task, data: Dataset, base: Base, *, learn: bool = False) -> Enc
         learn: They are to be learnt from: with those the task adds, and weighted as its options ask.
     """
     encoded = task.balance(task.encode(task.to_learn(data), base)) if learn else task.encode(data, base)
+    safe_point()
     own = encoded.rows if encoded.rows is not None else range(len(encoded.examples))
     source = rows_of(data)
     rows = tuple(source[row] if row < len(source) else -1 for row in own)

@@ -19,7 +19,7 @@ from adapterhub_lite.engine import Engine
 from adapterhub_lite.errors import NotSupportedError
 from adapterhub_lite.plugins.manager import Plugins
 from adapterhub_lite.plugins.observers import Observers
-from adapterhub_lite.plugins.spec import StrategyConfig, StrategySpec, hookimpl
+from adapterhub_lite.plugins.spec import StrategyConfig, StrategySpec, Traits, hookimpl
 from adapterhub_lite.progress import Silent
 from adapterhub_lite.tasks.task import Task, encode
 from adapterhub_lite.testing.models import brought_models
@@ -60,6 +60,11 @@ class Bench:
     def config(self) -> StrategyConfig:
         """The config to check with."""
         return self.given if self.given is not None else self.spec.config()
+
+    @cached_property
+    def traits(self) -> Traits:
+        """What the strategy promises with that config."""
+        return self.spec.traits_of(self.config)
 
     @cached_property
     def refusal(self) -> str | None:

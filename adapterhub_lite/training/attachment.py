@@ -17,7 +17,8 @@ from adapterhub_lite.base.learning import BatchContext, Stateful, StrategyState
 from adapterhub_lite.base.loading import Base
 from adapterhub_lite.base.strategy import Strategy
 from adapterhub_lite.base.view import ModelView
-from adapterhub_lite.plugins.spec import ProvidedStrategy, StrategyConfig
+from adapterhub_lite.plugins.guard import Watch
+from adapterhub_lite.plugins.spec import ProvidedStrategy, StrategyConfig, Traits
 from adapterhub_lite.plugins.strategy_call import StrategyCalls
 from adapterhub_lite.tasks.make import check_modality
 from adapterhub_lite.tasks.task import Batch, Task
@@ -49,9 +50,14 @@ class Attachment:
     """What the strategy trains, by its name in the file."""
     head: nn.Linear | None
     calls: StrategyCalls
-    watch: BaseWatch
+    unchanged: BaseWatch
     bare: dict[str, Any]
     """What could be seen of the bare base before."""
+
+    @property
+    def traits(self) -> Traits:
+        """What the strategy promises with its options."""
+        return self.provided.spec.traits_of(self.config)
 
     @property
     def tensors(self) -> dict[str, nn.Parameter]:
@@ -67,17 +73,18 @@ class Attachment:
 
     def logits(self, batch: Batch) -> tuple[Tensor, Tensor | None]:
         """Run base, strategy and head on a batch that is on the base's device."""
-        self.base.activate(self.view)
-        self.view.context = BatchContext(batch)
-        try:
-            with self.precision():
-                return self.task.logits(self.base, self.head, batch)
-        except BaseException:
-            self.forget_batch()
-            raise
-        finally:
-            if not torch.is_grad_enabled():  # else layers that are run again for their gradients ask for it again
+        with self.base.lock:
+            self.base.activate(self.view)
+            self.view.context = BatchContext(batch)
+            try:
+                with self.precision():
+                    return self.task.logits(self.base, self.head, batch)
+            except BaseException:
                 self.forget_batch()
+                raise
+            finally:
+                if not torch.is_grad_enabled():  # else layers that are run again for their gradients ask for it again
+                    self.forget_batch()
 
     def forget_batch(self) -> None:
         """Let go of the batch that was run last."""
@@ -128,8 +135,8 @@ class Attachment:
 
     def load_tensors(self, saved: Mapping[str, Tensor]) -> None:
         """Fill in saved values; the caller has checked names and shapes against `tensors`."""
-        self.base.activate(self.view)
-        with torch.no_grad():
+        with self.base.lock, torch.no_grad():
+            self.base.activate(self.view)
             for name, parameter in self.tensors.items():
                 parameter.copy_(saved[name])
 
@@ -146,7 +153,7 @@ class Attachment:
         self.__dict__.pop("statistics", None)
         for parameter in parameters.values():
             parameter.requires_grad_(True)
-        self.watch.begin(self.view)
+        self.unchanged.begin(self.view)
 
     @contextmanager
     def training(self) -> Iterator[None]:
@@ -169,7 +176,7 @@ class Attachment:
         Raises:
             PluginError: naming what it changed.
         """
-        changed = self.watch.changes()
+        changed = self.unchanged.changes()
         if changed:
             raise self.calls.fault(f"changed the base outside its view: {changed}", "training", step)
 
@@ -201,26 +208,31 @@ class Attachment:
 
         Around several passes, it casts each weight once.
         """
-        if self.provided.spec.traits.trains_base and self.base.dtype != torch.float32:
+        if self.traits.trains_base and self.base.dtype != torch.float32:
             return torch.autocast(self.base.device.type, dtype=self.base.dtype)
         return nullcontext()
 
 
 def attach(
-    base: Base, task: Task, provided: ProvidedStrategy, strategy: Strategy, config: StrategyConfig
+    base: Base,
+    task: Task,
+    provided: ProvidedStrategy,
+    strategy: Strategy,
+    config: StrategyConfig,
+    watch: Watch | None = None,
 ) -> Attachment:
-    """Attach a strategy and a fresh head to a base.
+    """Attach a strategy and a fresh head to a base; `watch` names it where it does not return.
 
     Raises:
         NotSupportedError: when strategy, task and base do not go together; the base is as it was.
         PluginError: when the strategy breaks its contract, naming the plug-in.
     """
-    spec, calls = provided.spec, StrategyCalls(provided)
-    check_strategy(spec, modality=base.map.modality, quantization=base.quantization)
+    spec, calls = provided.spec, StrategyCalls(provided, watch)
+    check_strategy(spec, config, modality=base.map.modality, quantization=base.quantization)
     check_modality(task.name, task.modality, base)
     head = task.head(base.map)
     view = base.view(task.name, generates=task.generates)
-    bare, watch, of_base = bare_state(base), BaseWatch(base.model), storage_of(base)
+    bare, unchanged, of_base = bare_state(base), BaseWatch(base), storage_of(base)
     try:
         with calls.into("attach"):
             given = strategy.attach(view, config)
@@ -243,5 +255,5 @@ def attach(
         head.to(base.device)
     base.model.eval()  # modules that the strategy made are born in training mode, their dropout on
     base.active = view
-    watch.begin(view)
-    return Attachment(base, task, view, provided, strategy, config, parameters, head, calls, watch, bare)
+    unchanged.begin(view)
+    return Attachment(base, task, view, provided, strategy, config, parameters, head, calls, unchanged, bare)

@@ -50,8 +50,8 @@ def check_run(
     options = strategy_shelf.configure(provided, settings)
     provided_task = task_shelf.resolve(task)
     settled = task_shelf.configure(provided_task, task_options)
-    check_strategy(provided.spec, modality=provided_task.spec.modality, quantization=quantization)
-    if from_scratch and not provided.spec.traits.trains_base:
+    check_strategy(provided.spec, options, modality=provided_task.spec.modality, quantization=quantization)
+    if from_scratch and not provided.spec.traits_of(options).trains_base:
         raise ConfigError(
             f"--from-scratch trains every weight of the base, which strategy '{strategy}' does not; use --strategy full"
         )
@@ -61,16 +61,17 @@ def check_run(
     return CheckedRun(provided, options, provided_task, settled, config)
 
 
-def check_strategy(spec: StrategySpec, *, modality: Modality, quantization: str) -> None:
-    """Refuse a base that a strategy cannot adapt.
+def check_strategy(spec: StrategySpec, options: StrategyConfig, *, modality: Modality, quantization: str) -> None:
+    """Refuse a base that a strategy cannot adapt with these options.
 
     Raises:
         NotSupportedError: saying what it can.
     """
-    if modality not in spec.traits.modalities:
-        allowed = ", ".join(sorted(spec.traits.modalities))
+    traits = spec.traits_of(options)
+    if modality not in traits.modalities:
+        allowed = ", ".join(sorted(traits.modalities))
         raise NotSupportedError(f"strategy '{spec.name}' works on {allowed}, not on {modality}")
-    if quantization != "none" and not spec.traits.works_on_quantized_base:
+    if quantization != "none" and not traits.works_on_quantized_base:
         raise NotSupportedError(
             f"strategy '{spec.name}' needs an unquantized base, and this one is {quantization}; "
             "use --quantize none, or a strategy such as lora"

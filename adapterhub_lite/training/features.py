@@ -129,7 +129,7 @@ def _read(path: Path, examples: Sequence[Example], progress: Progress) -> tuple[
             features = file.get_tensor("features")
             targets = file.get_tensor("targets") if "targets" in names else None
         _check(features, targets, examples)
-        if note.get("sha256") != _digest(features, targets):
+        if note.get("sha256") != _digest(path.stem, features, targets):
             raise ValueError("its content is not what was written")
     except FileNotFoundError:
         return None
@@ -156,8 +156,8 @@ def _check(features: Tensor, targets: Tensor | None, examples: Sequence[Example]
         raise ValueError("some are not finite")
 
 
-def _digest(features: Tensor, targets: Tensor | None) -> str:
-    digest = hashlib.sha256()
+def _digest(key: str, features: Tensor, targets: Tensor | None) -> str:
+    digest = hashlib.sha256(key.encode())  # so that the entry of other data is not taken for these
     for tensor in (features, targets):
         if tensor is not None:
             digest.update(f"{tensor.dtype} {tuple(tensor.shape)}".encode())
@@ -173,7 +173,7 @@ def _write(path: Path, features: Tensor, targets: Tensor | None, examples: Seque
         handle, name = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
         os.close(handle)
         try:
-            save_file(tensors, name, metadata={"sha256": _digest(features, targets)})
+            save_file(tensors, name, metadata={"sha256": _digest(path.stem, features, targets)})
             Path(name).replace(path)
         finally:
             Path(name).unlink(missing_ok=True)

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from adapterhub_lite.base.learning import StrategyState
 from adapterhub_lite.base.recompute import activation_checkpointing
 from adapterhub_lite.errors import TrainingError
+from adapterhub_lite.interrupt import Interrupt, Stopped
 from adapterhub_lite.plugins.hookspecs import Run
 from adapterhub_lite.plugins.observers import Observers
 from adapterhub_lite.progress import Bar, Progress
@@ -29,7 +30,6 @@ from adapterhub_lite.training.attachment import Attachment
 from adapterhub_lite.training.average import Average
 from adapterhub_lite.training.config import TrainConfig
 from adapterhub_lite.training.evaluate import score
-from adapterhub_lite.training.interrupt import Interrupt, Stopped
 from adapterhub_lite.training.offload import activation_offload
 from adapterhub_lite.training.optimizer import learning_rates, make_optimizer, optimizer_state, set_optimizer_state
 from adapterhub_lite.training.order import Order
@@ -40,6 +40,7 @@ from adapterhub_lite.training.protocols import Protocols
 from adapterhub_lite.training.randomness import random_state, restored, set_random_state
 from adapterhub_lite.training.run.checkpoint import Checkpoint, part, under
 from adapterhub_lite.training.run.folder import RunFolder
+from adapterhub_lite.training.run.identity import new_id
 from adapterhub_lite.training.run.journal import Journal
 from adapterhub_lite.training.state import State, TrainReport
 from adapterhub_lite.training.step import accumulate, apply, refuse_broken
@@ -92,6 +93,7 @@ class Training:
         self.observed = Run(
             attachment.provided.spec.name, attachment.task.name, attachment.base.reference, self.order.total,
             config.model_dump(), stop=lambda reason: setattr(self.state, "stopped", reason),
+            id=folder.id if folder is not None else new_id(), log=self._log,
         )  # fmt: skip
 
     def run(self) -> TrainReport:
@@ -102,7 +104,7 @@ class Training:
             ConfigError: the run to be resumed is another one.
             Stopped: a signal came; a checkpoint is committed if there is a folder.
         """
-        started, error = time.monotonic(), None
+        started = time.monotonic()
         newest = self._newest()
         if newest is None:
             prepare(self.attachment, self.protocols, self.data, self.config)
@@ -116,6 +118,7 @@ class Training:
         self.processes.start_equal(self.tensors)
         if newest is not None:
             self._resume(*newest)
+            self.observers.set_states(newest[0].state["observers"])
         self.journal.begin(self.observed, self.attachment.config.model_dump(mode="json"), self.state.step)
         self.observers.notify("adapterhub_train_start", {"run": self.observed})
         try:
@@ -126,15 +129,12 @@ class Training:
                 with self.progress.bar("training", self.order.total - self.state.step, "steps", rate=unit) as bar:
                     self._steps(bar)
                 self._commit()
-        except BaseException as raised:
-            error = raised
-            raise
         finally:
             self.optimizer.zero_grad(set_to_none=True)
             self.report.seconds = time.monotonic() - started
             self.journal.end()
-            self.observers.notify("adapterhub_train_end", {"run": self.observed, "error": error})
         refuse_broken(self.tensors)
+        self.attachment.check_base(self.state.step)
         self.average.settle()
         if self.best is not None and self.state.best_step != self.state.step:
             self.progress.say(f"keeping the adapter of step {self.state.best_step}, which scored best")
@@ -205,9 +205,15 @@ class Training:
         if not applied:
             self.journal.tell(f"step {step} is not applied: loss {loss}, gradient {norm}, rows {self._numbers(rows)}")
         self.observers.notify("adapterhub_step_end", {"run": self.observed, "step": step, "metrics": metrics})
+        if step == 1:  # afterwards wherever something is kept
+            self.attachment.check_base(step)
         self.protocols.judge_time(step, time.perf_counter() - begun)
         done = sum(example.length for example in examples) if self.attachment.task.generates else len(examples)
         bar.advance(1, f"loss {loss:.3f}, {used(self.device)}", done)
+
+    def _log(self, name: str, value: float) -> None:
+        """Log a number of an observer's."""
+        self.journal.observed(self.state.step, name, value)
 
     def _penalize(self, step: int) -> dict[str, float]:
         """Add the gradient of the strategy's penalties, and return them: once a step, in every process alike."""
@@ -289,7 +295,8 @@ class Training:
             where = {"step": self.state.step, "best_step": self.state.best_step}
             settings = self.attachment.config.model_dump(mode="json")
             strategy = {"settings": settings, "values": dict(own.values), "in_file": sorted(own.in_file)}
-            state = {**where, "run": dataclasses.asdict(self.state), "optimizer": numbers, "strategy": strategy}
+            parts = {"optimizer": numbers, "strategy": strategy, "observers": self.observers.states()}
+            state = {**where, "run": dataclasses.asdict(self.state), **parts}
             self.folder.commit(state, content, self.config.keep_checkpoints)
         self.processes.wait()
         self.committed = dataclasses.replace(self.state)

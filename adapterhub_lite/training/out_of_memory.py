@@ -104,10 +104,12 @@ def in_batches(
 
 
 def _clear_variables(error: BaseException | None, handled: BaseException | None) -> None:
-    """Clear the local variables of functions that an error ended, and those of its causes, as far back as `handled`."""
-    while error is not None and error is not handled:
+    """Clear the local variables of functions that an error ended, and those behind it, as far back as `handled`."""
+    if error is not None and error is not handled:
         traceback.clear_frames(error.__traceback__)
-        error = error.__cause__ or error.__context__
+        _clear_variables(error.__cause__, handled)
+        if error.__context__ is not error.__cause__:
+            _clear_variables(error.__context__, handled)
 
 
 def free(device: torch.device) -> None:

@@ -20,6 +20,7 @@ from adapterhub_lite.tasks.task import Encoded
 from adapterhub_lite.training.attachment import Attachment
 from adapterhub_lite.training.config import TrainConfig
 from adapterhub_lite.training.features import encode_features
+from adapterhub_lite.training.run.identity import new_id
 
 OPTIONS_OF_STEPS = frozenset(TrainConfig.model_fields) - {"seed", "shard", "micro_batch_size", "keep_checkpoints"}
 """Options that are about the steps of an optimizer."""
@@ -46,23 +47,16 @@ def solve_adapter(
     )
     if unused:
         progress.say(f"note: {attachment.provided.spec.name} has no steps: {', '.join(unused)} say nothing to it")
-    error = None
     run = Run(
         attachment.provided.spec.name, attachment.task.name, attachment.base.reference, 0, config.model_dump(),
-        stop=lambda reason: None,
+        stop=lambda reason: None, id=new_id(),
     )  # fmt: skip
     observers.notify("adapterhub_train_start", {"run": run})
-    try:
-        report = _solve(attachment, strategy, attachment.config, attachment.parameters, data, config, progress)
-        broken = [name for name, tensor in attachment.tensors.items() if not torch.isfinite(tensor).all()]
-        if broken:
-            raise TrainingError(f"the solution is not finite in '{broken[0]}'; set a larger penalty")
-        return {"seed": config.seed, **report}
-    except BaseException as raised:
-        error = raised
-        raise
-    finally:
-        observers.notify("adapterhub_train_end", {"run": run, "error": error})
+    report = _solve(attachment, strategy, attachment.config, attachment.parameters, data, config, progress)
+    broken = [name for name, tensor in attachment.tensors.items() if not torch.isfinite(tensor).all()]
+    if broken:
+        raise TrainingError(f"the solution is not finite in '{broken[0]}'; set a larger penalty")
+    return {"seed": config.seed, **report}
 
 
 def find_solver(strategy_shelf: Shelf[StrategySpec]) -> tuple[ProvidedStrategy, Solver]:
@@ -122,7 +116,8 @@ def _solve(
         attachment.base.activate(attachment.view)
         if head is not None:
             head.to("cpu")
-        report = strategy.solve(attachment.view, options, parameters, problem)
+        with attachment.calls.into("solve"):
+            report = strategy.solve(attachment.view, options, parameters, problem)
         if head is not None:
             head.to(attachment.base.device)
     return {name: value for name, value in report.items() if math.isfinite(value)}

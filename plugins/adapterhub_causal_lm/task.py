@@ -32,6 +32,7 @@ from adapterhub_lite.api import (
     Task,
     checked_length,
     collected,
+    is_out_of_memory,
     pad_tokens,
     place,
 )
@@ -196,7 +197,6 @@ class CausalLM(Task):
         row = int(batch[SEGMENTS].max(dim=1).values.argmax())
         if int(batch[SEGMENTS][row].max()) < 2:
             return  # nothing was packed; look again next time
-        self._shown_exact = True
         packed = {name: tensor[[row]] for name, tensor in batch.items()}
         modes = [(module, module.training) for module in base.model.modules()]
         base.model.eval()
@@ -206,8 +206,8 @@ class CausalLM(Task):
                 together = self.losses(*self._run(base, packed, None))
             difference = float((together - alone).abs().max()) / max(1.0, float(alone.abs().max()))
         except (RuntimeError, TypeError, ValueError) as error:
-            if isinstance(error, torch.OutOfMemoryError) or "alloc" in str(error):
-                raise
+            if is_out_of_memory(error):
+                raise  # what is tried with fewer examples is compared again
             raise NotSupportedError(
                 f"'{base.reference}' does not take a mask of blocks ({type(error).__name__}); {UNPACKED}"
             ) from error
@@ -219,6 +219,7 @@ class CausalLM(Task):
                 f"packing changes what '{base.reference}' computes with this strategy (losses by up to {difference:.1g}), "
                 f"so that examples would see each other; {UNPACKED}"
             )
+        self._shown_exact = True
 
     def _run(self, base: Base, batch: Batch, watch: Callable[[Tensor], None] | None) -> tuple[Tensor, Tensor]:
         """Run the model with only the supervised positions passing through the output layer.

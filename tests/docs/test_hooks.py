@@ -73,7 +73,8 @@ def test_examples_run(hook, tmp_path):
     elif hook.__name__ == "adapterhub_tasks":
         assert [provided.spec.name for provided in plugins.tasks] == ["text-ranking"]
     elif hook.__name__ == "adapterhub_load_base":
-        ask, wanted = {"quantization": "none"}, (nn.Module, "a torch module")
+        ask = {"quantization": "none", "dtype": "float32", "device": "cpu", "revision": None}
+        wanted = (nn.Module, "a torch module")
         assert isinstance(plugins.first_result(hook.__name__, {"ref": "vault:x", **ask}, *wanted), nn.Linear)
         assert plugins.first_result(hook.__name__, {"ref": "other", **ask}, *wanted) is None
     elif hook.__name__ == "adapterhub_base_config":
@@ -103,7 +104,7 @@ def test_examples_run(hook, tmp_path):
         call(run, 1, {"loss": 0.05})
         assert done == ["the loss is low enough"]
     elif hook.__name__ == "adapterhub_train_end":
-        call(run, ValueError("no"))
+        call(run, ValueError("no"), {})
         assert done == ["failed: no"]
     else:
         call(Path("p"), {"strategy": {"name": "mine"}})

@@ -12,7 +12,8 @@ import torch
 from safetensors.torch import save_file
 from transformers import LlamaConfig
 
-from adapterhub_lite.merging.shards import copy_side_files, headers_of, weight_files, write_shards
+from adapterhub_lite.base.model_folder import weight_files
+from adapterhub_lite.merging.shards import copy_side_files, headers_of, write_shards
 from adapterhub_lite.merging.skeleton import place_in_files, skeleton_of
 from adapterhub_lite.progress import Silent
 from adapterhub_lora.updates import weight_updates

@@ -10,7 +10,14 @@ from typing import Any
 import pytest
 import torch
 
-from adapterhub_lite.errors import AdapterHubError, BaseMismatchError, MergeError, NotSupportedError, StorageError
+from adapterhub_lite.errors import (
+    AdapterHubError,
+    BaseMismatchError,
+    BaseNotFoundError,
+    MergeError,
+    NotSupportedError,
+    StorageError,
+)
 from adapterhub_lite.merging.merge import merge_adapter
 
 LORA = [
@@ -145,7 +152,7 @@ def test_base_files_that_are_quantized_are_refused(engine: Any, adapt: Any, refe
     config["quantization_config"] = {"quant_method": "bitsandbytes", "load_in_4bit": True}
     (tmp_path / "nf4" / "config.json").write_text(json.dumps(config))
     adapter = adapt("tiny-llama", "causal-lm", rank=4)
-    with pytest.raises(NotSupportedError, match=r"itself quantized \(bitsandbytes\).*--base"):
+    with pytest.raises(BaseNotFoundError, match=r"stored quantized \(bitsandbytes\).*give the unquantized model"):
         merge_adapter(engine, adapter, tmp_path / "merged", base=str(tmp_path / "nf4"), force=True)
     assert not (tmp_path / "merged").exists()
 
@@ -255,3 +262,15 @@ def test_memory_stays_under_the_largest_shard(tmp_path: Path) -> None:
     assert measured["total_bytes"] > 280e6
     assert measured["changed"] == measured["expected_changes"]
     assert measured["merge_peak_bytes"] < measured["largest_shard_bytes"] + measured["adapter_bytes"]
+
+
+@pytest.mark.parametrize("task", ["causal-lm", "text-classification"])
+def test_the_dtype_that_is_asked_for(task: str, engine: Any, adapt: Any, tmp_path: Path) -> None:
+    adapter = adapt("tiny-llama", task, rank=4)
+    merged = merge_adapter(engine, adapter, tmp_path / "merged", dtype="bfloat16", device="cpu")
+    assert not merged.sharded
+    assert merged.report.stored_as == "BF16"
+    config = json.loads((tmp_path / "merged" / "config.json").read_text())
+    assert config["dtype"] == "bfloat16"
+    same = merge_adapter(engine, adapter, tmp_path / "same", dtype="float32", device="cpu")
+    assert same.sharded

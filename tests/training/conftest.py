@@ -13,9 +13,9 @@ import torch
 
 from adapterhub_lite.data.dataset import Dataset
 from adapterhub_lite.engine import Engine
+from adapterhub_lite.interrupt import Interrupt
 from adapterhub_lite.plugins.manager import Plugins
 from adapterhub_lite.training.config import TrainConfig
-from adapterhub_lite.training.interrupt import Interrupt
 from tests.listening import Listening
 
 

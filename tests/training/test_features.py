@@ -216,8 +216,8 @@ def rewrite(path, change):
     save_file(tensors, path, metadata=note)
 
 
-def rewritten_whole(tensors, note):
-    note["sha256"] = store._digest(tensors["features"], tensors.get("targets"))
+def rewritten_whole(tensors, note, key):
+    note["sha256"] = store._digest(key, tensors["features"], tensors.get("targets"))
 
 
 def flipped_byte(path):
@@ -233,7 +233,7 @@ def flipped_target(path):
 def fewer_rows(path):
     def change(tensors, note):
         tensors["features"] = tensors["features"][:-1].clone()
-        rewritten_whole(tensors, note)
+        rewritten_whole(tensors, note, path.stem)
 
     rewrite(path, change)
 
@@ -241,7 +241,7 @@ def fewer_rows(path):
 def fewer_targets(path):
     def change(tensors, note):
         tensors["targets"] = tensors["targets"][:-1].clone()
-        rewritten_whole(tensors, note)
+        rewritten_whole(tensors, note, path.stem)
 
     rewrite(path, change)
 
@@ -256,7 +256,15 @@ def other_shape(path):
 def other_dtype(path):
     def change(tensors, note):
         tensors["features"] = tensors["features"].double()
-        rewritten_whole(tensors, note)
+        rewritten_whole(tensors, note, path.stem)
+
+    rewrite(path, change)
+
+
+def of_other_data(path):
+    def change(tensors, note):
+        tensors["features"] = tensors["features"].flip(0).clone()
+        rewritten_whole(tensors, note, "0" * 40)
 
     rewrite(path, change)
 
@@ -264,7 +272,7 @@ def other_dtype(path):
 def not_a_number(path):
     def change(tensors, note):
         tensors["features"][3, 2] = float("nan")
-        rewritten_whole(tensors, note)
+        rewritten_whole(tensors, note, path.stem)
 
     rewrite(path, change)
 
@@ -287,7 +295,7 @@ def empty(path):
 
 DAMAGES = [
     flipped_byte, flipped_target, fewer_rows, fewer_targets, other_shape, other_dtype, not_a_number, no_digest,
-    no_features, truncated, empty,
+    no_features, truncated, empty, of_other_data,
 ]  # fmt: skip
 
 

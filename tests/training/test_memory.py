@@ -120,7 +120,7 @@ def test_an_update_that_does_not_fit_stops_with_advice(when, train, monkeypatch)
         train()
 
 
-@pytest.mark.parametrize("stage", ["forward", "backward", "evaluation", "encoding"])
+@pytest.mark.parametrize("stage", ["forward", "loss", "backward", "evaluation", "encoding"])
 def test_nothing_of_a_failed_attempt_is_left_when_memory_is_given_back(stage, monkeypatch):
     made, left = [], []
     features = TextClassification.features
@@ -134,7 +134,9 @@ def test_nothing_of_a_failed_attempt_is_left_when_memory_is_given_back(stage, mo
         hidden = base.model.embeddings.word_embeddings(batch["input_ids"])
         result, targets = features(self, base, batch)
         made.extend(map(weakref.ref, (hidden, result, batch["input_ids"])))
-        if len(result) > 4 and torch.is_grad_enabled() == (stage in ("forward", "backward")):
+        if len(result) > 4 and torch.is_grad_enabled() == (stage in ("forward", "loss", "backward")):
+            if stage == "loss":
+                return result, targets
             if stage != "backward":
                 try:
                     fails()
@@ -145,6 +147,14 @@ def test_nothing_of_a_failed_attempt_is_left_when_memory_is_given_back(stage, mo
             made.append(weakref.ref(result))
         return result, targets
 
+    losses = TextClassification.losses
+
+    def too_many(self, logits, targets):
+        result = losses(self, logits, targets)
+        made.extend(map(weakref.ref, (logits, result)))
+        return fails() if stage == "loss" and logits.requires_grad and len(logits) > 4 else result
+
+    monkeypatch.setattr(TextClassification, "losses", too_many)
     monkeypatch.setattr(TextClassification, "features", too_large)
     monkeypatch.setattr(memory, "trim", lambda: left.append([ref() for ref in made if ref() is not None]))
     engine, base, data = Engine(progress=Silent()), tiny_base("encoder"), texts()
@@ -156,6 +166,48 @@ def test_nothing_of_a_failed_attempt_is_left_when_memory_is_given_back(stage, mo
     assert len(left) > 0
     assert made
     assert not any(left), "what was computed is freed before memory is given back"
+
+
+def test_nothing_of_a_failed_update_is_left_when_memory_is_given_back(train, monkeypatch):
+    expected, made, left = train(), [], []
+    step = torch.optim.AdamW.step
+
+    def first_fails(self, closure=None):
+        if made:
+            return step(self, closure)
+        for parameter in self.param_groups[0]["params"]:
+            moments = torch.zeros_like(parameter)
+            self.state[parameter]["exp_avg"] = moments
+            made.append(weakref.ref(moments))
+        return out_of_memory()
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", first_fails)
+    monkeypatch.setattr(memory, "trim", lambda: left.append([ref() for ref in made if ref() is not None]))
+    assert equal(train().tensors, expected.tensors)
+    assert len(made) > 1
+    assert left == [[]], "what the optimizer had begun is freed before memory is given back"
+
+
+def test_what_both_errors_behind_one_hold_is_let_go():
+    made = []
+
+    def holds(error):
+        result = torch.ones(3)
+        made.append(weakref.ref(result))
+        raise error
+
+    def work():
+        try:
+            holds(MemoryError("the cause"))
+        except MemoryError as error:
+            cause = error
+        try:
+            holds(ValueError("met on the way"))
+        except ValueError:
+            raise MemoryError from cause
+
+    assert isinstance(memory.attempt(work, torch.device("cpu")), memory.RanOut)
+    assert [ref() for ref in made] == [None, None]
 
 
 def test_what_was_computed_is_let_go_when_another_process_fails():

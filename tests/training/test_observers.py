@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 import types
@@ -11,6 +12,7 @@ import pytest
 
 from adapterhub_lite.api import hookimpl
 from adapterhub_lite.engine import Engine
+from adapterhub_lite.errors import ConfigError
 from adapterhub_lite.plugins import guard
 from adapterhub_lite.plugins.manager import Plugins
 from adapterhub_lite.plugins.observers import Observers
@@ -21,6 +23,9 @@ from adapterhub_lite.training.attachment import attach
 from adapterhub_lite.training.config import TrainConfig
 from adapterhub_lite.training.processes import Processes
 from adapterhub_text.tiny import texts
+
+from .conftest import contents
+from .test_resume import Killed, killed_after
 
 
 @pytest.fixture
@@ -182,3 +187,83 @@ def test_an_observer_that_stops_one_process_stops_all_of_them(asked):
     assert [ended[rank].step for rank in (0, 1)] == [2, 2]
     assert ended[asked].stopped == "time is up"
     assert ended[1 - asked].stopped == "asked to in another process"
+
+
+class Follower:
+    """Keeps the smallest loss in its slot, logs it, and remembers what it was told."""
+
+    def __init__(self):
+        self.ids, self.ended = [], []
+
+    def adapterhub_train_start(self, run):
+        self.ids.append(run.id)
+
+    def adapterhub_step_end(self, metrics, run):
+        run.state["best"] = min(metrics["loss"], run.state.get("best", 9e9))
+        run.log("best", run.state["best"])
+
+    def adapterhub_train_end(self, run, error, metrics):
+        self.ended.append((run.id, error, metrics))
+
+
+def follow(follower, folder, *, resume=False, held_out=True):
+    base, data = tiny_base("encoder"), texts()
+    config = TrainConfig(steps=6, batch_size=8, checkpoint_every=2, learning_rate=1e-2)
+    return Engine(progress=Silent()).train(
+        base, data, config=config, eval_data=data if held_out else None, run_folder=folder, resume=resume,
+        callbacks=[follower],
+    )  # fmt: skip
+
+
+def test_an_object_given_by_hand_has_an_id_a_log_a_slot_and_the_final_metrics(tmp_path, monkeypatch):
+    follower = Follower()
+    adapter = follow(follower, tmp_path / "whole")
+    lines = [json.loads(line) for line in (tmp_path / "whole" / "metrics.jsonl").read_text().splitlines()]
+    losses = [line["loss"] for line in lines if "loss" in line]
+    best = [line["Follower-0/best"] for line in lines if "Follower-0/best" in line]
+    assert best == [min(losses[: i + 1]) for i in range(6)]
+    ((run_id, error, metrics),) = follower.ended
+    assert [run_id] == follower.ids
+    assert error is None
+    assert metrics == {"train_loss": adapter.training["train_loss"], **adapter.metrics}
+    assert {"accuracy", "train_loss"} <= set(metrics)
+
+    with monkeypatch.context() as patch:
+        killed_after(patch, 5)
+        cut = Follower()
+        with pytest.raises(Killed):
+            follow(cut, tmp_path / "cut")
+    assert isinstance(cut.ended[0][1], Killed)
+    assert cut.ended[0][2] == {}
+    follow(cut, tmp_path / "cut", resume=True)
+    assert cut.ids[0] == cut.ids[1] != run_id
+    assert contents(tmp_path / "cut") == contents(tmp_path / "whole")
+
+
+def test_a_callback_that_is_none_is_refused_before_anything_is_trained(tmp_path):
+    class Typo:
+        def adapterhub_steps_end(self, run):
+            raise AssertionError
+
+    for callback, message in ((Typo(), "'adapterhub_step_end'"), (print, "has no hook of a run; the hooks are")):
+        with pytest.raises(ConfigError, match=message):
+            follow(callback, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_slot_that_is_no_json_mutes_its_observer_alone(tmp_path):
+    class Careless(Follower):
+        def adapterhub_step_end(self, run):
+            run.state["model"] = object()
+
+    with pytest.warns(RuntimeWarning, match=r"callbacks\[0\] \(Careless\) failed in run.state"):
+        adapter = follow(Careless(), tmp_path / "run", held_out=False)
+    assert adapter.training["steps"] == 6
+
+
+def test_observers_are_called_on_the_main_process_alone(monkeypatch):
+    monkeypatch.setattr(Processes, "is_main", property(lambda self: False))
+    follower = Follower()
+    base, data = tiny_base("encoder"), texts()
+    Engine(progress=Silent()).train(base, data, config=TrainConfig(steps=2, batch_size=8), callbacks=[follower])
+    assert follower.ids == follower.ended == []

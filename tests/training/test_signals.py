@@ -9,15 +9,19 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
+import safetensors.torch
 
 from adapterhub_lite.base import loading
 from adapterhub_lite.cli import main
+from adapterhub_lite.errors import StorageError
+from adapterhub_lite.interrupt import Interrupt, Stopped, listener, safe_point
+from adapterhub_lite.progress import Silent
 from adapterhub_lite.storage import commit, read_adapter
 from adapterhub_lite.training import loop
-from adapterhub_lite.training.interrupt import Interrupt, Stopped
 from adapterhub_lite.training.processes import Processes
 
 from .conftest import contents
@@ -111,11 +115,52 @@ def test_resume_needs_nothing_but_the_name_and_says_so(command, tmp_path, monkey
     assert json.loads((tmp_path / "cut.run" / "finished.json").read_text())["training"]["steps"] == 5
 
 
-def test_signals_at_random_times(tmp_path):
-    arguments = [sys.executable, "-m", "benchmarks.crash_test", "--signals", "--kills", "34", "--seed", "2"]
-    done = subprocess.run(arguments, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
+@pytest.mark.parametrize("signals", [40, pytest.param(500, marks=pytest.mark.slow)], ids=["a few", "as in SIGNALS.md"])
+def test_signals_at_random_moments_of_every_verb(signals):
+    arguments = [sys.executable, "-m", "benchmarks.signals", "--signals", str(signals), "--seed", "2"]
+    done = subprocess.run(arguments, cwd=ROOT, capture_output=True, text=True, timeout=3600, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "| all | 34 |" in done.stdout
+    assert f"| all | {signals} |" in done.stdout
+
+
+def becomes_another_error(original: Callable[..., object]) -> Callable[..., object]:
+    """A library's function that a signal comes to, and that turns whatever a handler raises into an error of its own."""
+
+    def call(*args: object, **options: object) -> object:
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+            return original(*args, **options)
+        except BaseException as error:
+            raise ValueError("could not determine the shape of an object") from error
+
+    return call
+
+
+def test_a_signal_while_a_checkpoint_is_read_is_still_that_signal(command, tmp_path, monkeypatch, capfd):
+    with monkeypatch.context() as patch:
+        send_at(patch, loop, "accumulate", signal.SIGTERM, 3)
+        assert command(tmp_path / "cut") == 143
+    with monkeypatch.context() as patch:
+        patch.setattr(safetensors.torch, "load_file", becomes_another_error(safetensors.torch.load_file))
+        assert command(tmp_path / "cut", "--resume") == 143
+    assert "Traceback" not in capfd.readouterr().err
+    assert command(tmp_path / "cut", "--resume") == 0
+
+
+@pytest.mark.parametrize(
+    "error", [ValueError("of a library"), StorageError("the disk is full"), SystemExit(3), OSError()]
+)
+def test_whatever_is_raised_after_a_signal_ends_as_that_signal(error, command, tmp_path, monkeypatch, capfd):
+    def fails(*_, **__):
+        os.kill(os.getpid(), signal.SIGINT)
+        raise error
+
+    monkeypatch.setattr(loading, "model_from", fails)
+    assert command(tmp_path / "cut") == 130
+    said = capfd.readouterr().err
+    assert "Traceback" not in said
+    assert "stopped by SIGINT" in said.splitlines()
+    assert isinstance(error, SystemExit) or str(error) in said.splitlines()[-1], "nothing is hidden"
 
 
 def test_signals_are_handled_only_while_listening_and_in_the_main_thread():
@@ -149,13 +194,18 @@ def test_a_delayed_signal_is_heeded_at_the_end_of_the_block_and_once():
             reached.append("after the second")
         reached.append("never")
 
-    with Interrupt().listening() as interrupt:
-        with pytest.raises(Stopped) as stop:
-            work(interrupt)
-        os.kill(os.getpid(), signal.SIGINT)  # ignored: ending is under way
-        interrupt.check()
+    def listen() -> None:
+        with Interrupt().listening() as interrupt:
+            with pytest.raises(Stopped):
+                work(interrupt)
+            os.kill(os.getpid(), signal.SIGINT)  # changes nothing: ending is under way
+            interrupt.check()
+            reached.append("the way out")
+
+    with pytest.raises(Stopped) as stop:
+        listen()
     assert stop.value.exit_code == 130
-    assert reached == ["after the first", "after the second"]
+    assert reached == ["after the first", "after the second", "the way out"]
 
 
 def test_a_program_that_is_no_command_line_keeps_its_handlers(train, tmp_path):
@@ -191,8 +241,53 @@ def test_a_signal_that_comes_while_the_processes_ask_each_other_is_not_lost(trai
 
 def test_a_signal_whose_exception_was_swallowed_still_stops_the_run(train):
     interrupt = Interrupt()
+    interrupt._handle(signal.SIGINT, None)
     with pytest.raises(Stopped):
-        interrupt._handle(signal.SIGINT, None)  # as in a finaliser, where an exception is printed and forgotten
+        interrupt.check()  # as in a finaliser, where an exception is printed and forgotten
     with pytest.raises(Stopped) as stop:
         train(steps=20, interrupt=interrupt)
     assert stop.value.exit_code == 130
+
+
+def test_the_handler_raises_nothing_and_the_next_safe_point_does():
+    reached = []
+
+    def work() -> None:
+        with Interrupt().listening():
+            # The comparison is called from C, as a library calls back.
+            reached.append(max([1, 2], key=lambda value: os.kill(os.getpid(), signal.SIGTERM) or value))
+            Silent().say("a batch is done")
+            reached.append("never")
+
+    with pytest.raises(Stopped) as stop:
+        work()
+    assert stop.value.exit_code == 143
+    assert reached == [2]
+
+
+def test_where_nobody_listens_a_safe_point_does_nothing():
+    assert listener().received is None
+    safe_point()
+
+
+@pytest.mark.parametrize(("seconds", "held", "ends"), [(0.1, False, False), (5, False, True), (5, True, False)])
+def test_a_second_signal_ends_at_once_only_where_nothing_is_being_saved(seconds, held, ends, monkeypatch):
+    class Exited(BaseException):
+        """Stands for the end of this process."""
+
+    def leave(status: int) -> None:
+        raise Exited(status)
+
+    now = [100.0]
+    monkeypatch.setattr("adapterhub_lite.interrupt.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("adapterhub_lite.interrupt.os._exit", leave)
+    interrupt = Interrupt()
+    with interrupt.delayed() if held else nullcontext():
+        interrupt._handle(signal.SIGINT, None)
+        now[0] += seconds
+        if ends:
+            with pytest.raises(Exited, match="130"):
+                interrupt._handle(signal.SIGTERM, None)
+        else:
+            interrupt._handle(signal.SIGTERM, None)
+        interrupt._raised = True  # what follows is not about the end of the block

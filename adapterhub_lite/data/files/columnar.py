@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 
 from adapterhub_lite.data.spill import Batches
-from adapterhub_lite.data.table import Table
+from adapterhub_lite.data.table import Table, check_names
 from adapterhub_lite.errors import DataError
 
 IPC_FILE = b"ARROW1"
@@ -25,6 +25,7 @@ def read_parquet(path: Path, source: str, sha256: str) -> Table:
     try:
         with parquet.ParquetFile(path) as file:
             schema = file.schema_arrow
+            check_names(schema.names, f"{source}:")
             for batch in file.iter_batches(_rows_at_once(file.metadata)):
                 batches.add(with_plain_types(batch))
     except (pa.ArrowException, OSError) as error:
@@ -66,11 +67,13 @@ def _ipc(path: Path, source: str, batches: Batches) -> pa.Schema:
             if file.read(len(IPC_FILE)) == IPC_FILE:
                 file.seek(0)
                 reader = pa.ipc.open_file(file)
+                check_names(reader.schema.names, f"{source}:")
                 for number in range(reader.num_record_batches):
                     batches.add(with_plain_types(reader.get_batch(number)))
                 return reader.schema
             file.seek(0)  # `datasets` writes streams, which have no footer
             stream = pa.ipc.open_stream(file)
+            check_names(stream.schema.names, f"{source}:")
             for batch in stream:
                 batches.add(with_plain_types(batch))
             return stream.schema
@@ -97,9 +100,7 @@ def with_plain_types(part: Any) -> Any:
     Values replace dictionaries, which every batch would carry whole, and plain strings replace string views, which polars
     writes and `take` does not know.
     """
-    schema = part.schema
-    for number, field in enumerate(schema):
-        schema = schema.set(number, field.with_type(_plain_type(field.type)))
+    schema = pa.schema([field.with_type(_plain_type(field.type)) for field in part.schema], part.schema.metadata)
     if schema.equals(part.schema):
         return part
     if isinstance(part, pa.Table):
@@ -138,11 +139,8 @@ def check_columns(arrow: pa.Table, source: str) -> None:
     Raises:
         DataError: naming `source`.
     """
-    names = arrow.column_names
-    repeated = [name for name in names if names.count(name) > 1]
-    if repeated:
-        raise DataError(f"{source}: names column {repeated[0]!r} more than once; give each its own name")
-    if not names or not arrow.num_rows:
+    check_names(arrow.column_names, f"{source}:")
+    if not arrow.column_names or not arrow.num_rows:
         raise DataError(f"{source}: has no rows; give a table that has some")
 
 

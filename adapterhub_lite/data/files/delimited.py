@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 from array import array
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,7 +13,7 @@ from adapterhub_lite.data.arrays import BATCH_CHARACTERS, BATCH_ROWS
 from adapterhub_lite.data.files.text import open_text, undecodable
 from adapterhub_lite.data.roles.columns import counted
 from adapterhub_lite.data.spill import Batches
-from adapterhub_lite.data.table import Table, place
+from adapterhub_lite.data.table import Table, check_names, place
 from adapterhub_lite.errors import DataError
 
 FIELD_LIMIT = 1 << 24  # characters in one field; more than this is a quote that was never closed
@@ -122,7 +121,5 @@ def _names(header: list[str], source: str) -> list[str]:
         if not name:
             hint = " (pandas writes one for its index: use to_csv(..., index=False))" if index == 0 else ""
             raise DataError(f"{source}: column {index + 1} of the header has no name; name it or remove it{hint}")
-    repeated = [name for name, count in Counter(names).items() if count > 1]
-    if repeated:
-        raise DataError(f"{source}: the header names column {repeated[0]!r} more than once; give each its own name")
+    check_names(names, f"{source}: the header")
     return names

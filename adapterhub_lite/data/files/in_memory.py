@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from adapterhub_lite.data.arrays import RowBuilder, checked_array
 from adapterhub_lite.data.files.columnar import check_columns, with_plain_types
-from adapterhub_lite.data.table import HUGGINGFACE_METADATA, Table, digest, place
+from adapterhub_lite.data.table import HUGGINGFACE_METADATA, Table, check_names, digest, place
 from adapterhub_lite.errors import DataError
 
 
@@ -107,6 +107,4 @@ def _check_names(names: list[Any], where: str) -> None:
     for column in names:
         if not isinstance(column, str):
             raise DataError(f"{where}: column name {column!r} is a {type(column).__name__}; name columns with text")
-    for column in names:
-        if names.count(column) > 1:
-            raise DataError(f"{where}: names column {column!r} more than once; give each its own name")
+    check_names(names, f"{where}:")

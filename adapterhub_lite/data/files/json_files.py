@@ -12,6 +12,7 @@ from adapterhub_lite.data.arrays import RowBuilder
 from adapterhub_lite.data.files.text import open_text, undecodable
 from adapterhub_lite.data.table import Table, place
 from adapterhub_lite.errors import DataError
+from adapterhub_lite.names import first_repeated
 
 SPACE = re.compile(r"[ \t\r\n]*")
 
@@ -115,8 +116,7 @@ def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     # json keeps the last of two equal keys without a word; that would be a value lost without a word.
     row = dict(pairs)
     if len(row) != len(pairs):
-        names = [name for name, _ in pairs]
-        raise ValueError(f"key {next(name for name in names if names.count(name) > 1)!r} appears twice in one object")
+        raise ValueError(f"key {first_repeated(name for name, _ in pairs)!r} appears twice in one object")
     return row
 
 

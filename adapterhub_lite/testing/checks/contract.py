@@ -77,7 +77,7 @@ def check_identity_at_init(bench: Bench) -> None:
 
 def _declares_identity(bench: Bench) -> str | None:
     """`traits.identity_at_init`."""
-    return None if bench.spec.traits.identity_at_init else "traits.identity_at_init is False"
+    return None if bench.traits.identity_at_init else "traits.identity_at_init is False"
 
 
 def _some(names: list[str]) -> str:

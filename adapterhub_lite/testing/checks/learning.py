@@ -69,7 +69,7 @@ def check_quantized_base(bench: Bench) -> None:
         base = bench.base(quantization="nf4")
     except NotSupportedError as error:
         raise CheckSkipped(str(error)) from None
-    if not bench.spec.traits.works_on_quantized_base:
+    if not bench.traits.works_on_quantized_base:
         try:
             bench.attach(base)
         except NotSupportedError:
@@ -108,7 +108,7 @@ def _takes_a_step(bench: Bench, attachment: Attachment) -> None:
 
 def _can_recompute(bench: Bench) -> str | None:
     """`traits.needs_base_gradients`, and the model supports activation checkpointing."""
-    if not bench.spec.traits.needs_base_gradients:
+    if not bench.traits.needs_base_gradients:
         return "traits.needs_base_gradients is False: nothing is recomputed"
     if not bench.base().model.supports_gradient_checkpointing:
         return "this model does not support activation checkpointing"

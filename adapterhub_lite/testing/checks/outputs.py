@@ -102,7 +102,7 @@ def _reads_text(bench: Bench) -> str | None:
 
 def _mergeable(bench: Bench) -> str | None:
     """`traits.mergeable`."""
-    return None if bench.spec.traits.mergeable else "traits.mergeable is False"
+    return None if bench.traits.mergeable else "traits.mergeable is False"
 
 
 CHECKS = (

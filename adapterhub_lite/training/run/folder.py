@@ -17,6 +17,7 @@ from adapterhub_lite.storage.disk import storage_error
 from adapterhub_lite.storage.plain import read_plain
 from adapterhub_lite.storage.strict_json import parse_json
 from adapterhub_lite.training.run.checkpoint import MAX_STATE_BYTES, Checkpoint, read_checkpoint, write_checkpoint
+from adapterhub_lite.training.run.identity import new_id
 from adapterhub_lite.training.run.layout import (
     CHECKPOINTS,
     EVENTS,
@@ -62,6 +63,8 @@ class RunFolder:
         self._say = say
         self._lock: FileLock | None = None
         self._resume = resume
+        self.id = new_id()
+        """Names the run among all others; the same when it is resumed."""
         if main:
             self._prepare(facts or {}, run_file)
 
@@ -72,7 +75,7 @@ class RunFolder:
             self._say(f"there is no checkpoint in {self.path} to resume from: beginning at the first step")
             self._resume = False
         if not self._resume:
-            record = {"identity": self.identity, **facts}
+            record = {"id": self.id, "identity": self.identity, **facts}
 
             def write(folder: Path) -> None:
                 (folder / CHECKPOINTS).mkdir()
@@ -84,11 +87,12 @@ class RunFolder:
             commit_directory(self.path, write, last=RUN)
         self.event("resumed" if self._resume else "started")
         if self._resume:
-            self._compare_versions(facts)
+            recorded = parse_json(read_plain(self.path / RUN, MAX_STATE_BYTES), str(self.path / RUN))
+            self.id = str(recorded.get("id", self.id)) if isinstance(recorded, dict) else self.id
+            self._compare_versions(recorded, facts)
 
-    def _compare_versions(self, facts: Mapping[str, Any]) -> None:
+    def _compare_versions(self, recorded: Any, facts: Mapping[str, Any]) -> None:
         """Warn of libraries whose versions changed since the run was started: the numbers may then differ a little."""
-        recorded = parse_json(read_plain(self.path / RUN, MAX_STATE_BYTES), str(self.path / RUN))
         before = recorded.get("versions") if isinstance(recorded, dict) else None
         for name, version in facts.get("versions", {}).items():
             if isinstance(before, dict) and before.get(name, version) != version:
@@ -147,8 +151,8 @@ class RunFolder:
 
     def tell(self, line: str) -> None:
         """Say something and write it down."""
-        self._say(line)
         self.event(line)
+        self._say(line)
 
     def event(self, line: str) -> None:
         """Write down when something happened."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import platform
 import subprocess
+import uuid
 from array import array
 from importlib import metadata
 from typing import Any
@@ -56,6 +57,11 @@ def data_hash(data: Encoded) -> str:
                 total.update(str(value).encode())
             total.update(b"\0")
     return total.hexdigest()
+
+
+def new_id() -> str:
+    """A name for a run that no other run has."""
+    return uuid.uuid4().hex[:12]
 
 
 def environment() -> dict[str, Any]:

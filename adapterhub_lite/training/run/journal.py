@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import uuid
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -53,7 +52,7 @@ class Journal:
         configuration = dict(_flat({**about, "training": run.config, "settings": settings}))
         folder, note = self._folder.path, self._folder.path / NOTE
         known: dict[str, str] = json.loads(note.read_text(encoding="utf-8")) if step and note.is_file() else {}
-        identifiers = {"id": known.get("id", uuid.uuid4().hex[:12])}
+        identifiers = {"id": known.get("id", run.id)}
         for name in self._names:
 
             def start(name: str = name) -> None:
@@ -83,6 +82,11 @@ class Journal:
         """Log the scores on held-out data after a step."""
         self._write({"step": step, **{f"eval_{name}": value for name, value in metrics.items()}})
         self._track("eval", metrics, step)
+
+    def observed(self, step: int, name: str, value: float) -> None:
+        """Log a number of an observer's."""
+        self._write({"step": step, name: value})
+        self._track("observed", {name: value}, step)
 
     def tell(self, line: str) -> None:
         """Say something and write it down."""

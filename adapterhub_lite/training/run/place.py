@@ -8,12 +8,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from adapterhub_lite.interrupt import Interrupt
 from adapterhub_lite.names import one_line
 from adapterhub_lite.progress import Progress
 from adapterhub_lite.tasks.task import Encoded
 from adapterhub_lite.training.attachment import Attachment
 from adapterhub_lite.training.config import TrainConfig
-from adapterhub_lite.training.interrupt import Interrupt
 from adapterhub_lite.training.processes import Processes
 from adapterhub_lite.training.run.folder import RunFolder
 from adapterhub_lite.training.run.identity import environment, run_identity

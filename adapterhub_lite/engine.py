@@ -29,7 +29,7 @@ from adapterhub_lite.progress import Lines, Progress
 from adapterhub_lite.storage import BaseRecord, DataRecord, TaskRecord, check_base
 from adapterhub_lite.storage.bundle import open_any
 from adapterhub_lite.storage.public import local_reference
-from adapterhub_lite.tasks.catalog import read_data, task_shelf
+from adapterhub_lite.tasks.catalog import Catalog, read_data
 from adapterhub_lite.tasks.make import recorded_task, settled_task
 from adapterhub_lite.tasks.task import Task, encode
 from adapterhub_lite.training.checks import CheckedRun, check_run
@@ -53,7 +53,7 @@ class Engine:
     def __init__(self, plugins: Plugins | None = None, progress: Progress | None = None):
         self.plugins = plugins if plugins is not None else Plugins()
         self.strategy_shelf = strategy_shelf(self.plugins)
-        self.task_shelf = task_shelf(self.plugins)
+        self.task_shelf = Catalog(self.plugins)
         self.progress: Progress = progress if progress is not None else Lines()
 
     def load_base(
@@ -102,7 +102,7 @@ class Engine:
         labels: Sequence[str] | None = None,
         options: Mapping[str, Any] | None = None,
     ) -> Dataset:
-        """Read and check labelled data for a task, ours or a plug-in's; see `adapterhub_lite.tasks.catalog.load_data`."""
+        """Read and check labelled data for a task, ours or a plug-in's; see `adapterhub_lite.tasks.catalog.read_data`."""
         return read_data(self.task_shelf, source, task, columns=columns, labels=labels, options=options)
 
     def train(

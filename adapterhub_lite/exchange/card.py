@@ -12,7 +12,7 @@ import yaml
 
 from adapterhub_lite.plugins.manager import Plugins
 from adapterhub_lite.storage import Manifest
-from adapterhub_lite.tasks.catalog import task_shelf
+from adapterhub_lite.tasks.catalog import Catalog
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _SHOWN_LABELS = 100
@@ -112,7 +112,7 @@ def model_card(manifest: Manifest, *, peft: bool, licence: str | None) -> str:
 
 def _pipeline_tag(task: str) -> str:
     """What hubs call a task: what it says itself, where it is installed, else its name."""
-    offered = task_shelf(Plugins()).offered
+    offered = Catalog(Plugins()).offered
     return next((known.spec.pipeline_tag for known in offered if known.recorded == task), None) or task
 
 

@@ -42,8 +42,6 @@ class Known:
     """More that a user should know, in a few words."""
 
 
-STEPS = "it takes effect only when PEFT is called after every training step"
-
 KNOWN: dict[str, Known] = {
     "lora": Known(
         "Low-rank updates (Hu et al. 2021) with PEFT's options; strategy lora is the short form.",
@@ -73,13 +71,7 @@ KNOWN: dict[str, Known] = {
     ),
     "adamss": Known(
         "Low-rank updates in clusters of the singular vectors of each weight.", quantized=False, conv1d=False,
-        left_out=dict.fromkeys(
-            (
-                "use_asa", "asa_target_subspaces", "init_warmup", "final_warmup", "mask_interval",
-                "asa_importance_beta", "asa_uncertainty_beta", "asa_schedule_exponent",
-            ),
-            STEPS,
-        ),
+        strategy="adaptive:AdaMss",
     ),
     "beft": Known("A trained bias beside each layer.", learning_rate=3e-3, conv1d=False, mergeable=False),
     "boft": Known("Orthogonal rotation of weights in butterfly factors (Liu et al. 2023).", conv1d=False),

@@ -215,3 +215,66 @@ def test_a_last_cut_whose_step_is_not_applied_is_made_up_for(monkeypatch: pytest
     monkeypatch.setattr(AdaLora, "penalty", broken_once)
     ranks = left(dict(run("peft:adalora", {**ADALORA, "deltaT": 5}).attachment.parameters))
     assert sum(ranks) == ADALORA["target_r"] * len(ranks)
+
+
+ADAMSS = {
+    "r": 8, "num_subspaces": 3, "subspace_rank": 2, "use_asa": True, "asa_target_subspaces": 10, "init_warmup": 2,
+    "final_warmup": 9, "mask_interval": 3, "seed": 3,
+}  # fmt: skip
+
+
+def training(parameters: dict[str, torch.nn.Parameter]) -> list[bool]:
+    return [parameter.requires_grad for name, parameter in sorted(parameters.items()) if "adamss_" in name]
+
+
+def test_subspaces_of_adamss_stop_as_pefts_do_step_for_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from adapterhub_peft.adaptive import AdaMss
+
+    ours: list[list[bool]] = []
+    original = AdaMss.after_step
+
+    def watched(self: Any, view: Any, config: Any, parameters: Any, step: int, total: int) -> None:
+        original(self, view, config, parameters, step, total)
+        ours.append(training(parameters))
+
+    monkeypatch.setattr(AdaMss, "after_step", watched)
+    adapter = run("peft:adamss", ADAMSS, tmp_path / "run")
+    own = {name: value for name, value in ADAMSS.items() if name != "seed"}
+    config = PEFT_TYPE_TO_CONFIG_MAPPING["ADAMSS"](**own, target_modules=targets(adapter), task_type="CAUSAL_LM")
+    theirs: list[list[bool]] = []
+    model, losses = in_peft(config, 3, lambda model, step: theirs.append(training(dict(model.named_parameters()))))
+    assert ours == theirs
+    assert all(theirs[0])
+    assert 0 < sum(theirs[-1]) < len(theirs[-1]) / 2
+    assert [line["loss"] for line in logged(tmp_path / "run")] == pytest.approx(losses, rel=1e-4)
+    trained = {name.replace(".default", ""): p for name, p in model.named_parameters() if "adamss_" in name}
+    for name, parameter in adapter.attachment.parameters.items():
+        torch.testing.assert_close(parameter, trained[name], rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("killed", [4, 7])
+def test_adamss_goes_on_as_if_it_had_never_been_stopped(
+    killed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = {"checkpoint_every": 2}
+    whole = run("peft:adamss", ADAMSS, tmp_path / "whole", **options)
+    with monkeypatch.context() as patch:
+        killed_after(patch, killed)
+        with pytest.raises(Killed):
+            run("peft:adamss", ADAMSS, tmp_path / "cut", **options)
+    again = run("peft:adamss", ADAMSS, tmp_path / "cut", resume=True, **options)
+    assert equal(dict(again.attachment.tensors), dict(whole.attachment.tensors))
+    assert training(dict(again.attachment.parameters)) == training(dict(whole.attachment.parameters))
+    assert logged(tmp_path / "cut") == logged(tmp_path / "whole")
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"init_warmup": 7, "mask_interval": 13}, "from step init_warmup=7 to 9, and there are none"),
+        ({"asa_target_subspaces": 1}, "asa_target_subspaces=1 has stopped every subspace at step"),
+    ],
+)
+def test_a_schedule_of_adamss_that_cannot_be_is_refused(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        run("peft:adamss", {**ADAMSS, **settings})

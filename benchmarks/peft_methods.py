@@ -402,7 +402,6 @@ def refusal(method: str) -> str:
     before = outputs(model.eval(), batch)
     arguments: dict[str, Any] = {
         "adaption_prompt": {"adapter_len": 4, "adapter_layers": 2},
-        "poly": {"target_modules": ["q_proj"], "init_weights": False},
         "shadow": {"target_modules": ["model.layers.0"]},
         "xlora": {"hidden_size": 64, "adapters": {}},
         "cpt": {"cpt_token_ids": [4, 5], "task_type": "CAUSAL_LM"},

@@ -25,7 +25,9 @@ if TYPE_CHECKING:
     from adapterhub_lite.data.splits import split as split
     from adapterhub_lite.engine import Engine as Engine
     from adapterhub_lite.errors import AdapterHubError as AdapterHubError
+    from adapterhub_lite.tasks.outputs import LabelsPrediction as LabelsPrediction
     from adapterhub_lite.tasks.outputs import Prediction as Prediction
+    from adapterhub_lite.tasks.outputs import ValuePrediction as ValuePrediction
     from adapterhub_lite.training.config import TrainConfig as TrainConfig
 
     _engine = Engine()
@@ -44,8 +46,10 @@ _HOME = {
     "Dataset": "data.dataset",
     "Engine": "engine",
     "Evaluation": "adapter.adapter",
+    "LabelsPrediction": "tasks.outputs",
     "Prediction": "tasks.outputs",
     "TrainConfig": "training.config",
+    "ValuePrediction": "tasks.outputs",
     "split": "data.splits",
     "subsample": "data.sampling",
 }

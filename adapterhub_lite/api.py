@@ -7,7 +7,7 @@ at start-up and free of torch, that says what the strategy is, and a heavy one, 
     from adapterhub_lite.api import Field, StrategyConfig, StrategySpec, Traits, hookimpl
 
     class Config(StrategyConfig):
-        rank: int = Field(8, ge=1, description="Rank of the update.")
+        rank: int = Field(default=8, ge=1, description="Rank of the update.")
 
     @hookimpl
     def adapterhub_strategies():

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, overload
 
 import torch
 
@@ -26,6 +26,8 @@ from adapterhub_lite.training.attachment import Attachment
 from adapterhub_lite.training.evaluate import predict_logits, score
 from adapterhub_lite.training.processes import Processes
 from adapterhub_lite.training.run.layout import finish_run
+
+Said = TypeVar("Said")
 
 
 @dataclass(frozen=True)
@@ -152,17 +154,25 @@ class Adapter:
             metrics, intervals = score(self.attachment, encoded, self.progress, processes, intervals=True)
         return Evaluation(len(encoded.examples), metrics, (*dataset.notes, *encoded.notes), intervals)
 
-    def predict(self, inputs: Any, *, keep_features: bool = False) -> Sequence[Any]:
+    @overload
+    def predict(self, inputs: Any, *, keep_features: bool = False) -> Sequence[Any]: ...
+
+    @overload
+    def predict(self, inputs: Any, kind: type[Said], *, keep_features: bool = False) -> Sequence[Said]: ...
+
+    def predict(self, inputs: Any, kind: type[Any] = object, *, keep_features: bool = False) -> Sequence[Any]:
         """Predict: one result for each input, of the class that the task has for its predictions.
 
         Those of our tasks are in `adapterhub_lite.tasks.outputs`; all have `columns()`, which `predict --out` writes.
 
         Args:
             inputs: A list of inputs (texts, images as paths, arrays or PIL images, ...), or anything `load_data` reads.
+            kind: The class that the results are to be of, such as `Prediction`: type checkers then know what they have.
             keep_features: Take the features that a linear probe reads from the cache, and leave them there.
 
         Raises:
             NotSupportedError: for a language model, which generates instead.
+            ConfigError: the results are of another class than `kind`.
         """
         task = self.attachment.task
         if task.generates:
@@ -181,7 +191,11 @@ class Adapter:
             for note in (*dataset.notes, *encoded.notes):
                 self.progress.say(f"note: {note}")
             logits = predict_logits(self.attachment, encoded, self.progress, keep_features=keep_features)
-        return task.predictions(logits, encoded)
+        predictions = task.predictions(logits, encoded)
+        given = type(predictions[0])
+        if not issubclass(given, kind):
+            raise ConfigError(f"an adapter for {task.name} predicts {given.__name__}, not {kind.__name__}")
+        return predictions
 
     def generate(
         self,

@@ -120,7 +120,10 @@ class Base:
     def _original_weight(self, path: str) -> Tensor:
         """Read one weight of the unquantized base, by its path in the model (fp32), laid out as `ModelView.weight`."""
         name = f"{path}.weight"
-        if self.quantization == "none":
+        # In fp32, and out of GGUF, the model holds what the files do.
+        if self.quantization == "none" and (
+            self.source is None or self.source.gguf is not None or self.dtype == torch.float32
+        ):
             return self.model.get_parameter(name).data.float()
         if self.source is None or self.source.gguf is not None:
             dense = find_prepared(prepared_folder(self.source, "none", dtype_name(self.dtype))) if self.source else None

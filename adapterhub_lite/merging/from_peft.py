@@ -148,10 +148,12 @@ def _taken_over(
 
 
 def _local(tensors: Mapping[str, Tensor], base: Base) -> dict[str, Tensor]:
-    """The tensors in fp32, by the names that the layers have in this base."""
+    """The tensors, those of numbers in fp32, by the names that the layers have in this base."""
     local = local_names([name.removeprefix(PREFIX) for name in tensors if name.startswith(PREFIX)], base.model)
     return {
         PREFIX + local[name.removeprefix(PREFIX)] if name.startswith(PREFIX) else name: tensor.float()
+        if tensor.is_floating_point()
+        else tensor
         for name, tensor in tensors.items()
     }
 

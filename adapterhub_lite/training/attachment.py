@@ -232,7 +232,7 @@ def attach(
     check_modality(task.name, task.modality, base)
     head = task.head(base.map)
     view = base.view(task.name, generates=task.generates)
-    bare, unchanged, of_base = bare_state(base), BaseWatch(base.model), storage_of(base)
+    bare, unchanged, of_base = bare_state(base), BaseWatch(base), storage_of(base)
     try:
         with calls.into("attach"):
             given = strategy.attach(view, config)

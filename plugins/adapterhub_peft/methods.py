@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from adapterhub_lite.api import MODALITIES, Modality
+from adapterhub_lite.api import MODALITIES, Field, Modality
 
 TEXT: frozenset[Modality] = frozenset({"text"})
 
@@ -34,6 +34,10 @@ class Known:
     """Fields that are no options of this method, with the reason."""
     types: Mapping[str, Any] = field(default_factory=dict)
     """Types of options of which not every value can be offered."""
+    help: Mapping[str, str] = field(default_factory=dict)
+    """Help for options that mean something else here than in PEFT."""
+    strategy: str = ""
+    """The class that runs it, as "module:Class" of this package; empty for the one of all methods."""
     limits: str = ""
     """More that a user should know, in a few words."""
 
@@ -46,16 +50,26 @@ KNOWN: dict[str, Known] = {
         types={"init_lora_weights": bool | Literal["gaussian", "orthogonal", "mica"]},
     ),
     "adalora": Known(
-        "Updates in the form of a singular value decomposition (Zhang et al. 2023).", learning_rate=2e-3,
-        fixed={"total_step": 1},
-        types={"init_lora_weights": bool},
-        left_out={
-            **dict.fromkeys(("target_r", "tinit", "tfinal", "deltaT", "beta1", "beta2", "orth_reg_weight"), STEPS),
-            "total_step": STEPS,
-            "r": "AdaLoRA goes by init_r",
-            "use_dora": "AdaLoRA has no DoRA",
+        "Singular value decompositions whose least singular values are cut while training (Zhang et al. 2023).",
+        learning_rate=2e-3,
+        types={
+            "init_lora_weights": bool,
+            "target_r": Annotated[int, Field(ge=0)],
+            "init_r": Annotated[int, Field(ge=1)],
+            "tinit": Annotated[int, Field(ge=0)],
+            "tfinal": Annotated[int, Field(ge=0)],
+            "deltaT": Annotated[int, Field(ge=1)],
+            "beta1": Annotated[float, Field(gt=0, lt=1)],
+            "beta2": Annotated[float, Field(gt=0, lt=1)],
+            "orth_reg_weight": Annotated[float, Field(ge=0)],
+            "rank_pattern": dict[str, list[bool]] | None,
         },
-        limits="ranks stay at init_r",
+        help={
+            "total_step": "Steps the schedule runs over; those of the run if not set.",
+            "rank_pattern": "Which singular values of each layer are left: those of a trained adapter. If set, ranks stay.",
+        },
+        left_out={"r": "AdaLoRA goes by init_r", "use_dora": "AdaLoRA has no DoRA"},
+        strategy="adaptive:AdaLora",
     ),
     "adamss": Known(
         "Low-rank updates in clusters of the singular vectors of each weight.", quantized=False, conv1d=False,

@@ -13,7 +13,7 @@ from adapterhub_peft.source import Method, Option
 
 CORE = "adapterhub_lite writes it into the saved file"
 PATHS = "`targets` takes full names, which says as much"
-FILES = "what is not trained is never saved, but made anew from the base and `seed`"
+FILES = "it is what `fixed` says: what is not trained is saved, or made anew from the base and `seed`"
 ELSEWHERE = "it changes the model outside the layers that the method adapts"
 
 LEFT_OUT: dict[str, str] = {
@@ -79,6 +79,13 @@ OWN: tuple[Option, ...] = (
         None,
         "Not to be set: in a saved adapter, a checksum of the parts that do not train, compared when it is loaded.",
     ),
+    Option(
+        "fixed",
+        bool,
+        False,
+        "Save the parts that do not train, too, as far as PEFT has a form for them, in place of making them anew from the "
+        "seed; so it is with adapters that PEFT saved with them.",
+    ),
 )
 
 
@@ -106,7 +113,12 @@ def make_config(method: Method) -> type[StrategyConfig]:
         if option.name in out or option.name in fields:
             continue
         kind = str | None if option.name == "feedforward_modules" else facts.types.get(option.name, option.type)
-        text = HELP.get(option.name) or _plain(option.help) or f"See {method.config} of PEFT."
+        text = (
+            facts.help.get(option.name)
+            or HELP.get(option.name)
+            or _plain(option.help)
+            or f"See {method.config} of PEFT."
+        )
         if isinstance(option.default, (dict, list)):
             fields[option.name] = (kind, Field(default_factory=type(option.default), description=text))
         else:

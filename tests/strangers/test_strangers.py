@@ -26,9 +26,10 @@ from adapterhub_lite.engine import Engine
 from adapterhub_lite.plugins.manager import Plugins
 from adapterhub_lite.progress import Silent
 from adapterhub_lite.tasks.task import encode
-from adapterhub_lite.testing import check_strategy, problems
+from adapterhub_lite.testing import check_strategy
 from adapterhub_lite.testing.models import tiny_base
 from adapterhub_lite.training.config import TrainConfig
+from adapterhub_text.tiny import texts as tiny_texts
 from tests.training.conftest import contents, equal
 from tests.training.test_resume import Killed, killed_after
 
@@ -47,7 +48,7 @@ def engine_with(*names):
 
 def texts(name):
     """The kit's texts; for new tokens, the two words that matter are such tokens."""
-    data = problems.texts()
+    data = tiny_texts()
     if name != "new_tokens":
         return data
     inputs = [text.replace("good", "<topic>").replace("bad", "<tone>") for text in data.inputs]
@@ -183,7 +184,7 @@ def test_pruning_leaves_the_share_that_was_asked_for():
 def test_eva_starts_at_the_main_directions_of_what_the_layers_are_given():
     adapter = train("eva_start", settings={"rank": 3}, steps=1, batch_size=16, micro_batch_size=16)
     ranks = adapter.attachment.config.ranks
-    base, data = adapter.base, problems.texts()
+    base, data = adapter.base, tiny_texts()
     assert sum(ranks.values()) == 3 * len(base.map.linears)
     assert len(set(ranks.values())) > 1
     assert max(ranks.values()) <= 6
@@ -213,7 +214,7 @@ def test_the_penalty_is_logged_and_counts_once_whatever_the_micro_batch(tmp_path
 def test_the_task_of_a_row_chooses_its_expert():
     attachment = train("routed_experts", steps=4).attachment
     base, task = attachment.base, attachment.task
-    batch = dict(task.collate(encode(task, problems.texts(), base).examples, base))
+    batch = dict(task.collate(encode(task, tiny_texts(), base).examples, base))
     routed = []
     for expert in (0, 1):
         batch["task_ids"] = torch.full((16,), expert)

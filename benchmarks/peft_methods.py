@@ -402,7 +402,6 @@ def refusal(method: str) -> str:
     before = outputs(model.eval(), batch)
     arguments: dict[str, Any] = {
         "adaption_prompt": {"adapter_len": 4, "adapter_layers": 2},
-        "poly": {"target_modules": ["q_proj"], "init_weights": False},
         "shadow": {"target_modules": ["model.layers.0"]},
         "xlora": {"hidden_size": 64, "adapters": {}},
         "cpt": {"cpt_token_ids": [4, 5], "task_type": "CAUSAL_LM"},
@@ -475,9 +474,9 @@ def render(rows: list[Row], refused: Mapping[str, str]) -> str:
         "turns on one base with unchanged outputs.",
         "- **merges**: encoder, decoder and GPT-2 (where it attaches), after training. **NF4**: encoder and decoder.",
         f"- Options other than PEFT's defaults, to fit weights of 64 by 64: {_settings()}.",
-        "- What a method keeps fixed beside what it trains (random projections, masks, singular vectors) is not in the file. It "
-        "is made anew from the base and a seed that the adapter records, and checked by a checksum. PEFT does the same, and "
-        "for some methods warns that it does.",
+        "- What a method keeps fixed beside what it trains (random projections, masks, singular vectors) is not in the file "
+        "unless the option `fixed` is set. It is made anew from the base and a seed that the adapter records, and checked by "
+        "a checksum. PEFT does the same, and for some methods warns that it does.",
         "",
         "Reasons, as PEFT or torch gave them:",
         "",

@@ -56,7 +56,7 @@ class Foreign:
 NOTHING_FOREIGN = Foreign()
 
 
-@dataclass
+@dataclass(repr=False)
 class Base:
     """A frozen foundation model, ready to carry adapters.
 
@@ -82,10 +82,14 @@ class Base:
     device: torch.device
     source: Source | None = None
     active: ModelView | None = field(default=None, repr=False)
-    lock: Any = field(default_factory=threading.RLock, init=False, repr=False, compare=False)
+    lock: Any = field(default_factory=threading.RLock, init=False, compare=False)
     shards: Shards | None = field(default=None, repr=False)
     parameters: int = field(init=False)
     """Number of weights of the bare base, quantized ones counted as what they stand for."""
+
+    def __repr__(self) -> str:
+        kind, size = type(self.model).__name__, f"{self.parameters:,} weights"
+        return f"<Base {self.reference}: {kind}, {size}, quantization {self.quantization}, {dtype_name(self.dtype)}>"
 
     def __post_init__(self) -> None:
         self.parameters = sum(_numel(parameter) for parameter in self.model.parameters())

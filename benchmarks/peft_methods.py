@@ -203,10 +203,10 @@ def loss_of(attachment: Attachment, batch: Any) -> float:
 
 
 @torch.no_grad()
-def outputs(model: Any, batch: Any) -> Tensor:
-    """Logits of a language model or last hidden states of any other, of the model as it is now."""
+def outputs(model: Any, batch: Any, **more: Any) -> Tensor:
+    """Logits of a language model or last hidden states of any other, of the model as it is now; `more` are other inputs."""
     inputs = {name: value for name, value in batch.items() if name in ("input_ids", "attention_mask", "pixel_values")}
-    result = model(**inputs)
+    result = model(**inputs, **more)
     return getattr(result, "logits", None) if getattr(result, "logits", None) is not None else result.last_hidden_state
 
 
@@ -311,7 +311,8 @@ def _attach_and_train(row: Row, engine: Engine, method: str, kind: str, folder: 
         missing = [str(warning.message) for warning in said if "missing" in str(warning.message)]
         if missing:
             row.reasons.setdefault("peft warns", "".join(missing)[:300])
-        theirs = outputs(opened, batch)
+        more = {"task_ids": torch.zeros(len(trained), dtype=torch.long)} if method == "poly" else {}
+        theirs = outputs(opened, batch, **more)
         row.note(
             "peft", apart(trained, theirs) < CLOSE, f"outputs {apart(trained, theirs):.0e} from ours on the {kind}"
         )

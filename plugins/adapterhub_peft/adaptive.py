@@ -60,6 +60,8 @@ class AdaLora(MergeablePeftMethod):
             parameter
         ) in parameters.values():  # PEFT wants a gradient of each, of layers that a batch does not reach too
             parameter.grad = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+        if step >= final and not self._settled and not self._tuner.rankallocator.exp_avg_ipt:
+            return  # PEFT scores before the last cut alone, and a run of one step has no step before it
         # The step of the last cut may have been left out, because its loss was not finite: it is made up for.
         self._tuner.update_and_allocate(step if self._settled else min(step, final))
         self._settled = step >= final

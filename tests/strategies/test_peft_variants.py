@@ -99,12 +99,26 @@ def test_a_variant_goes_on_as_if_it_had_never_been_stopped(
     torch.testing.assert_close(outputs(opened), expected, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("variant", [*VARIANTS, "pvera"])
 def test_a_layer_that_is_computed_again_is_the_same(variant: str, tmp_path: Path) -> None:
+    strategy, own = ("peft:lora", VARIANTS[variant]) if variant in VARIANTS else ("peft:pvera", {"generator_seed": 5})
     for again in (False, True):
-        run("peft:lora", {**SMALL, **VARIANTS[variant]}, tmp_path / f"{again}", steps=3, activation_checkpointing=again)
+        run(strategy, {**SMALL, **own}, tmp_path / f"{again}", steps=3, activation_checkpointing=again)
     lines = [[line["grad_norm"] for line in logged(tmp_path / f"{again}")] for again in (False, True)]
     assert lines[0] == pytest.approx(lines[1], rel=1e-5)
+
+
+def test_sampled_updates_go_on_as_if_they_had_never_been_stopped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings, options = {**SMALL, "generator_seed": 5}, {"checkpoint_every": 2, "steps": 6}
+    whole = run("peft:pvera", settings, tmp_path / "whole", **options)
+    with monkeypatch.context() as patch:
+        killed_after(patch, 5)
+        with pytest.raises(Killed):
+            run("peft:pvera", settings, tmp_path / "cut", **options)
+    again = run("peft:pvera", settings, tmp_path / "cut", resume=True, **options)
+    assert equal(dict(again.attachment.tensors), dict(whole.attachment.tensors))
 
 
 @pytest.mark.parametrize("variant", VARIANTS)

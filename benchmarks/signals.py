@@ -313,7 +313,7 @@ def send_signals(signals: int, folder: Path, seed: int, say: Callable[[str], Non
     """Send so many signals. Call in a process with one thread."""
     chance, result, began = random.Random(seed), Result(), time.monotonic()
     verbs = prepare(folder)
-    turn = 0
+    turn, told = 0, 0
     while sum(result.sent.values()) < signals:
         # Every third turn is a run with checkpoints, which takes several signals.
         verb = verbs[0] if turn % 3 == 0 else verbs[1 + (turn - turn // 3 - 1) % (len(verbs) - 1)]
@@ -334,7 +334,12 @@ def send_signals(signals: int, folder: Path, seed: int, say: Callable[[str], Non
                 result.failures.append(f"{verb.name}: the end is not that of a run never stopped (status {status})")
         result.chains += resumable
         shutil.rmtree(place)
-        say(f"{sum(result.sent.values())} signals, {len(result.failures)} failures")
+        say(
+            "\n".join(
+                [f"{sum(result.sent.values())} signals, {len(result.failures)} failures", *result.failures[told:]]
+            )
+        )
+        told = len(result.failures)
     result.seconds = time.monotonic() - began
     return result
 

@@ -75,6 +75,7 @@ class PeftMethod:
             try:
                 self._tuner = PEFT_TYPE_TO_TUNER_MAPPING[peft_config.peft_type](model, peft_config, ADAPTER)
                 self._tuner._cast_adapter_dtype(ADAPTER, autocast_adapter_dtype=True)  # fp32 beside a base of 16 bits
+                self._put_in(view, peft_config)
             except Exception as error:  # raised again below, when what has been done so far is in the log
                 problem = error
         if problem is not None:
@@ -135,12 +136,12 @@ class PeftMethod:
         Raises:
             NotSupportedError: PEFT does not keep them as they are.
         """
-        tensors = state.tensors
+        tensors = {name: tensor for name, tensor in state.tensors.items() if name in self._fixed}
         if not tensors:
             return
         with _quiet():
             set_peft_model_state_dict(self._around(self._make_config()), self._all_names(dict(tensors)), ADAPTER)
-        kept = self.state().tensors
+        kept = PeftMethod.state(self).tensors
         changed = [name for name in tensors if not torch.equal(kept[name], tensors[name].to(kept[name]))]
         if changed:
             raise NotSupportedError(f"{self.name}: tensor '{changed[0]}' cannot be put into this model as it was saved")
@@ -170,7 +171,7 @@ class PeftMethod:
         settings["targets"] = ",".join(sorted(targets))
         if isinstance(settings.get("feedforward_modules"), list):
             settings["feedforward_modules"] = ",".join(sorted(settings["feedforward_modules"]))
-        trial = PeftMethod(self.method)
+        trial = type(self)(self.method)
         trained = trial.attach(view, made.model_validate({**settings, "fixed": True}))
         # One tensor under the names of several layers is kept once; under each name it has to be the same.
         once: dict[str, Tensor] = {}
@@ -202,6 +203,9 @@ class PeftMethod:
         }
         assert decided.keys() <= LEFT_OUT.keys()
         return arguments | {name: value for name, value in decided.items() if name in known_fields}
+
+    def _put_in(self, view: ModelView, peft_config: Any) -> None:
+        """Change the layers that PEFT has just put in, where a method needs it."""
 
     def _make_config(self, *, inference_mode: bool = False) -> Any:
         try:

@@ -197,7 +197,7 @@ def test_what_does_not_add_up_is_refused(engine: Any, adapt: Any, references: An
 def test_other_labels_are_refused(
     engine: Any, adapt: Any, rows_for: Any, load: Any, references: Any, tmp_path: Path
 ) -> None:
-    from adapterhub_lite.tasks.catalog import load_data
+    from tests.reading import load_data
 
     data = load_data([{"text": "my card", "label": "x"}, {"text": "the bill", "label": "y"}], "text-classification")
     other = engine.train(load(references("tiny-bert")), data, strategy="lora")

@@ -82,9 +82,11 @@ def prepare(folder: Path) -> list[Verb]:
         base = tiny_base(name)
         base.model.save_pretrained(folder / name)
         base.processor.save_pretrained(folder / name)
-    texts, counts = texts(), completions()
-    assert texts.targets is not None
-    rows = [f"{text},{texts.labels[target]}\n" for text, target in zip(texts.inputs, texts.targets, strict=True)]
+    sentences, counts = texts(), completions()
+    assert sentences.targets is not None
+    rows = [
+        f"{text},{sentences.labels[target]}\n" for text, target in zip(sentences.inputs, sentences.targets, strict=True)
+    ]
     (folder / "texts.csv").write_text("text,label\n" + "".join(rows))
     lines = [json.dumps({"prompt": item.prompt, "completion": item.completion}) for item in counts.inputs]
     (folder / "counts.jsonl").write_text("\n".join(lines) + "\n")
@@ -311,7 +313,7 @@ def send_signals(signals: int, folder: Path, seed: int, say: Callable[[str], Non
     """Send so many signals. Call in a process with one thread."""
     chance, result, began = random.Random(seed), Result(), time.monotonic()
     verbs = prepare(folder)
-    turn = 0
+    turn, told = 0, 0
     while sum(result.sent.values()) < signals:
         # Every third turn is a run with checkpoints, which takes several signals.
         verb = verbs[0] if turn % 3 == 0 else verbs[1 + (turn - turn // 3 - 1) % (len(verbs) - 1)]
@@ -332,7 +334,12 @@ def send_signals(signals: int, folder: Path, seed: int, say: Callable[[str], Non
                 result.failures.append(f"{verb.name}: the end is not that of a run never stopped (status {status})")
         result.chains += resumable
         shutil.rmtree(place)
-        say(f"{sum(result.sent.values())} signals, {len(result.failures)} failures")
+        say(
+            "\n".join(
+                [f"{sum(result.sent.values())} signals, {len(result.failures)} failures", *result.failures[told:]]
+            )
+        )
+        told = len(result.failures)
     result.seconds = time.monotonic() - began
     return result
 

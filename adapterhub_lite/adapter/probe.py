@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -41,10 +41,12 @@ def probe_logits(
     task: Task, base: Base, items: Sequence[Any], run: Callable[[Batch], tuple[Tensor, Tensor | None]]
 ) -> list[Tensor]:
     """All logits for each item, fp32 on the CPU: (1, labels) of a classifier, (supervised tokens, vocabulary) else."""
-    dataset = Dataset(task.name, tuple(items), None, task.labels, {}, "<probe>", "", None, form=task.preprocessing.form)
-    outputs = []
     with torch.no_grad():
-        for example in encode(task, dataset, base).examples:
-            batch = {name: value.to(base.device) for name, value in task.collate([example], base).items()}
-            outputs.append(run(batch)[0].float().cpu())
-    return outputs
+        return [run(batch)[0].float().cpu() for batch in probe_batches(task, base, items)]
+
+
+def probe_batches(task: Task, base: Base, items: Sequence[Any]) -> Iterator[Batch]:
+    """Each item as a batch of its own, on the base's device."""
+    dataset = Dataset(task.name, tuple(items), None, task.labels, {}, "<probe>", "", None, form=task.preprocessing.form)
+    for example in encode(task, dataset, base).examples:
+        yield {name: value.to(base.device) for name, value in task.collate([example], base).items()}

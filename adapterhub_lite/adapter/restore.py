@@ -11,6 +11,7 @@ import safetensors.torch
 import torch
 
 from adapterhub_lite.adapter.allocation import AllocationLimit
+from adapterhub_lite.adapter.peft_names import MODULES, from_file, names_class, to_file
 from adapterhub_lite.adapter.save import config_file
 from adapterhub_lite.base.loading import Base
 from adapterhub_lite.base.strategy import Strategy
@@ -23,13 +24,13 @@ from adapterhub_lite.tasks.text import longest_input
 from adapterhub_lite.training.attachment import Attachment, attach
 
 DTYPE_CODES = {
-    torch.float32: "F32", torch.bfloat16: "BF16", torch.float16: "F16", torch.float64: "F64", torch.bool: "BOOL",
-    torch.int64: "I64", torch.int32: "I32", torch.int16: "I16", torch.int8: "I8", torch.uint8: "U8",
+    torch.float32: "F32", torch.bfloat16: "BF16", torch.float16: "F16", torch.float64: "F64", torch.complex64: "C64",
+    torch.int64: "I64", torch.int32: "I32", torch.int16: "I16", torch.int8: "I8", torch.uint8: "U8", torch.bool: "BOOL",
 }  # fmt: skip
 # Keys of PEFT's configuration that decide what the tensors do, whatever the base and the version of PEFT.
 _DECISIVE = (
     "peft_type", "r", "lora_alpha", "rank_pattern", "alpha_pattern", "target_modules", "use_rslora", "use_dora", "bias",
-    "strategy", "tensors",
+    MODULES, "strategy", "tensors",
 )  # fmt: skip
 # Keys that may differ here: what the base was called in training, and what quantization changes.
 _LOCAL = ("base_model_name_or_path", "revision", "fan_in_fan_out")
@@ -85,9 +86,10 @@ def _fill(attachment: Attachment, stored: StoredAdapter, payload: bytes) -> None
             raise AdapterCorruptError(f"{stored.path / CONFIG}: 'tensors' is not a list of names; fetch it anew")
         listed = set(names)
         slots = {name: slot for name, slot in slots.items() if name in listed or name not in attachment.parameters}
-    expected = {name: (DTYPE_CODES[slot.dtype], tuple(slot.shape)) for name, slot in slots.items()}
+    known = names_class(stored.config, attachment.task.preprocessing.facts)
+    expected = {to_file(name, known): (DTYPE_CODES[slot.dtype], tuple(slot.shape)) for name, slot in slots.items()}
     check_tensors(stored.header, expected, str(stored.tensors))
-    saved = safetensors.torch.load(payload)
+    saved = {from_file(name, known): tensor for name, tensor in safetensors.torch.load(payload).items()}
     kept = {name: slot.detach() for name, slot in attachment.tensors.items() if name not in slots}
     attachment.load_saved({**kept, **saved}, stored.manifest.strategy.state)
 

@@ -13,6 +13,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
+from adapterhub_lite.adapter.peft_names import names_class, to_file, with_head
 from adapterhub_lite.adapter.probe import probe_record
 from adapterhub_lite.base.loading import Base
 from adapterhub_lite.base.precision import dtype_name
@@ -27,7 +28,7 @@ from adapterhub_lite.storage import (
     TaskRecord,
     write_adapter,
 )
-from adapterhub_lite.tasks.task import Task
+from adapterhub_lite.storage.public import public_config, public_manifest, public_run, remember, remember_base
 from adapterhub_lite.training.attachment import Attachment
 
 RECORDED = ("adapterhub-lite", "torch", "transformers", "peft", "bitsandbytes", "safetensors")
@@ -96,14 +97,22 @@ def save_adapter(
         forced=forced,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
     )
+    described = config_file(attachment, config, exported)
+    remember_base(public_manifest(manifest).base, base.reference)
+    if run_file is not None:
+        told = public_run(run_file)
+        remember("runs", told, run_file)
+        run_file = told
+    known = names_class(described, attachment.task.preprocessing.facts)
     payload = safetensors.torch.save(
-        {name: tensor.cpu().contiguous() for name, tensor in exported.items()}, metadata={"format": "pt"}
+        {to_file(name, known): tensor.cpu().contiguous() for name, tensor in exported.items()},
+        metadata={"format": "pt"},
     )
     return write_adapter(
         path,
         tensors=payload,
-        config=config_file(attachment, config, exported),
-        manifest=manifest,
+        config=public_config(described),
+        manifest=public_manifest(manifest),
         extra={"run.yaml": run_file.encode()} if run_file else {},
         keep=keep,
     )
@@ -111,13 +120,10 @@ def save_adapter(
 
 def config_file(attachment: Attachment, config: Any, tensors: Collection[str]) -> dict[str, Any]:
     """PEFT's configuration where the strategy has a PEFT form, else the strategy's own; `tensors` are the saved names."""
-    if isinstance(attachment.strategy, PeftCompatible):
+    if isinstance(attachment.strategy, PeftCompatible) and not attachment.view.token_rows:  # PEFT would drop those
         with attachment.calls.into("peft_config"):
-            form = attachment.strategy.peft_config(attachment.view, config)
-        return {
-            **form,
-            **base_and_task(attachment.base, attachment.task),
-        }
+            theirs = attachment.strategy.peft_config(attachment.view, config)
+        return {**theirs, **of_base(attachment.base), **with_head(theirs, attachment.task)}
     return {
         "strategy": attachment.provided.spec.name,
         **config.model_dump(mode="json"),
@@ -126,10 +132,6 @@ def config_file(attachment: Attachment, config: Any, tensors: Collection[str]) -
     }
 
 
-def base_and_task(base: Base, task: Task) -> dict[str, Any]:
-    """What PEFT's configuration says of the base and the task, whatever the strategy."""
-    return {
-        "base_model_name_or_path": base.reference,
-        "revision": base.revision,
-        "task_type": "CAUSAL_LM" if task.generates else "FEATURE_EXTRACTION",
-    }
+def of_base(base: Base) -> dict[str, Any]:
+    """What PEFT's configuration says of the base, whatever the strategy."""
+    return {"base_model_name_or_path": base.reference, "revision": base.revision}

@@ -56,7 +56,7 @@ class Foreign:
 NOTHING_FOREIGN = Foreign()
 
 
-@dataclass
+@dataclass(repr=False)
 class Base:
     """A frozen foundation model, ready to carry adapters.
 
@@ -82,10 +82,14 @@ class Base:
     device: torch.device
     source: Source | None = None
     active: ModelView | None = field(default=None, repr=False)
-    lock: Any = field(default_factory=threading.RLock, init=False, repr=False, compare=False)
+    lock: Any = field(default_factory=threading.RLock, init=False, compare=False)
     shards: Shards | None = field(default=None, repr=False)
     parameters: int = field(init=False)
     """Number of weights of the bare base, quantized ones counted as what they stand for."""
+
+    def __repr__(self) -> str:
+        kind, size = type(self.model).__name__, f"{self.parameters:,} weights"
+        return f"<Base {self.reference}: {kind}, {size}, quantization {self.quantization}, {dtype_name(self.dtype)}>"
 
     def __post_init__(self) -> None:
         self.parameters = sum(_numel(parameter) for parameter in self.model.parameters())
@@ -120,7 +124,10 @@ class Base:
     def _original_weight(self, path: str) -> Tensor:
         """Read one weight of the unquantized base, by its path in the model (fp32), laid out as `ModelView.weight`."""
         name = f"{path}.weight"
-        if self.quantization == "none":
+        # In fp32, and out of GGUF, the model holds what the files do.
+        if self.quantization == "none" and (
+            self.source is None or self.source.gguf is not None or self.dtype == torch.float32
+        ):
             return self.model.get_parameter(name).data.float()
         if self.source is None or self.source.gguf is not None:
             dense = find_prepared(prepared_folder(self.source, "none", dtype_name(self.dtype))) if self.source else None

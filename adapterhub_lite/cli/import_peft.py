@@ -20,6 +20,9 @@ def import_peft(
         str | None, typer.Option("--labels", metavar="A,B", help="A classifier's labels, in order.")
     ] = None,
     quantize: Annotated[str, typer.Option("--quantize", help="none, nf4, fp4 or int8: how to load the base.")] = "none",
+    dtype: Annotated[
+        str, typer.Option("--dtype", help="What the base computes in: auto, float32, bfloat16 or float16.")
+    ] = "auto",
     json_: AsJson = False,
 ) -> None:
     """Make an adapter of one that PEFT trained."""
@@ -29,7 +32,7 @@ def import_peft(
     names = [name.strip() for name in labels.split(",")] if labels else None
     made = import_peft(
         Engine(), Path(folder), Path(out), task=task, labels=names, quantization=quantize,
-        base=place.base, device=place.device,
+        dtype=dtype, base=place.base, device=place.device,
     )  # fmt: skip
     print_result(
         {"path": out, "strategy": made.strategy, "task": made.task, "tensors": made.tensors},

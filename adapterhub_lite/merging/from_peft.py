@@ -17,7 +17,7 @@ from adapterhub_lite.base.strategy import PeftReader
 from adapterhub_lite.engine import Engine
 from adapterhub_lite.errors import ConfigError, NotSupportedError
 from adapterhub_lite.merging.peft_files import PREFIX, PeftFiles, local_names, read_peft
-from adapterhub_lite.merging.saved import fill, refused_by_name
+from adapterhub_lite.merging.saved import calling, fill
 from adapterhub_lite.plugins.shelf import Shelf
 from adapterhub_lite.plugins.spec import Provided, ProvidedStrategy
 from adapterhub_lite.storage import Manifest
@@ -137,7 +137,7 @@ def _taken_over(
     view = base.view(task.recorded, generates=task.spec.peft_task_type == GENERATION)
     try:
         for provided, reader in engine.strategy_shelf.able(PeftReader):
-            with refused_by_name(files.folder):
+            with calling(provided, "from_peft", files.folder):
                 made = reader.from_peft(view, files.config, tensors)
             if made is not None:
                 return provided, *made
@@ -148,10 +148,12 @@ def _taken_over(
 
 
 def _local(tensors: Mapping[str, Tensor], base: Base) -> dict[str, Tensor]:
-    """The tensors in fp32, by the names that the layers have in this base."""
+    """The tensors, those of numbers in fp32, by the names that the layers have in this base."""
     local = local_names([name.removeprefix(PREFIX) for name in tensors if name.startswith(PREFIX)], base.model)
     return {
         PREFIX + local[name.removeprefix(PREFIX)] if name.startswith(PREFIX) else name: tensor.float()
+        if tensor.is_floating_point()
+        else tensor
         for name, tensor in tensors.items()
     }
 

@@ -15,21 +15,29 @@ import torch
 from torch import Tensor
 
 from adapterhub_lite.adapter.adapter import Adapter
-from adapterhub_lite.adapter.probe import probe_items, probe_logits
+from adapterhub_lite.adapter.probe import probe_batches, probe_items, probe_logits
 from adapterhub_lite.base.model_files import calm
 from adapterhub_lite.base.model_folder import weight_files
 from adapterhub_lite.base.prepared import find_prepared, prepared_folder
 from adapterhub_lite.base.references import Source, resolve
 from adapterhub_lite.base.strategy import Mergeable, WeightUpdater
+from adapterhub_lite.base.view import TOKENS
 from adapterhub_lite.engine import Engine
 from adapterhub_lite.errors import BaseNotFoundError, ConfigError, MergeError, NotSupportedError, StorageError
+from adapterhub_lite.merging.class_folder import class_logits, make_class_folder
 from adapterhub_lite.merging.report import MergeReport, compare
 from adapterhub_lite.merging.saved import SavedAdapter, fill, open_saved, strategy_of
 from adapterhub_lite.merging.shards import FLOATS, copy_side_files, headers_of, write_shards
 from adapterhub_lite.merging.skeleton import place_in_files, skeleton_of
 from adapterhub_lite.names import check_choice
 from adapterhub_lite.plugins.spec import ProvidedStrategy
+from adapterhub_lite.plugins.strategy_call import StrategyCalls
 from adapterhub_lite.storage import Manifest, StoredAdapter, commit_directory, read_adapter
+from adapterhub_lite.storage.public import local_reference, public
+from adapterhub_lite.tasks.head import HeadTask
+from adapterhub_lite.tasks.head_class import HeadClass, find_head_class
+from adapterhub_lite.tasks.task import Batch
+from adapterhub_lite.training.attachment import HEAD
 from adapterhub_lite.training.solve import find_solver
 
 RECORD = "adapterhub_merge.json"
@@ -48,6 +56,10 @@ class Merged:
     head: Path | None
     """The classifier's head, an adapter of its own; None for a language model."""
     forced: list[str]
+    opens_as: str | None = None
+    """The class of transformers that opens the folder with a classifier's head and labels."""
+    no_class: str | None = None
+    """Why there is none, for a classifier."""
 
 
 def merge_adapter(
@@ -56,42 +68,57 @@ def merge_adapter(
     out: Path,
     *,
     base: str | None = None,
-    dtype: str = "float32",
+    dtype: str | None = None,
     device: str = "auto",
     force: bool = False,
+    alone: bool = False,
 ) -> Merged:
     """Fold an adapter into the unquantized weights of its base and write a model folder.
 
-    The weights keep the dtype of the base's files; a GGUF base is unpacked, as `dtype`. The merged model is loaded and
-    compared with the adapter on its base, both in fp32; where they differ too much, nothing is written.
+    The weights keep the dtype of the base's files unless `dtype` says another; a GGUF base is unpacked. The merged model is
+    loaded and compared with the adapter on its base, both in fp32; where they differ too much, nothing is written.
 
     Args:
         engine: Loads bases and strategies.
         adapter: The adapter's directory.
         out: The folder to make; it must not exist, or be empty.
         base: A reference to use instead of the recorded one; never a quantized one.
-        dtype: float32, bfloat16 or float16: how to unpack a GGUF base.
+        dtype: float32, bfloat16 or float16: what to store all weights in; by default what the base's files have, and
+            float32 for GGUF. Where it is another than the files', the whole model is in memory.
         device: Where to run the comparison.
         force: Accept a base that differs from the one of training; recorded in what is written.
+        alone: Refuse a classifier whose head no class of transformers can hold, instead of writing it beside the model.
 
     Raises:
-        NotSupportedError: the strategy cannot be merged.
+        NotSupportedError: the strategy cannot be merged, or see `alone`.
         BaseMismatchError: another base.
         MergeError: the merged model does not do what the adapter does.
         StorageError: the folder cannot be written.
     """
-    check_choice("dtype", dtype, DTYPES)
+    if dtype is not None:
+        check_choice("dtype", dtype, DTYPES)
     stored = read_adapter(adapter)
     provided = engine.strategy_shelf.resolve(stored.manifest.strategy.name, dist=stored.manifest.strategy.dist)
     _require_mergeable(engine, provided, stored.manifest.strategy.config)
+    if any(name.startswith(TOKENS) for name in stored.header):
+        raise NotSupportedError(
+            f"{adapter} adds tokens, for which the base's files have no rows; keep it as an adapter"
+        )
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise StorageError(f"cannot merge into {out}: it is not an empty folder; choose a new one")
-    job = _Job(engine, adapter, stored, provided, base or stored.manifest.base.reference, dtype, device, force)
+    job = _Job(engine, adapter, stored, provided, base or local_reference(stored.manifest.base), dtype, device, force)
     loaded = job.load("float32")
     items = probe_items(loaded.attachment.task, loaded.probe_inputs)
     before = probe_logits(loaded.attachment.task, loaded.base, items, loaded.attachment.logits)
     manifest = stored.manifest.model_copy(update={"forced": list(loaded.forced)})
     generates = loaded.attachment.task.generates
+    known, no_class = (None, None) if generates else _class_of(loaded)
+    if no_class is not None and alone:
+        peft = "--to peft writes the head beside the adapter, and " if "peft_type" in stored.config else ""
+        raise NotSupportedError(
+            f"{adapter}: no model of transformers does what this classifier does: {no_class}; "
+            f"{peft}`merge` writes it as an adapter on the merged base"
+        )
     loaded.detach()
     del loaded  # nothing of the model may be left in memory while its shards are merged
     gc.collect()
@@ -102,7 +129,9 @@ def merge_adapter(
         sharded = dtypes is not None
         if dtypes is None:
             dtypes = job.write_whole(staging)
-        after = job.run_merged(staging, out, manifest, items)
+        after, batches = job.run_merged(staging, out, manifest, items, known)
+        if known is not None:  # now that the model it was compared with is gone
+            after = class_logits(staging, job.task_with_head(manifest), batches)
         report = compare(before, after, dtypes)
         if not report.passed:
             cure = (
@@ -112,7 +141,8 @@ def merge_adapter(
                 f"the merged model does not do what the adapter does, so it was not kept: {report.line()}; {cure}"
             )
         head = out / HEAD_FOLDER if not generates else None
-        made.append(Merged(out, report, sharded, head, list(manifest.forced)))
+        name = known.name if known is not None else None
+        made.append(Merged(out, report, sharded, head, list(manifest.forced), name, no_class))
         record = json.dumps(_record(stored, job.reference, adapter, made[0]), indent=2, ensure_ascii=False)
         (staging / RECORD).write_text(record + "\n", encoding="utf-8")
 
@@ -142,12 +172,16 @@ class _Job:
     provided: ProvidedStrategy
     reference: str
     """Of the base."""
-    dtype: str
-    """What the merged weights are stored in; changed to that of the base's files where these are safetensors."""
+    wanted: str | None
+    """What the merged weights are to be stored in; None for what the base's files have."""
     device: str
     force: bool
+    dtype: str = field(init=False, default="float32")
+    """What they are stored in."""
     source: Source | None = field(init=False, default=None)
     """The base's files; None where only a plug-in may know it."""
+    converts: bool = field(init=False, default=False)
+    """Whether these have another dtype."""
 
     def __post_init__(self) -> None:
         if self.reference.startswith("("):
@@ -159,6 +193,8 @@ class _Job:
         if self.source is not None and self.source.gguf is None:
             stored = _dtypes_in(self.source.folder)
             self.dtype = "bfloat16" if "BF16" in stored else "float16" if "F16" in stored else "float32"
+            self.converts = self.wanted not in (None, self.dtype)
+        self.dtype = self.wanted or self.dtype
 
     def load(self, dtype: str) -> Adapter:
         """Load the adapter on its base, unquantized."""
@@ -176,7 +212,7 @@ class _Job:
         """Merge file by file, and return the dtypes of the weights that changed.
 
         None, with nothing written, where the whole model has to be loaded: for a strategy that is no `WeightUpdater`,
-        and for files that lay weights out in another way than the model.
+        another dtype, and files that lay weights out in another way than the model.
 
         Raises:
             NotSupportedError: a weight that is used in two places and adapted in one.
@@ -184,9 +220,10 @@ class _Job:
         folder = self._folder()
         saved = self._saved()
         strategy, config = strategy_of(self.engine, saved)
-        if folder is None or not isinstance(strategy, WeightUpdater):
+        if folder is None or self.converts or not isinstance(strategy, WeightUpdater):
             return None
-        updates = strategy.updates(config, saved.body)
+        with StrategyCalls(self.provided).into("updates"):
+            updates = strategy.updates(config, saved.body)
         if updates is None:
             return None
         skeleton = skeleton_of(folder)
@@ -217,7 +254,7 @@ class _Job:
         base, view, strategy = attachment.base, attachment.view, attachment.strategy
         assert isinstance(strategy, Mergeable)
         base.activate(view)
-        with torch.no_grad():
+        with torch.no_grad(), attachment.calls.into("merge"):
             strategy.merge(view, attachment.config, dict(attachment.parameters))
         view.settle()
         base.active = None
@@ -231,12 +268,24 @@ class _Job:
                 base.processor.save_pretrained(out)
         return _dtypes_in(out) & set(FLOATS)
 
-    def run_merged(self, staging: Path, out: Path, manifest: Manifest, items: list[Any]) -> list[Tensor]:
-        """Load the merged model, put the head on it and save that beside it, and return its logits."""
+    def run_merged(
+        self, staging: Path, out: Path, manifest: Manifest, items: list[Any], known: HeadClass | None
+    ) -> tuple[list[Tensor], list[Batch]]:
+        """Load the merged model, put the head on it and save that beside it.
+
+        Where there is a class that holds the head, the folder becomes one of it.
+
+        Returns:
+            Its logits on `items`, and these as batches.
+        """
         task = self.engine.recorded_task(manifest.task)
+        if known is not None:
+            head = {name.removeprefix(HEAD): tensor for name, tensor in self._saved().head.items()}
+            make_class_folder(staging, self.task_with_head(manifest), known, head)
         base = self.engine.load_base(str(staging), dtype="float32", device=self.device)
+        batches = list(probe_batches(task, base, items))
         if task.generates:
-            return probe_logits(task, base, items, lambda batch: task.logits(base, None, batch))
+            return probe_logits(task, base, items, lambda batch: task.logits(base, None, batch)), batches
         base.reference = str(out.absolute())  # where it will be
         # A strategy that fits heads changes nothing in the base.
         head_only, _ = find_solver(self.engine.strategy_shelf)
@@ -249,7 +298,13 @@ class _Job:
         adapter.save(folder)
         folder.with_name(f".{folder.name}.lock").unlink(missing_ok=True)  # nobody else writes here before the commit
         attachment.detach()
-        return logits
+        return logits, batches
+
+    def task_with_head(self, manifest: Manifest) -> HeadTask:
+        """The task of an adapter, which has a head."""
+        task = self.engine.recorded_task(manifest.task)
+        assert isinstance(task, HeadTask)
+        return task
 
     def _folder(self) -> Path | None:
         """The folder with the base's safetensors; None where there is none, and only the loaded model can be merged."""
@@ -267,6 +322,21 @@ class _Job:
         return saved
 
 
+def _class_of(loaded: Adapter) -> tuple[HeadClass | None, str | None]:
+    """The class of transformers that holds an adapter's head, or the reason why there is none."""
+    base, task, head = loaded.base, loaded.attachment.task, loaded.attachment.head
+    if not isinstance(task, HeadTask) or head is None:
+        return None, f"transformers has no class for {task.name}"
+    base.activate(None)
+    try:
+        known = find_head_class(base, task)
+    except NotSupportedError as error:
+        return None, str(error)
+    if head.bias is not None and not known.bias and bool(head.bias.any()):
+        return None, f"the head has a bias, and that of {known.name} has none"
+    return known, None
+
+
 def _dtypes_in(folder: Path) -> set[str]:
     """The dtypes of a model's files, by the names of the format."""
     return {info.dtype for header in headers_of(weight_files(folder)).values() for info in header.values()}
@@ -275,13 +345,14 @@ def _dtypes_in(folder: Path) -> set[str]:
 def _record(stored: StoredAdapter, reference: str, adapter: Path, merged: Merged) -> dict[str, Any]:
     manifest = stored.manifest
     return {
-        "adapter": str(adapter),
+        "adapter": public(str(adapter)),
         "adapter_files": {name: record.sha256 for name, record in manifest.files.items()},
         "strategy": manifest.strategy.model_dump(mode="json"),
         "task": manifest.task.model_dump(mode="json"),
         "base": manifest.base.model_dump(mode="json"),
-        "merged_into": reference,
+        "merged_into": public(reference),
         "forced": merged.forced,
+        "opens_as": merged.opens_as,
         "report": asdict(merged.report),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
     }

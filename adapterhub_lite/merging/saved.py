@@ -13,14 +13,17 @@ import torch
 from torch import Tensor
 
 from adapterhub_lite.adapter.adapter import Adapter
+from adapterhub_lite.adapter.peft_names import from_file, names_class
 from adapterhub_lite.adapter.probe import probe_items
 from adapterhub_lite.base.loading import Base
 from adapterhub_lite.base.strategy import Strategy
 from adapterhub_lite.engine import Engine
 from adapterhub_lite.errors import AdapterCorruptError, NotSupportedError
 from adapterhub_lite.plugins.spec import ProvidedStrategy, StrategyConfig
+from adapterhub_lite.plugins.strategy_call import StrategyCalls
 from adapterhub_lite.storage import Manifest, open_adapter
-from adapterhub_lite.tasks.task import Task
+from adapterhub_lite.tasks.head_class import HeadClass
+from adapterhub_lite.tasks.task import Preprocessing, Task
 from adapterhub_lite.training.attachment import HEAD, Attachment, attach
 
 
@@ -33,9 +36,11 @@ class SavedAdapter:
     config_file: dict[str, Any]
     """Its `adapter_config.json`: PEFT's own where the strategy saves in PEFT's form."""
     body: dict[str, Tensor]
-    """The strategy's tensors."""
+    """The strategy's tensors, by the names they have on the base."""
     head: dict[str, Tensor]
-    """The task's head, by the names in the file; empty for a language model."""
+    """The task's head, "head." before its names; empty for a language model."""
+    head_class: HeadClass | None
+    """The class whose names the tensors have in the file; None where PEFT opens the adapter without its head."""
 
 
 def open_saved(path: Path) -> SavedAdapter:
@@ -45,10 +50,11 @@ def open_saved(path: Path) -> SavedAdapter:
         AdapterNotFoundError, AdapterCorruptError: nothing there, or not what was saved.
     """
     stored, payload = open_adapter(path)
-    tensors = safetensors.torch.load(payload)
+    known = names_class(stored.config, Preprocessing.from_record(stored.manifest.task.preprocessing).facts)
+    tensors = {from_file(name, known): tensor for name, tensor in safetensors.torch.load(payload).items()}
     head = {name: tensor for name, tensor in tensors.items() if name.startswith(HEAD)}
     body = {name: tensor for name, tensor in tensors.items() if name not in head}
-    return SavedAdapter(path, stored.manifest, stored.config, body, head)
+    return SavedAdapter(path, stored.manifest, stored.config, body, head, known)
 
 
 def strategy_of(engine: Engine, saved: SavedAdapter) -> tuple[Strategy, StrategyConfig]:
@@ -57,22 +63,28 @@ def strategy_of(engine: Engine, saved: SavedAdapter) -> tuple[Strategy, Strategy
     Raises:
         StrategyNotFoundError: its plug-in is not installed.
     """
-    provided = _provided(engine, saved.manifest)
+    provided = provider_of(engine, saved.manifest)
     return engine.strategy_shelf.load(provided), engine.strategy_shelf.configure(
         provided, saved.manifest.strategy.config
     )
 
 
-def _provided(engine: Engine, manifest: Manifest) -> ProvidedStrategy:
+def provider_of(engine: Engine, manifest: Manifest) -> ProvidedStrategy:
+    """The strategy that made an adapter, with its plug-in."""
     made_by = manifest.strategy
     return engine.strategy_shelf.resolve(made_by.name, dist=made_by.dist, version=made_by.version)
 
 
 @contextmanager
-def refused_by_name(adapter: Path) -> Iterator[None]:
-    """Put an adapter's path in front of the message with which a strategy refuses it."""
+def calling(provided: ProvidedStrategy, method: str, adapter: Path) -> Iterator[None]:
+    """Guard a call into a strategy, and put an adapter's path in front of the message with which it refuses.
+
+    Raises:
+        PluginError: whatever else than an error of ours it raises, naming the plug-in.
+    """
     try:
-        yield
+        with StrategyCalls(provided).into(method):
+            yield
     except NotSupportedError as error:
         raise NotSupportedError(f"{adapter}: {error}") from error
 
@@ -134,7 +146,7 @@ def remake(
     """
     base, differences = engine.base_for(manifest.base, base, device=device, force=force)
     task = engine.recorded_task(manifest.task)
-    provided = _provided(engine, manifest)
+    provided = provider_of(engine, manifest)
     attachment = fill(engine, base, task, provided, settings, tensors)
     probes: Sequence[Any] = manifest.probe.inputs if manifest.probe is not None else []
     adapter = Adapter.recorded(

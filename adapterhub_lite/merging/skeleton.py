@@ -24,25 +24,37 @@ class Skeleton:
     """For each weight that has several names, all of them."""
     model: Any
     """The model on the meta device, which takes no memory for weights."""
+    names: frozenset[str]
+    """Of everything that the model keeps in files: weights, and buffers such as running means."""
 
     def name_of(self, key: str) -> str | None:
-        """The weight that one tensor of a file becomes; None where it takes several tensors, or there is no such weight."""
+        """What one tensor of a file becomes; None where that takes several tensors, or the model has no such tensor."""
+        name, converted = self._renamed(key)
+        return self._spelled(name) if not converted else None
+
+    def converts(self, key: str) -> bool:
+        """Whether a tensor of a file becomes a part of a weight that is laid out otherwise in the model."""
+        name, converted = self._renamed(key)
+        return converted and self._spelled(name) is not None
+
+    def _renamed(self, key: str) -> tuple[str, bool]:
+        """A tensor's name as this version of transformers has it, and whether it is converted while it is loaded."""
         try:
             from transformers.conversion_mapping import get_model_conversion_mapping
             from transformers.core_model_loading import WeightConverter, WeightRenaming, rename_source_key
         except ImportError:  # another version; names that need no translation are still found
-            return self._spelled(key)
+            return key, False
         transforms = get_model_conversion_mapping(self.model)
         renamings = [transform for transform in transforms if isinstance(transform, WeightRenaming)]
         converters = [transform for transform in transforms if isinstance(transform, WeightConverter)]
         name, conversion = rename_source_key(key, renamings, converters)
-        return self._spelled(name) if conversion is None else None
+        return name, conversion is not None
 
     def _spelled(self, key: str) -> str | None:
         """The name as the model has it, which may be with or without the prefix that a head adds."""
         prefix = self.model.base_model_prefix
         spellings = (key, f"{prefix}.{key}", key.removeprefix(f"{prefix}."))
-        return next((spelling for spelling in spellings if spelling in self.shapes), None)
+        return next((spelling for spelling in spellings if spelling in self.names), None)
 
 
 def skeleton_of(folder: Path, *, trust_remote_code: bool = False) -> Skeleton:
@@ -60,6 +72,7 @@ def skeleton_of(folder: Path, *, trust_remote_code: bool = False) -> Skeleton:
         transposed=frozenset(f"{n}.weight" for n, m in model.named_modules() if type(m).__name__ == "Conv1D"),
         tied={name: tuple(group) for group in names.values() if len(group) > 1 for name in group},
         model=model,
+        names=frozenset(model.state_dict()),
     )
 
 
@@ -76,7 +89,7 @@ def place_in_files(
     for path, header in headers.items():
         for key, info in header.items():
             name = skeleton.name_of(key)
-            if name is not None and info.shape == skeleton.shapes[name]:
+            if name in skeleton.shapes and info.shape == skeleton.shapes[name]:
                 stored.setdefault(name, []).append((path, key))
     places: dict[tuple[Path, str], str] = {}
     for name in names:

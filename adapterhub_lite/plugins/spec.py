@@ -141,11 +141,11 @@ class StrategySpec(Spec):
     """`"module:Class"`, the class of the strategy, or a function that returns one."""
     traits: Traits = field(default_factory=Traits)
     """With the default options, and with all others unless `traits_for` says otherwise."""
-    traits_for: Callable[[Any], Traits] | None = None
-    """The traits with an instance of `config`, where they depend on it. It imports no torch."""
     learning_rate: float = 1e-4
     """A good default for the optimizer, used where the user names none."""
     api: int = API_VERSION
+    traits_for: Callable[[Any], Traits] | None = None
+    """The traits with an instance of `config`, where they depend on it. It imports no torch."""
 
     @property
     def settings(self) -> type[BaseModel]:

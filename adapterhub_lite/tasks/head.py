@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -12,11 +13,16 @@ from torch import Tensor, nn
 from adapterhub_lite.base.loading import Base
 from adapterhub_lite.base.map import ModelMap
 from adapterhub_lite.data.dataset import Dataset
+from adapterhub_lite.errors import NotSupportedError
+from adapterhub_lite.tasks.head_class import HeadClass, find_head_class
 from adapterhub_lite.tasks.task import Batch, Example, Preprocessing, Task
 
 
 class HeadTask(Task):
     """A task with a linear head; subclasses say how inputs become features, and what the outputs mean."""
+
+    auto_class: str | None = None
+    """What transformers opens models for it with, as in "AutoModelForSequenceClassification"; None where it has nothing."""
 
     def __init__(self, labels: Sequence[str], preprocessing: Preprocessing):
         self.labels = tuple(labels)
@@ -44,10 +50,30 @@ class HeadTask(Task):
 
     def head(self, model_map: ModelMap) -> nn.Linear | None:
         # In fp32, and from small weights, so that every output begins near zero.
-        head = nn.Linear(self.feature_size(model_map), self.output_size)
+        known = self.head_class
+        head = nn.Linear(self.feature_size(model_map), self.output_size, bias=known is None or known.bias)
         nn.init.normal_(head.weight, std=0.02)
-        nn.init.zeros_(head.bias)
+        if head.bias is not None:
+            nn.init.zeros_(head.bias)
         return head
+
+    @property
+    def head_class(self) -> HeadClass | None:
+        """The class of transformers that the head was made for, so that others can open what is saved with it."""
+        return HeadClass.from_facts(self.preprocessing.facts)
+
+    def follow_class(self, base: Base) -> None:
+        """Make heads that the class of transformers for this base can hold, where there is such a class."""
+        try:
+            found = find_head_class(base, self)
+        except NotSupportedError:
+            return
+        self.preprocessing = replace(self.preprocessing, facts={**self.preprocessing.facts, **found.record()})
+
+    def class_logits(self, model: Any, batch: Batch) -> Tensor:
+        """What a model of the class gives for a batch, as `logits` does: (n, outputs)."""
+        logits: Tensor = model(**{name: value for name, value in batch.items() if name != "targets"}).logits
+        return logits
 
     def collate(self, examples: Sequence[Example], base: Base) -> Batch:
         batch = self.inputs(examples, base)

@@ -13,8 +13,8 @@ class ClassificationOptions(TaskOptions):
     """For tasks with classes."""
 
     class_weights: Literal["none", "balanced"] = Field(
-        "none", description="balanced: rare classes count more, n / (classes * rows of the class)."
+        default="none", description="balanced: rare classes count more, n / (classes * rows of the class)."
     )
     separator: str | None = Field(
-        None, min_length=1, description="What stands between several labels in a text; found out by default."
+        default=None, min_length=1, description="What stands between several labels in a text; found out by default."
     )

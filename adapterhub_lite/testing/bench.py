@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 from types import ModuleType
 
 import torch
@@ -15,22 +17,26 @@ from adapterhub_lite.adapter.adapter import Adapter
 from adapterhub_lite.base.describe import backbone
 from adapterhub_lite.base.loading import Base
 from adapterhub_lite.base.strategy import FeatureProblem, Solver
+from adapterhub_lite.base.view import TOKENS
 from adapterhub_lite.engine import Engine
 from adapterhub_lite.errors import NotSupportedError
 from adapterhub_lite.plugins.manager import Plugins
 from adapterhub_lite.plugins.observers import Observers
 from adapterhub_lite.plugins.spec import StrategyConfig, StrategySpec, Traits, hookimpl
 from adapterhub_lite.progress import Silent
-from adapterhub_lite.tasks.task import Task, encode
+from adapterhub_lite.tasks.task import Encoded, Example, Task, encode
 from adapterhub_lite.testing.models import brought_models
 from adapterhub_lite.testing.tiny_model import TinyModel
 from adapterhub_lite.training.attachment import Attachment, attach
 from adapterhub_lite.training.config import TrainConfig
 from adapterhub_lite.training.features import encode_features
 from adapterhub_lite.training.loop import Training
+from adapterhub_lite.training.prepare import prepare
+from adapterhub_lite.training.protocols import Protocols
+from adapterhub_lite.training.run.folder import RunFolder
 
 RATE = 1e-2
-"""Learning rate on the tiny models, unless the strategy's own is higher."""
+"""Of what learns fastest on the tiny models, unless the strategy's own learning rate is higher."""
 
 
 @dataclass(frozen=True)
@@ -105,18 +111,37 @@ class Bench:
 
     def batch(self, attachment: Attachment, rows: int = 8) -> dict[str, Tensor]:
         """A padded batch of the model's problem, targets included."""
-        encoded = encode(attachment.task, self.model.problem(), attachment.base)
-        return dict(attachment.task.collate(encoded.examples[:rows], attachment.base))
+        return dict(attachment.task.collate(self.encoded(attachment).examples[:rows], attachment.base))
 
-    def inputs(self, base: Base, rows: int = 4) -> dict[str, Tensor]:
-        """A padded batch without targets: what the model itself takes."""
+    def encoded(self, attachment: Attachment) -> Encoded:
+        """The model's problem; the most frequent words in it are tokens that the adapter added, if it did."""
+        encoded = encode(attachment.task, self.model.problem(), attachment.base)
+        return _with_added_tokens(encoded, attachment) if attachment.view.token_rows else encoded
+
+    def inputs(self, base: Base, rows: int = 4, *, attachment: Attachment | None = None) -> dict[str, Tensor]:
+        """A padded batch without targets: what the model itself takes, or the model with tokens that were added."""
         task = self.task(base)
-        batch = task.collate(encode(task, self.model.problem(), base).examples[:rows], base)
+        encoded = encode(task, self.model.problem(), base) if attachment is None else self.encoded(attachment)
+        batch = task.collate(encoded.examples[:rows], base)
         return {key: value for key, value in batch.items() if key != "targets"}
 
-    def train(self, attachment: Attachment, steps: int, *, learn_head: bool = True, seed: int = 0) -> None:
-        """Train, or solve where the strategy does: the engine's own loop, encoder and solver interface."""
-        encoded = encode(attachment.task, self.model.problem(), attachment.base)
+    def protocols(self, attachment: Attachment) -> Protocols:
+        """What the strategy does in a run, each call guarded as there."""
+        return Protocols(attachment, 0)
+
+    def prepare(self, attachment: Attachment) -> None:
+        """Let the strategy start from the model's problem, if it does."""
+        prepare(attachment, self.protocols(attachment), self.encoded(attachment), TrainConfig(steps=1, batch_size=8))
+
+    def train(
+        self, attachment: Attachment, steps: int, *, learn_head: bool = True, seed: int = 0, folder: Path | None = None,
+        checkpoint_every: int = 1, resume: bool = False,
+    ) -> None:  # fmt: skip
+        """Train, or solve where the strategy does: the engine's own loop, encoder and solver interface.
+
+        Checkpoints go into `folder`, where one is given; `resume` goes on from the newest.
+        """
+        encoded = self.encoded(attachment)
         if isinstance(attachment.strategy, Solver):
             features, targets = encode_features(attachment.base, attachment.task, encoded, Silent(), keep=False)
             assert targets is not None
@@ -127,10 +152,18 @@ class Bench:
             return
         if attachment.head is not None:
             attachment.head.requires_grad_(learn_head)
-        rate = max(RATE, self.spec.learning_rate)
-        config = TrainConfig(steps=steps, batch_size=8, learning_rate=rate, schedule="constant", warmup=0, seed=seed)
+        factors = [1.0, *(own.learning_rate for own in self.protocols(attachment).groups().values())]
+        config = TrainConfig(
+            steps=steps, batch_size=8, learning_rate=max(RATE, self.spec.learning_rate) / max(factors),
+            schedule="constant", warmup=0, weight_decay=0, seed=seed, checkpoint_every=checkpoint_every,
+        )  # fmt: skip
         torch.manual_seed(seed)
-        Training(attachment, encoded, config, Silent(), Observers(None)).run()
+        run = RunFolder(folder, {}, resume=resume) if folder is not None else None
+        try:
+            Training(attachment, encoded, config, Silent(), Observers(None), folder=run).run()
+        finally:
+            if run is not None:
+                run.close()
 
     def loss(self, attachment: Attachment) -> float:
         """Mean loss over the problem, in evaluation mode."""
@@ -156,6 +189,22 @@ class Bench:
         """Logits of base, strategy and head on a padded batch."""
         with torch.no_grad():
             return attachment.logits(self.batch(attachment))[0].clone()
+
+
+def _with_added_tokens(encoded: Encoded, attachment: Attachment) -> Encoded:
+    """Examples in which added tokens stand for the words that are most frequent, where they are plain token ids."""
+    tokenizer, rows = attachment.view.tokenizer, attachment.view.token_rows[f"{TOKENS}embedding"]
+    special = set(tokenizer.all_special_ids)
+    listed = [example.inputs for example in encoded.examples if isinstance(example.inputs, list)]
+    words = Counter(token for ids in listed for token in ids if token not in special)
+    added = range(len(tokenizer) - len(rows), len(tokenizer))
+    new = {word: token for (word, _), token in zip(words.most_common(len(rows)), added, strict=False)}
+
+    def replaced(example: Example) -> Example:
+        inputs = example.inputs
+        return replace(example, inputs=[new.get(i, i) for i in inputs] if isinstance(inputs, list) else inputs)
+
+    return replace(encoded, examples=[replaced(example) for example in encoded.examples])
 
 
 def outputs(base: Base, inputs: Mapping[str, Tensor]) -> Tensor:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 from importlib.util import find_spec
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from adapterhub_lite.errors import ConfigError
 from adapterhub_lite.names import Flag
+from adapterhub_lite.plugins.shelf import refused_options
 
 Optimizer = Literal["adamw", "adamw_8bit", "paged_adamw", "paged_adamw_8bit"]
 Schedule = Literal[
@@ -24,57 +25,81 @@ KEEPS_NO_RESULT = frozenset({"checkpoint_every", "keep_checkpoints", "activation
 
 
 class TrainConfig(BaseModel):
-    """How to train; the defaults suit a few thousand examples."""
+    """How to train; the defaults suit a few thousand examples.
+
+    Raises:
+        ConfigError: naming every option that is unknown or out of range.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    epochs: float = Field(3.0, gt=0, description="Passes over the data; ignored where steps are given.")
+    if not TYPE_CHECKING:  # which knows the options by the fields
+
+        def __init__(self, **options):
+            try:
+                super().__init__(**options)
+            except ValidationError as error:
+                raise refused_options(TrainConfig, error, "TrainConfig") from None
+
+        # Inside a run file pydantic fills the fields itself, and the error tells where in the file.
+        __init__.__pydantic_base_init__ = True
+
+    epochs: float = Field(default=3.0, gt=0, description="Passes over the data; ignored where steps are given.")
     steps: Annotated[int | None, Flag(unset="as many as the epochs take")] = Field(
-        None, ge=1, description="Optimizer steps, instead of epochs."
+        default=None, ge=1, description="Optimizer steps, instead of epochs."
     )
-    batch_size: int = Field(16, ge=1, description="Examples per optimizer step.")
+    batch_size: int = Field(default=16, ge=1, description="Examples per optimizer step.")
     micro_batch_size: Annotated[int | None, Flag(unset="the batch size, halved where memory runs out")] = Field(
-        None, ge=1, description="Examples computed at once; fewer save memory and change no result."
+        default=None, ge=1, description="Examples computed at once; fewer save memory and change no result."
     )
     learning_rate: Annotated[float | None, Flag("--lr", unset="the strategy's own")] = Field(
-        None, gt=0, description="Peak learning rate."
+        default=None, gt=0, description="Peak learning rate."
     )
-    optimizer: Optimizer = Field("adamw", description="AdamW, or one of bitsandbytes that keeps less on the GPU.")
-    schedule: Schedule = Field("linear", description="How the learning rate goes down after the warm-up.")
+    optimizer: Optimizer = Field(
+        default="adamw", description="AdamW, or one of bitsandbytes that keeps less on the GPU."
+    )
+    schedule: Schedule = Field(default="linear", description="How the learning rate goes down after the warm-up.")
     warmup: Annotated[float, Flag(metavar="SHARE")] = Field(
-        0.06, ge=0, lt=1, description="Share of the steps in which the learning rate rises."
+        default=0.06, ge=0, lt=1, description="Share of the steps in which the learning rate rises."
     )
-    weight_decay: float = Field(0.01, ge=0, description="AdamW's decay of matrices; never of biases and norms.")
-    clip: float = Field(1.0, gt=0, description="Largest norm of the gradient; a longer one is scaled down to it.")
-    seed: int = Field(0, ge=0, le=2**63 - 1, description="Seed of initialisation, order and dropout.")
+    weight_decay: float = Field(default=0.01, ge=0, description="AdamW's decay of matrices; never of biases and norms.")
+    clip: float = Field(
+        default=1.0, gt=0, description="Largest norm of the gradient; a longer one is scaled down to it."
+    )
+    seed: int = Field(default=0, ge=0, le=2**63 - 1, description="Seed of initialisation, order and dropout.")
     activation_checkpointing: bool = Field(
-        False, description="Compute activations again when they are needed: less memory, a third more time."
+        default=False, description="Compute activations again when they are needed: less memory, a third more time."
     )
     activation_offload: bool = Field(
-        False, description="Keep activations in the CPU's memory until they are needed: less of the GPU's, more time."
+        default=False,
+        description="Keep activations in the CPU's memory until they are needed: less of the GPU's, more time.",
     )
-    shard: bool = Field(False, description="Spread the base over the processes, for one that does not fit a GPU.")
+    shard: bool = Field(
+        default=False, description="Spread the base over the processes, for one that does not fit a GPU."
+    )
     start_head: Literal["random", "probe"] = Field(
-        "random",
+        default="random",
         description="What the head starts from; probe: the linear probe's solution (LP-FT), best with few labels.",
     )
     start_penalty: Annotated[float | None, Flag(unset="chosen by cross-validation")] = Field(
-        None, gt=0, description="Penalty of the probe that the head starts from."
+        default=None, gt=0, description="Penalty of the probe that the head starts from."
     )
     average: bool = Field(
-        False,
+        default=False,
         description="Score and save the average of the weights over the run, later steps counting more; for long runs.",
     )
     eval_every: Annotated[int | None, Flag(metavar="STEPS", unset="only after training")] = Field(
-        None, ge=1, description="Score the held-out data every so many steps, and keep the best adapter."
+        default=None, ge=1, description="Score the held-out data every so many steps, and keep the best adapter."
     )
     patience: Annotated[int | None, Flag(unset="never stop early")] = Field(
-        None, ge=1, description="Stop after so many evaluations without a better one."
+        default=None, ge=1, description="Stop after so many evaluations without a better one."
     )
     checkpoint_every: Annotated[int | None, Flag(metavar="STEPS", unset="no checkpoints")] = Field(
-        None, ge=1, description="Commit a checkpoint to the folder beside the adapter every so many steps."
+        default=None, ge=1, description="Commit a checkpoint to the folder beside the adapter every so many steps."
     )
-    keep_checkpoints: int = Field(2, ge=1, description="Newest checkpoints to keep; the best one is kept as well.")
+    keep_checkpoints: int = Field(
+        default=2, ge=1, description="Newest checkpoints to keep; the best one is kept as well."
+    )
     track: list[Tracker] = Field(
         default_factory=list, description="Experiment trackers to log to, separated by commas."
     )

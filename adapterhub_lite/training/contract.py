@@ -99,18 +99,23 @@ def state_problem(state: Any, taken: Collection[str]) -> str | None:
 
 def bare_state(base: Base) -> dict[str, Any]:
     """What can be seen cheaply of a bare base: modules, hooks, tensors, configuration and tokenizer, by name."""
-    state: dict[str, Any] = dict(model_state(base.model))
+    return {**model_state(base.model), **_settings(base)}
+
+
+def _settings(base: Base) -> dict[str, Any]:
+    """The configuration and the tokenizer of a base as they are now, by name."""
+    settings: dict[str, Any] = {}
     for name in ("config", "generation_config"):
         config = getattr(base.model, name, None)
         if config is not None and hasattr(config, "to_dict"):
-            state[f"the base's {name}"] = repr(config.to_dict())
+            settings[f"the base's {name}"] = repr(config.to_dict())
     if base.tokenizer is not None:
         tokenizer = base.tokenizer
-        state["the tokenizer"] = (
+        settings["the tokenizer"] = (
             id(tokenizer), len(tokenizer), tokenizer.padding_side, repr(tokenizer.special_tokens_map),
             tokenizer.chat_template,
         )  # fmt: skip
-    return state
+    return settings
 
 
 def changes(before: Mapping[str, Any], after: Mapping[str, Any], copied: Collection[int] = ()) -> str:
@@ -118,7 +123,8 @@ def changes(before: Mapping[str, Any], after: Mapping[str, Any], copied: Collect
 
     `copied` are the identities of tensors that were trained on copies, whose writes say nothing of the base.
     """
-    before, after = _without_writes(before, copied), _without_writes(after, copied)
+    if copied:
+        before, after = _without_writes(before, copied), _without_writes(after, copied)
     names = [f"{name} is gone" for name in before if name not in after]
     names += [f"{name} is new" for name in after if name not in before]
     names += [f"{name} was changed" for name in before if name in after and before[name] != after[name]]
@@ -135,14 +141,15 @@ def _without_writes(state: Mapping[str, Any], copied: Collection[int]) -> dict[s
 
 
 class BaseWatch:
-    """Notices what is done to a base, bare when this is made, while an adapter is on it: writes into weights, and hooks.
+    """Notices what is done to a base, bare when this is made, while an adapter is on it.
 
-    Writes are counted by torch; those through `.data` are not, and the conformance kit finds them by a hash. Weights that
-    the adapter has in copies of its own (`ModelView.train_base`) are left out.
+    Writes into weights are counted by torch; those through `.data` are not, and the conformance kit finds them by a hash.
+    Weights that the adapter has in copies of its own (`ModelView.train_base`) are left out.
     """
 
-    def __init__(self, model: nn.Module):
-        self._weights, self._modules = list(model.named_parameters()), list(model.named_modules())
+    def __init__(self, base: Base):
+        self._base = base
+        self._weights, self._modules = list(base.model.named_parameters()), list(base.model.named_modules())
         self._before = self._now()
 
     def begin(self, view: ModelView) -> None:
@@ -150,22 +157,12 @@ class BaseWatch:
         self._weights = [(name, tensor) for name, tensor in self._weights if id(tensor) not in view.copied]
         self._before = self._now()
 
-    def _now(self) -> tuple[list[int], list[int]]:
-        hooks = [len(module._forward_hooks) + len(module._forward_pre_hooks) for _, module in self._modules]
-        return [tensor._version for _, tensor in self._weights], hooks
+    def _now(self) -> dict[str, Any]:
+        state: dict[str, Any] = {f"weight '{name}'": tensor._version for name, tensor in self._weights}
+        for name, module in self._modules:
+            state[f"a hook of module '{name}'"] = (len(module._forward_hooks), len(module._forward_pre_hooks))
+        return state | _settings(self._base)
 
     def changes(self) -> str:
-        """What was done since this was made, in a few words; empty where nothing was."""
-        (writes, hooks), (writes_now, hooks_now) = self._before, self._now()
-        names = [
-            f"weight '{name}' was written in place"
-            for (name, _), before, now in zip(self._weights, writes, writes_now, strict=True)
-            if before != now
-        ]
-        names += [
-            f"hooks of module '{name}' were added or taken away"
-            for (name, _), before, now in zip(self._modules, hooks, hooks_now, strict=True)
-            if before != now
-        ]
-        more = f" (and {len(names) - NAMED} more)" if len(names) > NAMED else ""
-        return ", ".join(names[:NAMED]) + more
+        """What was done since `begin`, in a few words; empty where nothing was."""
+        return changes(self._before, self._now())

@@ -8,7 +8,7 @@ import torch
 
 from adapterhub_lite.base.loading import Base
 from adapterhub_lite.base.shards import shard
-from adapterhub_lite.base.strategy import Solver
+from adapterhub_lite.base.strategy import PeftCompatible, Solver
 from adapterhub_lite.data.dataset import Dataset
 from adapterhub_lite.data.roles.columns import counted
 from adapterhub_lite.errors import NotSupportedError
@@ -16,6 +16,7 @@ from adapterhub_lite.plugins.observers import Observers
 from adapterhub_lite.plugins.shelf import Shelf
 from adapterhub_lite.plugins.spec import StrategySpec
 from adapterhub_lite.progress import Progress
+from adapterhub_lite.tasks.head import HeadTask
 from adapterhub_lite.tasks.task import Encoded, Task, encode, rows_of
 from adapterhub_lite.training.attachment import Attachment, attach
 from adapterhub_lite.training.checks import CheckedRun
@@ -52,6 +53,8 @@ def fit(
     """
     _say_notes(data, held_out, progress)
     strategy = strategy_shelf.load(run.strategy)
+    if isinstance(task, HeadTask) and (run.strategy.spec.traits.mergeable or isinstance(strategy, PeftCompatible)):
+        task.follow_class(base)  # other libraries will open what is made of this adapter
     with seeded(run.config.seed, base.device):
         attachment = attach(base, task, run.strategy, strategy, run.settings, observers.watch)
         try:

@@ -134,6 +134,7 @@ class Training:
             self.report.seconds = time.monotonic() - started
             self.journal.end()
         refuse_broken(self.tensors)
+        self.attachment.check_base(self.state.step)
         self.average.settle()
         if self.best is not None and self.state.best_step != self.state.step:
             self.progress.say(f"keeping the adapter of step {self.state.best_step}, which scored best")
@@ -204,6 +205,8 @@ class Training:
         if not applied:
             self.journal.tell(f"step {step} is not applied: loss {loss}, gradient {norm}, rows {self._numbers(rows)}")
         self.observers.notify("adapterhub_step_end", {"run": self.observed, "step": step, "metrics": metrics})
+        if step == 1:  # afterwards wherever something is kept
+            self.attachment.check_base(step)
         self.protocols.judge_time(step, time.perf_counter() - begun)
         done = sum(example.length for example in examples) if self.attachment.task.generates else len(examples)
         bar.advance(1, f"loss {loss:.3f}, {used(self.device)}", done)

@@ -62,7 +62,7 @@ def main() -> None:
     from sklearn.metrics import f1_score, precision_recall_fscore_support
     from sklearn.pipeline import make_pipeline
 
-    true = [row["unfair"] for row in rows["test"]]
+    true = [int(row["unfair"]) for row in rows["test"]]
     model = make_pipeline(
         TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, min_df=2),
         LogisticRegression(C=10, class_weight="balanced", max_iter=2000),
@@ -84,8 +84,9 @@ def main() -> None:
         said[title] = [prediction.label for prediction in ah.load_adapter(out / name).predict(out / "test.csv")]
 
     bars = {}
-    for title, answers in said.items():
-        precision, recall, _, _ = precision_recall_fscore_support(true, answers, pos_label="1", average="binary")
+    for title, labels in said.items():
+        answers = [int(label) for label in labels]
+        precision, recall, _, _ = precision_recall_fscore_support(true, answers, average="binary")
         bars[title] = (f1_score(true, answers, average="macro"), precision, recall)
         name = " ".join(title.split())
         print(f"{name}: macro-F1 {bars[title][0]:.3f}, unfair precision {precision:.3f}, recall {recall:.3f}")

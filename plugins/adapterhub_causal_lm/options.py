@@ -14,9 +14,9 @@ class CausalLMOptions(TaskOptions):
     """Options of causal-lm."""
 
     max_length: int | None = Field(
-        None, ge=2, description="Tokens an input is cut to; what the base takes, at most 1024."
+        default=None, ge=2, description="Tokens an input is cut to; what the base takes, at most 1024."
     )
     packing: bool = Field(
-        False,
+        default=False,
         description="Several short examples in a row of max_length tokens, without seeing each other, instead of padding.",
     )

@@ -8,6 +8,7 @@ from typing import Any
 from jinja2.exceptions import TemplateError
 
 from adapterhub_causal_lm.items import Chat, Completion, Message, Text
+from adapterhub_causal_lm.template import CostlyTemplate, render_template
 from adapterhub_lite.api import DataError, NotSupportedError
 
 IGNORED = -100
@@ -58,7 +59,7 @@ def render_chat(messages: Sequence[dict[str, str]], tokenizer: Any, *, reply: bo
 
     Raises:
         DataError: a conversation that the template does not allow, such as one of other roles.
-        NotSupportedError: when the tokenizer has no chat template.
+        NotSupportedError: when the tokenizer has no chat template, or one that takes forever or gigabytes.
     """
     if not tokenizer.chat_template:
         raise NotSupportedError(
@@ -66,14 +67,34 @@ def render_chat(messages: Sequence[dict[str, str]], tokenizer: Any, *, reply: bo
             "'prompt' and 'completion' columns, or use an instruct version of the base"
         )
     try:
-        text: str = tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=reply)
-    except (TemplateError, TypeError, ValueError) as error:
+        return render_template(
+            tokenizer.get_chat_template(),
+            messages=list(messages),
+            tools=None,
+            documents=None,
+            add_generation_prompt=reply,
+            **tokenizer.special_tokens_map,
+        )
+    except CostlyTemplate as error:
+        raise NotSupportedError(
+            f"the chat template of this base's tokenizer is not rendered: {error}; use a base with a template that is sound, or "
+            "give the data as 'prompt' and 'completion' columns"
+        ) from None
+    except Exception as error:  # whatever a template raises, it refuses the conversation
         roles = ", ".join(message["role"] for message in messages)
         raise DataError(
-            f"the chat template of this base's tokenizer refuses a conversation of the roles {roles} ({error}); bring "
+            f"the chat template of this base's tokenizer refuses a conversation of the roles {roles} ({_why(error)}); bring "
             "the messages into the order that it takes, or give the data as 'prompt' and 'completion' columns"
         ) from error
-    return text
+
+
+def _why(error: Exception) -> str:
+    text = " ".join(str(error).split())[:300]
+    return (
+        text
+        if text and isinstance(error, (TemplateError, TypeError, ValueError))
+        else f"{type(error).__name__}: {text}"
+    )
 
 
 def _encode_chat(chat: Chat, tokenizer: Any) -> tuple[list[int], list[int]]:

@@ -9,7 +9,7 @@ class FullConfig(StrategyConfig):
     """Options of full fine-tuning."""
 
     top_layers: int | None = Field(
-        None, ge=1, description="Train only this many layers nearest the output; all weights if not set."
+        default=None, ge=1, description="Train only this many layers nearest the output; all weights if not set."
     )
 
 

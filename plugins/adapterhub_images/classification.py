@@ -35,6 +35,7 @@ class ImageClassification(Classification):
 
     name = "image-classification"
     modality: Modality = "image"
+    auto_class = "AutoModelForImageClassification"
 
     @classmethod
     def settle(cls, base: Base, data: Dataset, options: ImageClassificationOptions) -> Preprocessing:

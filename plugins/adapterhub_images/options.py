@@ -14,5 +14,5 @@ class ImageClassificationOptions(ClassificationOptions):
     """Options of image-classification."""
 
     pooling: Literal["cls", "mean", "last"] | None = Field(
-        None, description="How patches become one vector; what suits the base."
+        default=None, description="How patches become one vector; what suits the base."
     )

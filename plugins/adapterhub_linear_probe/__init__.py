@@ -11,15 +11,15 @@ class LinearProbeConfig(StrategyConfig):
     """Options of the linear probe."""
 
     solver: Literal["lbfgs", "ridge"] = Field(
-        "lbfgs",
+        default="lbfgs",
         description="lbfgs: logistic regression; ridge: least squares in closed form, for very many examples; its "
         "probabilities are rough. Numbers are always fitted by ridge.",
     )
     penalty: float | None = Field(
-        None, gt=0, description="L2 penalty on the weights; chosen by cross-validation if not set."
+        default=None, gt=0, description="L2 penalty on the weights; chosen by cross-validation if not set."
     )
-    folds: int = Field(5, ge=2, le=20, description="Folds of the cross-validation.")
-    epochs: int = Field(5, ge=1, description="Passes over the features; language models only.")
+    folds: int = Field(default=5, ge=2, le=20, description="Folds of the cross-validation.")
+    epochs: int = Field(default=5, ge=1, description="Passes over the features; language models only.")
 
 
 @hookimpl

@@ -39,9 +39,9 @@ def fit_head(config: LinearProbeConfig, problem: FeatureProblem, head: nn.Linear
     """Fill in a head.
 
     Features are centred and divided by one number, their overall spread, so that penalties mean the same for every
-    base; both are folded into the head. The objective is the mean over the rows of their (weighted) cross-entropy,
-    labels added up, + penalty / 2 * ||W||^2 (lbfgs), or mean squared error + penalty * ||W||^2 on numbers and +-1
-    targets (ridge); biases are not penalised.
+    base; both are folded into the head, whose weights do the nearest they can where it has no bias. The objective is the
+    mean over the rows of their (weighted) cross-entropy, labels added up, + penalty / 2 * ||W||^2 (lbfgs), or mean
+    squared error + penalty * ||W||^2 on numbers and +-1 targets (ridge); biases are not penalised.
 
     Returns:
         The penalty, and where it was chosen its cross-validated log loss (lbfgs), error rate (ridge) or mean squared
@@ -58,10 +58,22 @@ def fit_head(config: LinearProbeConfig, problem: FeatureProblem, head: nn.Linear
         report["cv_score"] = score
     problem.progress(0.9, "last fit")
     weight, bias = _fit_function(config, rows, problem)(penalty, FIT_ITERATIONS)
+    weight, bias = weight / scale, bias - weight @ mean / scale
     with torch.no_grad():
-        head.weight.copy_(weight / scale)
-        head.bias.copy_(bias - weight @ mean / scale)
+        if head.bias is None:
+            weight = weight + bias[:, None] * _constant(problem.features)
+        else:
+            head.bias.copy_(bias)
+        head.weight.copy_(weight)
     return {"penalty": penalty, **report}
+
+
+def _constant(features: Tensor) -> Tensor:
+    """The combination of features that is nearest to 1 on all rows, which stands in for a bias: (d,)."""
+    x = features.double()
+    squares = x.T @ x / len(x)  # (d, d)
+    ridge = 1e-6 * squares.diagonal().mean() * torch.eye(len(squares), dtype=squares.dtype)
+    return torch.linalg.solve(squares + ridge, x.mean(dim=0)).float()
 
 
 def _cross_validate(config: LinearProbeConfig, problem: FeatureProblem, rows: Rows) -> tuple[float, float]:

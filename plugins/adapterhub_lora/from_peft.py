@@ -23,6 +23,14 @@ KNOWN = frozenset(
         "megatron_config", "megatron_core",
     }
 )  # fmt: skip
+ADALORA = frozenset(
+    {
+        "init_r", "target_r", "tinit", "tfinal", "deltaT", "beta1", "beta2", "orth_reg_weight", "total_step",
+    }
+)  # fmt: skip
+"""Settings of AdaLoRA alone: its schedule, and the rank it began with."""
+SAVED_IN = (torch.float32, torch.bfloat16, torch.float16)
+"""What PEFT may have saved a weight of the base in, which has 16 bits where the model was run in 16."""
 PLAIN_STARTS = (True, False, None, "gaussian", "orthogonal", "eva")
 """Ways to start that leave the base as it was; with the others the adapter sits on a base that was changed."""
 
@@ -30,7 +38,7 @@ PLAIN_STARTS = (True, False, None, "gaussian", "orthogonal", "eva")
 def from_peft(
     view: ModelView, config: Mapping[str, Any], tensors: Mapping[str, Tensor]
 ) -> tuple[dict[str, Any], dict[str, Tensor]] | None:
-    """Take over rsLoRA, DoRA, any choice of layers, ranks and scales by layer, trained biases.
+    """Take over rsLoRA, DoRA, any choice of layers, ranks and scales by layer, trained biases; and AdaLoRA, a plain LoRA at last.
 
     Args:
         view: The base.
@@ -43,9 +51,13 @@ def from_peft(
     Raises:
         NotSupportedError: a setting or a tensor that cannot be represented; names it.
     """
-    if config["peft_type"].lower() != "lora":
+    method = config["peft_type"].lower()
+    if method not in ("lora", "adalora"):
         return None
-    refuse_settings(config, KNOWN, PeftLoraConfig().to_dict())
+    known = (KNOWN | ADALORA) - {"bias"} if method == "adalora" else KNOWN
+    refuse_settings(config, known, PeftLoraConfig().to_dict())
+    if method == "adalora":
+        return _from_adalora(view, config, tensors)
     start = config.get("init_lora_weights")
     if start not in PLAIN_STARTS:
         raise NotSupportedError(
@@ -70,6 +82,43 @@ def from_peft(
     return settings, {name: tensors[name].contiguous() for name in own}
 
 
+def _from_adalora(
+    view: ModelView, config: Mapping[str, Any], tensors: Mapping[str, Tensor]
+) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """The updates B diag(E) A of AdaLoRA (Zhang et al. 2023) as B A, whatever rank each layer was left with.
+
+    PEFT scales all of them by alpha / (init_r + 1e-5), and by init_r / (init_r + 1e-5) where alpha is not above 0.
+    """
+    first, alpha = float(config["init_r"]), float(config["lora_alpha"])
+    scale = (alpha if alpha > 0 else first) / (first + 1e-5)
+    parts: dict[str, dict[str, Tensor]] = {}
+    for name, tensor in tensors.items():
+        path, dot, kind = name.removeprefix(FILE_PREFIX).rpartition(".lora_")
+        if not dot or kind not in ("A", "B", "E"):
+            raise NotSupportedError(f"tensor '{name.removeprefix(FILE_PREFIX)}' is no part of an AdaLoRA update")
+        parts.setdefault(path, {})[kind] = tensor
+    for path, part in parts.items():
+        if missing := {"A", "B", "E"} - part.keys():
+            raise NotSupportedError(f"tensor '{path}.lora_{min(missing)}' of an AdaLoRA update is missing")
+    there = {path for path, _ in view.model.named_modules()}
+    for path in parts.keys() - there:
+        raise NotSupportedError(f"'{path}' has no place in this base")
+    rank = max(1, *(len(part["A"]) for part in parts.values()))
+    made: dict[str, Tensor] = {}
+    for path, part in parts.items():
+        a, b = part["A"] * part["E"], part["B"]
+        a = torch.cat([a, a.new_zeros(rank - len(a), a.shape[1])])
+        b = torch.cat([b, b.new_zeros(len(b), rank - b.shape[1])], dim=1)
+        around = view.weight(path).shape[2:]  # of the kernel, in a convolution
+        made[f"{FILE_PREFIX}{path}.lora_A.weight"] = a.reshape(rank, -1, *around).contiguous()
+        made[f"{FILE_PREFIX}{path}.lora_B.weight"] = b.reshape(*b.shape, *(1 for _ in around)).contiguous()
+    settings = {
+        "rank": rank, "alpha": scale * rank, "dropout": float(config.get("lora_dropout") or 0),
+        "targets": ",".join(sorted(parts)),
+    }  # fmt: skip
+    return settings, made
+
+
 def _layers(view: ModelView, tensors: Mapping[str, Tensor]) -> dict[str, dict[str, str]]:
     """By path of the layer, the names of its tensors by kind: A, B and, for DoRA, magnitude_vector."""
     layers: dict[str, dict[str, str]] = {}
@@ -86,9 +135,14 @@ def _layers(view: ModelView, tensors: Mapping[str, Tensor]) -> dict[str, dict[st
 
 
 def _is_of_base(view: ModelView, name: str, tensor: Tensor) -> bool:
-    """Whether a tensor is a weight of the base, as it is."""
+    """Whether a tensor is a weight of the base as its files have it, whatever either side computed in."""
     try:
-        weight = view.model.get_parameter(name.replace(".base_layer.", "."))
+        loaded = view.model.get_parameter(name.replace(".base_layer.", "."))
     except AttributeError:
         return False
-    return weight.shape == tensor.shape and torch.equal(weight.detach().float().cpu(), tensor)
+    if loaded.shape != tensor.shape:
+        return False
+    # A weight that has two names is in the files under the first.
+    first = next(known for known, parameter in view.model.named_parameters() if parameter is loaded)
+    weight = view.original_weight(first.removesuffix(".weight")).float().cpu()
+    return any(torch.equal(weight.to(dtype).float(), tensor) for dtype in SAVED_IN)

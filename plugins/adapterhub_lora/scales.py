@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from adapterhub_lora import LoraConfig
 
@@ -46,6 +46,17 @@ def fits(pattern: str, path: str) -> bool:
         re.error: it is no regular expression.
     """
     return re.match(rf"(.*\.)?({pattern})$", path) is not None
+
+
+def settled(config: LoraConfig, paths: Sequence[str]) -> LoraConfig:
+    """The same ranks and scales with a pattern for each layer, whose order no longer matters: JSON may be sorted."""
+    ranks = {pattern_of(path): rank_at(config, path) for path in paths}
+    alphas = {pattern_of(path): alpha_at(config, path) for path in paths}
+    own = {
+        "rank_pattern": {pattern: rank for pattern, rank in ranks.items() if rank != config.rank},
+        "alpha_pattern": {pattern: alpha for pattern, alpha in alphas.items() if alpha != alpha_of(config)},
+    }
+    return config.model_copy(update=own)
 
 
 def pattern_of(path: str) -> str:

@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft import LoraConfig as PeftLoraConfig
-from peft import inject_adapter_in_model
+from peft import LoraConfig as PeftLoraConfig, inject_adapter_in_model
 from torch import Tensor, nn
 
 from adapterhub_lite.api import (
@@ -29,7 +28,7 @@ from adapterhub_lora.eva import eva
 from adapterhub_lora.from_peft import from_peft
 from adapterhub_lora.gguf_file import write_gguf
 from adapterhub_lora.layers import ADAPTER, is_transposed, lora_layers, parameters_of
-from adapterhub_lora.scales import alpha_at, alpha_of, pattern_of, rank_at, scale_at
+from adapterhub_lora.scales import alpha_at, alpha_of, pattern_of, rank_at, scale_at, settled
 from adapterhub_lora.starts import Rest, check_start, find_start, put, refuse_shards
 from adapterhub_lora.targets import bias_parameters, find_targets, train_biases
 from adapterhub_lora.updates import FILE_PREFIX, weight_updates
@@ -109,9 +108,9 @@ class Lora:
         With W = R + s B0 A0 at the start, R + s B A = W + s [B, -B0] [A; A0] (PEFT's conversion, done here in memory).
         """
         # A saved adapter needs no start of its own: what it starts with is in its tensors.
-        saved_config = config.model_copy(update={"init": "default"})
+        config = settled(config, [path for path, _ in lora_layers(view)]).model_copy(update={"init": "default"})
         if not self._rest.start:
-            return saved_config, tensors
+            return config, tensors
         saved = dict(tensors)
         for path, pair in self._rest.start.items():
             a, b = (f"{FILE_PREFIX}{path}.lora_{half}.weight" for half in "AB")
@@ -125,7 +124,7 @@ class Lora:
             "rank_pattern": {pattern: 2 * rank for pattern, rank in config.rank_pattern.items()},
             "alpha_pattern": {pattern: factor * alpha for pattern, alpha in config.alpha_pattern.items()},
         }
-        return saved_config.model_copy(update=twice), saved
+        return config.model_copy(update=twice), saved
 
     def peft_config(self, view: ModelView, config: LoraConfig) -> Mapping[str, Any]:
         """PEFT's own configuration of the same adapter."""

@@ -7,6 +7,7 @@ a second and imports neither PEFT nor torch. What each method can do was found b
 from __future__ import annotations
 
 from functools import partial
+from importlib import import_module
 
 from adapterhub_lite.api import Strategy, StrategySpec, Traits, hookimpl
 from adapterhub_peft.methods import REFUSED, known
@@ -15,10 +16,11 @@ from adapterhub_peft.source import Method, read_methods
 
 
 def load(method: str) -> Strategy:
-    """Import the half that needs torch and PEFT."""
-    from adapterhub_peft.strategy import MergeablePeftMethod, PeftMethod
-
-    return (MergeablePeftMethod if known(method).mergeable else PeftMethod)(method)
+    """Import the half that needs torch and PEFT, and make an instance for one attachment."""
+    facts = known(method)
+    module, _, name = (facts.strategy or f"strategy:{'Mergeable' * facts.mergeable}PeftMethod").partition(":")
+    made: Strategy = getattr(import_module(f"{__name__}.{module}"), name)(method)
+    return made
 
 
 @hookimpl

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from adapterhub_lite.api import MODALITIES, Modality
+from adapterhub_lite.api import MODALITIES, Field, Modality
 
 TEXT: frozenset[Modality] = frozenset({"text"})
 
@@ -34,38 +34,51 @@ class Known:
     """Fields that are no options of this method, with the reason."""
     types: Mapping[str, Any] = field(default_factory=dict)
     """Types of options of which not every value can be offered."""
+    help: Mapping[str, str] = field(default_factory=dict)
+    """Help for options that mean something else here than in PEFT."""
+    strategy: str = ""
+    """The class that runs it, as "module:Class" of this package; empty for the one of all methods."""
     limits: str = ""
     """More that a user should know, in a few words."""
 
-
-STEPS = "it takes effect only when PEFT is called after every training step"
 
 KNOWN: dict[str, Known] = {
     "lora": Known(
         "Low-rank updates (Hu et al. 2021) with PEFT's options; strategy lora is the short form.",
         types={"init_lora_weights": bool | Literal["gaussian", "orthogonal", "mica"]},
+        strategy="variants:LoraVariants",
     ),
     "adalora": Known(
-        "Updates in the form of a singular value decomposition (Zhang et al. 2023).", learning_rate=2e-3,
-        fixed={"total_step": 1},
-        types={"init_lora_weights": bool},
+        "Singular value decompositions whose least singular values are cut while training (Zhang et al. 2023).",
+        learning_rate=2e-3,
+        types={
+            "init_lora_weights": bool,
+            "target_r": Annotated[int, Field(ge=0)],
+            "init_r": Annotated[int, Field(ge=1)],
+            "tinit": Annotated[int, Field(ge=0)],
+            "tfinal": Annotated[int, Field(ge=0)],
+            "deltaT": Annotated[int, Field(ge=1)],
+            "beta1": Annotated[float, Field(gt=0, lt=1)],
+            "beta2": Annotated[float, Field(gt=0, lt=1)],
+            "orth_reg_weight": Annotated[float, Field(ge=0)],
+            "rank_pattern": dict[str, list[bool]] | None,
+        },
+        help={
+            "total_step": "Steps the schedule runs over; those of the run if not set.",
+            "rank_pattern": "Which singular values of each layer are left: those of a trained adapter. If set, ranks stay.",
+        },
         left_out={
-            **dict.fromkeys(("target_r", "tinit", "tfinal", "deltaT", "beta1", "beta2", "orth_reg_weight"), STEPS),
-            "total_step": STEPS,
             "r": "AdaLoRA goes by init_r",
             "use_dora": "AdaLoRA has no DoRA",
+            **dict.fromkeys(
+                ("kasa_config", "monteclora_config", "velora_config", "use_bdlora"), "AdaLoRA's layers do not look at it"
+            ),
         },
-        limits="ranks stay at init_r",
+        strategy="adaptive:AdaLora",
     ),
     "adamss": Known(
         "Low-rank updates in clusters of the singular vectors of each weight.", quantized=False, conv1d=False,
-        left_out=dict.fromkeys(
-            (
-                "use_asa", "asa_target_subspaces", "init_warmup", "final_warmup", "mask_interval",
-                "asa_importance_beta", "asa_uncertainty_beta", "asa_schedule_exponent",
-            ),
-            STEPS,
-        ),
+        strategy="adaptive:AdaMss",
     ),
     "beft": Known("A trained bias beside each layer.", learning_rate=3e-3, conv1d=False, mergeable=False),
     "boft": Known("Orthogonal rotation of weights in butterfly factors (Liu et al. 2023).", conv1d=False),
@@ -90,6 +103,10 @@ KNOWN: dict[str, Known] = {
     "oft": Known("Orthogonal rotation of weights in blocks (Qiu et al. 2023).", conv1d=False),
     "osf": Known("The lesser singular directions of each weight, trained.", quantized=False, conv1d=False),
     "peanut": Known("Updates made by a small network from the weight itself.", quantized=False, conv1d=False),
+    "poly": Known(
+        "Several low-rank updates, mixed in shares that each task learns (Ponti et al. 2022).", quantized=False,
+        conv1d=False, mergeable=False, strategy="routed:Poly",
+    ),
     "psoft": Known("Orthogonal rotation in the principal subspace of each weight.", quantized=False, conv1d=False),
     "pvera": Known(
         "VeRA with sampled updates.", learning_rate=5e-3,
@@ -105,6 +122,7 @@ KNOWN: dict[str, Known] = {
     ),
     "trainable_tokens": Known(
         "Trained embeddings for the tokens in token_indices.", targets="embedding", modalities=TEXT,
+        strategy="routed:TrainableTokens",
     ),
     "unilora": Known("All updates from one trained vector.", learning_rate=1e-2, quantized=False, identity=False),
     "vblora": Known("Updates put together from a shared bank of vectors (Li et al. 2024).", learning_rate=1e-2, identity=False),
@@ -124,7 +142,6 @@ NOT_TRIED = Known(
 
 REFUSED: dict[str, str] = {
     "adaption_prompt": "`inject_adapter_in_model` does not support it: it is no layer, but a change of the model's own attention",
-    "poly": "its layers need `task_ids` in every call, which only PEFT's own forward pass gives them",
     "shadow": "`inject_adapter_in_model` does not support it: a second model runs beside the base",
     "xlora": "it mixes LoRA adapters that are already trained",
 }

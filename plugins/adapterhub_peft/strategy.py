@@ -6,16 +6,24 @@ import math
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import MISSING, fields
 from enum import Enum
 from typing import Any
 
 import torch
-from peft import get_peft_model_state_dict
+from peft import get_peft_model_state_dict, set_peft_model_state_dict
 from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING, PEFT_TYPE_TO_TUNER_MAPPING
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 
-from adapterhub_lite.api import ConfigError, ModelView, NotSupportedError, StrategyConfig, refuse_settings
+from adapterhub_lite.api import (
+    ConfigError,
+    ModelView,
+    NotSupportedError,
+    StrategyConfig,
+    StrategyState,
+    refuse_settings,
+)
 from adapterhub_peft.methods import known
 from adapterhub_peft.options import LEFT_OUT, OWN, make_config
 from adapterhub_peft.source import read_methods
@@ -24,6 +32,8 @@ from adapterhub_peft.targets import find_targets, is_transposed
 ADAPTER = "default"
 MASK_SEEDS = ("random_seed", "random_loc_seed")
 """Options from which PEFT makes parts that do not train; if not set, it would draw others when it opens the file."""
+SAVING = ("save_projection", "save_indices", "save_precomputed_indices")
+"""PEFT's options for whether what does not train is saved."""
 SAME = 1e-3
 """How far the checksum of the frozen part may be off: other hardware rounds in another way."""
 
@@ -32,8 +42,8 @@ class PeftMethod:
     """One of PEFT's methods. PEFT puts its layers into the model; what is trained keeps PEFT's own names in the file.
 
     Some methods train a few numbers beside tensors that stay fixed: random projections, masks, singular vectors of the
-    base. Those are not saved. They are made anew from the base and a seed, both of which the adapter records, and a
-    checksum tells whether they came out as they were.
+    base. Unless the option `fixed` is set those are not saved. They are made anew from the base and a seed, both of which
+    the adapter records, and a checksum tells whether they came out as they were.
     """
 
     def __init__(self, method: str):
@@ -43,6 +53,8 @@ class PeftMethod:
         self._arguments: dict[str, Any] = {}
         self._seed = 0
         self._frozen: dict[str, Tensor] = {}
+        self._fixed: list[str] = []
+        self._first: dict[str, str] = {}
 
     def attach(self, view: ModelView, config: StrategyConfig) -> Mapping[str, nn.Parameter]:
         """Let PEFT put its layers in place of the targets.
@@ -63,6 +75,7 @@ class PeftMethod:
             try:
                 self._tuner = PEFT_TYPE_TO_TUNER_MAPPING[peft_config.peft_type](model, peft_config, ADAPTER)
                 self._tuner._cast_adapter_dtype(ADAPTER, autocast_adapter_dtype=True)  # fp32 beside a base of 16 bits
+                self._put_in(view, peft_config)
             except Exception as error:  # raised again below, when what has been done so far is in the log
                 problem = error
         if problem is not None:
@@ -88,8 +101,14 @@ class PeftMethod:
             )
         for parameter in self._tuner.parameters():  # what PEFT does not save does not train
             parameter.requires_grad_(any(parameter is trained for trained in parameters.values()))
-        self._frozen = {name: tensor for name, tensor in file.items() if name not in parameters}
-        self._frozen |= {name: buffer for name, buffer in self._tuner.named_buffers() if id(buffer) not in theirs}
+        others = {name: tensor for name, tensor in file.items() if name not in parameters}
+        self._fixed = sorted(others) if options["fixed"] else []
+        self._frozen = others | {n: buffer for n, buffer in self._tuner.named_buffers() if id(buffer) not in theirs}
+        if options["fixed"]:  # what comes from the file is not compared with what is made here
+            saved = {id(others[name]) for name in self._fixed}
+            self._frozen = {
+                n: t for n, t in self._frozen.items() if n not in others and id(t) not in saved
+            }  # fmt: skip
         if options["remade"] is not None and not math.isclose(
             options["remade"], checksum(self._frozen), rel_tol=SAME, abs_tol=SAME
         ):
@@ -105,6 +124,27 @@ class PeftMethod:
         """Write down the seed that was drawn, and what was made from it."""
         remade = checksum(self._frozen) if self._frozen else None
         return config.model_copy(update={"seed": self._seed, "remade": remade}), tensors
+
+    def state(self) -> StrategyState:
+        """What does not train and is saved all the same, where the option `fixed` is set."""
+        file = self._file(self._make_config()) if self._fixed else {}
+        return StrategyState({name: file[name].detach() for name in self._fixed}, in_file=self._fixed)
+
+    def load_state(self, state: StrategyState) -> None:
+        """Let PEFT put saved tensors where it keeps them.
+
+        Raises:
+            NotSupportedError: PEFT does not keep them as they are.
+        """
+        tensors = {name: tensor for name, tensor in state.tensors.items() if name in self._fixed}
+        if not tensors:
+            return
+        with _quiet():
+            set_peft_model_state_dict(self._around(self._make_config()), self._all_names(dict(tensors)), ADAPTER)
+        kept = PeftMethod.state(self).tensors
+        changed = [name for name in tensors if not torch.equal(kept[name], tensors[name].to(kept[name]))]
+        if changed:
+            raise NotSupportedError(f"{self.name}: tensor '{changed[0]}' cannot be put into this model as it was saved")
 
     def peft_config(self, view: ModelView, config: StrategyConfig) -> Mapping[str, Any]:
         """PEFT's own configuration of the same adapter."""
@@ -123,14 +163,25 @@ class PeftMethod:
         targets = config.get("target_modules")
         if not isinstance(targets, list):
             raise NotSupportedError(f"target_modules={targets!r} is no list of names")
-        options = make_config(next(method for method in read_methods() if method.name == self.method)).model_fields
-        known_settings = frozenset(options) | {"target_modules", "fan_in_fan_out", "modules_to_save"}
-        refuse_settings(config, known_settings, PEFT_TYPE_TO_CONFIG_MAPPING[self.method.upper()]().to_dict())
+        made = make_config(next(method for method in read_methods() if method.name == self.method))
+        options = made.model_fields
+        known_settings = frozenset(options) | {"target_modules", "fan_in_fan_out", "modules_to_save", *SAVING}
+        refuse_settings(config, known_settings, _defaults(PEFT_TYPE_TO_CONFIG_MAPPING[self.method.upper()]))
         settings = {name: value for name, value in config.items() if name in options and value is not None}
         settings["targets"] = ",".join(sorted(targets))
         if isinstance(settings.get("feedforward_modules"), list):
             settings["feedforward_modules"] = ",".join(sorted(settings["feedforward_modules"]))
-        return settings, tensors
+        trial = type(self)(self.method)
+        trained = trial.attach(view, made.model_validate({**settings, "fixed": True}))
+        # One tensor under the names of several layers is kept once; under each name it has to be the same.
+        once: dict[str, Tensor] = {}
+        for name, tensor in tensors.items():
+            first = trial._first.get(name, name)
+            if not torch.equal(once.setdefault(first, tensor), tensor):
+                raise NotSupportedError(
+                    f"tensor '{name}' is one and the same as '{first}' here, and in the file another"
+                )
+        return {**settings, "fixed": any(name not in trained for name in once)}, once
 
     def _arguments_of(self, view: ModelView, options: dict[str, Any]) -> dict[str, Any]:
         """What PEFT's configuration class is called with."""
@@ -148,12 +199,13 @@ class PeftMethod:
         decided = {
             "fan_in_fan_out": any(is_transposed(view.module(path)) for path in targets),
             "progressbar": False,
-            "save_projection": False,
-            "save_indices": False,
-            "save_precomputed_indices": False,
+            **dict.fromkeys(SAVING, bool(options["fixed"])),
         }
         assert decided.keys() <= LEFT_OUT.keys()
         return arguments | {name: value for name, value in decided.items() if name in known_fields}
+
+    def _put_in(self, view: ModelView, peft_config: Any) -> None:
+        """Change the layers that PEFT has just put in, where a method needs it."""
 
     def _make_config(self, *, inference_mode: bool = False) -> Any:
         try:
@@ -166,15 +218,26 @@ class PeftMethod:
 
     def _file(self, peft_config: Any) -> dict[str, Tensor]:
         """What PEFT would save, by its names: parameters and buffers themselves, not copies of them."""
-        around = nn.Module()  # in the place of a PeftModel, whose names these are
-        around.base_model = self._tuner
-        around.peft_config = {ADAPTER: peft_config}  # type: ignore[assignment]
+        around = self._around(peft_config)
         with _quiet():
             saved: dict[str, Tensor] = get_peft_model_state_dict(
                 around, around.state_dict(keep_vars=True), ADAPTER, save_embedding_layers=False
             )
         # A parameter that several layers share is one parameter, under the first of its names.
-        return dict(reversed({id(tensor): (name, tensor) for name, tensor in reversed(saved.items())}.values()))
+        first: dict[int, str] = {}
+        self._first = {name: first.setdefault(id(tensor), name) for name, tensor in saved.items()}
+        return {name: saved[name] for name in first.values()}
+
+    def _all_names(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Tensors under every name that PEFT has for them."""
+        return {name: tensors[first] for name, first in self._first.items() if first in tensors}
+
+    def _around(self, peft_config: Any) -> nn.Module:
+        """What stands in the place of a PeftModel, whose names PEFT's files have."""
+        around = nn.Module()
+        around.base_model = self._tuner
+        around.peft_config = {ADAPTER: peft_config}  # type: ignore[assignment]
+        return around
 
     def _keep_dtype_of_norms(self) -> None:
         """Let trained copies of normalization layers hold fp32 where the base has 16 bits, in which small steps vanish."""
@@ -227,6 +290,14 @@ def checksum(tensors: Mapping[str, Tensor]) -> float:
         direction = torch.arange(len(values), dtype=torch.float64).cos_()
         total += math.cos(place) * float(values @ direction) / (float(values.norm()) or 1.0)
     return round(total, 6)
+
+
+def _defaults(config: Any) -> dict[str, Any]:
+    """What PEFT assumes where a setting is not given; without making a configuration, which some refuse to be like that."""
+    given = {field.name: field for field in fields(config)}
+    plain = {name: field.default for name, field in given.items() if field.default is not MISSING}
+    made = {name: field.default_factory for name, field in given.items()}
+    return plain | {name: make() for name, make in made.items() if make is not MISSING}
 
 
 def _as_json(value: Any) -> Any:

@@ -8,11 +8,13 @@ from adapterhub_lite.api import Field, StrategyConfig, StrategySpec, hookimpl
 class PrefixConfig(StrategyConfig):
     """Options of prefix tuning."""
 
-    length: int = Field(16, ge=1, le=4096, description="Number of prefix positions in each layer; ignored with text.")
-    text: str | None = Field(
-        None, min_length=1, description="Start from the keys and values of this text, such as an instruction."
+    length: int = Field(
+        default=16, ge=1, le=4096, description="Number of prefix positions in each layer; ignored with text."
     )
-    init_std: float = Field(0.02, gt=0, description="Spread of the random start, where no text is given.")
+    text: str | None = Field(
+        default=None, min_length=1, description="Start from the keys and values of this text, such as an instruction."
+    )
+    init_std: float = Field(default=0.02, gt=0, description="Spread of the random start, where no text is given.")
 
 
 @hookimpl

@@ -15,6 +15,7 @@ class TextClassification(Classification):
 
     name = CLASSIFICATION
     modality: Modality = "text"
+    auto_class = "AutoModelForSequenceClassification"
     inputs = text.inputs
     features = text.features
     item = text.item

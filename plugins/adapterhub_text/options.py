@@ -18,17 +18,17 @@ class PooledText(TaskOptions):
     """For tasks that read a text."""
 
     max_length: int | None = Field(
-        None, ge=2, description="Tokens an input is cut to; what the base takes, at most 512."
+        default=None, ge=2, description="Tokens an input is cut to; what the base takes, at most 512."
     )
-    pooling: Pooling | None = Field(None, description="How tokens become one vector; what suits the base.")
-    normalize: bool | None = Field(None, description="Bring every vector to one length; what suits the base.")
+    pooling: Pooling | None = Field(default=None, description="How tokens become one vector; what suits the base.")
+    normalize: bool | None = Field(default=None, description="Bring every vector to one length; what suits the base.")
 
 
 class TextClassificationOptions(PooledText, ClassificationOptions):
     """Options of text-classification."""
 
     learn_names: bool = Field(
-        False, description="Learn the name of each class as one more example of it; helps where labels are few."
+        default=False, description="Learn the name of each class as one more example of it; helps where labels are few."
     )
 
 

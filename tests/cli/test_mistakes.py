@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -120,6 +119,9 @@ def test_no_strategies_installed_says_what_to_install(run, place, monkeypatch):
     assert {record["state"] for record in listed} == {"disabled"}
 
 
+MODULES_OF_HELP = 350
+
+
 def test_help_is_quick_and_imports_no_torch():
     code = (
         "import sys; sys.argv = ['adapterhub-lite', '--help']\n"
@@ -127,23 +129,12 @@ def test_help_is_quick_and_imports_no_torch():
         "try: main()\n"
         "except SystemExit: pass\n"
         "heavy = {'torch', 'transformers', 'peft', 'numpy', 'pyarrow', 'pandas', 'pydantic'} & set(sys.modules)\n"
-        "sys.exit(repr(heavy) if heavy else 0)"
+        "print(len(sys.modules), heavy or '', file=sys.stderr)"
     )
-    seconds: dict[str, list[float]] = {code: [], "import typer.rich_utils, pydantic": []}
-    for _ in range(3):
-        for statement, spent in seconds.items():
-            before = resource.getrusage(resource.RUSAGE_CHILDREN)
-            done = subprocess.run(
-                [sys.executable, "-c", statement], capture_output=True, text=True, timeout=60, check=False
-            )
-            after = resource.getrusage(resource.RUSAGE_CHILDREN)
-            spent.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
-            assert done.returncode == 0, done.stderr
-            assert statement != code or "train" in done.stdout
-    # Processor time, because on a machine that does other things as well the clock measures those; and beside what a
-    # command line needs at the least, because two threads of one core take longer than one of them alone.
-    ours, least = map(min, seconds.values())
-    assert ours < max(0.35, 3 * least)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert "train" in done.stdout
+    # What it costs is what it imports; counted, because a time depends on what else the machine does.
+    assert int(done.stderr) < MODULES_OF_HELP
 
 
 def test_listings(run):

@@ -47,6 +47,22 @@ def as_before(after: dict[str, Any], before: dict[str, Any]) -> None:
         del after["strategy"]["config"][name]
 
 
+def without_class(after: dict[str, Any], tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Take out of a new manifest the class of transformers that opens the adapter, and its names out of the tensors'.
+
+    Since the adapters here were made, the files of PEFT's kind are named as that class has them, the head among them.
+    """
+    preprocessing = after["task"]["preprocessing"]
+    known = preprocessing.get("facts", {}).pop("head_class", None)
+    if known is None:
+        return tensors
+    if not preprocessing["facts"]:
+        del preprocessing["facts"]
+    inside = "base_model.model."
+    names = {name: name.replace(f"{inside}{known['head']}.", "head.") for name in tensors}
+    return {names[name].replace(inside + known["before"], inside): tensor for name, tensor in tensors.items()}
+
+
 def tensors(adapter: str | Path) -> dict[str, torch.Tensor]:
     """The trained tensors of an adapter, by name."""
     return load_file(Path(adapter, "adapter_model.safetensors"))
@@ -106,9 +122,9 @@ def test_its_run_can_be_run_again(golden: Golden, run: Callable[..., Any], tmp_p
     assert done.code == 0, done.err
     before, after = manifest(golden.adapter), manifest(tmp_path / "again")
     as_before(after, before)
+    old, new = tensors(golden.adapter), without_class(after, tensors(tmp_path / "again"))
     for name in ("strategy", "base", "task"):
         assert_same(after[name], before[name])
-    old, new = tensors(golden.adapter), tensors(tmp_path / "again")
     assert {name: (tensor.dtype, tensor.shape) for name, tensor in new.items()} == {
         name: (tensor.dtype, tensor.shape) for name, tensor in old.items()
     }

@@ -264,3 +264,15 @@ def test_memory_stays_under_the_largest_shard(tmp_path: Path) -> None:
     assert measured["total_bytes"] > 280e6
     assert measured["changed"] == measured["expected_changes"]
     assert measured["merge_peak_bytes"] < measured["largest_shard_bytes"] + measured["adapter_bytes"]
+
+
+@pytest.mark.parametrize("task", ["causal-lm", "text-classification"])
+def test_the_dtype_that_is_asked_for(task: str, engine: Any, adapt: Any, tmp_path: Path) -> None:
+    adapter = adapt("tiny-llama", task, rank=4)
+    merged = merge_adapter(engine, adapter, tmp_path / "merged", dtype="bfloat16", device="cpu")
+    assert not merged.sharded
+    assert merged.report.stored_as == "BF16"
+    config = json.loads((tmp_path / "merged" / "config.json").read_text())
+    assert config["dtype"] == "bfloat16"
+    same = merge_adapter(engine, adapter, tmp_path / "same", dtype="float32", device="cpu")
+    assert same.sharded

@@ -18,6 +18,11 @@ from adapterhub_lite.merging.from_peft import import_peft
 pytestmark = [
     pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning"),
     pytest.mark.filterwarnings("ignore:Unsupported layer type:UserWarning"),
+    pytest.mark.filterwarnings("ignore:Found missing adapter keys:UserWarning"),
+    pytest.mark.filterwarnings("ignore:The following rank_pattern keys did not match:RuntimeWarning"),
+    pytest.mark.filterwarnings("ignore:Sparse invariant checks:UserWarning"),
+    pytest.mark.filterwarnings("ignore:Adapter 'default'. . LoRA tensor.* have invalid shape"),
+    pytest.mark.filterwarnings("ignore:Model has `tie_word_embeddings=True`:UserWarning"),
     pytest.mark.filterwarnings("ignore:Setting `save_embedding_layers`:UserWarning"),
 ]
 
@@ -145,6 +150,99 @@ def test_other_methods(method: str, engine: Any, in_peft: Any, load: Any, refere
     assert (back - theirs).abs().max() <= 1e-6 * theirs.abs().max()
 
 
+def test_adalora_after_it_has_shared_out_its_ranks(engine: Any, load: Any, references: Any, tmp_path: Path) -> None:
+    """Each layer is left with a rank of its own, some with none; the scale stays that of the first rank."""
+    import peft
+    from safetensors.torch import load_file
+
+    for name, targets in (("tiny-llama", ["q_proj", "v_proj", "down_proj"]), ("tiny-gpt2", ["c_attn"])):
+        torch.manual_seed(0)
+        config = peft.AdaLoraConfig(
+            task_type="CAUSAL_LM", target_modules=targets, init_r=6, target_r=2, total_step=12, tinit=1, tfinal=4,
+            lora_alpha=5, fan_in_fan_out=name == "tiny-gpt2",
+        )  # fmt: skip
+        model = peft.get_peft_model(model_of(references(name)), config).train()
+        optimizer = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=0.05)
+        for step in range(12):
+            logits = model(IDS).logits
+            torch.nn.functional.cross_entropy(logits[0, :-1], IDS[0, 1:]).backward()
+            optimizer.step()
+            model.base_model.update_and_allocate(step)
+            optimizer.zero_grad()
+        folder = tmp_path / f"theirs-{name}"
+        model.save_pretrained(folder)
+        theirs = logits_there(folder, references(name))
+        saved = load_file(folder / "adapter_model.safetensors")
+        assert len({len(tensor) for key, tensor in saved.items() if key.endswith("lora_A")}) > 1
+        base = load(references(name))
+        made = import_peft(engine, folder, tmp_path / f"ours-{name}", base=base)
+        assert made.strategy == "lora"
+        scale = theirs.abs().max()
+        assert (logits_here(engine, tmp_path / f"ours-{name}", base) - theirs).abs().max() <= 1e-6 * scale
+        assert (logits_there(tmp_path / f"ours-{name}", references(name)) - theirs).abs().max() <= 1e-6 * scale
+
+
+FIXED: dict[str, tuple[str, str, dict[str, Any]]] = {
+    "vera": ("VeraConfig", "tiny-llama", {"target_modules": ["q_proj", "v_proj"], "r": 8}),
+    "vblora": ("VBLoRAConfig", "tiny-llama", {"target_modules": ["q_proj"], "vector_length": 16, "num_vectors": 16}),
+    "randlora": ("RandLoraConfig", "tiny-llama", {"target_modules": ["q_proj", "v_proj"], "r": 4}),
+    "shira": ("ShiraConfig", "tiny-llama", {"target_modules": ["q_proj", "v_proj"], "r": 4}),
+    "pvera": ("PveraConfig", "tiny-llama", {"target_modules": ["q_proj", "v_proj"], "r": 8}),
+    "frod": ("FrodConfig", "tiny-llama", {"target_modules": ["q_proj", "v_proj"]}),
+    "tinylora": ("TinyLoraConfig", "tiny-llama", {"target_modules": ["q_proj", "v_proj"]}),
+    "supertuning": ("SupertuningConfig", "tiny-llama", {"target_modules": ["q_proj", "v_proj"]}),
+    "glora": ("GloraConfig", "tiny-llama", {"target_modules": ["q_proj", "v_proj"]}),
+    "tokens": ("TrainableTokensConfig", "tiny-llama", {"target_modules": ["embed_tokens"], "token_indices": [3, 5]}),
+    "tied tokens": ("TrainableTokensConfig", "tiny-gpt2", {"target_modules": ["wte"], "token_indices": [3, 5]}),
+}
+
+
+@pytest.mark.parametrize("kind", FIXED)
+def test_what_does_not_train_stays_as_the_file_has_it(
+    kind: str, engine: Any, in_peft: Any, load: Any, references: Any, tmp_path: Path
+) -> None:
+    """As PEFT saves by default; and with other fixed tensors in the file than would be made anew."""
+    import peft
+    from safetensors.torch import load_file, save_file
+
+    cls, name, options = FIXED[kind]
+    folder, theirs = in_peft(name, getattr(peft, cls)(task_type="CAUSAL_LM", **options))
+    base = load(references(name))
+    made = import_peft(engine, folder, tmp_path / "ours", base=base)
+    assert made.strategy.startswith("peft:")
+    scale = theirs.abs().max()
+    assert (logits_here(engine, tmp_path / "ours", base) - theirs).abs().max() <= 1e-6 * scale
+    export_peft(tmp_path / "ours", tmp_path / "back", engine)
+    for path in ("ours", "back"):
+        assert (logits_there(tmp_path / path, references(name)) - theirs).abs().max() <= 1e-6 * scale
+    saved = load_file(folder / "adapter_model.safetensors")
+    random = {key for key in saved if any(part in key for part in ("vera_A", "vera_B", "randlora_A", "randlora_B"))}
+    if random:
+        save_file(
+            {key: 1.5 * t if key in random else t for key, t in saved.items()}, folder / "adapter_model.safetensors"
+        )
+        other = logits_there(folder, references(name))
+        assert (other - theirs).abs().max() > 1e-3 * scale
+        import_peft(engine, folder, tmp_path / "other", base=base)
+        assert (logits_here(engine, tmp_path / "other", base) - other).abs().max() <= 1e-6 * scale
+
+
+def test_copies_that_should_be_one_tensor_and_differ_are_refused(
+    engine: Any, in_peft: Any, load: Any, references: Any, tmp_path: Path
+) -> None:
+    import peft
+    from safetensors.torch import load_file, save_file
+
+    config = peft.RandLoraConfig(task_type="CAUSAL_LM", target_modules=["q_proj", "v_proj"], r=4)
+    folder, _ = in_peft("tiny-llama", config)
+    saved = load_file(folder / "adapter_model.safetensors")
+    copy = next(key for key in saved if key.endswith("layers.1.self_attn.v_proj.randlora_B"))
+    save_file({**saved, copy: saved[copy] + 1}, folder / "adapter_model.safetensors")
+    with pytest.raises(NotSupportedError, match=r"one and the same as .* in the file another"):
+        import_peft(engine, folder, tmp_path / "ours", base=load(references("tiny-llama")))
+    assert not (tmp_path / "ours").exists()
+
+
 def test_prefix_with_rotary_positions(engine: Any, in_peft: Any, load: Any, references: Any, tmp_path: Path) -> None:
     from peft import PrefixTuningConfig
 
@@ -259,3 +357,25 @@ def test_strategy_without_a_peft_form_is_refused(engine: Any, adapt: Any, tmp_pa
     with pytest.raises(NotSupportedError, match="positions are not merely relative"):
         export_peft(adapt("tiny-gpt2", "causal-lm", "prefix"), tmp_path / "out", engine)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("targets", [["embed_tokens", "q_proj"], ["lm_head", "q_proj"]])
+@pytest.mark.parametrize("computes_in", ["float32", "bfloat16"])
+@pytest.mark.parametrize("saved_in", ["float32", "bfloat16"])
+def test_the_untouched_embedding_in_a_file_is_known_whatever_is_computed_in(
+    targets: list[str], computes_in: str, saved_in: str, engine: Any, in_peft: Any, references: Any, tmp_path: Path
+) -> None:
+    """PEFT saves it beside an update of it. A trained one, by however little, is still refused."""
+    from safetensors.torch import load_file, save_file
+
+    folder, _ = in_peft("tiny-llama", lora(target_modules=targets))
+    file = folder / "adapter_model.safetensors"
+    weight = next(key for key in load_file(file) if key.endswith(".base_layer.weight"))
+    saved = load_file(file)
+    saved[weight] = saved[weight].to(getattr(torch, saved_in))
+    save_file(saved, file)
+    import_peft(engine, folder, tmp_path / "ours", base=references("tiny-llama"), dtype=computes_in, device="cpu")
+    saved[weight][5, 0] *= 1 + 2**-7
+    save_file(saved, file)
+    with pytest.raises(NotSupportedError, match="is no part of a LoRA update"):
+        import_peft(engine, folder, tmp_path / "no", base=references("tiny-llama"), dtype=computes_in, device="cpu")

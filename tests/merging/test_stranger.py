@@ -39,7 +39,7 @@ from adapterhub_lite.progress import Silent
 class ScaleConfig(StrategyConfig):
     """Options of the stranger's strategy."""
 
-    layer: int = Field(0, ge=0, description="The layer whose output projection is scaled.")
+    layer: int = Field(default=0, ge=0, description="The layer whose output projection is scaled.")
 
 
 class Scale:

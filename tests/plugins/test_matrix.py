@@ -176,14 +176,17 @@ def use_every_hook(caplog: pytest.LogCaptureFixture) -> Seen:
 @pytest.mark.parametrize("fault", FAULTS)
 def test_matrix(fault, hook, first, tmp_path, monkeypatch, caplog):
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setenv("ADAPTERHUB_DISABLE", "peft")  # slower to load than the patience of this test
-    monkeypatch.setattr(guard, "PATIENCE", 0.15)
+    if fault == "hangs":
+        monkeypatch.setenv("ADAPTERHUB_DISABLE", "peft")  # slower to load than the patience of this test
+        monkeypatch.setattr(guard, "PATIENCE", 0.15)
     unique = f"{fault}_{hook}_{first}".replace(" ", "_")
     # Plug-ins are loaded in the order of their names, and called in the opposite order.
     good = "z_good" if first == "good" else "a_good"
     install(tmp_path, "bad-adapters", "bad", f"bad_{unique}", bad_source(fault, hook))
     install(tmp_path, "good-adapters", good, f"good_{unique}", GOOD)
     seen = use_every_hook(caplog)
+    if fault == "hangs":  # on a machine that does other things as well, others may be as slow
+        seen.said = [line for line in seen.said if "bad-adapters" in line]
     records = {record.name: record for record in seen.plugins.records}
 
     # The others keep working.
@@ -220,7 +223,9 @@ def test_matrix(fault, hook, first, tmp_path, monkeypatch, caplog):
     elif harmless or not_asked:
         assert not seen.said
     else:
-        # One that hangs is named at each call.
+        # One that hangs is named at each call; the import of it may be as slow.
+        if fault == "hangs":
+            seen.said = [line for line in seen.said if "to import" not in line]
         assert len(seen.said) == (2 if (fault, hook) == ("hangs", "adapterhub_step_end") else 1), seen.said
         assert "bad" in seen.said[0].split("bad-adapters")[0]
         assert "bad-adapters" in seen.said[0]

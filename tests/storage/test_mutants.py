@@ -16,21 +16,25 @@ from adapterhub_lite.storage.store import read_adapter, refuse_code
 
 ROOT = Path(__file__).parents[2]
 
-# Reads one adapter in a process of its own and tells the error, the CPU time and the growth of its memory.
+# Reads one adapter in a process of its own and tells the error, the calls it took and the growth of its memory.
 MEASURE = """
-import json, resource, sys, time
+import json, resource, sys
 from pathlib import Path
 from adapterhub_lite.errors import AdapterHubError
 from adapterhub_lite.storage import open_adapter
 open_adapter(Path(sys.argv[1]))
 peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-start, said = time.process_time(), None
+calls, said = 0, None
+def count(frame, event, argument):
+    global calls
+    calls += event in ("call", "c_call")
+sys.setprofile(count)
 try:
     open_adapter(Path(sys.argv[2]))
 except AdapterHubError as error:
     said = str(error)
-seconds = time.process_time() - start
-print(json.dumps([said, seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - peak]))
+sys.setprofile(None)
+print(json.dumps([said, calls, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - peak]))
 """
 
 
@@ -94,11 +98,13 @@ def test_costly_documents(tmp_path: Path, kind: str) -> None:
     if name != MANIFEST:
         reseal(tmp_path / "bad")
     command = [sys.executable, "-c", MEASURE, str(tmp_path / "good"), str(tmp_path / "bad")]
-    said, seconds, grown = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    said, calls, grown = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
     assert said is not None
     assert name in said
     assert len(said) < 600
-    assert seconds < 1.0
+    # What is refused is refused before it is parsed, and what is parsed costs a few calls an entry; a time would
+    # depend on what else the machine does.
+    assert calls < (2_000_000 if kind == "just below the limits" else 2_000)
     assert grown * 1024 < 200e6, f"{grown / 1e3:.0f} MB"
 
 
@@ -109,9 +115,9 @@ def test_as_many_tensors_as_allowed_are_read(tmp_path: Path) -> None:
     save(tmp_path / "many")
     forge_tensors(tmp_path / "many", header(b"{" + b",".join(ENTRY % i for i in range(100_000)) + b"}"))
     command = [sys.executable, "-c", MEASURE, str(tmp_path / "good"), str(tmp_path / "many")]
-    said, seconds, grown = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    said, calls, grown = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
     assert said is None
-    assert seconds < 2.0
+    assert calls < 35 * 100_000, "a few calls a tensor"
     assert grown * 1024 < 200e6
 
 

@@ -285,5 +285,5 @@ def test_merge_gives_the_adapted_outputs(engine: Any, references: Any, put: Any,
     adapted = output(loaded.model, batch)
     attachment.strategy.merge(attachment.view, attachment.config, attachment.parameters)  # type: ignore[attr-defined]
     torch.testing.assert_close(output(loaded.model, batch), adapted, rtol=1e-4, atol=1e-4)
-    attachment.view.unmount()
+    attachment.discard()
     torch.testing.assert_close(output(loaded.model, batch), adapted, rtol=1e-4, atol=1e-4)

@@ -22,7 +22,7 @@ from adapterhub_lite.api import Traits
 from adapterhub_lite.api import hookimpl
 
 class Config(StrategyConfig):
-    size: int = Field(1, description="Changes nothing.")
+    size: int = Field(default=1, description="Changes nothing.")
 
 def load():
     print("noise on standard output", flush=True)

@@ -1,8 +1,6 @@
-"""The tiny models: small, quick, the same every time, and fit for what the checks ask of them."""
+"""The tiny models: small, the same every time, and fit for what the checks ask of them."""
 
 from __future__ import annotations
-
-import time
 
 import pytest
 import torch
@@ -17,12 +15,10 @@ EVERY = pytest.mark.parametrize("model", TINY_MODELS, ids=lambda model: model.na
 
 
 @EVERY
-def test_it_is_tiny_and_quick(model: TinyModel) -> None:
-    model.base()  # what it needs is imported
-    started = time.process_time()
+def test_it_is_tiny(model: TinyModel) -> None:
     base = model.base()
-    assert time.process_time() - started < 1
     assert base.parameters < 100_000
+    assert len(list(base.model.modules())) < 200, "making them is what takes time"
     assert not any(parameter.requires_grad for parameter in base.model.parameters())
 
 

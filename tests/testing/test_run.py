@@ -107,7 +107,7 @@ def test_a_strategy_that_cannot_be_loaded_fails_its_checks() -> None:
 def test_a_config_without_default() -> None:
     class Needy(StrategyConfig):
         rank: int = Field(description="Needed.")
-        factor: float = Field(1.0, description="Read by the strategy.")
+        factor: float = Field(default=1.0, description="Read by the strategy.")
 
     spec = replace(GOOD, config=Needy)
     assert (

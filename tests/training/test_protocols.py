@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 import time
@@ -12,9 +13,10 @@ import torch
 from torch import nn
 
 from adapterhub_causal_lm.tiny import completions
-from adapterhub_lite.api import Factors, StrategyConfig, StrategySpec, StrategyState, hookimpl
+from adapterhub_lite.api import Factors, StrategyConfig, StrategySpec, StrategyState, Traits, hookimpl
 from adapterhub_lite.engine import Engine
-from adapterhub_lite.errors import PluginError
+from adapterhub_lite.errors import NotSupportedError, PluginError
+from adapterhub_lite.plugins import guard
 from adapterhub_lite.plugins.manager import Plugins
 from adapterhub_lite.progress import Silent
 from adapterhub_lite.testing.models import tiny_base
@@ -250,6 +252,15 @@ def test_added_tokens_are_of_this_adapter_alone(model, tmp_path):
     assert task_ids is None
     assert torch.equal(lengths, (segments >= 0).sum(1))
     assert int(positions.max()) == int(lengths.max()) - 1
+    if model == "encoder":  # with another adapter on the base the texts are still cut up by this one's tokenizer
+        before_use = [output.probabilities for output in adapter.predict(["x <beta> y", "<alpha>"])]
+        with adapter.disabled():
+            within = [output.probabilities for output in adapter.predict(["x <beta> y", "<alpha>"])]
+        assert within == before_use
+        assert before_use[0] != adapter.predict(["x beta y"])[0].probabilities
+    else:
+        adapter.generate("x <beta>", max_new_tokens=2)
+        assert int(adapter.attachment.strategy.contexts[-1][0]) == len(base.tokenizer("x <beta>")["input_ids"])
     rows = {name: tensor.detach().clone() for name, tensor in adapter.attachment.tensors.items() if "tokens." in name}
     assert rows["tokens.embedding"].shape == (2, base.map.hidden_size)
     with adapter.disabled():
@@ -321,7 +332,18 @@ FAULTS = {
     ),
     "after_step changes a shape": (bad(after_step=shrunk), "in after_step at step 1 changed the shape of 'other'"),
     "after_step breaks values": (bad(after_step=broken), "in after_step at step 1 left values that are not finite in 'other'"),
-    "after_step leaves a hook in the base": (bad(after_step=hooked), "changed the base outside its view: hooks of module"),
+    "after_step leaves a hook in the base": (
+        bad(after_step=hooked),
+        "in training at step 1 changed the base outside its view: a hook of module .* was changed",
+    ),
+    "after_step changes the configuration": (
+        bad(after_step=lambda s, view, *_: setattr(view.model.config, "vocab_size", 3)),
+        "in training at step 1 changed the base outside its view: the base's config was changed",
+    ),
+    "after_step changes the tokenizer": (
+        bad(after_step=lambda s, view, *_: view.tokenizer.add_tokens(["<new>"])),
+        "in training at step 1 changed the base outside its view: the tokenizer was changed",
+    ),
     "state is no StrategyState": (bad(state=lambda s: {}, load_state=lambda s, x: None), "in state at step 1 returned dict"),
     "prepare gives shapes that attach does not": (
         bad(prepare=lambda s, v, c, p, b: {**p, "other": nn.Parameter(torch.ones(9, 2))}),
@@ -403,3 +425,55 @@ def test_a_protocol_that_takes_a_good_part_of_a_step_is_named(caplog):
     run(Slow, steps=8)
     (line,) = (message for message in caplog.messages if "of the time" in message)
     assert re.search(r"strategy 'own' .* in penalty at step 6 takes \d+ % of the time of a step", line)
+
+
+def test_traits_may_depend_on_the_options():
+    plugin = ModuleType("by_options")
+    traits = Traits(identity_at_init=True)
+    spec = StrategySpec(
+        name="own", summary="Under test.", config=Config, load=Shift, traits=traits,
+        traits_for=lambda config: dataclasses.replace(traits, works_on_quantized_base=config.size < 5),
+    )  # fmt: skip
+    plugin.adapterhub_strategies = hookimpl(lambda: [spec])
+    plugins = Plugins()
+    plugins.register(plugin)
+    assert spec.traits_of(Config(size=3)).works_on_quantized_base
+    engine, base = Engine(plugins, Silent()), tiny_base("decoder", quantization="nf4")
+    with pytest.raises(NotSupportedError, match="strategy 'own' needs an unquantized base"):
+        engine.train(base, completions(), strategy="own", settings={"size": 5})
+    config = TrainConfig(steps=1, batch_size=8)
+    assert engine.train(base, completions(), strategy="own", settings={"size": 3}, config=config).training["steps"] == 1
+
+
+def test_an_instance_belongs_to_one_adapter():
+    shared = Shift()
+    engine, data = Engine(plugins_with(lambda: shared), Silent()), texts()
+    config = TrainConfig(steps=1, batch_size=8)
+    engine.train(tiny_base("encoder"), data, strategy="own", config=config)
+    with pytest.raises(PluginError, match=r"strategy 'own' .* loads the same object again"):
+        engine.train(tiny_base("encoder"), data, strategy="own", config=config)
+
+
+def test_a_call_that_does_not_return_is_named(monkeypatch, caplog):
+    class Hanging(Shift):
+        def after_step(self, view, config, parameters, step, total):
+            time.sleep(0.5)
+
+    monkeypatch.setattr(guard, "PATIENCE", 0.2)
+    run(Hanging, steps=1)
+    assert any("still waiting for strategy 'own'" in m and "in after_step at step 1" in m for m in caplog.messages)
+
+
+def test_a_plug_in_is_told_what_base_is_wanted():
+    asked = []
+    plugin = ModuleType("bases")
+
+    def load_base(ref, quantization, dtype, device, revision):
+        asked.append((ref, quantization, dtype, device, revision))
+        return tiny_base("encoder").model if ref.startswith("vault:") else None
+
+    plugin.adapterhub_load_base = hookimpl(load_base, specname="adapterhub_load_base")
+    plugins = Plugins()
+    plugins.register(plugin)
+    Engine(plugins, Silent()).load_base("vault:mine@v2", dtype="bfloat16", device="cpu")
+    assert asked == [("vault:mine@v2", "none", "bfloat16", "cpu", "v2")]

@@ -14,11 +14,11 @@ import torch
 from adapterhub_causal_lm.items import Completion
 from adapterhub_lite.errors import ConfigError, StorageError, TrainingError
 from adapterhub_lite.plugins.manager import Plugins
-from adapterhub_lite.tasks.catalog import load_data
 from adapterhub_lite.training import loop
 from adapterhub_lite.training.run.checkpoint import read_checkpoint
 from adapterhub_lite.training.run.folder import RunFolder
 from adapterhub_text.tiny import texts
+from tests.reading import load_data
 
 from .conftest import contents, equal
 

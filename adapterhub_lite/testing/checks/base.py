@@ -60,8 +60,8 @@ def check_two_adapters(bench: Bench) -> None:
         if config is None:
             continue
         base = bench.base()
-        inputs = bench.inputs(base)
         first = bench.attach(base, seed=0)
+        inputs = bench.inputs(base, attachment=first)
         disturb(first, seed=1)
         alone = [outputs(base, inputs)]
         second = bench.attach(base, config=config, seed=1)

@@ -44,7 +44,7 @@ def check_light_import(bench: Bench) -> None:
 
 def check_config_round_trip(bench: Bench) -> None:
     """The config comes back from JSON as it was: it is written into every adapter."""
-    for config in (bench.spec.config(), bench.config):
+    for config in (bench.spec.config(), bench.config):  # which may hold mappings, and so have no hash
         text = json.dumps(config.model_dump(mode="json"), allow_nan=False)
         try:
             back = bench.spec.config.model_validate(json.loads(text))

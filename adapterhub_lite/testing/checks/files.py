@@ -32,7 +32,7 @@ def check_save_load(bench: Bench) -> None:
             raise CheckFailed(f"what was saved is refused on loading: {error}") from error
         saved = safetensors.torch.load_file(path / TENSORS)
         for name, tensor in saved.items():
-            slot = loaded.attachment.tensors.get(name)
+            slot = loaded.attachment.slots.get(name)
             demand(slot is not None and torch.equal(slot, tensor), f"'{name}' is not loaded as it was saved")
         difference = distance(bench.predictions(loaded.attachment), expected)
         demand(

@@ -15,8 +15,8 @@ from adapterhub_lite.api import Field, Strategy, StrategyConfig, StrategySpec, T
 
 
 class ScaleConfig(StrategyConfig):
-    factor: float = Field(1.0, gt=0, description="What the learnt scales are multiplied by.")
-    note: str = Field("Zoo", description="Changes nothing.")
+    factor: float = Field(default=1.0, gt=0, description="What the learnt scales are multiplied by.")
+    note: str = Field(default="Zoo", description="Changes nothing.")
 
 
 class Undescribed(ScaleConfig):

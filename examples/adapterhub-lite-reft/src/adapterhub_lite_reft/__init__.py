@@ -8,9 +8,9 @@ from adapterhub_lite.api import Field, StrategyConfig, StrategySpec, Traits, hoo
 class ReftConfig(StrategyConfig):
     """Options of LoReFT."""
 
-    rank: int = Field(4, ge=1, description="Dimension of the subspace of the hidden states that is changed.")
+    rank: int = Field(default=4, ge=1, description="Dimension of the subspace of the hidden states that is changed.")
     layers: tuple[int, ...] | None = Field(
-        None,
+        default=None,
         min_length=1,
         description="Layers after which to change them, from 0; negative counts from the last. Default: all.",
     )

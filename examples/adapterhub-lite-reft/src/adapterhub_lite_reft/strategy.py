@@ -44,7 +44,8 @@ class Reft:
 
 def _rows(basis: Tensor) -> Tensor:
     """An orthonormal basis of the columns of a matrix, as rows: (hidden, rank) to (rank, hidden)."""
-    return torch.linalg.qr(basis).Q.T.contiguous()
+    orthonormal: Tensor = torch.linalg.qr(basis).Q
+    return orthonormal.T.contiguous()
 
 
 def _intervention(basis: nn.Parameter, weight: nn.Parameter, bias: nn.Parameter) -> Callable[[Tensor], Tensor]:

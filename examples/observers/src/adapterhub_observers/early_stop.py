@@ -1,11 +1,14 @@
 """Ends a run when its loss has not come down for ADAPTERHUB_EARLY_STOP steps."""
 
+from __future__ import annotations
+
 import os
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from math import inf, isfinite
 
-from adapterhub_lite.api import hookimpl
+from adapterhub_lite.api import Run, hookimpl
 
 
 @dataclass
@@ -17,7 +20,7 @@ class Watch:
     best: float = inf
     best_step: int = 0
 
-    def see(self, step: int, metrics: dict[str, float]) -> str | None:
+    def see(self, step: int, metrics: Mapping[str, float]) -> str | None:
         """Take in one step; give a reason to stop, if there is one."""
         value = metrics.get("eval_loss")
         if value is None and isfinite(metrics["loss"]):
@@ -38,7 +41,7 @@ watches: dict[int, Watch] = {}
 
 
 @hookimpl
-def adapterhub_train_start(run):
+def adapterhub_train_start(run: Run) -> None:
     patience = os.environ.get("ADAPTERHUB_EARLY_STOP")
     if patience:
         if not patience.isdigit() or int(patience) < 1:
@@ -47,7 +50,7 @@ def adapterhub_train_start(run):
 
 
 @hookimpl
-def adapterhub_step_end(run, step, metrics):
+def adapterhub_step_end(run: Run, step: int, metrics: Mapping[str, float]) -> None:
     watch = watches.get(id(run))
     reason = watch.see(step, metrics) if watch is not None else None
     if reason is not None:
@@ -55,5 +58,5 @@ def adapterhub_step_end(run, step, metrics):
 
 
 @hookimpl
-def adapterhub_train_end(run):
+def adapterhub_train_end(run: Run) -> None:
     watches.pop(id(run), None)

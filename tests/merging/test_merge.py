@@ -206,7 +206,9 @@ def test_merge_that_comes_out_wrong_leaves_nothing(
 
     right = adapterhub_lora.strategy.weight_updates
     monkeypatch.setattr(
-        adapterhub_lora.strategy, "weight_updates", lambda tensors, rank, alpha, **o: right(tensors, rank, -alpha, **o)
+        adapterhub_lora.strategy,
+        "weight_updates",
+        lambda tensors, config: right(tensors, config.model_copy(update={"alpha": -2 * config.rank})),
     )
     with pytest.raises(MergeError, match=r"does not do what the adapter does.*logits differ by"):
         merge_adapter(engine, adapt("tiny-llama", "causal-lm", rank=4), tmp_path / "merged", device="cpu")

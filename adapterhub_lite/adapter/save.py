@@ -69,7 +69,9 @@ def save_adapter(
     values = {name: value for name, value in state.values.items() if name in state.in_file}
     broken = [name for name, tensor in exported.items() if not torch.isfinite(tensor).all()]
     if broken:
-        raise TrainingError(f"tensor '{broken[0]}' is not finite, so the adapter is not saved")
+        raise TrainingError(
+            f"tensor '{broken[0]}' is not finite, so the adapter is not saved; train again with a lower --lr or --weight-decay"
+        )
     provided = attachment.provided
     manifest = Manifest(
         strategy=StrategyRecord(

@@ -7,14 +7,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from torch import nn
-
 from adapterhub_lite.adapter.adapter import Adapter, Evaluation
 from adapterhub_lite.adapter.read import read_like
 from adapterhub_lite.adapter.restore import restore
 from adapterhub_lite.base.differences import explain_architecture
-from adapterhub_lite.base.loading import Base, Foreign, load_base
-from adapterhub_lite.base.map import ModelMap
+from adapterhub_lite.base.foreign import foreign_bases
+from adapterhub_lite.base.loading import Base, load_base
 from adapterhub_lite.base.references import parse_scratch
 from adapterhub_lite.base.scratch import with_random_weights
 from adapterhub_lite.data.dataset import Dataset
@@ -80,7 +78,7 @@ class Engine:
                 dtype=dtype,
                 device=device,
                 trust_remote_code=trust_remote_code,
-                foreign=self._foreign_bases(),
+                foreign=foreign_bases(self.plugins),
                 report=self.progress.say,
             )
             safe_point()
@@ -343,14 +341,3 @@ class Engine:
     def strategies(self) -> list[ProvidedStrategy]:
         """Every strategy that can be used, by name."""
         return sorted(self.plugins.strategies, key=lambda provided: provided.spec.name)
-
-    def _foreign_bases(self) -> Foreign:
-        """What the plug-ins know of bases that the core cannot load, configure or describe."""
-        from transformers import PretrainedConfig
-
-        ask = self.plugins.first_result
-        return Foreign(
-            lambda wanted: ask("adapterhub_load_base", vars(wanted), nn.Module, "a torch module"),
-            lambda config: ask("adapterhub_base_config", {"config": config}, PretrainedConfig, "a PretrainedConfig"),
-            lambda model: ask("adapterhub_describe_model", {"model": model}, ModelMap, "a ModelMap"),
-        )

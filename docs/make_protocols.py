@@ -217,8 +217,8 @@ def reference() -> str:
     parts += ["### Looking\n", *members(ModelView, LOOKING), "### Changing\n", *members(ModelView, CHANGING)]
     parts += ["An example, a token of its own:\n", f"```python\n{source(examples.NewToken)}```\n"]
     parts += ["### The batch that is being run\n", rendered(learning.BatchContext.__doc__ or "") + "\n"]
-    parts += ["`view.context` is one of these while the engine trains, evaluates, predicts or prepares, and None while text is "
-              "generated or the model is called by hand.\n", *members(learning.BatchContext)]  # fmt: skip
+    parts += ["`view.context` is one of these while the engine trains, evaluates, predicts or prepares; while text is generated "
+              "it is the prompt, and None where the model is called by hand.\n", *members(learning.BatchContext)]  # fmt: skip
     parts.append(f"```python\n{source(examples.FirstTokens)}```\n")
     shared = [examples.Config, examples.Updated]
     for protocol, example, _ in PROTOCOLS:

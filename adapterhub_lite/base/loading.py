@@ -16,8 +16,9 @@ from torch import Tensor, nn
 from adapterhub_lite.base.batch_norm import batch_norms
 from adapterhub_lite.base.describe import describe
 from adapterhub_lite.base.fingerprint import fingerprint_of_files, fingerprint_of_module
+from adapterhub_lite.base.foreign import NOTHING_FOREIGN, Asked, Foreign
 from adapterhub_lite.base.map import ModelMap
-from adapterhub_lite.base.model_files import Configure, calm, model_from, model_from_gguf, processor_from, usable
+from adapterhub_lite.base.model_files import calm, model_from, model_from_gguf, processor_from, usable
 from adapterhub_lite.base.precision import choose_device, choose_dtype, dtype_name
 from adapterhub_lite.base.prepared import find_prepared, keep_prepared, prepared_folder, temporary_folder
 from adapterhub_lite.base.quantization import is_quantized, make_trainable, stored_transposed, unpack_misread
@@ -28,33 +29,6 @@ from adapterhub_lite.base.view import ModelView
 from adapterhub_lite.errors import BaseNotFoundError, NotSupportedError, StorageError
 from adapterhub_lite.names import QUANTIZATIONS, check_choice
 from adapterhub_lite.storage.manifest import Fingerprint
-
-
-@dataclass(frozen=True)
-class Asked:
-    """The base that a plug-in is asked for, in words."""
-
-    ref: str
-    quantization: str
-    dtype: str
-    device: str
-    revision: str | None
-    """What stands behind an "@" in the reference."""
-
-
-@dataclass(frozen=True)
-class Foreign:
-    """What plug-ins know of bases, handed in; by default nothing."""
-
-    load: Callable[[Asked], nn.Module | None] = lambda asked: None
-    """Loads the references that are not the core's; None for the others."""
-    configure: Configure = lambda config: None
-    """Makes the configuration of models that transformers would not make, or would make otherwise; None for the others."""
-    describe: Callable[[nn.Module], ModelMap | None] = lambda model: None
-    """Describes the models that introspection gets wrong; None for the others."""
-
-
-NOTHING_FOREIGN = Foreign()
 
 
 @dataclass(repr=False)

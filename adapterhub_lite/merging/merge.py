@@ -24,7 +24,7 @@ from adapterhub_lite.base.strategy import Mergeable, WeightUpdater
 from adapterhub_lite.base.view import TOKENS
 from adapterhub_lite.engine import Engine
 from adapterhub_lite.errors import BaseNotFoundError, ConfigError, MergeError, NotSupportedError, StorageError
-from adapterhub_lite.merging.class_folder import class_logits, make_class_folder
+from adapterhub_lite.merging.class_folder import class_logits, class_of, make_class_folder
 from adapterhub_lite.merging.report import MergeReport, compare
 from adapterhub_lite.merging.saved import SavedAdapter, fill, open_saved, strategy_of
 from adapterhub_lite.merging.shards import FLOATS, copy_side_files, headers_of, write_shards
@@ -35,7 +35,7 @@ from adapterhub_lite.plugins.strategy_call import StrategyCalls
 from adapterhub_lite.storage import Manifest, StoredAdapter, commit_directory, read_adapter
 from adapterhub_lite.storage.public import local_reference, public
 from adapterhub_lite.tasks.head import HeadTask
-from adapterhub_lite.tasks.head_class import HeadClass, find_head_class
+from adapterhub_lite.tasks.head_class import HeadClass
 from adapterhub_lite.tasks.task import Batch
 from adapterhub_lite.training.attachment import HEAD
 from adapterhub_lite.training.solve import find_solver
@@ -112,7 +112,7 @@ def merge_adapter(
     before = probe_logits(loaded.attachment.task, loaded.base, items, loaded.attachment.logits)
     manifest = stored.manifest.model_copy(update={"forced": list(loaded.forced)})
     generates = loaded.attachment.task.generates
-    known, no_class = (None, None) if generates else _class_of(loaded)
+    known, no_class = (None, None) if generates else class_of(loaded)
     if no_class is not None and alone:
         peft = "--to peft writes the head beside the adapter, and " if "peft_type" in stored.config else ""
         raise NotSupportedError(
@@ -296,7 +296,6 @@ class _Job:
             attachment, self.engine.plugins, self.engine.progress, manifest, probe_inputs=items
         )  # fmt: skip
         adapter.save(folder)
-        folder.with_name(f".{folder.name}.lock").unlink(missing_ok=True)  # nobody else writes here before the commit
         attachment.detach()
         return logits, batches
 
@@ -320,21 +319,6 @@ class _Job:
         if saved.manifest != self.stored.manifest:
             raise StorageError(f"{self.adapter} was replaced while it was merged; merge it again")
         return saved
-
-
-def _class_of(loaded: Adapter) -> tuple[HeadClass | None, str | None]:
-    """The class of transformers that holds an adapter's head, or the reason why there is none."""
-    base, task, head = loaded.base, loaded.attachment.task, loaded.attachment.head
-    if not isinstance(task, HeadTask) or head is None:
-        return None, f"transformers has no class for {task.name}"
-    base.activate(None)
-    try:
-        known = find_head_class(base, task)
-    except NotSupportedError as error:
-        return None, str(error)
-    if head.bias is not None and not known.bias and bool(head.bias.any()):
-        return None, f"the head has a bias, and that of {known.name} has none"
-    return known, None
 
 
 def _dtypes_in(folder: Path) -> set[str]:

@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
-from peft.tuners.adamss.layer import AdamssLayer
 from torch import Tensor, nn
 
 from adapterhub_lite.api import ConfigError, ModelView, StrategyConfig, StrategyState
@@ -60,6 +59,8 @@ class AdaLora(MergeablePeftMethod):
             parameter
         ) in parameters.values():  # PEFT wants a gradient of each, of layers that a batch does not reach too
             parameter.grad = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+        if step >= final and not self._settled and not self._tuner.rankallocator.exp_avg_ipt:
+            return  # PEFT scores before the last cut alone, and a run of one step has no step before it
         # The step of the last cut may have been left out, because its loss was not finite: it is made up for.
         self._tuner.update_and_allocate(step if self._settled else min(step, final))
         self._settled = step >= final
@@ -178,7 +179,7 @@ class AdaMss(MergeablePeftMethod):
     def _averages(self) -> Iterator[tuple[str, list[Tensor | None], int, nn.Parameter]]:
         """Each average by its name in a checkpoint: the list it is kept in, its place there, and the parameter it is of."""
         for path, layer in self._tuner.model.named_modules():
-            if not isinstance(layer, AdamssLayer):
+            if not hasattr(layer, "exp_avg_ipt_A"):
                 continue
             for factor, kind in ((factor, kind) for factor in "AB" for kind in ("ipt", "unc")):
                 averages = getattr(layer, f"exp_avg_{kind}_{factor}").get(ADAPTER, [])  # there are none without use_asa

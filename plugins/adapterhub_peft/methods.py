@@ -46,6 +46,10 @@ KNOWN: dict[str, Known] = {
     "lora": Known(
         "Low-rank updates (Hu et al. 2021) with PEFT's options; strategy lora is the short form.",
         types={"init_lora_weights": bool | Literal["gaussian", "orthogonal", "mica"]},
+        help={
+            "monteclora_config": "MonteCLoRA: trained perturbations of LoRA's weights, sampled while training, with their "
+            "divergence in the loss. Each sample is drawn when it is needed, whatever buffer_size is."
+        },
         strategy="variants:LoraVariants",
     ),
     "adalora": Known(
@@ -105,12 +109,16 @@ KNOWN: dict[str, Known] = {
     "peanut": Known("Updates made by a small network from the weight itself.", quantized=False, conv1d=False),
     "poly": Known(
         "Several low-rank updates, mixed in shares that each task learns (Ponti et al. 2022).", quantized=False,
-        conv1d=False, mergeable=False, strategy="routed:Poly",
+        conv1d=False, mergeable=False, strategy="layers:Poly",
     ),
     "psoft": Known("Orthogonal rotation in the principal subspace of each weight.", quantized=False, conv1d=False),
     "pvera": Known(
-        "VeRA with sampled updates.", learning_rate=5e-3,
+        "VeRA with sampled updates.", learning_rate=5e-3, strategy="layers:PVera",
         left_out={"sample_at_inference": "the same input would give other outputs each time"},
+        help={
+            "generator_seed": "Without effect, whatever it is in PEFT: samples are drawn from the random numbers of the run, "
+            "so that it can be resumed exactly."
+        },
     ),
     "randlora": Known("Full-rank updates from scaled random matrices (Albert et al. 2025)."),
     "road": Known("Rotations of pairs of outputs (Liao et al. 2024).", learning_rate=3e-3, conv1d=False),
@@ -118,11 +126,11 @@ KNOWN: dict[str, Known] = {
     "supertuning": Known("The entries of each weight that PEFT ranks first.", quantized=False, conv1d=False),
     "tinylora": Known(
         "A handful of numbers that scale fixed directions of each weight.", learning_rate=5e-3, quantized=False,
-        left_out={"init_weights": "without it the numbers start as whatever lies in memory"},
+        left_out={"init_weights": "without it PEFT starts the numbers as whatever lies in memory"},
     ),
     "trainable_tokens": Known(
         "Trained embeddings for the tokens in token_indices.", targets="embedding", modalities=TEXT,
-        strategy="routed:TrainableTokens",
+        strategy="layers:TrainableTokens",
     ),
     "unilora": Known("All updates from one trained vector.", learning_rate=1e-2, quantized=False, identity=False),
     "vblora": Known("Updates put together from a shared bank of vectors (Li et al. 2024).", learning_rate=1e-2, identity=False),

@@ -148,6 +148,13 @@ def test_a_last_cut_whose_step_is_not_applied_is_made_up_for(monkeypatch: pytest
     assert sum(ranks) == ADALORA["target_r"] * len(ranks)
 
 
+def test_a_run_of_one_step_leaves_the_ranks_of_adalora(tmp_path: Path) -> None:
+    adapter = run("peft:adalora", {"init_r": 4, "target_r": 2}, steps=1)
+    ranks = [len(tensor) for name, tensor in adapter.attachment.parameters.items() if name.endswith("lora_E")]
+    assert set(ranks) == {4}
+    adapter.save(tmp_path / "saved")
+
+
 ADAMSS = {
     "r": 8, "num_subspaces": 3, "subspace_rank": 2, "use_asa": True, "asa_target_subspaces": 10, "init_warmup": 2,
     "final_warmup": 9, "mask_interval": 3, "seed": 3,

@@ -16,6 +16,7 @@ from adapterhub_lite.engine import Engine
 from adapterhub_lite.errors import NotSupportedError
 from adapterhub_lite.progress import Silent
 from adapterhub_lite.testing.models import tiny_base
+from adapterhub_peft import adapterhub_strategies
 from tests.training.conftest import equal
 from tests.training.test_resume import Killed, killed_after
 
@@ -99,12 +100,26 @@ def test_a_variant_goes_on_as_if_it_had_never_been_stopped(
     torch.testing.assert_close(outputs(opened), expected, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("variant", [*VARIANTS, "pvera"])
 def test_a_layer_that_is_computed_again_is_the_same(variant: str, tmp_path: Path) -> None:
+    strategy, own = ("peft:lora", VARIANTS[variant]) if variant in VARIANTS else ("peft:pvera", {"generator_seed": 5})
     for again in (False, True):
-        run("peft:lora", {**SMALL, **VARIANTS[variant]}, tmp_path / f"{again}", steps=3, activation_checkpointing=again)
+        run(strategy, {**SMALL, **own}, tmp_path / f"{again}", steps=3, activation_checkpointing=again)
     lines = [[line["grad_norm"] for line in logged(tmp_path / f"{again}")] for again in (False, True)]
     assert lines[0] == pytest.approx(lines[1], rel=1e-5)
+
+
+def test_sampled_updates_go_on_as_if_they_had_never_been_stopped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings, options = {**SMALL, "generator_seed": 5}, {"checkpoint_every": 2, "steps": 6}
+    whole = run("peft:pvera", settings, tmp_path / "whole", **options)
+    with monkeypatch.context() as patch:
+        killed_after(patch, 5)
+        with pytest.raises(Killed):
+            run("peft:pvera", settings, tmp_path / "cut", **options)
+    again = run("peft:pvera", settings, tmp_path / "cut", resume=True, **options)
+    assert equal(dict(again.attachment.tensors), dict(whole.attachment.tensors))
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -116,3 +131,10 @@ def test_a_variant_that_peft_does_not_have_for_four_bits_is_refused(engine: Any,
     ):
         engine.train(base, completions(), strategy="peft:lora", settings={**SMALL, **VARIANTS[variant]})
     assert torch.equal(outputs(base.model), before)
+
+
+def test_variants_that_do_not_begin_at_the_base_say_so() -> None:
+    spec = next(spec for spec in adapterhub_strategies() if spec.name == "peft:lora")
+    assert spec.traits_of(spec.config()).identity_at_init
+    moved = [{"init_lora_weights": False}, {"kasa_config": {}}, {"monteclora_config": {}}]
+    assert not any(spec.traits_of(spec.config.model_validate(options)).identity_at_init for options in moved)

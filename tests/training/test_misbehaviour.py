@@ -225,7 +225,7 @@ def test_writes(tmp_path):
 
     stops("in attach changed the base outside its view", tmp_path / "a", attach=attach)
     stops("in training at step 1 changed the base outside its view: weight", tmp_path / "b", after_step=write)
-    with pytest.raises(PluginError, match="changed the base outside its view: hooks of module"):
+    with pytest.raises(PluginError, match="changed the base outside its view: a hook of module"):
         run(bad(after_step=hooked), folder=tmp_path / "c", steps=3, checkpoint_every=1)
     assert not [*tmp_path.glob("b/checkpoints/step-*"), *tmp_path.glob("c/checkpoints/step-*")]
     adapter = run(bad(after_step=hooked), steps=2)

@@ -1,4 +1,4 @@
-"""Methods of PEFT whose layers ask what is being run through the model."""
+"""Methods of PEFT whose layers are told something that PEFT's own forward pass, or nobody, would tell them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from functools import partial
 from typing import Any
 
 import torch
-from peft.tuners.poly.layer import PolyLayer
 from torch import Tensor, nn
 
 from adapterhub_lite.api import ConfigError, ModelView, NotSupportedError
@@ -21,7 +20,7 @@ class Poly(PeftMethod):
 
     def _put_in(self, view: ModelView, peft_config: Any) -> None:
         for layer in self._tuner.modules():
-            if isinstance(layer, PolyLayer):
+            if hasattr(layer, "poly_router"):
                 layer.register_forward_pre_hook(partial(self._tell, view), with_kwargs=True)
 
     def _tell(
@@ -68,3 +67,15 @@ class TrainableTokens(MergeablePeftMethod):
                 f"{self.name}: token_indices names {outside[0]}, and the tokens are 0 to {(rows or 0) - 1}"
             )
         return arguments
+
+
+class PVera(MergeablePeftMethod):
+    """VeRA with sampled updates. Samples are drawn from the random numbers of the run, never from a generator of PEFT's.
+
+    A layer that is computed again for its gradients then draws the same sample, and so does a run that is resumed.
+    """
+
+    def _put_in(self, view: ModelView, peft_config: Any) -> None:
+        for layer in self._tuner.modules():
+            if hasattr(layer, "pvera_generator"):
+                layer.pvera_generator[ADAPTER] = None

@@ -334,7 +334,11 @@ def send_signals(signals: int, folder: Path, seed: int, say: Callable[[str], Non
                 result.failures.append(f"{verb.name}: the end is not that of a run never stopped (status {status})")
         result.chains += resumable
         shutil.rmtree(place)
-        say("\n".join([f"{sum(result.sent.values())} signals, {len(result.failures)} failures", *result.failures[told:]]))
+        say(
+            "\n".join(
+                [f"{sum(result.sent.values())} signals, {len(result.failures)} failures", *result.failures[told:]]
+            )
+        )
         told = len(result.failures)
     result.seconds = time.monotonic() - began
     return result

@@ -6,6 +6,7 @@ import os
 import sys
 from functools import partial
 from importlib import import_module
+from io import TextIOWrapper
 from typing import Annotated, Any
 
 import typer
@@ -110,6 +111,9 @@ def main() -> None:
     # Idle OpenMP threads that spin take the core from the one that works; it has to be set before torch is imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):  # a terminal that knows no umlauts gets them as \xfc
+            stream.reconfigure(errors="backslashreplace")
     try:
         with Interrupt().listening():
             app()

@@ -17,17 +17,18 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from adapterhub_lite.adapter.adapter import Adapter as Adapter
-    from adapterhub_lite.adapter.adapter import Evaluation as Evaluation
+    from adapterhub_lite.adapter.adapter import Adapter as Adapter, Evaluation as Evaluation
     from adapterhub_lite.base.loading import Base as Base
     from adapterhub_lite.data.dataset import Dataset as Dataset
     from adapterhub_lite.data.sampling import subsample as subsample
     from adapterhub_lite.data.splits import split as split
     from adapterhub_lite.engine import Engine as Engine
     from adapterhub_lite.errors import AdapterHubError as AdapterHubError
-    from adapterhub_lite.tasks.outputs import LabelsPrediction as LabelsPrediction
-    from adapterhub_lite.tasks.outputs import Prediction as Prediction
-    from adapterhub_lite.tasks.outputs import ValuePrediction as ValuePrediction
+    from adapterhub_lite.tasks.outputs import (
+        LabelsPrediction as LabelsPrediction,
+        Prediction as Prediction,
+        ValuePrediction as ValuePrediction,
+    )
     from adapterhub_lite.training.config import TrainConfig as TrainConfig
 
     _engine = Engine()

@@ -7,18 +7,16 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from torch import nn
-
 from adapterhub_lite.adapter.adapter import Adapter, Evaluation
 from adapterhub_lite.adapter.read import read_like
 from adapterhub_lite.adapter.restore import restore
 from adapterhub_lite.base.differences import explain_architecture
-from adapterhub_lite.base.loading import Base, Foreign, load_base
-from adapterhub_lite.base.map import ModelMap
+from adapterhub_lite.base.foreign import foreign_bases
+from adapterhub_lite.base.loading import Base, load_base
 from adapterhub_lite.base.references import parse_scratch
 from adapterhub_lite.base.scratch import with_random_weights
 from adapterhub_lite.data.dataset import Dataset
-from adapterhub_lite.errors import NotSupportedError
+from adapterhub_lite.errors import BaseNotFoundError, ConfigError, NotSupportedError
 from adapterhub_lite.interrupt import Interrupt, listener, safe_point
 from adapterhub_lite.plugins.manager import Plugins
 from adapterhub_lite.plugins.observers import Observers
@@ -28,7 +26,8 @@ from adapterhub_lite.plugins.strategy_call import is_out_of_memory
 from adapterhub_lite.progress import Lines, Progress
 from adapterhub_lite.storage import BaseRecord, DataRecord, TaskRecord, check_base
 from adapterhub_lite.storage.bundle import open_any
-from adapterhub_lite.tasks.catalog import read_data, task_shelf
+from adapterhub_lite.storage.public import local_reference
+from adapterhub_lite.tasks.catalog import Catalog, read_data
 from adapterhub_lite.tasks.make import recorded_task, settled_task
 from adapterhub_lite.tasks.task import Task, encode
 from adapterhub_lite.training.checks import CheckedRun, check_run
@@ -52,7 +51,7 @@ class Engine:
     def __init__(self, plugins: Plugins | None = None, progress: Progress | None = None):
         self.plugins = plugins if plugins is not None else Plugins()
         self.strategy_shelf = strategy_shelf(self.plugins)
-        self.task_shelf = task_shelf(self.plugins)
+        self.task_shelf = Catalog(self.plugins)
         self.progress: Progress = progress if progress is not None else Lines()
 
     def load_base(
@@ -79,7 +78,7 @@ class Engine:
                 dtype=dtype,
                 device=device,
                 trust_remote_code=trust_remote_code,
-                foreign=self._foreign_bases(),
+                foreign=foreign_bases(self.plugins),
                 report=self.progress.say,
             )
             safe_point()
@@ -101,7 +100,7 @@ class Engine:
         labels: Sequence[str] | None = None,
         options: Mapping[str, Any] | None = None,
     ) -> Dataset:
-        """Read and check labelled data for a task, ours or a plug-in's; see `adapterhub_lite.tasks.catalog.load_data`."""
+        """Read and check labelled data for a task, ours or a plug-in's; see `adapterhub_lite.tasks.catalog.read_data`."""
         return read_data(self.task_shelf, source, task, columns=columns, labels=labels, options=options)
 
     def train(
@@ -142,6 +141,9 @@ class Engine:
             NotSupportedError: strategy, task and base do not go together.
             TrainingError: the run cannot go on.
         """
+        if isinstance(base, str) or not isinstance(data, Dataset):
+            kinds = f"{type(base).__name__} and {type(data).__name__}"
+            raise ConfigError(f"train takes what load_base and load_data return, not {kinds}; call those first")
         run = check_run(
             self.strategy_shelf,
             self.task_shelf,
@@ -205,16 +207,10 @@ class Engine:
                 strategy_shelf=self.strategy_shelf, observers=observers, progress=self.progress,
             )  # fmt: skip
             adapter = Adapter(
-                attachment,
-                self.plugins,
-                self.progress,
+                attachment, self.plugins, self.progress, training=facts, columns=dict(data.columns),
                 data=DataRecord(source=data.source, sha256=data.sha256, rows=len(data)),
-                training=facts,
-                columns=dict(data.columns),
-                probe_inputs=list(data.inputs[:PROBES]),
-                run_file=place.run_file,
-                run_folder=place.folder,
-            )
+                probe_inputs=list(data.inputs[:PROBES]), run_file=place.run_file, run_folder=place.folder,
+            )  # fmt: skip
             if held_out is not None:
                 adapter.metrics = adapter.evaluate(held_out, Processes()).record()
         return adapter
@@ -299,12 +295,20 @@ class Engine:
             BaseMismatchError: another base; names what differs.
         """
         if base is None or isinstance(base, str):
-            base = self.load_base(
-                base or record.reference,
-                quantization=record.quantization,
-                dtype=dtype or record.dtype,
-                device=device,
-            )
+            given = base
+            try:
+                base = self.load_base(
+                    given or local_reference(record),
+                    quantization=record.quantization,
+                    dtype=dtype or record.dtype,
+                    device=device,
+                )
+            except BaseNotFoundError as error:
+                if given:
+                    raise
+                raise BaseNotFoundError(
+                    f"the base that the adapter records: {error}; or give it with --base"
+                ) from error
         differences = check_base(
             record,
             base.fingerprint,
@@ -337,14 +341,3 @@ class Engine:
     def strategies(self) -> list[ProvidedStrategy]:
         """Every strategy that can be used, by name."""
         return sorted(self.plugins.strategies, key=lambda provided: provided.spec.name)
-
-    def _foreign_bases(self) -> Foreign:
-        """What the plug-ins know of bases that the core cannot load, configure or describe."""
-        from transformers import PretrainedConfig
-
-        ask = self.plugins.first_result
-        return Foreign(
-            lambda wanted: ask("adapterhub_load_base", vars(wanted), nn.Module, "a torch module"),
-            lambda config: ask("adapterhub_base_config", {"config": config}, PretrainedConfig, "a PretrainedConfig"),
-            lambda model: ask("adapterhub_describe_model", {"model": model}, ModelMap, "a ModelMap"),
-        )

@@ -107,8 +107,8 @@ def crash_test(kills: int, folder: Path, seed: int = 0, say: Callable[[str], Non
             break
         result.chains += 1
         if not status:
-            found = contents(out)
-            differing = sorted(name for name in {*expected, *found} if expected.get(name) != found.get(name))
+            saved = contents(out)
+            differing = sorted(name for name in {*expected, *saved} if expected.get(name) != saved.get(name))
             if differing:
                 result.unequal.append(f"chain {result.chains - 1}: {', '.join(differing[:4])}")
             result.damaged += len(list(out.parent.glob("*.run/checkpoints/damaged-*")))

@@ -272,21 +272,21 @@ def in_memory(shape: Shape, dtype: torch.dtype = torch.bfloat16, *, nf4: bool = 
 
 def row_environment(setting: Setting) -> Any:
     """What this runs on."""
-    found = table({"python": sys.version.split()[0], "versions": {}})
+    measured = table({"python": sys.version.split()[0], "versions": {}})
     for name in VERSIONS:
         try:
-            found["versions"][name] = metadata.version(name)
+            measured["versions"][name] = metadata.version(name)
         except metadata.PackageNotFoundError:
-            found["versions"][name] = None
+            measured["versions"][name] = None
     if DEVICE == "cuda":
         facts = torch.cuda.get_device_properties(0)
-        found |= {"device": facts.name, "memory_gb": round(facts.total_memory / 1e9, 1), "cuda": torch.version.cuda}
-        found["driver"] = subprocess.run(
+        measured |= {"device": facts.name, "memory_gb": round(facts.total_memory / 1e9, 1), "cuda": torch.version.cuda}
+        measured["driver"] = subprocess.run(
             ["nvidia-smi", "--query-gpu=driver_version,clocks.sm,clocks.max.sm,power.limit", "--format=csv,noheader"],
             capture_output=True, text=True, check=False,
         ).stdout.strip()  # fmt: skip
-    found["strategies"] = len(ah.strategies())
-    return found
+    measured["strategies"] = len(ah.strategies())
+    return measured
 
 
 def row_loss(setting: Setting) -> Any:
@@ -296,7 +296,7 @@ def row_loss(setting: Setting) -> Any:
 
     folder = folder_of(setting, "middle", TINY if setting.small else MIDDLE, torch.float32)
     rows = texts([100] * 8)
-    found = table()
+    measured = table()
     for quantization, dtype in (
         ("none", "float32"), ("none", "bfloat16"), ("none", "float16"), ("nf4", "bfloat16"), ("nf4", "float32"),
         ("fp4", "bfloat16"), ("int8", "float16"),
@@ -306,7 +306,7 @@ def row_loss(setting: Setting) -> Any:
             base = ah.Engine(progress=Watch()).load_base(folder, quantization=quantization, dtype=dtype)
             run = ours(setting, base, rows, steps=1, batch_size=8)
             run.adapter.detach()
-            found[name] = run.losses[0]
+            measured[name] = run.losses[0]
             if name != "nf4 float32":
                 continue
             for path, module in list(base.model.named_modules()):
@@ -316,17 +316,17 @@ def row_loss(setting: Setting) -> Any:
                     base.model.set_submodule(path, dense)
             inputs = torch.tensor(ids_of(rows, 100), device=DEVICE)
             with torch.no_grad():
-                found["weights nf4 stands for, float32"] = float(base.model(input_ids=inputs, labels=inputs).loss)
+                measured["weights nf4 stands for, float32"] = float(base.model(input_ids=inputs, labels=inputs).loss)
         except Exception as error:
-            found[name] = brief(error)
-    return found
+            measured[name] = brief(error)
+    return measured
 
 
 def row_gradients(setting: Setting) -> Any:
     """Gradients of the same adapter on the same base in fp32, here and on the CPU."""
     folder = folder_of(setting, "tiny", TINY, torch.float32)
     rows = texts([40, 25, 33, 12])
-    found = table()
+    measured = table()
     for strategy in ("lora", "prefix", "full"):
         engine = ah.Engine(progress=Watch())
         start = engine.load_base(folder, dtype="float32", device="cpu")
@@ -353,10 +353,10 @@ def row_gradients(setting: Setting) -> Any:
         worst = max(
             float((a - seen[DEVICE][1][name]).norm() / a.norm().clamp(min=1e-30)) for name, a in seen["cpu"][1].items()
         )
-        found[strategy] = {
+        measured[strategy] = {
             "losses": [seen["cpu"][0], seen[DEVICE][0]], "tensors": len(seen["cpu"][1]), "worst_relative_difference": worst,
         }  # fmt: skip
-    return found
+    return measured
 
 
 def row_strategies(setting: Setting) -> Any:
@@ -364,7 +364,7 @@ def row_strategies(setting: Setting) -> Any:
     folder = folder_of(setting, "tiny", TINY, torch.float32)
     tokens = texts([40, 25, 33, 12] * 8)
     labelled = [{"text": row["text"], "label": "ab"[number % 2]} for number, row in enumerate(texts([20, 9] * 16, 1))]
-    found = table()
+    measured = table()
     for quantization in ("none", "nf4"):
         base = ah.Engine(progress=Watch()).load_base(folder, quantization=quantization, dtype="bfloat16")
         for strategy in ("lora", "prefix", "linear_probe", "full", "peft:ia3"):
@@ -377,19 +377,19 @@ def row_strategies(setting: Setting) -> Any:
                         setting, base, rows, strategy=strategy, task=task, steps=24, batch_size=8, learning_rate=5e-3
                     )
                     losses = run.losses
-                    found[name] = [losses[0], statistics.mean(losses[-4:])] if losses else dict(run.adapter.training)
-                    found[name] = {"losses": found[name], "evaluated": run.adapter.evaluate(rows).metrics["loss"]}
+                    measured[name] = [losses[0], statistics.mean(losses[-4:])] if losses else dict(run.adapter.training)
+                    measured[name] = {"losses": measured[name], "evaluated": run.adapter.evaluate(rows).metrics["loss"]}
                     run.adapter.detach()
                 except Exception as error:
-                    found[name] = brief(error)
-    return found
+                    measured[name] = brief(error)
+    return measured
 
 
 def row_packing(setting: Setting) -> Any:
     """The same losses with several examples in a row and with one."""
     folder = folder_of(setting, "tiny", TINY, torch.float32)
     rows = texts([random.Random(2).randint(5, 90) for _ in range(64)])
-    found = table()
+    measured = table()
     for dtype in ("float32", "bfloat16"):
         base = ah.Engine(progress=Watch()).load_base(folder, dtype=dtype)
         losses = []
@@ -398,8 +398,8 @@ def row_packing(setting: Setting) -> Any:
             run = ours(setting, base, rows, options=options, steps=6, batch_size=16)
             run.adapter.detach()
             losses.append(run.losses)
-        found[dtype] = {"worst_relative_difference": difference(*losses), "losses": losses}
-    return found
+        measured[dtype] = {"worst_relative_difference": difference(*losses), "losses": losses}
+    return measured
 
 
 def row_little_memory(setting: Setting) -> Any:
@@ -428,7 +428,7 @@ def row_resume(setting: Setting) -> Any:
     """Stopped after step 4 of 8 and gone on with: the adapter of a run never stopped, bit for bit."""
     folder = folder_of(setting, "tiny", TINY, torch.float32)
     rows = texts([40, 25, 33, 12] * 8)
-    found = table()
+    measured = table()
     for quantization, optimizer in (
         ("none", "adamw"),
         ("nf4", "adamw"),
@@ -458,19 +458,19 @@ def row_resume(setting: Setting) -> Any:
             rest = ours(setting, base, rows, folder=where, resume=True, **same)
             second = digest(rest.adapter, setting.out / f"rest-{name}")
             rest.adapter.detach()
-            found[f"{quantization}, {optimizer}"] = {
+            measured[f"{quantization}, {optimizer}"] = {
                 "stopped": stopped, "same_bits": first == second, "same_log": whole.losses == rest.losses,
             }  # fmt: skip
         except Exception as error:
-            found[f"{quantization}, {optimizer}"] = brief(error)
-    return found
+            measured[f"{quantization}, {optimizer}"] = brief(error)
+    return measured
 
 
 def row_twice(setting: Setting) -> Any:
     """The same run twice gives the same bits; with checkpointed and with offloaded activations too."""
     folder = folder_of(setting, "tiny", TINY, torch.float32)
     rows = texts([40, 25, 33, 12] * 8)
-    found = table({"deterministic": torch.are_deterministic_algorithms_enabled()})
+    measured = table({"deterministic": torch.are_deterministic_algorithms_enabled()})
     for quantization, dtype in (("none", "float32"), ("nf4", "bfloat16")):
         base = ah.Engine(progress=Watch()).load_base(folder, quantization=quantization, dtype=dtype)
         for strategy in ("lora", "prefix", "full"):
@@ -490,10 +490,10 @@ def row_twice(setting: Setting) -> Any:
                     run.adapter.detach()
                 names = ("again", "checkpointed", "offloaded")
                 same = {name: digests[0] == other for name, other in zip(names, digests[1:], strict=True)}
-                found[f"{strategy}, {quantization} {dtype}"] = same
+                measured[f"{strategy}, {quantization} {dtype}"] = same
             except Exception as error:
-                found[f"{strategy}, {quantization} {dtype}"] = brief(error)
-    return found
+                measured[f"{strategy}, {quantization} {dtype}"] = brief(error)
+    return measured
 
 
 def row_deterministic(setting: Setting) -> Any:
@@ -506,7 +506,7 @@ def row_save_load(setting: Setting) -> Any:
     """Saved and loaded: the same bits in the tensors, the same outputs, the probe replayed."""
     folder = folder_of(setting, "tiny", TINY, torch.float32)
     rows = texts([40, 25, 33, 12] * 8)
-    found = table()
+    measured = table()
     for quantization in ("none", "nf4"):
         base = ah.Engine(progress=Watch()).load_base(folder, quantization=quantization, dtype="bfloat16")
         for strategy in ("lora", "prefix", "linear_probe", *(("full",) if quantization == "none" else ())):
@@ -519,19 +519,19 @@ def row_save_load(setting: Setting) -> Any:
                 after = loaded.evaluate(rows).metrics["loss"]
                 second = digest(loaded, setting.out / f"again-{strategy}-{quantization}")
                 loaded.detach()
-                found[f"{strategy}, {quantization}"] = {
+                measured[f"{strategy}, {quantization}"] = {
                     "same_bits": first == second, "same_loss": before == after, "losses": [before, after],
                 }  # fmt: skip
             except Exception as error:
-                found[f"{strategy}, {quantization}"] = brief(error)
-    return found
+                measured[f"{strategy}, {quantization}"] = brief(error)
+    return measured
 
 
 def row_generate(setting: Setting) -> Any:
     """Generation with a cache of keys and values gives the tokens that it gives without one."""
     folder = folder_of(setting, "tiny", TINY, torch.float32)
     rows = texts([40, 25, 33, 12] * 8)
-    found = table()
+    measured = table()
     for quantization in ("none", "nf4"):
         base = ah.Engine(progress=Watch()).load_base(folder, quantization=quantization, dtype="float32")
         for strategy in ("lora", "prefix", "full"):
@@ -551,29 +551,29 @@ def row_generate(setting: Setting) -> Any:
                 )
                 text = run.adapter.generate(rows[0]["text"][:30], max_new_tokens=8)
                 run.adapter.detach()
-                found[f"{strategy}, {quantization}"] = {
+                measured[f"{strategy}, {quantization}"] = {
                     "same_tokens": torch.equal(one.sequences, other.sequences), "scores_apart": apart, "words": len(text.split()),
                 }  # fmt: skip
             except Exception as error:
-                found[f"{strategy}, {quantization}"] = brief(error)
-    return found
+                measured[f"{strategy}, {quantization}"] = brief(error)
+    return measured
 
 
 def row_optimizers(setting: Setting) -> Any:
     """Every optimizer makes the loss fall."""
     folder = folder_of(setting, "tiny", TINY, torch.float32)
     base = ah.Engine(progress=Watch()).load_base(folder, quantization="nf4", dtype="bfloat16")
-    found = table()
+    measured = table()
     for optimizer in ("adamw", "adamw_8bit", "paged_adamw", "paged_adamw_8bit"):
         try:
             run = ours(
                 setting, base, texts([40, 25] * 16), steps=16, batch_size=8, optimizer=optimizer, learning_rate=3e-3
             )
             run.adapter.detach()
-            found[optimizer] = [run.losses[0], run.losses[-1]]
+            measured[optimizer] = [run.losses[0], run.losses[-1]]
         except Exception as error:
-            found[optimizer] = brief(error)
-    return found
+            measured[optimizer] = brief(error)
+    return measured
 
 
 # --- what it costs, and beside TRL ------------------------------------------------------------------------------------
@@ -623,7 +623,7 @@ def side_by_side(setting: Setting, name: str, *, rounds: int, steps: int, batch:
     """NF4 and LoRA of rank 16 on every linear layer: ours and TRL's, turn by turn, with and without checkpointing."""
     shape, length = sizes(setting, name)
     rows = texts([length] * batch * 4)
-    found = table({"tokens_a_step": batch * length})
+    measured = table({"tokens_a_step": batch * length})
     start = time.monotonic()
     for turn in range(rounds):
         if turn and time.monotonic() - start > TURN_SECONDS * (1 - 1 / (turn + 1)):
@@ -643,7 +643,7 @@ def side_by_side(setting: Setting, name: str, *, rounds: int, steps: int, batch:
                 del run
             except Exception as error:
                 seen = brief(error)
-            found.setdefault("ours, checkpointing" if checkpointing else "ours, plain", []).append(seen)
+            measured.setdefault("ours, checkpointing" if checkpointing else "ours, plain", []).append(seen)
             fresh()
         del base
         fresh()
@@ -655,14 +655,14 @@ def side_by_side(setting: Setting, name: str, *, rounds: int, steps: int, batch:
                 )
             except Exception as error:
                 seen = brief(error)
-            found.setdefault("trl, checkpointing" if checkpointing else "trl, plain", []).append(seen)
+            measured.setdefault("trl, checkpointing" if checkpointing else "trl, plain", []).append(seen)
             del model
             fresh()
-    for key, turns in list(found.items()):
+    for key, turns in list(measured.items()):
         speeds = [turn["tokens_per_s"] for turn in turns if "tokens_per_s" in turn] if isinstance(turns, list) else []
         if speeds:
-            found[f"{key}: median tokens_per_s"] = statistics.median(speeds)
-    return found
+            measured[f"{key}: median tokens_per_s"] = statistics.median(speeds)
+    return measured
 
 
 def row_speed_1b(setting: Setting) -> Any:
@@ -737,7 +737,7 @@ def row_profile(setting: Setting) -> Any:
     for warning in caught:
         if "synchroniz" in str(warning.message):
             waits["/".join(Path(warning.filename).parts[-3:]) + f":{warning.lineno}"] += 1
-    found = table({"ours": told(), "host_waits_in_a_step": dict(waits), "waits": sum(waits.values())})
+    measured = table({"ours": told(), "host_waits_in_a_step": dict(waits), "waits": sum(waits.values())})
     run.adapter.detach()
     del run, base
     fresh()
@@ -747,11 +747,11 @@ def row_profile(setting: Setting) -> Any:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             theirs(setting, model, ids_of(rows, length), batch=2, steps=8, checkpointing=False, at=at)
-        found["trl"] = told()
-        found["trl_waits"] = sum("synchroniz" in str(warning.message) for warning in caught)
+        measured["trl"] = told()
+        measured["trl_waits"] = sum("synchroniz" in str(warning.message) for warning in caught)
     except Exception as error:
-        found["trl"] = brief(error)
-    return found
+        measured["trl"] = brief(error)
+    return measured
 
 
 def row_variants(setting: Setting) -> Any:
@@ -768,7 +768,7 @@ def row_variants(setting: Setting) -> Any:
             parameter.data = parameter.data.bfloat16()
         return parameters
 
-    found = table()
+    measured = table()
     base = in_memory(shape)
     for name in ("as it is", "tf32", "adapter in bf16", "attention only", "offload", "checkpointing + offload"):
         try:
@@ -780,33 +780,33 @@ def row_variants(setting: Setting) -> Any:
                 activation_offload="offload" in name, activation_checkpointing="checkpointing" in name,
             )  # fmt: skip
             run.adapter.detach()
-            found[name] = {
+            measured[name] = {
                 **rate(run.watch.moments, 2 * length),
                 **run.cost,
                 "loss": round(statistics.mean(run.losses), 4),
             }
             del run
         except Exception as error:
-            found[name] = brief(error)
+            measured[name] = brief(error)
         finally:
             torch.backends.cuda.matmul.allow_tf32 = False
             Lora.attach = attach  # type: ignore[method-assign]
-    return found
+    return measured
 
 
 def row_liger(setting: Setting) -> Any:
     """TRL with Liger's kernels, which it puts into the classes of the models for good: in a process of its own."""
     shape, length = sizes(setting, "1b")
     ids = ids_of(texts([length] * 8), length)
-    found = table()
+    measured = table()
     for checkpointing in (False, True):
         model = four_bit(llama(shape, torch.bfloat16), torch.bfloat16)
-        found["checkpointing" if checkpointing else "plain"] = theirs(
+        measured["checkpointing" if checkpointing else "plain"] = theirs(
             setting, model, ids, batch=2, steps=8, checkpointing=checkpointing, use_liger_kernel=True
         )
         del model
         fresh()
-    return found
+    return measured
 
 
 def row_ragged(setting: Setting) -> Any:
@@ -816,7 +816,7 @@ def row_ragged(setting: Setting) -> Any:
     rows = texts([max(8, min(most, int(draw.lognormvariate(5.0 if most > 64 else 2.5, 0.8)))) for _ in range(16 * 12)])
     ids = ids_of(rows, most)
     mean = sum(map(len, ids)) / len(ids)
-    found = table({"tokens_a_row": {"mean": mean, "most": max(map(len, ids))}})
+    measured = table({"tokens_a_row": {"mean": mean, "most": max(map(len, ids))}})
     for packing in (False, True):
         try:
             base = in_memory(shape)
@@ -825,11 +825,11 @@ def row_ragged(setting: Setting) -> Any:
                 learning_rate=1e-4,
             )  # fmt: skip
             key = "ours, packed" if packing else "ours, padded"
-            found[key] = {**overall(run.watch.moments, mean * 16), **run.cost, "said": run.watch.lines}
+            measured[key] = {**overall(run.watch.moments, mean * 16), **run.cost, "said": run.watch.lines}
             run.adapter.detach()
             del run, base
         except Exception as error:
-            found[f"ours, packing={packing}"] = brief(error)
+            measured[f"ours, packing={packing}"] = brief(error)
         fresh()
     for name, more in (("trl, padded", {}), ("trl, padding-free", {"padding_free": True, "max_length": None})):
         try:
@@ -839,12 +839,12 @@ def row_ragged(setting: Setting) -> Any:
                 setting, model, ids, batch=16, steps=11, checkpointing=False,
                 at=lambda step, moments=moments: moments.append(time.perf_counter()), **more,
             )  # fmt: skip
-            found[name] = {**seen, **overall(moments, mean * 16)}
+            measured[name] = {**seen, **overall(moments, mean * 16)}
             del model
         except Exception as error:
-            found[name] = brief(error)
+            measured[name] = brief(error)
         fresh()
-    return found
+    return measured
 
 
 def overall(moments: list[float], tokens: float) -> dict[str, float]:
@@ -860,25 +860,25 @@ def row_load(setting: Setting) -> Any:
     began = time.monotonic()
     llama(shape, torch.bfloat16).save_pretrained(folder)
     tokenizer().save_pretrained(folder)
-    found = table({"saving_s": round(time.monotonic() - began, 2)})
+    measured = table({"saving_s": round(time.monotonic() - began, 2)})
     for name, quantization in (("nf4, first", "nf4"), ("nf4, again", "nf4"), ("none", "none")):
         fresh()
         began = time.monotonic()
         base = ah.Engine(progress=Watch()).load_base(str(folder), quantization=quantization, dtype="bfloat16")
-        found[name] = {"seconds": round(time.monotonic() - began, 2), **memory(), "resident_gb": resident()}
+        measured[name] = {"seconds": round(time.monotonic() - began, 2), **memory(), "resident_gb": resident()}
         if name == "nf4, again":
             run = ours(setting, base, texts([128] * 4), steps=2, batch_size=2)
-            found["trained on it"] = run.losses
+            measured["trained on it"] = run.losses
             run.adapter.detach()
             del run
         del base
-    return found
+    return measured
 
 
 def row_full_1b(setting: Setting) -> Any:
     """All weights of 1.2 billion in bf16, and LoRA on the unquantized base."""
     shape, length = sizes(setting, "1b")
-    rows, found = texts([length] * 8), table()
+    rows, measured = texts([length] * 8), table()
     for strategy, optimizer in (("lora", "adamw"), ("full", "adamw"), ("full", "adamw_8bit")):
         base = in_memory(shape, nf4=False)
         try:
@@ -886,7 +886,7 @@ def row_full_1b(setting: Setting) -> Any:
                 setting, base, rows, strategy=strategy, options={"max_length": length}, steps=7, batch_size=2,
                 optimizer=optimizer, learning_rate=1e-5,
             )  # fmt: skip
-            found[f"{strategy}, {optimizer}"] = {
+            measured[f"{strategy}, {optimizer}"] = {
                 **rate(run.watch.moments, 2 * length),
                 **run.cost,
                 "losses": run.losses,
@@ -894,10 +894,10 @@ def row_full_1b(setting: Setting) -> Any:
             run.adapter.detach()
             del run
         except Exception as error:
-            found[f"{strategy}, {optimizer}"] = brief(error)
+            measured[f"{strategy}, {optimizer}"] = brief(error)
         del base
         fresh()
-    return found
+    return measured
 
 
 # --- the run of the rows ----------------------------------------------------------------------------------------------

@@ -203,19 +203,19 @@ def loss_of(attachment: Attachment, batch: Any) -> float:
 
 
 @torch.no_grad()
-def outputs(model: Any, batch: Any) -> Tensor:
-    """Logits of a language model or last hidden states of any other, of the model as it is now."""
+def outputs(model: Any, batch: Any, **more: Any) -> Tensor:
+    """Logits of a language model or last hidden states of any other, of the model as it is now; `more` are other inputs."""
     inputs = {name: value for name, value in batch.items() if name in ("input_ids", "attention_mask", "pixel_values")}
-    result = model(**inputs)
+    result = model(**inputs, **more)
     return getattr(result, "logits", None) if getattr(result, "logits", None) is not None else result.last_hidden_state
 
 
 def bits(model: nn.Module) -> dict[str, Any]:
     """Everything of a model that an adapter must leave alone."""
     tensors = [*model.named_parameters(remove_duplicate=False), *model.named_buffers(remove_duplicate=False)]
-    found: dict[str, Any] = {name: (id(t), t.requires_grad, t.detach().clone()) for name, t in tensors}
-    found |= {f"module {name}": (id(m), m.training, sorted(vars(m))) for name, m in model.named_modules()}
-    return found
+    state: dict[str, Any] = {name: (id(t), t.requires_grad, t.detach().clone()) for name, t in tensors}
+    state |= {f"module {name}": (id(m), m.training, sorted(vars(m))) for name, m in model.named_modules()}
+    return state
 
 
 def same_bits(one: Mapping[str, Any], other: Mapping[str, Any]) -> str:
@@ -308,10 +308,11 @@ def _attach_and_train(row: Row, engine: Engine, method: str, kind: str, folder: 
         with warnings.catch_warnings(record=True) as said:
             warnings.simplefilter("always")
             opened = PeftModel.from_pretrained(plain, folder).eval()
-        missing = [str(each.message) for each in said if "missing" in str(each.message)]
+        missing = [str(warning.message) for warning in said if "missing" in str(warning.message)]
         if missing:
             row.reasons.setdefault("peft warns", "".join(missing)[:300])
-        theirs = outputs(opened, batch)
+        more = {"task_ids": torch.zeros(len(trained), dtype=torch.long)} if method == "poly" else {}
+        theirs = outputs(opened, batch, **more)
         row.note(
             "peft", apart(trained, theirs) < CLOSE, f"outputs {apart(trained, theirs):.0e} from ours on the {kind}"
         )
@@ -402,7 +403,6 @@ def refusal(method: str) -> str:
     before = outputs(model.eval(), batch)
     arguments: dict[str, Any] = {
         "adaption_prompt": {"adapter_len": 4, "adapter_layers": 2},
-        "poly": {"target_modules": ["q_proj"], "init_weights": False},
         "shadow": {"target_modules": ["model.layers.0"]},
         "xlora": {"hidden_size": 64, "adapters": {}},
         "cpt": {"cpt_token_ids": [4, 5], "task_type": "CAUSAL_LM"},
@@ -475,9 +475,17 @@ def render(rows: list[Row], refused: Mapping[str, str]) -> str:
         "turns on one base with unchanged outputs.",
         "- **merges**: encoder, decoder and GPT-2 (where it attaches), after training. **NF4**: encoder and decoder.",
         f"- Options other than PEFT's defaults, to fit weights of 64 by 64: {_settings()}.",
-        "- What a method keeps fixed beside what it trains (random projections, masks, singular vectors) is not in the file. It "
-        "is made anew from the base and a seed that the adapter records, and checked by a checksum. PEFT does the same, and "
-        "for some methods warns that it does.",
+        "- What a method does between steps and adds to the loss is done and added, as PEFT's own models have it: tests compare "
+        "AdaLoRA, AdaMSS, KaSA and MonteCLoRA with those in a plain loop on the same batches, step for step. "
+        "**adalora** scores singular values after each update and cuts ranks on its schedule, over the steps of the run "
+        "where `total_step` is not set, with its orthogonality in the "
+        "loss; its file has the ranks that are left. **adamss** stops subspaces with `use_asa`. **lora** has the losses of "
+        "KaSA (`kasa_config`) and MonteCLoRA (`monteclora_config`), VeLoRA's projections (`velora_config`) and BD-LoRA "
+        "(`use_bdlora`). **poly** takes the task of each row from the batch where the task puts `task_ids` into it. Their "
+        "averages and schedules are in checkpoints: a run that is stopped and goes on ends with the same bits.",
+        "- What a method keeps fixed beside what it trains (random projections, masks, singular vectors) is not in the file "
+        "unless the option `fixed` is set. It is made anew from the base and a seed that the adapter records, and checked by "
+        "a checksum. PEFT does the same, and for some methods warns that it does.",
         "",
         "Reasons, as PEFT or torch gave them:",
         "",
@@ -518,14 +526,14 @@ def _settings() -> str:
 
 
 def _left_out(offered: list[str]) -> list[str]:
-    found: dict[tuple[str, str], list[str]] = {}
+    reasons: dict[tuple[str, str], list[str]] = {}
     for method in read_methods():
         if method.name in offered:
             for name, reason in left_out(method).items():
-                found.setdefault((name, reason), []).append(method.name)
+                reasons.setdefault((name, reason), []).append(method.name)
     return [
         f"| `{name}` | {', '.join(methods) if len(methods) < 6 else f'{len(methods)} methods'} | {reason} |"
-        for (name, reason), methods in sorted(found.items())
+        for (name, reason), methods in sorted(reasons.items())
     ]
 
 

@@ -326,7 +326,7 @@ def bank(shared: Path) -> Callable[[int, int], Dataset]:
     """The first rows of each of the first classes of banking77: `bank(classes, rows_a_class)`."""
     import csv
 
-    from adapterhub_lite.tasks.catalog import load_data
+    from adapterhub_lite import load_data
 
     with (shared / "data" / "banking77" / "train.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
@@ -345,7 +345,7 @@ def bank(shared: Path) -> Callable[[int, int], Dataset]:
 @pytest.fixture(scope="session")
 def sums(shared: Path) -> Callable[[int], Dataset]:
     """The first rows of gsm8k as prompts and completions, cut short."""
-    from adapterhub_lite.tasks.catalog import load_data
+    from adapterhub_lite import load_data
 
     with (shared / "data" / "gsm8k" / "train.jsonl").open(encoding="utf-8") as file:
         rows = [json.loads(next(file)) for _ in range(64)]

@@ -10,7 +10,7 @@ import pytest
 
 from adapterhub_lite.plugins.manager import Plugins
 from adapterhub_lite.plugins.spec import OURS
-from adapterhub_lite.tasks.catalog import task_shelf
+from adapterhub_lite.tasks.catalog import Catalog
 
 CORE = Path(__file__).parents[1] / "adapterhub_lite"
 
@@ -27,7 +27,7 @@ def names() -> set[str]:
     """Of everything that comes with the package."""
     plugins = Plugins()
     strategies = {offered.spec.name for offered in plugins.strategies if offered.dist == OURS}
-    return strategies | {offered.spec.name for offered in task_shelf(plugins).offered if offered.dist == OURS}
+    return strategies | {offered.spec.name for offered in Catalog(plugins).offered if offered.dist == OURS}
 
 
 def mentioned(source: str, names: set[str]) -> Iterator[tuple[int, str]]:

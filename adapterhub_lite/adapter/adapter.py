@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar, overload
 
+import numpy as np
 import torch
 
 from adapterhub_lite.adapter.probe import probe_record
 from adapterhub_lite.adapter.read import read_for
 from adapterhub_lite.adapter.save import save_adapter
+from adapterhub_lite.base.learning import BatchContext
 from adapterhub_lite.base.loading import Base
 from adapterhub_lite.data.dataset import Dataset
 from adapterhub_lite.errors import ConfigError, DataError, NotSupportedError
@@ -48,7 +51,7 @@ class Evaluation:
         return {"n": float(self.n), **self.metrics, **ends}
 
 
-@dataclass
+@dataclass(repr=False)
 class Adapter:
     """What `train` and `load_adapter` return. Threads may share it: those that use one base wait for each other.
 
@@ -101,6 +104,10 @@ class Adapter:
             probe_inputs=list(probe_inputs),
         )
 
+    def __repr__(self) -> str:
+        kind, task = self.attachment.provided.spec.name, self.attachment.task.name
+        return f"<Adapter {kind} for {task} on {self.base.reference}: {self.trainable:,} trained weights>"
+
     @property
     def base(self) -> Base:
         """The base it is on."""
@@ -150,6 +157,7 @@ class Adapter:
         if task.labels and dataset.labels != task.labels:
             raise ConfigError("the dataset was read with other labels; read it with adapter.load_data(source)")
         with self.base.lock:
+            self.use()  # an adapter may have tokens of its own
             encoded = encode(task, dataset, self.base)
             metrics, intervals = score(self.attachment, encoded, self.progress, processes, intervals=True)
         return Evaluation(len(encoded.examples), metrics, (*dataset.notes, *encoded.notes), intervals)
@@ -166,7 +174,8 @@ class Adapter:
         Those of our tasks are in `adapterhub_lite.tasks.outputs`; all have `columns()`, which `predict --out` writes.
 
         Args:
-            inputs: A list of inputs (texts, images as paths, arrays or PIL images, ...), or anything `load_data` reads.
+            inputs: A list, array or column of a frame of inputs (texts, images as paths, arrays or PIL images, ...), or
+                anything `load_data` reads.
             kind: The class that the results are to be of, such as `Prediction`: type checkers then know what they have.
             keep_features: Take the features that a linear probe reads from the cache, and leave them there.
 
@@ -177,7 +186,12 @@ class Adapter:
         task = self.attachment.task
         if task.generates:
             raise NotSupportedError("a language model has no labels to predict; use generate")
+        inputs = _listed(inputs)
         is_list = isinstance(inputs, (list, tuple)) and not (inputs and isinstance(inputs[0], dict))
+        if isinstance(inputs, str) and task.modality == "text" and not os.path.exists(inputs):  # noqa: PTH110  (never raises)
+            raise DataError(
+                f"there is no file {inputs[:80]!r}; to predict for a text give a list of it: predict([text])"
+            )
         if not is_list:  # a file, a frame, rows as dictionaries, ...
             dataset = self.load_data(inputs, require_labels=False)
         else:
@@ -186,6 +200,7 @@ class Adapter:
         if not len(dataset):
             return []
         with self.base.lock:
+            self.use()  # an adapter may have tokens of its own
             labelled = encode(task, dataset, self.base)
             encoded = Encoded(without_targets(labelled.examples), labelled.notes, labelled.rows)
             for note in (*dataset.notes, *encoded.notes):
@@ -218,9 +233,10 @@ class Adapter:
         """
         base = self.base
         with base.lock:
+            self.use()
             ids = self.attachment.task.prompt_ids(prompt, base)
-            base.activate(self.attachment.view)
-            return generate_text(base, ids, max_new_tokens=max_new_tokens, temperature=temperature, seed=seed)
+            with self.attachment.running(BatchContext({"input_ids": torch.tensor([ids], device=base.device)})):
+                return generate_text(base, ids, max_new_tokens=max_new_tokens, temperature=temperature, seed=seed)
 
     def use(self) -> None:
         """Make this the adapter that is mounted on the base; the others on it are taken off, not lost."""
@@ -268,6 +284,13 @@ class Adapter:
         if self.base.shards is not None:
             self.use()
             probe_record(self.attachment, self.probe_inputs)
+
+
+def _listed(inputs: Any) -> Any:
+    """An array, or a column of a frame, as the list of its entries; anything else as it is."""
+    if isinstance(inputs, np.ndarray) and inputs.ndim:
+        return inputs.tolist() if inputs.dtype.kind in "OU" else list(inputs)
+    return inputs.to_list() if hasattr(inputs, "to_list") and not hasattr(inputs, "columns") else inputs
 
 
 def generate_text(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from adapterhub_lite.base.loading import Base
 from adapterhub_lite.data.dataset import Dataset
+from adapterhub_lite.errors import TrainingError
 from adapterhub_lite.storage import ProbeRecord
 from adapterhub_lite.tasks.task import Batch, Task, encode
 from adapterhub_lite.training.attachment import Attachment
@@ -19,10 +21,21 @@ PROBE_VALUES = 16
 
 
 def probe_record(attachment: Attachment, items: Sequence[Any]) -> ProbeRecord | None:
-    """The probe as it is saved; None where no input can be."""
+    """The probe as it is saved; None where no input can be.
+
+    Raises:
+        TrainingError: an output is not finite, as after training that went wrong.
+    """
     values = [attachment.task.probe(item, number) for number, item in enumerate(items)]
     inputs = [value for value in values if value is not None]
-    return ProbeRecord(inputs=inputs, outputs=probe_outputs(attachment, inputs)) if inputs else None
+    if not inputs:
+        return None
+    outputs = probe_outputs(attachment, inputs)
+    if not all(math.isfinite(value) for row in outputs for value in row):
+        raise TrainingError(
+            "the adapter gives outputs that are not finite, so it is not saved; train again with a lower --lr or --weight-decay"
+        )
+    return ProbeRecord(inputs=inputs, outputs=outputs)
 
 
 def probe_outputs(attachment: Attachment, inputs: list[Any]) -> list[list[float]]:

@@ -12,14 +12,14 @@ from adapterhub_lite.data.table import Table
 from adapterhub_lite.errors import DataError
 from adapterhub_lite.plugins.manager import Plugins
 from adapterhub_lite.storage import TaskRecord
-from adapterhub_lite.tasks.catalog import Catalog, read_data, task_shelf
+from adapterhub_lite.tasks.catalog import Catalog, read_data
 
 
 def read_for(
     task: TaskRecord,
     source: Any,
     *,
-    plugins: Plugins | None = None,
+    plugins: Plugins,
     columns: Mapping[str, str] | None = None,
     require_labels: bool,
 ) -> Dataset:
@@ -36,7 +36,7 @@ def read_for(
         DataError: bad data, or a label the adapter was not trained on; names file, row and column.
         ConfigError: a task that is not installed.
     """
-    catalog, preprocessing = task_shelf(plugins), cast(dict[str, Any], task.preprocessing)
+    catalog, preprocessing = Catalog(plugins), cast(dict[str, Any], task.preprocessing)
     source, known = _columns_as_before(catalog, task.name, task.columns, source)
     return read_data(
         catalog,

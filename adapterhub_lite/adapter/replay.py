@@ -18,6 +18,7 @@ from adapterhub_lite.base.prepared import hash_anew
 from adapterhub_lite.base.references import parse_scratch
 from adapterhub_lite.errors import AdapterCorruptError, BaseMismatchError, BaseNotFoundError
 from adapterhub_lite.storage import BaseRecord, ProbeRecord, StoredAdapter, read_adapter
+from adapterhub_lite.storage.public import local_reference
 from adapterhub_lite.storage.verify import State, Verification, verify_files
 
 TOLERANCES = {"float32": 1e-4, "bfloat16": 5e-2, "float16": 1e-2}
@@ -128,8 +129,9 @@ def _hash_base_anew(base: Base | str | None, record: BaseRecord) -> None:
             raise BaseMismatchError(f"the files of '{base.reference}' changed after it was loaded; load it again")
         return
     with suppress(BaseNotFoundError):  # no files: a plug-in loads it, or loading it says what is wrong
-        scratch = parse_scratch(base or record.reference)
-        hash_anew(scratch[1] if scratch is not None else base or record.reference, record.quantization, record.dtype)
+        reference = base or local_reference(record)
+        scratch = parse_scratch(reference)
+        hash_anew(scratch[1] if scratch is not None else reference, record.quantization, record.dtype)
 
 
 def _tolerance(adapter: Adapter) -> float:

@@ -28,6 +28,7 @@ from adapterhub_lite.storage import (
     TaskRecord,
     write_adapter,
 )
+from adapterhub_lite.storage.public import public_config, public_manifest, public_run, remember, remember_base
 from adapterhub_lite.training.attachment import Attachment
 
 RECORDED = ("adapterhub-lite", "torch", "transformers", "peft", "bitsandbytes", "safetensors")
@@ -60,15 +61,18 @@ def save_adapter(
         with attachment.calls.into("export"):
             config, tensors = attachment.strategy.export(view, config, exported)
         exported = dict(tensors)
-    for name in view.unchanged(dict(attachment.parameters)):
-        del exported[name]
+    if attachment.traits.trains_base:  # whose files list the names they have
+        for name in view.unchanged(dict(attachment.parameters)):
+            del exported[name]
     exported |= {name: p.detach() for name, p in attachment.tensors.items() if name not in attachment.parameters}
     state = attachment.state()
     exported |= {name: tensor for name, tensor in state.tensors.items() if name in state.in_file}
     values = {name: value for name, value in state.values.items() if name in state.in_file}
     broken = [name for name, tensor in exported.items() if not torch.isfinite(tensor).all()]
     if broken:
-        raise TrainingError(f"tensor '{broken[0]}' is not finite, so the adapter is not saved")
+        raise TrainingError(
+            f"tensor '{broken[0]}' is not finite, so the adapter is not saved; train again with a lower --lr or --weight-decay"
+        )
     provided = attachment.provided
     manifest = Manifest(
         strategy=StrategyRecord(
@@ -96,6 +100,11 @@ def save_adapter(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
     )
     described = config_file(attachment, config, exported)
+    remember_base(public_manifest(manifest).base, base.reference)
+    if run_file is not None:
+        told = public_run(run_file)
+        remember("runs", told, run_file)
+        run_file = told
     known = names_class(described, attachment.task.preprocessing.facts)
     payload = safetensors.torch.save(
         {to_file(name, known): tensor.cpu().contiguous() for name, tensor in exported.items()},
@@ -104,8 +113,8 @@ def save_adapter(
     return write_adapter(
         path,
         tensors=payload,
-        config=described,
-        manifest=manifest,
+        config=public_config(described),
+        manifest=public_manifest(manifest),
         extra={"run.yaml": run_file.encode()} if run_file else {},
         keep=keep,
     )
@@ -113,7 +122,7 @@ def save_adapter(
 
 def config_file(attachment: Attachment, config: Any, tensors: Collection[str]) -> dict[str, Any]:
     """PEFT's configuration where the strategy has a PEFT form, else the strategy's own; `tensors` are the saved names."""
-    if isinstance(attachment.strategy, PeftCompatible):
+    if isinstance(attachment.strategy, PeftCompatible) and not attachment.view.token_rows:  # PEFT would drop those
         with attachment.calls.into("peft_config"):
             theirs = attachment.strategy.peft_config(attachment.view, config)
         return {**theirs, **of_base(attachment.base), **with_head(theirs, attachment.task)}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -11,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from adapterhub_lite.base.map import ModelMap
+from adapterhub_lite.base.model_folder import CONFIG_LIMIT, read_object
 from adapterhub_lite.errors import NotSupportedError
 from adapterhub_lite.plugins.spec import Modality
 
@@ -141,9 +141,8 @@ def backbone(model: Any) -> Any:
 def _normalizes(folder: Path) -> bool:
     """Whether sentence-transformers scales this model's features to length 1."""
     path = folder / "modules.json"
-    if not path.is_file():
-        return False
-    return any(str(module.get("type", "")).endswith(".Normalize") for module in json.loads(path.read_text("utf-8")))
+    modules = read_object(path, CONFIG_LIMIT, list) if path.is_file() else []
+    return any(isinstance(module, dict) and str(module.get("type", "")).endswith(".Normalize") for module in modules)
 
 
 def _pooling(model: nn.Module, modality: Modality, causal: bool, has_attention: bool, folder: Path | None) -> Pooling:
@@ -153,7 +152,7 @@ def _pooling(model: nn.Module, modality: Modality, causal: bool, has_attention: 
         return "cls" if any(n.endswith("cls_token") for n, _ in model.named_parameters()) else "mean"
     chosen = folder / "1_Pooling" / "config.json" if folder is not None else None
     if modality == "text" and chosen is not None and chosen.is_file():
-        modes = json.loads(chosen.read_text(encoding="utf-8"))
+        modes = read_object(chosen, CONFIG_LIMIT)
         if modes.get("pooling_mode_cls_token"):
             return "cls"
         if modes.get("pooling_mode_lasttoken"):

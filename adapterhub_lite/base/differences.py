@@ -10,6 +10,7 @@ from adapterhub_lite.base.fingerprint import INCIDENTAL, config_hash
 from adapterhub_lite.base.references import resolve
 from adapterhub_lite.errors import AdapterHubError
 from adapterhub_lite.storage.manifest import BaseRecord
+from adapterhub_lite.storage.public import local_reference
 
 SHOWN = 4
 _ABSENT = object()
@@ -58,9 +59,10 @@ def _recorded_config(record: BaseRecord) -> dict[str, Any] | None:
 
 
 def _local_folder(record: BaseRecord) -> Path | None:
-    if record.reference.startswith("pypi:") or Path(record.reference).expanduser().exists():
+    reference = local_reference(record)
+    if reference.startswith("pypi:") or Path(reference).expanduser().exists():
         try:
-            source = resolve(record.reference)
+            source = resolve(reference)
         except AdapterHubError:
             return None
         return source.folder if source.gguf is None else None

@@ -157,6 +157,8 @@ class OutputLoss(Protocol):
 class BatchContext:
     """What is being run through the model, for layers that depend on more than the features they are given.
 
+    While text is generated it is the prompt, also where a layer is given the features of one new token alone.
+
     Args:
         inputs: The batch, as the task made it.
     """
@@ -169,7 +171,9 @@ class BatchContext:
         """Which text each token belongs to, (rows, tokens), counted from 0 in a row, -1 for padding; None without tokens."""
         if "segments" in self.inputs:  # packed: 1, 2, ... and 0 for padding
             return self.inputs["segments"] - 1
-        mask = self.inputs.get("attention_mask")
+        ids, mask = self.inputs.get("input_ids"), self.inputs.get("attention_mask")
+        if mask is None and ids is not None:
+            return ids.new_zeros(ids.shape)
         return mask.long() - 1 if mask is not None and mask.dim() == 2 else None
 
     @cached_property

@@ -16,47 +16,22 @@ from torch import Tensor, nn
 from adapterhub_lite.base.batch_norm import batch_norms
 from adapterhub_lite.base.describe import describe
 from adapterhub_lite.base.fingerprint import fingerprint_of_files, fingerprint_of_module
+from adapterhub_lite.base.foreign import NOTHING_FOREIGN, Asked, Foreign
 from adapterhub_lite.base.map import ModelMap
-from adapterhub_lite.base.model_files import Configure, calm, model_from, model_from_gguf, processor_from
+from adapterhub_lite.base.model_files import calm, model_from, model_from_gguf, processor_from, usable
 from adapterhub_lite.base.precision import choose_device, choose_dtype, dtype_name
 from adapterhub_lite.base.prepared import find_prepared, keep_prepared, prepared_folder, temporary_folder
 from adapterhub_lite.base.quantization import is_quantized, make_trainable, stored_transposed, unpack_misread
 from adapterhub_lite.base.references import Source, resolve
 from adapterhub_lite.base.shards import Shards
+from adapterhub_lite.base.trial import run_once
 from adapterhub_lite.base.view import ModelView
 from adapterhub_lite.errors import BaseNotFoundError, NotSupportedError, StorageError
 from adapterhub_lite.names import QUANTIZATIONS, check_choice
 from adapterhub_lite.storage.manifest import Fingerprint
 
 
-@dataclass(frozen=True)
-class Asked:
-    """The base that a plug-in is asked for, in words."""
-
-    ref: str
-    quantization: str
-    dtype: str
-    device: str
-    revision: str | None
-    """What stands behind an "@" in the reference."""
-
-
-@dataclass(frozen=True)
-class Foreign:
-    """What plug-ins know of bases, handed in; by default nothing."""
-
-    load: Callable[[Asked], nn.Module | None] = lambda asked: None
-    """Loads the references that are not the core's; None for the others."""
-    configure: Configure = lambda config: None
-    """Makes the configuration of models that transformers would not make, or would make otherwise; None for the others."""
-    describe: Callable[[nn.Module], ModelMap | None] = lambda model: None
-    """Describes the models that introspection gets wrong; None for the others."""
-
-
-NOTHING_FOREIGN = Foreign()
-
-
-@dataclass
+@dataclass(repr=False)
 class Base:
     """A frozen foundation model, ready to carry adapters.
 
@@ -82,10 +57,14 @@ class Base:
     device: torch.device
     source: Source | None = None
     active: ModelView | None = field(default=None, repr=False)
-    lock: Any = field(default_factory=threading.RLock, init=False, repr=False, compare=False)
+    lock: Any = field(default_factory=threading.RLock, init=False, compare=False)
     shards: Shards | None = field(default=None, repr=False)
     parameters: int = field(init=False)
     """Number of weights of the bare base, quantized ones counted as what they stand for."""
+
+    def __repr__(self) -> str:
+        kind, size = type(self.model).__name__, f"{self.parameters:,} weights"
+        return f"<Base {self.reference}: {kind}, {size}, quantization {self.quantization}, {dtype_name(self.dtype)}>"
 
     def __post_init__(self) -> None:
         self.parameters = sum(_numel(parameter) for parameter in self.model.parameters())
@@ -209,8 +188,12 @@ def load_base(
         say(
             f"{misread} layers of {reference} are kept unpacked: bitsandbytes reads their {quantization} form wrongly here"
         )
-    model_map = _describe(model, source.folder, foreign.describe)
-    identity = known or fingerprint_of_files(source, model, model_map)
+    with usable(f"base '{reference}' was loaded from {source.folder} but cannot be described"):
+        model_map = _describe(model, source.folder, foreign.describe)
+        identity = known or fingerprint_of_files(source, model, model_map)
+    if quantization == "none":  # int8 layers change when they are first run
+        with calm(), usable(f"base '{reference}' was loaded from {source.folder} but cannot be run"):
+            run_once(model, processor)
     return Base(
         reference, source.revision, model, processor, model_map, identity, quantization, wanted.dtype, target, source
     )  # fmt: skip

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 
 from adapterhub_lite.base.quantization import quantization_config
 from adapterhub_lite.base.references import Source
-from adapterhub_lite.errors import BaseNotFoundError
+from adapterhub_lite.errors import AdapterHubError, BaseNotFoundError
+from adapterhub_lite.names import one_line
 
 Configure = Callable[[Mapping[str, Any]], Any]
 """Given what a config.json says, the configuration to make the model of; None for a model that needs no other."""
@@ -41,7 +41,7 @@ def model_from(
     options: dict[str, Any] = {"dtype": dtype, "device_map": {"": device}, "use_safetensors": True}
     if quantization is not None:
         options["quantization_config"] = quantization_config(quantization, dtype)
-    try:
+    with usable(f"base '{source.reference}' could not be loaded from {folder}"):
         config = config_from(folder, trust, configure)
         kind = model_class(config)
         if kind is AutoModel:
@@ -49,11 +49,6 @@ def model_from(
         model, loading = kind.from_pretrained(
             folder, config=config, trust_remote_code=trust, output_loading_info=True, **options
         )
-    except (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError) as error:
-        why = " ".join(str(error).split())
-        raise BaseNotFoundError(
-            f"base '{source.reference}' could not be loaded from {folder} ({type(error).__name__}: {why[:300]})"
-        ) from error
     missing = sorted(loading["missing_keys"])
     if missing:
         raise BaseNotFoundError(
@@ -101,7 +96,7 @@ def model_from_gguf(source: Source, dtype: torch.dtype, device: torch.device) ->
     """Load a GGUF file as a plain dense model; left packed, its weights could neither be quantized anew nor saved."""
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
-    try:
+    with usable(f"base '{source.reference}' could not be read as GGUF from {source.folder / str(source.gguf)}"):
         # The reader draws a bar of its own that nothing turns off, and that fills a log with a line for every step.
         with redirect_stderr(StringIO()):
             model = AutoModelForCausalLM.from_pretrained(
@@ -112,11 +107,6 @@ def model_from_gguf(source: Source, dtype: torch.dtype, device: torch.device) ->
                 device_map={"": device},
             )
         tokenizer = AutoTokenizer.from_pretrained(source.folder, gguf_file=source.gguf)
-    except (OSError, ValueError, KeyError, RuntimeError, ImportError, NotImplementedError) as error:
-        why = " ".join(str(error).split())
-        raise BaseNotFoundError(
-            f"base '{source.reference}' could not be read as GGUF ({type(error).__name__}: {why[:300]})"
-        ) from error
     return model, tokenizer
 
 
@@ -125,22 +115,41 @@ def processor_from(folder: Path, model: Any, trust: bool) -> Any:
     from transformers import AutoImageProcessor, AutoTokenizer
 
     kind = getattr(model, "main_input_name", "input_ids")
-    try:
+    what = "tokenizer" if kind == "input_ids" else "image processor"
+    with usable(
+        f"{folder} has no usable {what} beside its model",
+        "add the files that `save_pretrained` of the processor writes",
+    ):
         if kind == "input_ids":
             tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust)
             if len(tokenizer) <= len(set(tokenizer.all_special_ids)):
                 # Without files transformers 5 makes one that knows no word, and reads every text as unknown tokens.
                 raise ValueError("it has no vocabulary")
+            if not isinstance(tokenizer.model_max_length, (int, float)) or tokenizer.model_max_length < 1:
+                raise ValueError(f"its model_max_length is {str(tokenizer.model_max_length)[:40]!r}")
             return tokenizer
         if kind == "pixel_values":
             return AutoImageProcessor.from_pretrained(folder, trust_remote_code=trust, backend="pil")
-    except (OSError, ValueError, KeyError, ImportError) as error:
-        why = " ".join(str(error).split())
-        raise BaseNotFoundError(
-            f"{folder} has no usable {'tokenizer' if kind == 'input_ids' else 'image processor'} beside its model "
-            f"({why[:200]}); add the files that `save_pretrained` of the processor writes"
-        ) from error
     return None
+
+
+@contextmanager
+def usable(
+    failure: str, cure: str = "one of its files is damaged, or needs another version of transformers: fetch it anew"
+) -> Iterator[None]:
+    """Tell what libraries raise over the files of a base, which may be anything, in one line: what failed, why, the cure.
+
+    Raises:
+        BaseNotFoundError: for anything but an error of ours and memory that ran out.
+    """
+    try:
+        yield
+    except (AdapterHubError, MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:
+        if isinstance(error, RuntimeError) and "alloc" in str(error):
+            raise
+        raise BaseNotFoundError(f"{failure} ({one_line(error)[:300]}); {cure}") from error
 
 
 def without_pooler(kind: Any) -> dict[str, bool]:

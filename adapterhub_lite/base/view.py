@@ -70,7 +70,8 @@ class ModelView:
         self._set_tokenizer = set_tokenizer
         self._log: list[Swap] = []
         self._mounted = True
-        self._gone = False
+        self.gone = False
+        """Whether the adapter was detached, for good."""
 
     # Looking
 
@@ -279,7 +280,7 @@ class ModelView:
         Raises:
             ConfigError: the adapter was detached, and there is nothing left to put in place.
         """
-        if self._gone:
+        if self.gone:
             raise ConfigError("this adapter was detached from its base; load it again to use it")
         if not self._mounted:
             for swap in self._log:
@@ -327,7 +328,7 @@ class ModelView:
     def forget(self) -> None:
         """Drop the log after the changes were taken back; the view is of no more use."""
         self._log.clear()
-        self._gone = True
+        self.gone = True
 
     def _do(self, swap: Swap) -> None:
         swap.mount()

@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from rich.console import Console
 from rich.table import Column, Table
 
-from adapterhub_lite.cli.options import AdapterPath, AsJson, Columns, Loading
+from adapterhub_lite.cli.options import AdapterPath, AsJson, Columns, DataFile, Loading
 from adapterhub_lite.cli.output import print_json
-
-if TYPE_CHECKING:
-    pass
-from adapterhub_lite.cli.options import DataFile
 from adapterhub_lite.cli.rows import checked_data
 
 

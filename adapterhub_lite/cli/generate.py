@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from adapterhub_lite.cli.options import AdapterPath, AsJson, Loading
+from adapterhub_lite.cli.options import AdapterPath, AsJson, Loading, NewTokens
 from adapterhub_lite.cli.output import print_result
 from adapterhub_lite.errors import ConfigError, NotSupportedError
 from adapterhub_lite.storage.bundle import manifest_of
-
-if TYPE_CHECKING:
-    pass
-from adapterhub_lite.cli.options import NewTokens
 
 
 def generate(

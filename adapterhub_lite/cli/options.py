@@ -13,6 +13,9 @@ from adapterhub_lite.errors import ConfigError
 from adapterhub_lite.names import Flag
 
 AdapterPath = Annotated[str, typer.Argument(metavar="ADAPTER", help="Directory of a saved adapter.")]
+NoProbe = Annotated[
+    bool, typer.Option("--no-probe", metavar="", help="Leave the rows of training data out that `verify` replays.")
+]
 DataFile = Annotated[str, typer.Option("--data", metavar="FILE", help="CSV, TSV, JSONL, Parquet, a `datasets` folder.")]
 NewTokens = Annotated[
     int,

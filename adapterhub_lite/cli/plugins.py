@@ -123,9 +123,9 @@ def strategies(json_: AsJson = False) -> None:
 
 def tasks(json_: AsJson = False) -> None:
     """List the tasks with the roles of their columns and their options."""
-    from adapterhub_lite.tasks.catalog import task_shelf
+    from adapterhub_lite.tasks.catalog import Catalog
 
-    offered = task_shelf(Plugins()).offered
+    offered = Catalog(Plugins()).offered
     if json_:
         described = [
             {

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
-from adapterhub_lite.cli.options import AdapterPath, Columns, Loading
-from adapterhub_lite.errors import ConfigError
-
-if TYPE_CHECKING:
-    pass
-from adapterhub_lite.cli.options import DataFile, NewTokens
+from adapterhub_lite.cli.options import AdapterPath, Columns, DataFile, Loading, NewTokens
 from adapterhub_lite.cli.rows import checked_data
+from adapterhub_lite.errors import ConfigError
 
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
 

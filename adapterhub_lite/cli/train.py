@@ -92,10 +92,10 @@ def run_training(run: RunFile, *, resume: bool = False) -> dict[str, Any]:
     Returns:
         What `train --json` prints.
     """
-    from adapterhub_lite.tasks.catalog import task_shelf
+    from adapterhub_lite.tasks.catalog import Catalog
 
     plugins = Plugins()
-    tasks = task_shelf(plugins)
+    tasks = Catalog(plugins)
     checked = check_run(
         strategy_shelf(plugins),
         tasks,

@@ -10,7 +10,7 @@ from adapterhub_lite.data.items import Items
 from adapterhub_lite.data.table import Table
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Dataset:
     """Validated inputs and, where there are any, their targets.
 
@@ -34,6 +34,9 @@ class Dataset:
     options: Mapping[str, Any] = field(default_factory=dict)
     groups: Sequence[Hashable] | None = None
     """What each row came from, such as a patient or a company; rows of one are kept on one side of a split."""
+
+    def __repr__(self) -> str:
+        return f"<Dataset of {len(self)} rows for {self.task}, from {self.source}>"
 
     def __len__(self) -> int:
         return len(self.inputs)

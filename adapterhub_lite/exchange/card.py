@@ -12,10 +12,30 @@ import yaml
 
 from adapterhub_lite.plugins.manager import Plugins
 from adapterhub_lite.storage import Manifest
-from adapterhub_lite.tasks.catalog import task_shelf
+from adapterhub_lite.tasks.catalog import Catalog
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _SHOWN_LABELS = 100
+HUB_LICENCES = frozenset({
+    "afl-3.0", "agpl-3.0", "apache-2.0", "apple-amlr", "apple-ascl", "artistic-2.0", "bigcode-openrail-m",
+    "bigscience-bloom-rail-1.0", "bigscience-openrail-m", "bsd", "bsd-2-clause", "bsd-3-clause", "bsd-3-clause-clear",
+    "bsl-1.0", "c-uda", "cc", "cc-by-2.0", "cc-by-2.5", "cc-by-3.0", "cc-by-4.0", "cc-by-nc-2.0", "cc-by-nc-3.0",
+    "cc-by-nc-4.0", "cc-by-nc-nd-3.0", "cc-by-nc-nd-4.0", "cc-by-nc-sa-2.0", "cc-by-nc-sa-3.0", "cc-by-nc-sa-4.0",
+    "cc-by-nd-4.0", "cc-by-sa-3.0", "cc-by-sa-4.0", "cc0-1.0", "cdla-permissive-1.0", "cdla-permissive-2.0",
+    "cdla-sharing-1.0", "creativeml-openrail-m", "deepfloyd-if-license", "ecl-2.0", "epl-1.0", "epl-2.0",
+    "etalab-2.0", "eupl-1.1", "eupl-1.2", "fair-noncommercial-research-license", "gemma", "gfdl", "gpl", "gpl-2.0",
+    "gpl-3.0", "grok2-community", "h-research", "intel-research", "isc", "lgpl", "lgpl-2.1", "lgpl-3.0", "lgpl-lr",
+    "llama2", "llama3", "llama3.1", "llama3.2", "llama3.3", "llama4", "lppl-1.3c", "mit", "mpl-2.0", "ms-pl", "ncsa",
+    "odbl", "odc-by", "ofl-1.1", "openmdw-1.0", "openrail", "openrail++", "osl-3.0", "pddl", "postgresql",
+    "unlicense", "wtfpl", "zlib",
+})  # fmt: skip
+"""The ids that the Hugging Face hub takes for the licence of a model (hub documentation, "Licenses")."""
+_ALSO_CALLED = {
+    "apache": "apache-2.0", "apache-license-2.0": "apache-2.0", "apache-2": "apache-2.0",
+    "apache-license-version-2.0": "apache-2.0", "apache-software-license": "apache-2.0", "mit-license": "mit",
+    "bsd-license": "bsd", "isc-license-iscl": "isc", "the-unlicense-unlicense": "unlicense",
+    "mozilla-public-license-2.0-mpl-2.0": "mpl-2.0",
+}  # fmt: skip
 
 
 def model_card(manifest: Manifest, *, peft: bool, licence: str | None) -> str:
@@ -36,8 +56,7 @@ def model_card(manifest: Manifest, *, peft: bool, licence: str | None) -> str:
     hub_id = base_hub_id(manifest)
     if hub_id is not None:
         front["base_model"] = hub_id
-    if licence is not None:
-        front["license"] = licence
+    front |= licence_fields(licence)
     size = sum(file.size for file in manifest.files.values())
     labels = ", ".join(_quote(label) for label in task.labels[:_SHOWN_LABELS])
     more = f" and {len(task.labels) - _SHOWN_LABELS} more" if len(task.labels) > _SHOWN_LABELS else ""
@@ -93,7 +112,7 @@ def model_card(manifest: Manifest, *, peft: bool, licence: str | None) -> str:
 
 def _pipeline_tag(task: str) -> str:
     """What hubs call a task: what it says itself, where it is installed, else its name."""
-    offered = task_shelf(Plugins()).offered
+    offered = Catalog(Plugins()).offered
     return next((known.spec.pipeline_tag for known in offered if known.recorded == task), None) or task
 
 
@@ -102,6 +121,15 @@ def base_hub_id(manifest: Manifest) -> str | None:
     reference = manifest.base.reference.partition("@")[0]
     # With a revision on record it came from a hub; without one a folder may be called org/name as well.
     return reference if _HUB_ID.fullmatch(reference) is not None and manifest.base.revision is not None else None
+
+
+def licence_fields(licence: str | None) -> dict[str, str]:
+    """A licence as hubs take it: one of their own ids, or "other" with its name; nothing for an unknown one."""
+    if licence is None:
+        return {}
+    name = re.sub(r"[^a-z0-9.+]+", "-", licence.strip().lower()).strip("-")
+    name = _ALSO_CALLED.get(name, re.sub(r"-(only|or-later)$", "", name))
+    return {"license": name} if name in HUB_LICENCES else {"license": "other", "license_name": name or "unnamed"}
 
 
 def local_licence(reference: str) -> str | None:

@@ -20,6 +20,7 @@ from adapterhub_lite.storage.layout import MANIFEST, MAX_SIGNATURE_BYTES, SIGNAT
 from adapterhub_lite.storage.manifest import MAX_MANIFEST_BYTES, Manifest, decode_manifest
 from adapterhub_lite.storage.occupant import refuse_strangers
 from adapterhub_lite.storage.plain import open_plain, read_plain
+from adapterhub_lite.storage.public import local_reference, public_files
 from adapterhub_lite.storage.store import check_file, read_adapter
 
 CARD = "README.md"
@@ -28,12 +29,18 @@ MAX_FILES = 64
 
 def make_api() -> Any:
     """The client of the hub that the environment configures (HF_ENDPOINT, HF_TOKEN, HF_HUB_OFFLINE)."""
-    from huggingface_hub import HfApi
+    from huggingface_hub import HfApi, RepoCard
 
-    return HfApi(library_name="adapterhub-lite")
+    class Client(HfApi):  # type: ignore[misc]  # it has no types
+        def validate_card(self, text: str) -> None:
+            RepoCard(text).validate(repo_type="model")
+
+    return Client(library_name="adapterhub-lite")
 
 
-def push(adapter: Path, repository: str, *, private: bool = False, card: bool = False, api: Any = None) -> str:
+def push(
+    adapter: Path, repository: str, *, private: bool = False, card: bool = False, probe: bool = True, api: Any = None
+) -> str:
     """Upload a verified adapter to a model repository, which is made if need be, and return the URL of the commit.
 
     Args:
@@ -41,10 +48,12 @@ def push(adapter: Path, repository: str, *, private: bool = False, card: bool = 
         repository: `owner/name`.
         private: Make the repository private, if it is made.
         card: Replace a model card that is there; otherwise it is left alone, as somebody may have written it.
-        api: Stands in for `huggingface_hub.HfApi`.
+        probe: Whether the adapter's probe, which holds a few rows of its training data, goes with it.
+        api: Stands in for `make_api()`.
 
     Raises:
         AdapterNotFoundError, AdapterCorruptError: no adapter, or not as it was saved; nothing is uploaded.
+        ConfigError: it is signed, and would have to be changed for what it tells.
         StorageError: the hub cannot be reached or refuses.
     """
     repository, revision = _split(repository)
@@ -56,17 +65,20 @@ def push(adapter: Path, repository: str, *, private: bool = False, card: bool = 
         # Only what the manifest lists goes out, not what else lies in the folder.
         for file in (MANIFEST, *stored.manifest.files):
             shutil.copyfile(stored.tensors.parent / file, staging / file)
-        read_adapter(staging)
         if (stored.tensors.parent / SIGNATURE).is_file():
             (staging / SIGNATURE).write_bytes(read_plain(stored.tensors.parent / SIGNATURE, MAX_SIGNATURE_BYTES))
+        for file, content in public_files(stored, probe=probe).items():
+            (staging / file).write_bytes(content)
+        stored = read_adapter(staging)
         api = api if api is not None else make_api()
         with _in_one_line(f"cannot push to {repository}", StorageError):
-            api.create_repo(repo_id=repository, private=private, exist_ok=True)
             if card or not api.file_exists(repo_id=repository, filename=CARD):
                 text = model_card(
                     stored.manifest, peft="peft_type" in stored.config, licence=licence_of_base(stored.manifest, api)
                 )
+                api.validate_card(text)  # by the hub's own rules, before a repository is made for it
                 (staging / CARD).write_text(text, encoding="utf-8")
+            api.create_repo(repo_id=repository, private=private, exist_ok=True)
             message = f"adapterhub-lite: {stored.manifest.strategy.name} for {stored.manifest.task.name}"
             done = api.upload_folder(repo_id=repository, folder_path=staging, commit_message=message)
         return str(getattr(done, "commit_url", done))
@@ -135,13 +147,14 @@ def licence_of_base(manifest: Manifest, api: Any) -> str | None:
     """The licence of an adapter's base from its own model card, on the hub or on this machine; None where unknown."""
     hub_id = base_hub_id(manifest)
     if hub_id is None:
-        return local_licence(manifest.base.reference)
+        return local_licence(local_reference(manifest.base))
     try:
         about = api.model_info(repo_id=hub_id).card_data
     except Exception:  # whatever goes wrong, an unknown licence is said to be unknown
         return None
     licence = getattr(about, "license", None)
-    return licence if isinstance(licence, str) else None
+    named = getattr(about, "license_name", None) if licence == "other" else None
+    return next((name for name in (named, licence) if isinstance(name, str)), None)
 
 
 def _split(repository: str) -> tuple[str, str | None]:
@@ -154,11 +167,11 @@ def _split(repository: str) -> tuple[str, str | None]:
 
 @contextmanager
 def _in_one_line(what: str, kind: type[AdapterHubError]) -> Iterator[None]:
-    """Raise any error of the hub's client as `kind`, with one line of its message."""
+    """Raise any error of the hub's client as `kind`, the lines of its message on one."""
     try:
         yield
     except AdapterHubError:
         raise
     except Exception as error:
-        first = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
-        raise kind(f"{what}: {type(error).__name__}: {first[:300]}") from error
+        lines = [" ".join(line.split()) for line in str(error).splitlines() if line.strip()]
+        raise kind(f"{what}: {type(error).__name__}: {'; '.join(lines) or 'no reason given'}") from error

@@ -11,17 +11,34 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from adapterhub_lite.adapter.adapter import Adapter
 from adapterhub_lite.base.model_files import calm
 from adapterhub_lite.base.model_folder import weight_files
+from adapterhub_lite.errors import NotSupportedError
 from adapterhub_lite.merging.shards import headers_of
 from adapterhub_lite.merging.skeleton import Skeleton, skeleton_of
 from adapterhub_lite.storage.header import DTYPE_BYTES, TensorInfo
 from adapterhub_lite.tasks.head import HeadTask
-from adapterhub_lite.tasks.head_class import HeadClass
+from adapterhub_lite.tasks.head_class import HeadClass, find_head_class
 from adapterhub_lite.tasks.task import Batch
 
 INDEX = "model.safetensors.index.json"
 CHUNK = 16 << 20
+
+
+def class_of(loaded: Adapter) -> tuple[HeadClass | None, str | None]:
+    """The class of transformers that holds an adapter's head, or the reason why there is none."""
+    base, task, head = loaded.base, loaded.attachment.task, loaded.attachment.head
+    if not isinstance(task, HeadTask) or head is None:
+        return None, f"transformers has no class for {task.name}"
+    base.activate(None)
+    try:
+        known = find_head_class(base, task)
+    except NotSupportedError as error:
+        return None, str(error)
+    if head.bias is not None and not known.bias and bool(head.bias.any()):
+        return None, f"the head has a bias, and that of {known.name} has none"
+    return known, None
 
 
 def make_class_folder(folder: Path, task: HeadTask, known: HeadClass, head: Mapping[str, Tensor]) -> None:

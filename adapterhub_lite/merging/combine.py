@@ -16,7 +16,8 @@ from adapterhub_lite.base.loading import Base
 from adapterhub_lite.base.strategy import Combinable, Part, Recipe
 from adapterhub_lite.engine import Engine
 from adapterhub_lite.errors import BaseMismatchError, ConfigError, NotSupportedError
-from adapterhub_lite.merging.saved import SavedAdapter, open_saved, remake, strategy_of
+from adapterhub_lite.merging.saved import SavedAdapter, open_saved, provider_of, remake, strategy_of
+from adapterhub_lite.plugins.strategy_call import StrategyCalls
 from adapterhub_lite.storage import Manifest, check_base
 
 
@@ -78,7 +79,8 @@ def combine_adapters(
         Part(str(adapter.path), weight, config, adapter.body)
         for adapter, weight, (_, config) in zip(saved, weights, strategies, strict=True)
     ]
-    made = strategy.combine(parts, Recipe(method, density, rank, seed))
+    with StrategyCalls(provider_of(engine, saved[0].manifest)).into("combine"):
+        made = strategy.combine(parts, Recipe(method, density, rank, seed))
     first = saved[0].manifest
     itself = len(saved) == 1 and weights == [1.0] and rank is None
     head = saved[0].head if itself else _mean_head(saved, weights)

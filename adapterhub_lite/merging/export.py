@@ -17,9 +17,10 @@ from adapterhub_lite.base.references import resolve
 from adapterhub_lite.base.strategy import GgufWriter, PeftWriter
 from adapterhub_lite.engine import Engine
 from adapterhub_lite.errors import ConfigError, NotSupportedError, StorageError
-from adapterhub_lite.merging.saved import SavedAdapter, open_saved, refused_by_name, strategy_of
+from adapterhub_lite.merging.saved import SavedAdapter, calling, open_saved, provider_of, strategy_of
 from adapterhub_lite.storage import CONFIG, TENSORS, commit_directory
 from adapterhub_lite.storage.disk import sync_directory, sync_file
+from adapterhub_lite.storage.public import local_reference, public_config
 from adapterhub_lite.training.attachment import HEAD
 
 HEAD_FILE = "head.safetensors"
@@ -69,7 +70,9 @@ def export_peft(
         if head:
             labels = json.dumps(saved.manifest.task.labels)
             (folder / HEAD_FILE).write_bytes(safetensors.torch.save(head, metadata={"format": "pt", "labels": labels}))
-        (folder / CONFIG).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+        (folder / CONFIG).write_text(
+            json.dumps(public_config(config), indent=2, sort_keys=True) + "\n", encoding="utf-8"
+        )
 
     commit_directory(out, write, last=CONFIG)
     if known is not None:
@@ -91,7 +94,7 @@ def _in_peft(
     task = loaded.attachment.task
     view = loaded.base.view(task.name, generates=task.generates)
     try:
-        with refused_by_name(saved.path):
+        with calling(provider_of(engine, saved.manifest), "to_peft", saved.path):
             form = strategy.to_peft(view, config, saved.body)
     finally:
         view.unmount()
@@ -125,11 +128,11 @@ def export_gguf(adapter: Path, out: Path, engine: Engine | None = None, *, base:
         )
     if out.exists():
         raise StorageError(f"cannot export to {out}: it is there already; choose a new name")
-    source = resolve(base or manifest.base.reference)
+    source = resolve(base or local_reference(manifest.base))
     config = AutoConfig.from_pretrained(source.folder, **({"gguf_file": source.gguf} if source.gguf else {}))
     partial = out.with_name(f".{out.name}.{secrets.token_hex(8)}")
     try:
-        with refused_by_name(adapter):
+        with calling(provider_of(engine, manifest), "write_gguf", adapter):
             adapted = writer.write_gguf(partial, settings, saved.body, config)
         sync_file(partial)
         partial.replace(out)

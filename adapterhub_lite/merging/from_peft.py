@@ -17,7 +17,7 @@ from adapterhub_lite.base.strategy import PeftReader
 from adapterhub_lite.engine import Engine
 from adapterhub_lite.errors import ConfigError, NotSupportedError
 from adapterhub_lite.merging.peft_files import PREFIX, PeftFiles, local_names, read_peft
-from adapterhub_lite.merging.saved import fill, refused_by_name
+from adapterhub_lite.merging.saved import calling, fill
 from adapterhub_lite.plugins.shelf import Shelf
 from adapterhub_lite.plugins.spec import Provided, ProvidedStrategy
 from adapterhub_lite.storage import Manifest
@@ -137,7 +137,7 @@ def _taken_over(
     view = base.view(task.recorded, generates=task.spec.peft_task_type == GENERATION)
     try:
         for provided, reader in engine.strategy_shelf.able(PeftReader):
-            with refused_by_name(files.folder):
+            with calling(provided, "from_peft", files.folder):
                 made = reader.from_peft(view, files.config, tensors)
             if made is not None:
                 return provided, *made

@@ -21,18 +21,21 @@ from adapterhub_lite.base.model_folder import weight_files
 from adapterhub_lite.base.prepared import find_prepared, prepared_folder
 from adapterhub_lite.base.references import Source, resolve
 from adapterhub_lite.base.strategy import Mergeable, WeightUpdater
+from adapterhub_lite.base.view import TOKENS
 from adapterhub_lite.engine import Engine
 from adapterhub_lite.errors import BaseNotFoundError, ConfigError, MergeError, NotSupportedError, StorageError
-from adapterhub_lite.merging.class_folder import class_logits, make_class_folder
+from adapterhub_lite.merging.class_folder import class_logits, class_of, make_class_folder
 from adapterhub_lite.merging.report import MergeReport, compare
 from adapterhub_lite.merging.saved import SavedAdapter, fill, open_saved, strategy_of
 from adapterhub_lite.merging.shards import FLOATS, copy_side_files, headers_of, write_shards
 from adapterhub_lite.merging.skeleton import place_in_files, skeleton_of
 from adapterhub_lite.names import check_choice
 from adapterhub_lite.plugins.spec import ProvidedStrategy
+from adapterhub_lite.plugins.strategy_call import StrategyCalls
 from adapterhub_lite.storage import Manifest, StoredAdapter, commit_directory, read_adapter
+from adapterhub_lite.storage.public import local_reference, public
 from adapterhub_lite.tasks.head import HeadTask
-from adapterhub_lite.tasks.head_class import HeadClass, find_head_class
+from adapterhub_lite.tasks.head_class import HeadClass
 from adapterhub_lite.tasks.task import Batch
 from adapterhub_lite.training.attachment import HEAD
 from adapterhub_lite.training.solve import find_solver
@@ -97,15 +100,19 @@ def merge_adapter(
     stored = read_adapter(adapter)
     provided = engine.strategy_shelf.resolve(stored.manifest.strategy.name, dist=stored.manifest.strategy.dist)
     _require_mergeable(engine, provided, stored.manifest.strategy.config)
+    if any(name.startswith(TOKENS) for name in stored.header):
+        raise NotSupportedError(
+            f"{adapter} adds tokens, for which the base's files have no rows; keep it as an adapter"
+        )
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise StorageError(f"cannot merge into {out}: it is not an empty folder; choose a new one")
-    job = _Job(engine, adapter, stored, provided, base or stored.manifest.base.reference, dtype, device, force)
+    job = _Job(engine, adapter, stored, provided, base or local_reference(stored.manifest.base), dtype, device, force)
     loaded = job.load("float32")
     items = probe_items(loaded.attachment.task, loaded.probe_inputs)
     before = probe_logits(loaded.attachment.task, loaded.base, items, loaded.attachment.logits)
     manifest = stored.manifest.model_copy(update={"forced": list(loaded.forced)})
     generates = loaded.attachment.task.generates
-    known, no_class = (None, None) if generates else _class_of(loaded)
+    known, no_class = (None, None) if generates else class_of(loaded)
     if no_class is not None and alone:
         peft = "--to peft writes the head beside the adapter, and " if "peft_type" in stored.config else ""
         raise NotSupportedError(
@@ -215,7 +222,8 @@ class _Job:
         strategy, config = strategy_of(self.engine, saved)
         if folder is None or self.converts or not isinstance(strategy, WeightUpdater):
             return None
-        updates = strategy.updates(config, saved.body)
+        with StrategyCalls(self.provided).into("updates"):
+            updates = strategy.updates(config, saved.body)
         if updates is None:
             return None
         skeleton = skeleton_of(folder)
@@ -246,7 +254,7 @@ class _Job:
         base, view, strategy = attachment.base, attachment.view, attachment.strategy
         assert isinstance(strategy, Mergeable)
         base.activate(view)
-        with torch.no_grad():
+        with torch.no_grad(), attachment.calls.into("merge"):
             strategy.merge(view, attachment.config, dict(attachment.parameters))
         view.settle()
         base.active = None
@@ -288,7 +296,6 @@ class _Job:
             attachment, self.engine.plugins, self.engine.progress, manifest, probe_inputs=items
         )  # fmt: skip
         adapter.save(folder)
-        folder.with_name(f".{folder.name}.lock").unlink(missing_ok=True)  # nobody else writes here before the commit
         attachment.detach()
         return logits, batches
 
@@ -314,21 +321,6 @@ class _Job:
         return saved
 
 
-def _class_of(loaded: Adapter) -> tuple[HeadClass | None, str | None]:
-    """The class of transformers that holds an adapter's head, or the reason why there is none."""
-    base, task, head = loaded.base, loaded.attachment.task, loaded.attachment.head
-    if not isinstance(task, HeadTask) or head is None:
-        return None, f"transformers has no class for {task.name}"
-    base.activate(None)
-    try:
-        known = find_head_class(base, task)
-    except NotSupportedError as error:
-        return None, str(error)
-    if head.bias is not None and not known.bias and bool(head.bias.any()):
-        return None, f"the head has a bias, and that of {known.name} has none"
-    return known, None
-
-
 def _dtypes_in(folder: Path) -> set[str]:
     """The dtypes of a model's files, by the names of the format."""
     return {info.dtype for header in headers_of(weight_files(folder)).values() for info in header.values()}
@@ -337,12 +329,12 @@ def _dtypes_in(folder: Path) -> set[str]:
 def _record(stored: StoredAdapter, reference: str, adapter: Path, merged: Merged) -> dict[str, Any]:
     manifest = stored.manifest
     return {
-        "adapter": str(adapter),
+        "adapter": public(str(adapter)),
         "adapter_files": {name: record.sha256 for name, record in manifest.files.items()},
         "strategy": manifest.strategy.model_dump(mode="json"),
         "task": manifest.task.model_dump(mode="json"),
         "base": manifest.base.model_dump(mode="json"),
-        "merged_into": reference,
+        "merged_into": public(reference),
         "forced": merged.forced,
         "opens_as": merged.opens_as,
         "report": asdict(merged.report),

@@ -20,6 +20,7 @@ from adapterhub_lite.base.strategy import Strategy
 from adapterhub_lite.engine import Engine
 from adapterhub_lite.errors import AdapterCorruptError, NotSupportedError
 from adapterhub_lite.plugins.spec import ProvidedStrategy, StrategyConfig
+from adapterhub_lite.plugins.strategy_call import StrategyCalls
 from adapterhub_lite.storage import Manifest, open_adapter
 from adapterhub_lite.tasks.head_class import HeadClass
 from adapterhub_lite.tasks.task import Preprocessing, Task
@@ -62,22 +63,28 @@ def strategy_of(engine: Engine, saved: SavedAdapter) -> tuple[Strategy, Strategy
     Raises:
         StrategyNotFoundError: its plug-in is not installed.
     """
-    provided = _provided(engine, saved.manifest)
+    provided = provider_of(engine, saved.manifest)
     return engine.strategy_shelf.load(provided), engine.strategy_shelf.configure(
         provided, saved.manifest.strategy.config
     )
 
 
-def _provided(engine: Engine, manifest: Manifest) -> ProvidedStrategy:
+def provider_of(engine: Engine, manifest: Manifest) -> ProvidedStrategy:
+    """The strategy that made an adapter, with its plug-in."""
     made_by = manifest.strategy
     return engine.strategy_shelf.resolve(made_by.name, dist=made_by.dist, version=made_by.version)
 
 
 @contextmanager
-def refused_by_name(adapter: Path) -> Iterator[None]:
-    """Put an adapter's path in front of the message with which a strategy refuses it."""
+def calling(provided: ProvidedStrategy, method: str, adapter: Path) -> Iterator[None]:
+    """Guard a call into a strategy, and put an adapter's path in front of the message with which it refuses.
+
+    Raises:
+        PluginError: whatever else than an error of ours it raises, naming the plug-in.
+    """
     try:
-        yield
+        with StrategyCalls(provided).into(method):
+            yield
     except NotSupportedError as error:
         raise NotSupportedError(f"{adapter}: {error}") from error
 
@@ -139,7 +146,7 @@ def remake(
     """
     base, differences = engine.base_for(manifest.base, base, device=device, force=force)
     task = engine.recorded_task(manifest.task)
-    provided = _provided(engine, manifest)
+    provided = provider_of(engine, manifest)
     attachment = fill(engine, base, task, provided, settings, tensors)
     probes: Sequence[Any] = manifest.probe.inputs if manifest.probe is not None else []
     adapter = Adapter.recorded(

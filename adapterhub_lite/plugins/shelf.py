@@ -168,12 +168,17 @@ def checked_options(kind: type[Options], settings: Mapping[str, Any] | BaseModel
     try:
         return kind.model_validate(dict(settings))
     except ValidationError as error:
-        problems = []
-        for item in error.errors():
-            option = ".".join(str(part) for part in item["loc"]) or "settings"
-            if item["type"] == "extra_forbidden":
-                problems.append(f"there is no option '{option}'{did_you_mean(option, list(kind.model_fields))}")
-            else:
-                problems.append(f"{option}={item['input']!r}: {item['msg'].lower()}")
-        options = ", ".join(kind.model_fields) or "none"
-        raise ConfigError(f"{whose}: {'; '.join(problems)}; its options are: {options}") from None
+        raise refused_options(kind, error, whose) from None
+
+
+def refused_options(kind: type[BaseModel], error: ValidationError, whose: str) -> ConfigError:
+    """The error that names every option that is unknown or out of range, and those there are."""
+    problems = []
+    for item in error.errors():
+        option = ".".join(str(part) for part in item["loc"]) or "settings"
+        if item["type"] == "extra_forbidden":
+            problems.append(f"there is no option '{option}'{did_you_mean(option, list(kind.model_fields))}")
+        else:
+            problems.append(f"{option}={item['input']!r}: {item['msg'].lower()}")
+    options = ", ".join(kind.model_fields) or "none"
+    return ConfigError(f"{whose}: {'; '.join(problems)}; its options are: {options}")

@@ -21,6 +21,7 @@ from adapterhub_lite.storage.layout import MANIFEST, MAX_SIGNATURE_BYTES, SIGNAT
 from adapterhub_lite.storage.manifest import MAX_MANIFEST_BYTES, Manifest, decode_manifest
 from adapterhub_lite.storage.occupant import refuse_strangers
 from adapterhub_lite.storage.plain import open_plain
+from adapterhub_lite.storage.public import public_files
 from adapterhub_lite.storage.store import StoredAdapter, check_file, open_adapter, read_adapter
 from adapterhub_lite.storage.zip_reader import Member, copy_member, read_members
 
@@ -29,12 +30,14 @@ _MAX_BYTES = (1 << 32) - 1  # of a ZIP file without extensions
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the same adapter is packed to the same bytes whenever and by whomever
 
 
-def pack(adapter: Path, out: Path) -> Path:
+def pack(adapter: Path, out: Path, *, probe: bool = True) -> Path:
     """Write the verified adapter at `adapter` to the file `out`, in one atomic step, and return its path.
+
+    What tells of this machine is left out; without `probe` also the few rows of training data in the adapter's probe.
 
     Raises:
         AdapterNotFoundError, AdapterCorruptError: no adapter there, or not as it was saved.
-        ConfigError: a name that does not end in `.adapter.zip`.
+        ConfigError: a name that does not end in `.adapter.zip`, or a signed adapter that would have to be changed.
         StorageError: it cannot be written, or is too large for a bundle.
     """
     if not out.name.endswith(SUFFIX) or out.name == SUFFIX:
@@ -46,6 +49,7 @@ def pack(adapter: Path, out: Path) -> Path:
     files = stored.manifest.files
     if sum(file.size for file in files.values()) > _MAX_BYTES - (1 << 20):
         raise StorageError(f"{adapter} has over 4 GB, too much for a bundle; use `adapterhub-lite push`")
+    changed = public_files(stored, probe=probe)
     temporary = out.with_name(f".{out.name}.staging-{secrets.token_hex(8)}")
     signature = (SIGNATURE,) if (folder / SIGNATURE).is_file() else ()  # the manifest does not list it
     with replacing_file(out, temporary):
@@ -53,6 +57,9 @@ def pack(adapter: Path, out: Path) -> Path:
             for name in (MANIFEST, *sorted(files), *signature):
                 member = zipfile.ZipInfo(name, _EPOCH)
                 member.create_system, member.external_attr = 3, 0o100644 << 16
+                if name in changed:
+                    archive.writestr(member, changed[name])
+                    continue
                 with open_plain(folder / name) as source:
                     archive.writestr(member, source.read())
         _check(temporary)  # what is handed out has been read back

@@ -23,11 +23,10 @@ class Catalog(Shelf[TaskSpec]):
     """The tasks by name, those of our own plug-ins first; and the readers of plug-ins.
 
     Args:
-        plugins: Those to use; None for none.
+        plugins: Those to use.
     """
 
-    def __init__(self, plugins: Plugins | None = None):
-        plugins = plugins if plugins is not None else Plugins(enabled=False)
+    def __init__(self, plugins: Plugins):
         offered = partial(sorted, plugins.tasks, key=lambda offer: offer.dist != OURS)
         super().__init__("task", offered, lambda: plugins.records)
         self._readers = partial(plugins.gathered, "adapterhub_readers", ReaderSpec)
@@ -51,11 +50,6 @@ class Catalog(Shelf[TaskSpec]):
         return read_foreign(source, readers.popitem()[1].read) if readers else source
 
 
-def task_shelf(plugins: Plugins | None = None) -> Catalog:
-    """The tasks by name, see `Catalog`."""
-    return Catalog(plugins)
-
-
 def read_data(
     catalog: Catalog,
     source: Any,
@@ -67,7 +61,16 @@ def read_data(
     form: str | None = None,
     options: Mapping[str, Any] | TaskOptions | None = None,
 ) -> Dataset:
-    """Read and check data for a task of a catalog; see `load_data`. `form` is that of the data an adapter was trained on."""
+    """Read and check the data for a task, every row of it, before any model is loaded.
+
+    `source` is what `read_table` takes, and what else the task reads. `columns` says which
+    column plays a role ({"text": "clause", "label": "kind"}); roles left out are guessed from the names, and the
+    result's `columns` says how. `labels` are the classes of a trained adapter: their order is kept, and a label outside
+    them is an error; `form` is that of the data it was trained on. With `require_labels=False` (prediction) labels may be
+    absent; targets are None unless all rows have a usable one. `options` are those of the task, as `Engine.train` takes them.
+
+    Raises DataError, which names the file, row and column, and ConfigError for an unknown task, role or option.
+    """
     provided = catalog.resolve(task)
     settled = catalog.configure(provided, options or {})
     request = Request(dict(columns or {}), labels, require_labels, form, settled)
@@ -76,28 +79,3 @@ def read_data(
     return replace(
         provided.spec.read(catalog.opened(source, provided.spec), request), task=provided.recorded, options=given
     )
-
-
-def load_data(
-    source: Any,
-    task: str,
-    *,
-    columns: Mapping[str, str] | None = None,
-    labels: Sequence[str] | None = None,
-    require_labels: bool = True,
-    options: Mapping[str, Any] | None = None,
-) -> Dataset:
-    """Read and check the data for an installed task, every row of it, before any model is loaded.
-
-    `source` is what `read_table` takes, and what else the task reads. `columns` says which
-    column plays a role ({"text": "clause", "label": "kind"}); roles left out are guessed from the names, and the
-    result's `columns` says how. `labels` are the classes of a trained adapter: their order is kept, and a label outside
-    them is an error. With `require_labels=False` (prediction) labels may be absent; targets are None unless all rows
-    have a usable one. `options` are those of the task, as `Engine.train` takes them.
-
-    Raises DataError, which names the file, row and column, and ConfigError for an unknown task, role or option.
-    """
-    catalog = task_shelf(Plugins())
-    return read_data(
-        catalog, source, task, columns=columns, labels=labels, require_labels=require_labels, options=options
-    )  # fmt: skip

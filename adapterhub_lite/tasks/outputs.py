@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 
@@ -13,7 +13,7 @@ class Prediction:
 
     label: str
     probability: float
-    probabilities: dict[str, float]
+    probabilities: dict[str, float] = field(hash=False)
     """By label, in the order of the labels; they add up to 1."""
 
     def columns(self) -> Mapping[str, Any]:
@@ -31,7 +31,7 @@ class LabelsPrediction:
 
     labels: tuple[str, ...]
     """Those with a probability of at least a half, in the order of the labels."""
-    probabilities: dict[str, float]
+    probabilities: dict[str, float] = field(hash=False)
     """By label, each between 0 and 1 and independent of the others."""
 
     def columns(self) -> Mapping[str, Any]:

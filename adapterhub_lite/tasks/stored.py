@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import copy
 from array import array
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from itertools import islice
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
@@ -16,7 +15,6 @@ from adapterhub_lite.tasks.task import Example
 
 ROOM_OF_A_TOKEN = 40
 """Bytes that an id takes in a list: the list's pointer and the number itself."""
-Item = TypeVar("Item")
 
 
 def collected(examples: Iterable[Example]) -> Sequence[Example]:
@@ -54,13 +52,6 @@ def without_targets(examples: Sequence[Example]) -> Sequence[Example]:
     return [replace(example, target=None) for example in examples]
 
 
-def batched(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
-    """As `itertools.batched` of Python 3.12."""
-    left = iter(items)
-    while batch := list(islice(left, size)):
-        yield batch
-
-
 class StoredExamples(Sequence[Example]):
     """Examples of token ids, read from a mapped file when they are asked for.
 
@@ -90,20 +81,18 @@ class StoredExamples(Sequence[Example]):
         return len(self._starts)
 
     def __getitem__(self, index: Any) -> Any:
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(len(self)))]
-        if not -len(self) <= index < len(self):
-            raise IndexError(index)
-        index %= len(self)
-        start, lists = self._starts[index], []
-        for size in self._sizes[3 * index : 3 * index + 3]:
+        place = range(len(self))[index]  # an IndexError beyond the end
+        if isinstance(place, range):
+            return [self[i] for i in place]
+        start, lists = self._starts[place], []
+        for size in self._sizes[3 * place : 3 * place + 3]:
             lists.append(None if size < 0 else self._ids[start : start + size].tolist())
             start += max(size, 0)
         first, second, target = lists
         return Example(
             first if second is None else (first, second),
-            self._targets[index] if target is None else target,
-            self._lengths[index],
-            self._weights[index],
-            self._rows[index],
+            self._targets[place] if target is None else target,
+            self._lengths[place],
+            self._weights[place],
+            self._rows[place],
         )

@@ -14,38 +14,21 @@ From the command line: `adapterhub-lite plugins check NAME`.
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from adapterhub_lite.testing.check import KIT_VERSION, CheckResult
+from adapterhub_lite.first_use import on_first_use
+from adapterhub_lite.testing.check import KIT_VERSION as KIT_VERSION, CheckResult as CheckResult
 
 if TYPE_CHECKING:
-    from adapterhub_lite.testing.check import Check as Check
-    from adapterhub_lite.testing.check import CheckFailed as CheckFailed
+    # Each of these is imported when it is first asked for: they need torch.
+    from adapterhub_lite.testing.check import Check as Check, CheckFailed as CheckFailed
     from adapterhub_lite.testing.checks import all_checks as all_checks
-    from adapterhub_lite.testing.models import TINY_MODELS as TINY_MODELS
-    from adapterhub_lite.testing.models import tiny_base as tiny_base
-    from adapterhub_lite.testing.run import check_strategy as check_strategy
-    from adapterhub_lite.testing.run import parametrize_with_checks as parametrize_with_checks
+    from adapterhub_lite.testing.models import TINY_MODELS as TINY_MODELS, tiny_base as tiny_base
+    from adapterhub_lite.testing.run import (
+        check_strategy as check_strategy,
+        parametrize_with_checks as parametrize_with_checks,
+    )
     from adapterhub_lite.testing.tiny_model import TinyModel as TinyModel
     from adapterhub_lite.testing.tokenizer import tiny_tokenizer as tiny_tokenizer
-
-# Loaded on first use: all of these need torch.
-_HOME = {
-    "TINY_MODELS": "models",
-    "Check": "check",
-    "CheckFailed": "check",
-    "TinyModel": "tiny_model",
-    "all_checks": "checks",
-    "check_strategy": "run",
-    "parametrize_with_checks": "run",
-    "tiny_base": "models",
-    "tiny_tokenizer": "tokenizer",
-}
-__all__ = ["KIT_VERSION", "CheckResult", *sorted(_HOME)]
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module 'adapterhub_lite.testing' has no attribute {name!r}")
-    return getattr(import_module(f"adapterhub_lite.testing.{_HOME[name]}"), name)
+else:
+    __getattr__ = on_first_use(__name__)

@@ -11,7 +11,8 @@ import torch
 from torch import nn
 
 from adapterhub_lite.base.describe import describe
-from adapterhub_lite.base.loading import NOTHING_FOREIGN, Base, adopt
+from adapterhub_lite.base.foreign import NOTHING_FOREIGN
+from adapterhub_lite.base.loading import Base, adopt
 from adapterhub_lite.base.quantization import quantization_config
 from adapterhub_lite.data.dataset import Dataset
 from adapterhub_lite.errors import ConfigError

@@ -31,8 +31,3 @@ def tiny_tokenizer() -> Any:
         eos_token="</s>",
         model_max_length=MAX_LENGTH,
     )
-
-
-def vocabulary_size() -> int:
-    """Number of tokens."""
-    return len(SPECIAL) + len(WORDS)

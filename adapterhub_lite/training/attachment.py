@@ -86,6 +86,15 @@ class Attachment:
                 if not torch.is_grad_enabled():  # else layers that are run again for their gradients ask for it again
                     self.forget_batch()
 
+    @contextmanager
+    def running(self, context: BatchContext) -> Iterator[None]:
+        """Let layers ask what is being run, for the length of a `with` block; in generation it is the prompt."""
+        self.view.context = context
+        try:
+            yield
+        finally:
+            self.forget_batch()
+
     def forget_batch(self) -> None:
         """Let go of the batch that was run last."""
         self.view.context = None
@@ -186,9 +195,9 @@ class Attachment:
         Raises:
             PluginError: it is not, because the strategy changed it outside its view; names what.
         """
-        copied = self.view.copied
+        copied, judged = self.view.copied, not self.view.gone
         self.discard()
-        if self.base.active is None:
+        if judged and self.base.active is None:
             before, self.bare = self.bare, bare_state(self.base)
             changed = changes(before, self.bare, copied)
             if changed:

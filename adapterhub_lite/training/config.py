@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 from importlib.util import find_spec
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from adapterhub_lite.errors import ConfigError
 from adapterhub_lite.names import Flag
+from adapterhub_lite.plugins.shelf import refused_options
 
 Optimizer = Literal["adamw", "adamw_8bit", "paged_adamw", "paged_adamw_8bit"]
 Schedule = Literal[
@@ -24,9 +25,24 @@ KEEPS_NO_RESULT = frozenset({"checkpoint_every", "keep_checkpoints", "activation
 
 
 class TrainConfig(BaseModel):
-    """How to train; the defaults suit a few thousand examples."""
+    """How to train; the defaults suit a few thousand examples.
+
+    Raises:
+        ConfigError: naming every option that is unknown or out of range.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    if not TYPE_CHECKING:  # which knows the options by the fields
+
+        def __init__(self, **options):
+            try:
+                super().__init__(**options)
+            except ValidationError as error:
+                raise refused_options(TrainConfig, error, "TrainConfig") from None
+
+        # Inside a run file pydantic fills the fields itself, and the error tells where in the file.
+        __init__.__pydantic_base_init__ = True
 
     epochs: float = Field(default=3.0, gt=0, description="Passes over the data; ignored where steps are given.")
     steps: Annotated[int | None, Flag(unset="as many as the epochs take")] = Field(

@@ -158,7 +158,9 @@ def prepare(attachment: Attachment, protocols: Protocols, data: Encoded, config:
 
 
 def _prepare(attachment: Attachment, strategy: Preparer, protocols: Protocols, batches: RunBatches) -> None:
-    of_base = storage_of(attachment.base)
+    of_base = storage_of(attachment.base) - _trained(
+        attachment
+    )  # before the strategy gives up storage, which is used again
     with protocols.into("prepare"), torch.enable_grad():
         given = strategy.prepare(attachment.view, attachment.config, attachment.parameters, batches)
     config, parameters = given if isinstance(given, tuple) and len(given) == 2 else (attachment.config, given)
@@ -168,7 +170,7 @@ def _prepare(attachment: Attachment, strategy: Preparer, protocols: Protocols, b
     parameters = attachment.parameters if parameters is None else parameters
     if isinstance(parameters, Mapping):
         parameters = {name: own for name, own in parameters.items() if name not in attachment.view.token_rows}
-    checked = check_parameters(parameters, attachment.base, of_base - _trained(attachment), attachment.calls, "prepare")
+    checked = check_parameters(parameters, attachment.base, of_base, attachment.calls, "prepare")
     attachment.replace(config, checked)
     if given is not None:
         _check_slots(attachment)

@@ -123,5 +123,5 @@ def _columns(path: Path) -> tuple[list[str], list[str]]:
 
 if __name__ == "__main__":
     name, *given = sys.argv[1:]
-    found = scratch(*given) if name == "scratch" else {"tfidf": tfidf, "dtw": dtw}[name](*map(Path, given))
-    print(json.dumps({"metrics": found}))
+    metrics = scratch(*given) if name == "scratch" else {"tfidf": tfidf, "dtw": dtw}[name](*map(Path, given))
+    print(json.dumps({"metrics": metrics}))

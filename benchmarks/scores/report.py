@@ -140,7 +140,7 @@ def draw(data: str, axis: tuple[str, str, bool], points: Mapping[str, list[Point
         style = "--" if "scratch" in way else "-"
         axes.errorbar(labels, scores, yerr=spreads, label=way, marker="o", linestyle=style, capsize=3)
     axes.set_xscale("log")
-    ticks = sorted({each.labels for line in points.values() for each in line})
+    ticks = sorted({point.labels for line in points.values() for point in line})
     axes.set_xticks(ticks)
     axes.xaxis.set_major_formatter(ScalarFormatter())
     axes.xaxis.set_minor_locator(NullLocator())
@@ -156,29 +156,29 @@ def draw(data: str, axis: tuple[str, str, bool], points: Mapping[str, list[Point
 
 def _cells(job: Job, runs: Runs) -> str | None:
     """The end of a row, under `COLUMNS`; None where nothing was run."""
-    found = _of(job, runs)
-    if not found:
+    done = _of(job, runs)
+    if not done:
         return None
-    scores = [float(run["score"]) for run in found]
+    scores = [float(run["score"]) for run in done]
     spread = f" ± {statistics.stdev(scores):.4f}" if len(scores) > 1 else ""
-    interval = " to ".join(f"{end:.4f}" for end in found[0]["interval"])
-    seconds = statistics.median(run["seconds"] for run in found)
-    peak, size = max(run["peak_gb"] for run in found), found[0]["size_mb"]
+    interval = " to ".join(f"{end:.4f}" for end in done[0]["interval"])
+    seconds = statistics.median(run["seconds"] for run in done)
+    peak, size = max(run["peak_gb"] for run in done), done[0]["size_mb"]
     return (
-        f"{job.metric} | {statistics.mean(scores):.4f}{spread} | {interval} | {len(found)} | {seconds:.0f} | "
+        f"{job.metric} | {statistics.mean(scores):.4f}{spread} | {interval} | {len(done)} | {seconds:.0f} | "
         f"{peak:.1f} | {f'{size:.2f}' if size else ''} |"
     )
 
 
 def _curve_table(data: str, axis: tuple[str, str, bool], points: Mapping[str, list[Point]]) -> str:
     unit, metric, higher = axis
-    numbers = sorted({each.labels for line in points.values() for each in line})
+    numbers = sorted({point.labels for line in points.values() for point in line})
     lines = [f"## {data}: {metric} by {unit}", "", f"![{metric} against {unit}](labels_{data}.png)", ""]
     lines += ["| way | " + " | ".join(map(str, numbers)) + " | saved at the fewest | saved at scratch's best |"]
     lines += ["|---" * (len(numbers) + 3) + "|"]
     control = best_of([line for way, line in points.items() if "scratch" in way], higher)
     for way, line in points.items():
-        known = {each.labels: f"{each.score:.4f} ({each.seeds})" for each in line}
+        known = {point.labels: f"{point.score:.4f} ({point.seeds})" for point in line}
         saved = ["", ""]
         if control and "scratch" not in way:
             saved = [saved_at_fewest(line, control, higher), saved_at_most(line, control, higher)]

@@ -88,7 +88,7 @@ def banking(files: Files) -> list[Job]:
         "full from a random head": [*FULL, "--lr", "2e-4", "--epochs", "20"],
         "full from scratch": [*scratch, "--epochs", "30"],
     }
-    found = [
+    jobs = [
         Job("banking77", "linear_probe", "accuracy", [*text, *PROBE], labels=10003),
         Job("banking77", "linear_probe, classes weighed", "accuracy", [*text, *PROBE, *EVEN]),
         Job("banking77", "full from the probe's head, names learnt", "accuracy", [*text, *MANY], labels=10003),
@@ -129,7 +129,7 @@ def banking(files: Files) -> list[Job]:
     ]
     for way, options in few.items():
         chosen = [*text, "--shots", "10", *options]
-        found.append(Job("banking77, 10 per class", way, "accuracy", chosen, labels=10 * BANKING_CLASSES))
+        jobs.append(Job("banking77, 10 per class", way, "accuracy", chosen, labels=10 * BANKING_CLASSES))
     for shots, epochs in ((5, "40"), (20, "20"), (50, "10")):
         curves = {
             "linear_probe": PROBE,
@@ -140,8 +140,8 @@ def banking(files: Files) -> list[Job]:
         }
         for way, options in curves.items():
             chosen = [*text, "--shots", str(shots), *options]
-            found.append(Job("banking77", way, "accuracy", chosen, labels=shots * BANKING_CLASSES, curve=True))
-    return found
+            jobs.append(Job("banking77", way, "accuracy", chosen, labels=shots * BANKING_CLASSES, curve=True))
+    return jobs
 
 
 def snips(files: Files) -> list[Job]:
@@ -181,7 +181,7 @@ def bccd(files: Files) -> list[Job]:
     lora = ["--strategy", "lora", "--set", "rank=8", "--lr", "1e-3", *step]
     full = ["--strategy", "full", "--lr", "1e-4", *step]
     scratch = [*SCRATCH, "--lr", "1e-3"]
-    found = [
+    jobs = [
         Job("bccd", "linear_probe", "macro_f1", [*image, *PROBE], labels=1014),
         Job("bccd", "lora r8 from the probe's head", "macro_f1", [*image, *lora], labels=1014),
         Job("bccd", "full from the probe's head", "macro_f1", [*image, *full], labels=1014),
@@ -197,8 +197,8 @@ def bccd(files: Files) -> list[Job]:
         }
         for way, options in ways.items():
             chosen = [*image, "--shots", str(shots), *options]
-            found.append(Job("bccd", way, "macro_f1", chosen, labels=shots * BCCD_CLASSES, curve=True))
-    return found
+            jobs.append(Job("bccd", way, "macro_f1", chosen, labels=shots * BCCD_CLASSES, curve=True))
+    return jobs
 
 
 def engines(files: Files) -> list[Job]:
@@ -210,7 +210,7 @@ def engines(files: Files) -> list[Job]:
     series += ["--task-set", "window=60", "--task-set", "stride=2", "--task-set", "last_only=true"]
     series += ["--task-set", "patch_pooling=last"]
     steps = {100: "600", 25: "300", 10: "200"}
-    found = []
+    jobs = []
     for percent, count in steps.items():
         step = ["--batch-size", "32", "--schedule", "cosine", "--steps", count]
         ways = {
@@ -226,13 +226,13 @@ def engines(files: Files) -> list[Job]:
             chosen = [*series, *([] if percent == 100 else ["--fraction", str(percent / 100)]), *options]
             # Which engines are drawn matters more than the way, so that few seeds would say nothing.
             seeds = 10 if percent < 100 and way in COMPARED else 3
-            found.append(Job("cmapss", way, "rmse", chosen, labels=percent, curve=percent < 100, seeds=seeds))
-    return found
+            jobs.append(Job("cmapss", way, "rmse", chosen, labels=percent, curve=percent < 100, seeds=seeds))
+    return jobs
 
 
 def sensors(files: Files) -> list[Job]:
     """Five sets of sensor readings, each with the one base that saw the unlabelled training series of all."""
-    found = []
+    jobs = []
     for name in SETS:
         folder = f"{files.data}/ucr_uea/{name}"
         train, test = f"{folder}/{name}_TRAIN.ts", f"{folder}/{name}_TEST.ts"
@@ -247,11 +247,11 @@ def sensors(files: Files) -> list[Job]:
             "linear_probe on random weights": [*PROBE, "--base", f"{files.made}/bases/ucr-random"],
         }
         data = f"ucr_uea, {name}"
-        found.append(
+        jobs.append(
             Job(data, "1-NN DTW", "accuracy", ["-m", "benchmarks.scores.baselines", "dtw", train, test], seeds=1)
         )
-        found += [Job(data, way, "accuracy", [*series, *options]) for way, options in ways.items()]
-    return found
+        jobs += [Job(data, way, "accuracy", [*series, *options]) for way, options in ways.items()]
+    return jobs
 
 
 def chat(files: Files) -> list[Job]:

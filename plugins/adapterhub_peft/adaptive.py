@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
@@ -59,28 +59,32 @@ class AdaLora(MergeablePeftMethod):
             parameter
         ) in parameters.values():  # PEFT wants a gradient of each, of layers that a batch does not reach too
             parameter.grad = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+        if step >= final and not self._settled and not self._tuner.rankallocator.exp_avg_ipt:
+            return  # PEFT scores before the last cut alone, and a run of one step has no step before it
         # The step of the last cut may have been left out, because its loss was not finite: it is made up for.
         self._tuner.update_and_allocate(step if self._settled else min(step, final))
         self._settled = step >= final
 
     def state(self) -> StrategyState:
         """The averages by which singular values are scored, and which of them are left."""
-        allocator, plan = self._tuner.rankallocator, self._tuner.peft_config[ADAPTER]
+        allocator, plan, fixed = self._tuner.rankallocator, self._tuner.peft_config[ADAPTER], super().state()
         tensors = {IMPORTANCE + name: average for name, average in allocator.exp_avg_ipt.items()}
         tensors |= {UNCERTAINTY + name: average for name, average in allocator.exp_avg_unc.items()}
         values = {"rank_pattern": plan.rank_pattern, "total_step": plan.total_step, "settled": self._settled}
-        return StrategyState(tensors, values)
+        return StrategyState({**fixed.tensors, **tensors}, values, fixed.in_file)
 
     def load_state(self, state: StrategyState) -> None:
         """Go on from a checkpoint."""
+        super().load_state(state)
+        if not state.values:
+            return  # what is in an adapter's file has been loaded
         allocator, plan = self._tuner.rankallocator, self._tuner.peft_config[ADAPTER]
         device = next(self._tuner.parameters()).device
         allocator.reset_ipt()
-        for name, average in state.tensors.items():
-            kind, _, parameter = name.partition(".")
-            averages = allocator.exp_avg_ipt if f"{kind}." == IMPORTANCE else allocator.exp_avg_unc
-            averages[parameter] = average.to(device)
-            allocator.ipt[parameter] = averages[parameter]  # its place alone: the next step computes it
+        for start, averages in ((IMPORTANCE, allocator.exp_avg_ipt), (UNCERTAINTY, allocator.exp_avg_unc)):
+            names = [name for name in state.tensors if name.startswith(start)]
+            averages.update({name.removeprefix(start): state.tensors[name].to(device) for name in names})
+        allocator.ipt.update(allocator.exp_avg_ipt)  # for its names alone: the next step computes the values
         plan.rank_pattern, plan.total_step = state.values["rank_pattern"], state.values["total_step"]
         self._settled = state.values["settled"]
 
@@ -126,3 +130,59 @@ class AdaLora(MergeablePeftMethod):
 def _steps(options: Mapping[str, Any]) -> int:
     """Steps of the schedule; before they are known, as many as PEFT accepts."""
     return int(options["total_step"] or options["tinit"] + options["tfinal"] + 1)
+
+
+class AdaMss(MergeablePeftMethod):
+    """AdaMSS: with `use_asa`, the subspaces that matter least stop training, until asa_target_subspaces are left."""
+
+    def after_step(
+        self, view: ModelView, config: Any, parameters: Mapping[str, nn.Parameter], step: int, total: int
+    ) -> None:
+        """Score subspaces, and stop those that score lowest where that is due.
+
+        Raises:
+            ConfigError: a schedule by which none is stopped in this run, or all of them are.
+        """
+        if not config.use_asa:
+            return
+        last = min(total, config.final_warmup)
+        if last // config.mask_interval * config.mask_interval < max(1, config.init_warmup):
+            raise ConfigError(
+                f"{self.name}: use_asa stops subspaces at multiples of mask_interval={config.mask_interval} from step "
+                f"init_warmup={config.init_warmup} to {last}, and there are none; lower these, or train for more steps"
+            )
+        self._tuner.update_and_allocate(step)
+        if not any(parameter.requires_grad for parameter in parameters.values()):
+            raise ConfigError(
+                f"{self.name}: asa_target_subspaces={config.asa_target_subspaces} has stopped every subspace at step {step}; "
+                "set a larger one"
+            )
+
+    def state(self) -> StrategyState:
+        """The averages by which subspaces are scored, and which of them have stopped."""
+        fixed, tensors, values = super().state(), {}, dict[str, list[str]](scored=[], stopped=[])
+        for name, averages, place, parameter in self._averages():
+            average = averages[place]
+            tensors[name] = torch.zeros_like(parameter) if average is None else average
+            values["scored"] += [] if average is None else [name]
+            values["stopped"] += [] if parameter.requires_grad else [name]
+        return StrategyState({**fixed.tensors, **tensors}, values, fixed.in_file)
+
+    def load_state(self, state: StrategyState) -> None:
+        """Go on from a checkpoint."""
+        super().load_state(state)
+        for name, averages, place, parameter in self._averages() if state.values else ():
+            average = state.tensors[name].detach().to(parameter.device, copy=True)
+            averages[place] = average if name in state.values["scored"] else None
+            parameter.requires_grad_(name not in state.values["stopped"])
+
+    def _averages(self) -> Iterator[tuple[str, list[Tensor | None], int, nn.Parameter]]:
+        """Each average by its name in a checkpoint: the list it is kept in, its place there, and the parameter it is of."""
+        for path, layer in self._tuner.model.named_modules():
+            if not hasattr(layer, "exp_avg_ipt_A"):
+                continue
+            for factor, kind in ((factor, kind) for factor in "AB" for kind in ("ipt", "unc")):
+                averages = getattr(layer, f"exp_avg_{kind}_{factor}").get(ADAPTER, [])  # there are none without use_asa
+                for place in range(len(averages)):
+                    parameter = getattr(layer, f"adamss_{factor}")[ADAPTER][place]
+                    yield f"{kind}_{factor}.{path}.{place}", averages, place, parameter

@@ -42,12 +42,15 @@ class Known:
     """More that a user should know, in a few words."""
 
 
-STEPS = "it takes effect only when PEFT is called after every training step"
-
 KNOWN: dict[str, Known] = {
     "lora": Known(
         "Low-rank updates (Hu et al. 2021) with PEFT's options; strategy lora is the short form.",
         types={"init_lora_weights": bool | Literal["gaussian", "orthogonal", "mica"]},
+        help={
+            "monteclora_config": "MonteCLoRA: trained perturbations of LoRA's weights, sampled while training, with their "
+            "divergence in the loss. Each sample is drawn when it is needed, whatever buffer_size is."
+        },
+        strategy="variants:LoraVariants",
     ),
     "adalora": Known(
         "Singular value decompositions whose least singular values are cut while training (Zhang et al. 2023).",
@@ -68,18 +71,18 @@ KNOWN: dict[str, Known] = {
             "total_step": "Steps the schedule runs over; those of the run if not set.",
             "rank_pattern": "Which singular values of each layer are left: those of a trained adapter. If set, ranks stay.",
         },
-        left_out={"r": "AdaLoRA goes by init_r", "use_dora": "AdaLoRA has no DoRA"},
+        left_out={
+            "r": "AdaLoRA goes by init_r",
+            "use_dora": "AdaLoRA has no DoRA",
+            **dict.fromkeys(
+                ("kasa_config", "monteclora_config", "velora_config", "use_bdlora"), "AdaLoRA's layers do not look at it"
+            ),
+        },
         strategy="adaptive:AdaLora",
     ),
     "adamss": Known(
         "Low-rank updates in clusters of the singular vectors of each weight.", quantized=False, conv1d=False,
-        left_out=dict.fromkeys(
-            (
-                "use_asa", "asa_target_subspaces", "init_warmup", "final_warmup", "mask_interval",
-                "asa_importance_beta", "asa_uncertainty_beta", "asa_schedule_exponent",
-            ),
-            STEPS,
-        ),
+        strategy="adaptive:AdaMss",
     ),
     "beft": Known("A trained bias beside each layer.", learning_rate=3e-3, conv1d=False, mergeable=False),
     "boft": Known("Orthogonal rotation of weights in butterfly factors (Liu et al. 2023).", conv1d=False),
@@ -104,10 +107,18 @@ KNOWN: dict[str, Known] = {
     "oft": Known("Orthogonal rotation of weights in blocks (Qiu et al. 2023).", conv1d=False),
     "osf": Known("The lesser singular directions of each weight, trained.", quantized=False, conv1d=False),
     "peanut": Known("Updates made by a small network from the weight itself.", quantized=False, conv1d=False),
+    "poly": Known(
+        "Several low-rank updates, mixed in shares that each task learns (Ponti et al. 2022).", quantized=False,
+        conv1d=False, mergeable=False, strategy="layers:Poly",
+    ),
     "psoft": Known("Orthogonal rotation in the principal subspace of each weight.", quantized=False, conv1d=False),
     "pvera": Known(
-        "VeRA with sampled updates.", learning_rate=5e-3,
+        "VeRA with sampled updates.", learning_rate=5e-3, strategy="layers:PVera",
         left_out={"sample_at_inference": "the same input would give other outputs each time"},
+        help={
+            "generator_seed": "Without effect, whatever it is in PEFT: samples are drawn from the random numbers of the run, "
+            "so that it can be resumed exactly."
+        },
     ),
     "randlora": Known("Full-rank updates from scaled random matrices (Albert et al. 2025)."),
     "road": Known("Rotations of pairs of outputs (Liao et al. 2024).", learning_rate=3e-3, conv1d=False),
@@ -115,10 +126,11 @@ KNOWN: dict[str, Known] = {
     "supertuning": Known("The entries of each weight that PEFT ranks first.", quantized=False, conv1d=False),
     "tinylora": Known(
         "A handful of numbers that scale fixed directions of each weight.", learning_rate=5e-3, quantized=False,
-        left_out={"init_weights": "without it the numbers start as whatever lies in memory"},
+        left_out={"init_weights": "without it PEFT starts the numbers as whatever lies in memory"},
     ),
     "trainable_tokens": Known(
         "Trained embeddings for the tokens in token_indices.", targets="embedding", modalities=TEXT,
+        strategy="layers:TrainableTokens",
     ),
     "unilora": Known("All updates from one trained vector.", learning_rate=1e-2, quantized=False, identity=False),
     "vblora": Known("Updates put together from a shared bank of vectors (Li et al. 2024).", learning_rate=1e-2, identity=False),
@@ -138,7 +150,6 @@ NOT_TRIED = Known(
 
 REFUSED: dict[str, str] = {
     "adaption_prompt": "`inject_adapter_in_model` does not support it: it is no layer, but a change of the model's own attention",
-    "poly": "its layers need `task_ids` in every call, which only PEFT's own forward pass gives them",
     "shadow": "`inject_adapter_in_model` does not support it: a second model runs beside the base",
     "xlora": "it mixes LoRA adapters that are already trained",
 }

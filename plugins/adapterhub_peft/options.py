@@ -15,6 +15,7 @@ CORE = "adapterhub_lite writes it into the saved file"
 PATHS = "`targets` takes full names, which says as much"
 FILES = "it is what `fixed` says: what is not trained is saved, or made anew from the base and `seed`"
 ELSEWHERE = "it changes the model outside the layers that the method adapts"
+DATA = "it goes with a start from data, which is strategy lora's"
 
 LEFT_OUT: dict[str, str] = {
     "peft_type": CORE,
@@ -37,6 +38,12 @@ LEFT_OUT: dict[str, str] = {
     "ensure_weight_tying": "it belongs to modules_to_save",
     "megatron_config": "for models of Megatron only",
     "megatron_core": "for models of Megatron only",
+    "arrow_config": "it mixes LoRA adapters that are already trained",
+    "eva_config": DATA,
+    "corda_config": DATA,
+    "lora_ga_config": DATA,
+    "loftq_config": "strategy lora has this start, with the weights from before quantization",
+    "runtime_config": "it moves weights of the base between devices",
     "alora_invocation_tokens": "it needs PEFT's own forward pass around the model",
     "use_qalora": "for GPTQ bases only",
     "qalora_group_size": "for GPTQ bases only",
@@ -49,13 +56,14 @@ LEFT_OUT: dict[str, str] = {
 }
 """Fields that are no options of any method, with the reason."""
 
+FIELDS = "Its fields, and what they are if not set:"
 NOT_WRITABLE = "its type cannot be written in YAML"
 
 HELP: dict[str, str] = {
     "feedforward_modules": "Names, separated by commas as in `targets`, of those whose input is scaled instead of the "
     "output; none if not set.",
     "init_lora_weights": "How to start; true leaves the outputs as they were. Starts that rewrite the base (pissa, olora, "
-    "loftq) or need data (eva, corda) are not offered here; strategy lora has pissa and loftq.",
+    "loftq) or need data (eva, corda, lora_ga) are those of strategy lora.",
 }
 """Help for options that mean something else here than in PEFT."""
 
@@ -96,7 +104,7 @@ def left_out(method: Method) -> dict[str, str]:
     for option in method.options:
         if option.name in reasons:
             fields[option.name] = reasons[option.name]
-        elif option.type is None:
+        elif option.type is None and not option.parts:
             fields[option.name] = NOT_WRITABLE
     return fields
 
@@ -112,19 +120,32 @@ def make_config(method: Method) -> type[StrategyConfig]:
     for option in method.options:
         if option.name in out or option.name in fields:
             continue
-        kind = str | None if option.name == "feedforward_modules" else facts.types.get(option.name, option.type)
-        text = (
-            facts.help.get(option.name)
-            or HELP.get(option.name)
-            or _plain(option.help)
-            or f"See {method.config} of PEFT."
-        )
-        if isinstance(option.default, (dict, list)):
-            fields[option.name] = (kind, Field(default_factory=type(option.default), description=text))
-        else:
-            fields[option.name] = (kind, Field(option.default, description=text))
+        text = facts.help.get(option.name) or HELP.get(option.name)
+        kind = str | None if option.name == "feedforward_modules" else facts.types.get(option.name)
+        fields[option.name] = _field(option, f"See {method.config} of PEFT.", text, kind)
     # The schema is built when the class is first used: a command that lists strategies makes forty of them.
     return create_model(method.config, __base__=_Deferred, __module__=__name__, **fields)
+
+
+def _field(option: Option, otherwise: str, text: str | None = None, kind: Any = None) -> tuple[Any, Any]:
+    """Type and field of an option; one that is a configuration itself has the fields of that.
+
+    Args:
+        option: Of PEFT.
+        otherwise: Help where PEFT has none.
+        text: Help that is better than PEFT's.
+        kind: The type, where not every value that PEFT takes is offered.
+    """
+    if option.parts:
+        parts: dict[str, Any] = {part.name: _field(part, otherwise) for part in option.parts if part.type is not None}
+        kind = create_model(option.name, __base__=_Deferred, __module__=__name__, **parts) | None
+    kind = option.type if kind is None else kind
+    description = text or _plain(option.help) or otherwise
+    if option.parts:
+        description += f" {FIELDS} {', '.join(f'{part.name}={part.default}' for part in option.parts)}."
+    if isinstance(option.default, (dict, list)):
+        return kind, Field(default_factory=type(option.default), description=description)
+    return kind, Field(option.default, description=description)
 
 
 class _Deferred(StrategyConfig):

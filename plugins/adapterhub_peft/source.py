@@ -27,6 +27,8 @@ class Option:
     """The Python type, or None where it is one that cannot be written in YAML."""
     default: Any
     help: str
+    parts: tuple[Option, ...] = ()
+    """The fields of the configuration that is the value of this one."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,7 @@ def read_methods() -> list[Method]:
     for name, config in sorted(registered.items()):
         ancestors = _ancestors(config, classes)
         if ancestors:
-            options = {option.name: option for cls in reversed(ancestors) for option in _options(cls)}
+            options = {option.name: option for cls in reversed(ancestors) for option in _options(cls, classes)}
             learns_prompt = any(cls.name == "PromptLearningConfig" for cls in ancestors)
             methods.append(Method(name, config, tuple(options.values()), learns_prompt))
     return methods
@@ -94,11 +96,13 @@ def _ancestors(name: str, classes: Mapping[str, ast.ClassDef]) -> list[ast.Class
     return ancestors
 
 
-def _options(cls: ast.ClassDef) -> Iterator[Option]:
+def _options(cls: ast.ClassDef, classes: Mapping[str, ast.ClassDef]) -> Iterator[Option]:
     for node in cls.body:
         if not isinstance(node, ast.AnnAssign) or not isinstance(node.target, ast.Name):
             continue
         given = _field_arguments(node.value)
+        if getattr(given.get("init"), "value", None) is False:
+            continue  # nobody can set it
         default: Any
         try:
             if "default_factory" in given:
@@ -110,7 +114,14 @@ def _options(cls: ast.ClassDef) -> Iterator[Option]:
             default, kind = None, None
         if kind is not None and default is None:
             kind = kind | None  # some fields are None by default though their type does not say so
-        yield Option(node.target.id, kind, default, _help(given.get("metadata")))
+        parts = _parts(node.annotation, classes) if kind is None else ()
+        yield Option(node.target.id, kind, default, _help(given.get("metadata")), parts)
+
+
+def _parts(annotation: ast.expr, classes: Mapping[str, ast.ClassDef]) -> tuple[Option, ...]:
+    """The fields of the first class in an annotation that is a configuration itself: of `KasaConfig | None`, its two."""
+    names = [node.id for node in ast.walk(annotation) if isinstance(node, ast.Name) and node.id.endswith("Config")]
+    return tuple(_options(classes[names[0]], classes)) if names and names[0] in classes else ()
 
 
 def _field_arguments(value: ast.expr | None) -> dict[str, ast.expr]:

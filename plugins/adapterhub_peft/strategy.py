@@ -136,12 +136,12 @@ class PeftMethod:
         Raises:
             NotSupportedError: PEFT does not keep them as they are.
         """
-        tensors = state.tensors
+        tensors = {name: tensor for name, tensor in state.tensors.items() if name in self._fixed}
         if not tensors:
             return
         with _quiet():
             set_peft_model_state_dict(self._around(self._make_config()), self._all_names(dict(tensors)), ADAPTER)
-        kept = self.state().tensors
+        kept = PeftMethod.state(self).tensors
         changed = [name for name in tensors if not torch.equal(kept[name], tensors[name].to(kept[name]))]
         if changed:
             raise NotSupportedError(f"{self.name}: tensor '{changed[0]}' cannot be put into this model as it was saved")
@@ -171,7 +171,7 @@ class PeftMethod:
         settings["targets"] = ",".join(sorted(targets))
         if isinstance(settings.get("feedforward_modules"), list):
             settings["feedforward_modules"] = ",".join(sorted(settings["feedforward_modules"]))
-        trial = PeftMethod(self.method)
+        trial = type(self)(self.method)
         trained = trial.attach(view, made.model_validate({**settings, "fixed": True}))
         # One tensor under the names of several layers is kept once; under each name it has to be the same.
         once: dict[str, Tensor] = {}

@@ -7,9 +7,13 @@ from dataclasses import replace
 from typing import Any
 
 from adapterhub_lite.api import Dataset, Request
-from adapterhub_series.data import Windows, columns_there, groups_of
-from adapterhub_series.data import read_classification as classified
-from adapterhub_series.data import read_regression as measured
+from adapterhub_series.data import (
+    Windows,
+    columns_there,
+    groups_of,
+    read_classification as classified,
+    read_regression as measured,
+)
 from adapterhub_series.options import WHOLE, WINDOWS, SeriesOptions
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
-from adapterhub_lite.api import Dataset, Request, read_choices, read_groups, read_table, read_values
+from adapterhub_lite.api import DataError, Dataset, Request, Table, number_of, read_choices, read_groups, read_table
 from adapterhub_text.columns import choose_text_columns, read_texts
 from adapterhub_text.options import CLASSIFICATION, CLASSIFICATION_ROLES, REGRESSION, REGRESSION_ROLES
 
@@ -46,3 +47,31 @@ def read_valued(source: Any, request: Request) -> Dataset:
         REGRESSION, inputs, targets, (), used, table.source, table.sha256, table, notes,
         groups=read_groups(table, used, required=required),
     )  # fmt: skip
+
+
+def read_values(table: Table, column: str, *, required: bool) -> tuple[tuple[float, ...] | None, tuple[str, ...]]:
+    """The numbers of a target column, and notes.
+
+    Where they are not required (prediction), a column that cannot be used gives a note, and no numbers.
+
+    Raises:
+        DataError: a value that is missing, infinite or no number, naming row and column.
+    """
+    values: list[float] = []
+    try:
+        for row, value in enumerate(table.column(column)):
+            number, reason = number_of(value)
+            if reason is not None:
+                reason = reason.replace("leave it empty", "remove the row")
+            if isinstance(value, bool):
+                reason = f"is {value}, not a number; for yes or no use a classification task"
+            if reason is None and math.isnan(number):
+                reason = "target is missing; fill it in or remove the row"
+            if reason is not None:
+                raise DataError(f"{table.where(row, column)}: {reason}")
+            values.append(number)
+    except DataError as error:
+        if required:
+            raise
+        return None, (f"column {column!r} is not used as targets: {error}",)
+    return tuple(values), ()

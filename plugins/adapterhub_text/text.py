@@ -5,8 +5,9 @@ The functions whose first argument is a task are methods of both tasks.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from typing import Any, TypeVar
 
 from torch import Tensor
 from torch.nn import functional
@@ -24,7 +25,6 @@ from adapterhub_lite.api import (
     Example,
     Preprocessing,
     Task,
-    batched,
     checked_length,
     collected,
     hidden_states,
@@ -40,6 +40,7 @@ PAIRS = "pairs"
 """The fact that an adapter was trained on pairs of texts."""
 NORMALIZE = "normalize"
 """The fact that its features are brought to one length."""
+Item = TypeVar("Item")
 
 
 def settle_text(base: Base, data: Dataset, options: PooledText) -> Preprocessing:
@@ -93,6 +94,13 @@ def encode_texts(dataset: Dataset, base: Base, preprocessing: Preprocessing, wei
     if given and special(pair=True) <= special(pair=False):
         notes.append("this base's tokenizer puts nothing between the two texts of a pair")
     return Encoded(examples, tuple(notes))
+
+
+def batched(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
+    """As `itertools.batched` of Python 3.12."""
+    left = iter(items)
+    while batch := list(islice(left, size)):
+        yield batch
 
 
 def _kind(pairs: bool) -> str:

@@ -12,10 +12,10 @@ REVISIONS = ("0" * 39 + "1", "0" * 39 + "2")
 
 
 def shape(**changes: Any) -> dict[str, Any]:
-    from adapterhub_lite.testing.tokenizer import vocabulary_size
+    from adapterhub_lite.testing.tokenizer import tiny_tokenizer
 
     base: dict[str, Any] = {
-        "vocab_size": vocabulary_size(), "hidden_size": 64, "intermediate_size": 64, "num_hidden_layers": 3,
+        "vocab_size": len(tiny_tokenizer()), "hidden_size": 64, "intermediate_size": 64, "num_hidden_layers": 3,
         "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 48, "initializer_range": 0.2,
         "pad_token_id": 0, "bos_token_id": 2, "eos_token_id": 3,
     }  # fmt: skip

@@ -41,7 +41,7 @@ def wrong_base(right_base: Path) -> Callable[[str], str]:
 
 @pytest.fixture(scope="session")
 def rows() -> Dataset:
-    from adapterhub_lite.tasks.catalog import load_data
+    from tests.reading import load_data
 
     texts = ("one two three four five", "good bank bad bill", "the cold day of the bird", "a tree is a tree")
     return load_data([{"text": text} for text in texts], "causal-lm")

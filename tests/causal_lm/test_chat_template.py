@@ -9,7 +9,7 @@ import pytest
 
 from adapterhub_causal_lm.tokens import IGNORED
 from adapterhub_lite.errors import DataError
-from adapterhub_lite.tasks.catalog import load_data
+from tests.reading import load_data
 
 
 def turn(role: str, content: str) -> dict[str, str]:

@@ -11,11 +11,11 @@ import torch
 from adapterhub_causal_lm.packing import pack
 from adapterhub_lite.base.loading import adopt
 from adapterhub_lite.errors import NotSupportedError
-from adapterhub_lite.tasks.catalog import load_data
 from adapterhub_lite.testing.models import tiny_base
-from adapterhub_lite.testing.tokenizer import WORDS, tiny_tokenizer, vocabulary_size
+from adapterhub_lite.testing.tokenizer import WORDS, tiny_tokenizer
 from adapterhub_lite.training.attachment import attach
 from adapterhub_lite.training.config import TrainConfig
+from tests.reading import load_data
 
 STRATEGIES: dict[str, dict[str, Any]] = {"lora": {"rank": 4}, "prefix": {"length": 4}, "full": {}, "linear_probe": {}}
 
@@ -96,7 +96,7 @@ def tiny(kind: str) -> Any:
     from transformers import MambaConfig, MambaForCausalLM, MistralConfig, MistralForCausalLM
 
     torch.manual_seed(0)
-    common = {"vocab_size": vocabulary_size(), "hidden_size": 64, "num_hidden_layers": 2, "initializer_range": 0.2}
+    common = {"vocab_size": len(tiny_tokenizer()), "hidden_size": 64, "num_hidden_layers": 2, "initializer_range": 0.2}
     if kind == "mamba":
         return MambaForCausalLM(MambaConfig(**common, state_size=8, pad_token_id=0, bos_token_id=2, eos_token_id=3))
     return MistralForCausalLM(

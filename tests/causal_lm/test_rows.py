@@ -11,7 +11,7 @@ import pytest
 from adapterhub_causal_lm.items import Chat, Completion, Message, Text
 from adapterhub_lite.data.dataset import Dataset
 from adapterhub_lite.errors import ConfigError, DataError
-from adapterhub_lite.tasks.catalog import load_data
+from tests.reading import load_data
 
 TASK = "causal-lm"
 SHARED = Path(__file__).parents[2].parent / "shared" / "data"

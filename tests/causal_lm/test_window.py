@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from adapterhub_lite.errors import DataError
-from adapterhub_lite.tasks.catalog import load_data
+from tests.reading import load_data
 
 ROWS = [
     {"prompt": "the card", "completion": "is here"},  # <s> the card | is here </s>

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from adapterhub_lite.data.dataset import Dataset
-from adapterhub_lite.tasks.catalog import load_data
+from tests.reading import load_data
 
 
 def labelled(labels: list[Any]) -> Dataset:

@@ -20,8 +20,8 @@ from adapterhub_lite.data.files.read import read_table
 from adapterhub_lite.data.items import Items
 from adapterhub_lite.data.write import write_rows
 from adapterhub_lite.errors import DataError, StorageError
-from adapterhub_lite.tasks.catalog import load_data
 from adapterhub_lite.tasks.stored import StoredExamples, reweighed, without_targets
+from tests.reading import load_data
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ import pytest
 
 from adapterhub_lite.data.files.read import read_table
 from adapterhub_lite.errors import DataError
-from adapterhub_lite.tasks.catalog import load_data
+from tests.reading import load_data
 
 
 def test_the_same_rows_hash_the_same_whatever_holds_them() -> None:

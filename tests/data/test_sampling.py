@@ -15,7 +15,7 @@ from adapterhub_lite.data.dataset import Dataset
 from adapterhub_lite.data.request import SEVERAL
 from adapterhub_lite.data.sampling import subsample
 from adapterhub_lite.errors import ConfigError
-from adapterhub_lite.tasks.catalog import load_data
+from tests.reading import load_data
 
 from .labelled import labelled
 

@@ -11,7 +11,7 @@ import pytest
 import adapterhub_lite as ah
 from adapterhub_lite.data.splits import split
 from adapterhub_lite.errors import ConfigError, DataError
-from adapterhub_lite.tasks.catalog import load_data
+from tests.reading import load_data
 
 from .labelled import labelled
 

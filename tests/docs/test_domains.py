@@ -20,7 +20,7 @@ from adapterhub_lite.cli import app
 from adapterhub_lite.cli.run_file import RunFile
 from adapterhub_lite.plugins.manager import Plugins
 from adapterhub_lite.plugins.shelf import strategy_shelf
-from adapterhub_lite.tasks.catalog import task_shelf
+from adapterhub_lite.tasks.catalog import Catalog
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted((ROOT / "docs" / "domains").glob("*.md"))
@@ -135,7 +135,7 @@ def test_every_command_is_one(page, words, monkeypatch):
         return
     run = run_of(words, monkeypatch)
     plugins = Plugins()
-    strategies, tasks = strategy_shelf(plugins), task_shelf(plugins)
+    strategies, tasks = strategy_shelf(plugins), Catalog(plugins)
     strategy = strategies.resolve(run.strategy)
     strategies.configure(strategy, run.settings)
     tasks.configure(tasks.resolve(run.task), run.task_options)

@@ -14,6 +14,7 @@ from transformers import PretrainedConfig
 import adapterhub_causal_lm
 from adapterhub_lite import api
 from adapterhub_lite.api import ModelMap, Run, StrategyConfig, hookimpl
+from adapterhub_lite.first_use import homes_of
 from adapterhub_lite.plugins.manager import Plugins
 from adapterhub_lite.tasks.catalog import Catalog, read_data
 from docs.make_hooks import example, hooks, reference
@@ -40,6 +41,12 @@ def test_it_is_made_by_the_command_it_names():
     assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == reference()
 
 
+def handed_on():
+    """Everything that plug-ins may import."""
+    names = (*homes_of(api.__name__), *vars(api))
+    return {name: getattr(api, name) for name in names if not name.startswith("_")}
+
+
 @pytest.mark.parametrize("hook", hooks(), ids=lambda hook: hook.__name__)
 def test_examples_run(hook, tmp_path):
     done = []
@@ -48,7 +55,7 @@ def test_examples_run(hook, tmp_path):
         done.append((name, kind))
 
     names = {
-        **{name: getattr(api, name) for name in api.__all__}, "sys": sys, "MyConfig": MyConfig,
+        **handed_on(), "sys": sys, "MyConfig": MyConfig,
         "AutoModel": types.SimpleNamespace(from_pretrained=lambda path: nn.Linear(2, 2), register=registered), "fetch": str,
         "AutoConfig": types.SimpleNamespace(register=registered), "MyEncoderConfig": PretrainedConfig,
         "MyEncoderModel": MyEncoder, "build_tiny": print, "tiny_rankings": print, "my_plugin": types,

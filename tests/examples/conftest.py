@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+import shutil
 import subprocess
 import sysconfig
 import venv
@@ -13,6 +14,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
+EXAMPLES = ROOT / "examples"
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,16 @@ class Environment:
         )  # fmt: skip
         assert done.returncode == code, f"{command}\nended with {done.returncode}\n{done.stdout}\n{done.stderr}"
         return done
+
+    def install(self, example: str, where: Path) -> None:
+        """Build the wheel of an example from a copy of it in a folder, and install it.
+
+        Its dependencies are asked for too, and found nowhere: what the wheel needs is there.
+        """
+        shutil.copytree(EXAMPLES / example, where / example, ignore=shutil.ignore_patterns("__pycache__", ".*"))
+        self.run(f"pip wheel --quiet --no-deps --no-build-isolation --wheel-dir wheels ./{example}", at=where)
+        (wheel,) = (where / "wheels").glob("*.whl")
+        self.run(f"pip install --quiet --no-index {wheel}", at=where)
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,6 @@ import csv
 import json
 import shutil
 from pathlib import Path
-from typing import Any
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 TRAIN = (
@@ -15,20 +14,10 @@ TRAIN = (
 )
 
 
-def build(environment: Any, name: str, where: Path) -> Path:
-    """Build the wheel of an example, from a copy."""
-    shutil.copytree(EXAMPLES / name, where / name, ignore=shutil.ignore_patterns("__pycache__", ".*"))
-    environment.run(f"pip wheel --quiet --no-deps --no-build-isolation --wheel-dir wheels ./{name}", at=where)
-    (wheel,) = (where / "wheels").glob("*.whl")
-    return wheel
-
-
 def test_from_wheel_to_adapter_and_back_out(environment, rows, tmp_path):
     for name in ("train.csv", "test.csv"):
         shutil.copy(rows / name, tmp_path)
-    wheel = build(environment, "adapterhub-lite-reft", tmp_path)
-    # With its dependencies, and from nowhere: what the wheel asks for is there.
-    environment.run(f"pip install --quiet --no-index {wheel}", at=tmp_path)
+    environment.install("adapterhub-lite-reft", tmp_path)
 
     listed = json.loads(environment.run("adapterhub-lite --strict plugins list --json", at=tmp_path).stdout)
     record = next(r for r in listed["plugins"] if r["name"] == "reft")
@@ -61,9 +50,8 @@ def test_from_wheel_to_adapter_and_back_out(environment, rows, tmp_path):
 def test_the_observers_log_a_run_and_stop_it_early(environment, rows, tmp_path):
     for name in ("train.csv", "test.csv"):
         shutil.copy(rows / name, tmp_path)
-    wheel = build(environment, "observers", tmp_path)
     plain = json.loads(environment.run(f"{TRAIN} --strategy prefix --steps 6 --out plain", at=tmp_path).stdout)
-    environment.run(f"pip install --quiet --no-index {wheel}", at=tmp_path)
+    environment.install("observers", tmp_path)
     try:
         watched = environment.run(
             f"{TRAIN} --strategy prefix --steps 6 --out watched", at=tmp_path, ADAPTERHUB_RUN_LOG="log.jsonl"

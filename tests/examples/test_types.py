@@ -17,7 +17,12 @@ import pytest
 ROOT = Path(__file__).parents[2]
 TYPED = Path(__file__).parent / "typed"
 SOURCES = sorted(map(str, (ROOT / "examples").glob("*/src")))
-FILES = [*TYPED.glob("*.py"), *(ROOT / "examples").glob("*/src/*/*.py"), *(ROOT / "examples" / "domains").glob("*.py")]
+FILES = [
+    ROOT / "docs" / "protocol_examples.py",
+    *TYPED.glob("*.py"),
+    *(ROOT / "examples").glob("*/src/*/*.py"),
+    *(ROOT / "examples" / "domains").glob("*.py"),
+]
 # What is tested are the package's type hints, not whether scikit-learn has some.
 SETTINGS = "[mypy]\nstrict = true\n[mypy-sklearn.*,matplotlib.*,benchmarks.*]\nignore_missing_imports = true\n"
 

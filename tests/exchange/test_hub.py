@@ -33,7 +33,13 @@ class FakeHub:
         self.commits.setdefault(repo_id, [])
 
     def file_exists(self, *, repo_id: str, filename: str) -> bool:
-        return bool(self.commits[repo_id]) and filename in self.commits[repo_id][-1]
+        return bool(self.commits.get(repo_id)) and filename in self.commits[repo_id][-1]
+
+    def validate_card(self, text: str) -> None:
+        """What the hub says of a licence that it does not know."""
+        licence = front(text).get("license")
+        if licence is not None and licence != "other" and licence not in ("apache-2.0", "mit", "cc-by-4.0"):
+            raise ValueError(f'- Error: "license" must be one of [apache-2.0, mit]\n\n- Error: got "{licence}"')
 
     def upload_folder(self, *, repo_id: str, folder_path: Path, commit_message: str) -> Any:
         before = self.commits[repo_id][-1] if self.commits[repo_id] else {}
@@ -216,6 +222,38 @@ def test_the_card_says_what_matters(source: Path, hub: FakeHub) -> None:
         assert said in card
     push(source, "me/words", api=hub)
     assert "apache-2.0" in hub.commits["me/words"][0]["README.md"].decode()
+
+
+@pytest.mark.parametrize(
+    ("licence", "fields"),
+    [
+        ("Apache-2.0", {"license": "apache-2.0"}),
+        ("MIT", {"license": "mit"}),
+        ("MIT License", {"license": "mit"}),
+        ("Apache Software License", {"license": "apache-2.0"}),
+        ("GPL-3.0-or-later", {"license": "gpl-3.0"}),
+        ("CC-BY-NC-SA-4.0", {"license": "cc-by-nc-sa-4.0"}),
+        ("Tongyi Qianwen", {"license": "other", "license_name": "tongyi-qianwen"}),
+        ("other", {"license": "other", "license_name": "other"}),
+        (None, {}),
+    ],
+)
+def test_licences_are_written_as_the_hub_takes_them(licence: str | None, fields: dict[str, str], source: Path) -> None:
+    card = front(model_card(read_adapter(source).manifest, peft=True, licence=licence))
+    assert {key: value for key, value in card.items() if key.startswith("license")} == fields
+
+
+def test_a_card_is_validated_before_a_repository_is_made(hub: FakeHub, source: Path) -> None:
+    def refuse(text: str) -> None:
+        raise ValueError('- Error: "license" must be one of [apache-2.0]\n\n- Warning: "tags" are few')
+
+    hub.validate_card = refuse  # type: ignore[method-assign]
+    with pytest.raises(StorageError) as caught:
+        push(source, "me/words", api=hub)
+    assert '"license" must be one of [apache-2.0]' in str(caught.value)
+    assert '"tags" are few' in str(caught.value)
+    assert hub.calls == []
+    assert hub.commits == {}
 
 
 def test_the_card_gives_nothing_away_and_nothing_in_it_is_markup(source: Path) -> None:

@@ -17,10 +17,10 @@ from adapterhub_images.image import open_image
 from adapterhub_lite.data.dataset import Dataset
 from adapterhub_lite.errors import DataError
 from adapterhub_lite.plugins.manager import Plugins
-from adapterhub_lite.tasks.catalog import read_data, task_shelf
+from adapterhub_lite.tasks.catalog import Catalog, read_data
 
 TASK = "image-classification"
-CATALOG = task_shelf(Plugins())
+CATALOG = Catalog(Plugins())
 SHARED = Path(__file__).parents[2].parent / "shared" / "data"
 
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 @pytest.fixture(scope="session")
 def rows_for(request: pytest.FixtureRequest) -> Callable[[str], Dataset]:
     """A few rows for a task, of words that every tiny model knows."""
-    from adapterhub_lite.tasks.catalog import load_data
+    from tests.reading import load_data
 
     texts = ("my card is not here", "where is the money", "how can i pay the bill", "the rate is good", "a bad old app")
 

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from adapterhub_lite import load_data
 from adapterhub_lite.api import ModelMap, hookimpl
-from adapterhub_lite.base.loading import Foreign, load_base
+from adapterhub_lite.base.foreign import Foreign
+from adapterhub_lite.base.loading import load_base
 from adapterhub_lite.engine import Engine
 from adapterhub_lite.errors import AdapterCorruptError, ConfigError, DataError, NotSupportedError
 from adapterhub_lite.plugins.manager import Plugins

@@ -3,36 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from peft import PeftConfig, PeftModel, get_peft_model
+from peft import PeftModel
 from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
+from plain_loop import STEPS, in_peft, logged, outputs, run, targets
 
-from adapterhub_causal_lm.tiny import completions
-from adapterhub_lite.adapter.adapter import Adapter
 from adapterhub_lite.engine import Engine
 from adapterhub_lite.errors import ConfigError, NotSupportedError
 from adapterhub_lite.progress import Silent
 from adapterhub_lite.testing.models import tiny_base
-from adapterhub_lite.training.config import TrainConfig
-from adapterhub_lite.training.order import Order
 from tests.training.conftest import equal
 from tests.training.test_resume import Killed, killed_after
 
-STEPS = 12
-RATE = 2e-2
-PLAIN: dict[str, Any] = {
-    "steps": STEPS,
-    "batch_size": 8,
-    "learning_rate": RATE,
-    "schedule": "constant",
-    "warmup": 0.0,
-    "weight_decay": 0.0,
-}
 ADALORA = {"init_r": 6, "target_r": 2, "tinit": 2, "tfinal": 3, "deltaT": 2, "seed": 3}
 
 pytestmark = pytest.mark.filterwarnings(
@@ -40,61 +26,6 @@ pytestmark = pytest.mark.filterwarnings(
     "ignore:Adapter 'default'.*invalid shape",
     "ignore:The following rank_pattern keys",
 )  # all of them PEFT's, of its own files as well
-
-
-def run(
-    strategy: str, settings: dict[str, Any], folder: Path | None = None, *, resume: bool = False, **options: Any
-) -> Adapter:
-    """Train on the tiny decoder."""
-    config = TrainConfig(**{**PLAIN, **options})
-    return Engine(progress=Silent()).train(
-        tiny_base("decoder"), completions(), strategy=strategy, settings=settings, config=config, run_folder=folder,
-        resume=resume,
-    )  # fmt: skip
-
-
-def batches(config: TrainConfig) -> list[dict[str, torch.Tensor]]:
-    """The batches of a run, in its order."""
-    base, engine, data = tiny_base("decoder"), Engine(progress=Silent()), completions()
-    task = engine.task_for(base, data)
-    examples, order = task.encode(data, base).examples, Order(16, config)
-    return [dict(task.collate([examples[row] for row in order.rows(step)], base)) for step in range(1, STEPS + 1)]
-
-
-def in_peft(config: PeftConfig, seed: int, watch: Callable[[Any, int], None] = lambda model, step: None) -> Any:
-    """PEFT's own model, trained by the loop of its documentation, with the trainer's clipping."""
-    torch.manual_seed(seed)
-    model = get_peft_model(tiny_base("decoder").model, config)
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    optimizer = torch.optim.AdamW(trained, lr=RATE, weight_decay=0.0)
-    model.train()
-    losses = []
-    for step, batch in enumerate(batches(TrainConfig(**PLAIN)), start=1):
-        labels = batch.pop("targets")
-        loss = model(**batch, labels=labels).loss
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(trained, TrainConfig().clip)
-        optimizer.step()
-        model.base_model.update_and_allocate(step)
-        optimizer.zero_grad()
-        losses.append(float(loss.detach()))
-        watch(model, step)
-    model.eval()
-    return model, losses
-
-
-def targets(adapter: Adapter) -> list[str]:
-    return list(adapter.base.map.linears)
-
-
-def outputs(model: Any) -> torch.Tensor:
-    batch = batches(TrainConfig(**PLAIN))[0]
-    with torch.no_grad():
-        return model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits
-
-
-def logged(folder: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
 
 
 def left(values: dict[str, torch.Tensor]) -> list[int]:
@@ -215,3 +146,73 @@ def test_a_last_cut_whose_step_is_not_applied_is_made_up_for(monkeypatch: pytest
     monkeypatch.setattr(AdaLora, "penalty", broken_once)
     ranks = left(dict(run("peft:adalora", {**ADALORA, "deltaT": 5}).attachment.parameters))
     assert sum(ranks) == ADALORA["target_r"] * len(ranks)
+
+
+def test_a_run_of_one_step_leaves_the_ranks_of_adalora(tmp_path: Path) -> None:
+    adapter = run("peft:adalora", {"init_r": 4, "target_r": 2}, steps=1)
+    ranks = [len(tensor) for name, tensor in adapter.attachment.parameters.items() if name.endswith("lora_E")]
+    assert set(ranks) == {4}
+    adapter.save(tmp_path / "saved")
+
+
+ADAMSS = {
+    "r": 8, "num_subspaces": 3, "subspace_rank": 2, "use_asa": True, "asa_target_subspaces": 10, "init_warmup": 2,
+    "final_warmup": 9, "mask_interval": 3, "seed": 3,
+}  # fmt: skip
+
+
+def training(parameters: dict[str, torch.nn.Parameter]) -> list[bool]:
+    return [parameter.requires_grad for name, parameter in sorted(parameters.items()) if "adamss_" in name]
+
+
+def test_subspaces_of_adamss_stop_as_pefts_do_step_for_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from adapterhub_peft.adaptive import AdaMss
+
+    ours: list[list[bool]] = []
+    original = AdaMss.after_step
+
+    def watched(self: Any, view: Any, config: Any, parameters: Any, step: int, total: int) -> None:
+        original(self, view, config, parameters, step, total)
+        ours.append(training(parameters))
+
+    monkeypatch.setattr(AdaMss, "after_step", watched)
+    adapter = run("peft:adamss", ADAMSS, tmp_path / "run")
+    own = {name: value for name, value in ADAMSS.items() if name != "seed"}
+    config = PEFT_TYPE_TO_CONFIG_MAPPING["ADAMSS"](**own, target_modules=targets(adapter), task_type="CAUSAL_LM")
+    theirs: list[list[bool]] = []
+    model, losses = in_peft(config, 3, lambda model, step: theirs.append(training(dict(model.named_parameters()))))
+    assert ours == theirs
+    assert all(theirs[0])
+    assert 0 < sum(theirs[-1]) < len(theirs[-1]) / 2
+    assert [line["loss"] for line in logged(tmp_path / "run")] == pytest.approx(losses, rel=1e-4)
+    trained = {name.replace(".default", ""): p for name, p in model.named_parameters() if "adamss_" in name}
+    for name, parameter in adapter.attachment.parameters.items():
+        torch.testing.assert_close(parameter, trained[name], rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("killed", [4, 7])
+def test_adamss_goes_on_as_if_it_had_never_been_stopped(
+    killed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = {"checkpoint_every": 2}
+    whole = run("peft:adamss", ADAMSS, tmp_path / "whole", **options)
+    with monkeypatch.context() as patch:
+        killed_after(patch, killed)
+        with pytest.raises(Killed):
+            run("peft:adamss", ADAMSS, tmp_path / "cut", **options)
+    again = run("peft:adamss", ADAMSS, tmp_path / "cut", resume=True, **options)
+    assert equal(dict(again.attachment.tensors), dict(whole.attachment.tensors))
+    assert training(dict(again.attachment.parameters)) == training(dict(whole.attachment.parameters))
+    assert logged(tmp_path / "cut") == logged(tmp_path / "whole")
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"init_warmup": 7, "mask_interval": 13}, "from step init_warmup=7 to 9, and there are none"),
+        ({"asa_target_subspaces": 1}, "asa_target_subspaces=1 has stopped every subspace at step"),
+    ],
+)
+def test_a_schedule_of_adamss_that_cannot_be_is_refused(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        run("peft:adamss", {**ADAMSS, **settings})

@@ -20,11 +20,12 @@ import pytest
 import torch
 
 from adapterhub_lite.adapter.adapter import Adapter
+from adapterhub_lite.api import AfterStep, BatchContext, Grouped, OutputLoss, Penalized, Preparer
 from adapterhub_lite.errors import ConfigError, NotSupportedError
 from adapterhub_lite.progress import Silent
 from adapterhub_peft import _spec
 from adapterhub_peft.methods import KNOWN, NOT_TRIED, REFUSED
-from adapterhub_peft.options import HELP, left_out, make_config
+from adapterhub_peft.options import FIELDS, HELP, left_out, make_config
 from adapterhub_peft.source import read_methods
 from benchmarks import peft_methods as bench
 
@@ -77,11 +78,8 @@ def test_the_options_are_those_of_peft(peft_configs: dict[str, Any], engine: Any
         assert mine.get_default(call_default_factory=True) == expected, option
         assert mine.description
         text = " ".join(str(field.metadata.get("help", "")).split())
-        assert (
-            option in {**HELP, **KNOWN[name].help}
-            or mine.description == re.sub(r"<[^>]+>", "", text).strip()
-            or not text
-        )
+        described = mine.description.split(f" {FIELDS}")[0]
+        assert option in {**HELP, **KNOWN[name].help} or described == re.sub(r"<[^>]+>", "", text).strip() or not text
     made = config()
     assert config.model_validate_json(made.model_dump_json()) == made
     for option in theirs - out.keys():
@@ -268,3 +266,73 @@ def test_the_table_in_the_docs_is_in_step() -> None:
             "conv1d": known.conv1d,
         }
         assert {mark: cells[mark] for mark in declared} == declared, name
+
+
+def test_poly_takes_the_task_of_each_row_from_the_batch(engine: Any, bases: dict[str, Any]) -> None:
+    base = bases["decoder"]
+    attachment, batch = bench.put(engine, base, "poly", "decoder", n_tasks=3)
+    for name, parameter in attachment.parameters.items():  # far from the start, at which tasks are alike
+        parameter.data += torch.randn_like(parameter) if "module_logits" in name else 0.1
+    tasks = torch.arange(len(batch["input_ids"])) % 3
+
+    def of(task_ids: torch.Tensor) -> torch.Tensor:
+        attachment.view.context = BatchContext({"task_ids": task_ids})
+        return bench.outputs(base.model, batch)
+
+    mixed, alone = of(tasks), [of(torch.full_like(tasks, task)) for task in range(3)]
+    for row, task in enumerate(tasks.tolist()):
+        torch.testing.assert_close(mixed[row], alone[task][row], rtol=1e-4, atol=1e-5)
+    assert not torch.allclose(alone[0], alone[1], atol=1e-3)
+    attachment.view.context = None
+    with pytest.raises(
+        NotSupportedError, match="n_tasks=3 needs batches with one of `task_ids` for each row, which task"
+    ):
+        bench.outputs(base.model, batch)
+    attachment.detach()
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"token_indices": []}, r"trains the tokens in token_indices, and it is empty; name some"),
+        ({"token_indices": [5, 900]}, r"token_indices names 900, and the tokens are 0 to 31"),
+        ({"token_indices": [-1]}, r"token_indices names -1, and the tokens are 0 to 31"),
+    ],
+)
+def test_tokens_that_there_are_not_are_refused(
+    engine: Any, bases: dict[str, Any], settings: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=f"peft:trainable_tokens.* ?{message}"):
+        bench.put(engine, bases["decoder"], "trainable_tokens", "decoder", **settings)
+
+
+def test_only_methods_that_have_a_schedule_a_loss_or_state_say_so(engine: Any) -> None:
+    def having(protocol: Any) -> set[str]:
+        return {
+            name for name in OFFERED if isinstance(engine.strategy_shelf.resolve(f"peft:{name}").spec.make(), protocol)
+        }
+
+    assert having(AfterStep) == {"adalora", "adamss"}
+    assert having(Penalized) == {"adalora", "lora"}
+    assert having(Preparer) == having(Grouped) == having(OutputLoss) == set()
+    one, other = (engine.strategy_shelf.resolve("peft:adalora").spec.make() for _ in range(2))
+    assert one is not other
+
+
+def test_an_option_that_is_a_configuration_has_the_fields_of_pefts(engine: Any) -> None:
+    from peft.tuners.lora import config as theirs
+
+    shown = engine.strategy_shelf.resolve("peft:lora").spec.config
+    classes = {
+        "kasa_config": theirs.KasaConfig,
+        "monteclora_config": theirs.MontecloraConfig,
+        "velora_config": theirs.VeloraConfig,
+        "use_bdlora": theirs.BdLoraConfig,
+    }
+    for option, cls in classes.items():
+        defaults = {field.name: field.default for field in dataclasses.fields(cls)}
+        assert shown.model_validate({option: {}}).model_dump()[option] == defaults
+        for field, value in defaults.items():
+            assert f"{field}={value}" in shown.model_fields[option].description
+        with pytest.raises(ValueError, match=f"{option}.nothing"):
+            shown.model_validate({option: {"nothing": 1}})

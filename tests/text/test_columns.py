@@ -9,7 +9,7 @@ import pytest
 
 from adapterhub_lite.data.dataset import Dataset
 from adapterhub_lite.errors import ConfigError, DataError
-from adapterhub_lite.tasks.catalog import load_data
+from tests.reading import load_data
 
 TASK = "text-classification"
 SHARED = Path(__file__).parents[2].parent / "shared" / "data"

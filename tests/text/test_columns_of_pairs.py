@@ -9,8 +9,8 @@ import pytest
 
 from adapterhub_lite.data.splits import split
 from adapterhub_lite.errors import ConfigError, DataError
-from adapterhub_lite.tasks.catalog import load_data
 from adapterhub_text.columns import Pair
+from tests.reading import load_data
 
 TASK = "text-classification"
 

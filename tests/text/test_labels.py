@@ -12,7 +12,7 @@ import pytest
 
 from adapterhub_lite.data.dataset import Dataset
 from adapterhub_lite.errors import ConfigError, DataError
-from adapterhub_lite.tasks.catalog import load_data
+from tests.reading import load_data
 
 TASK = "text-classification"
 ROWS = [["b", "a"], [], ["c"], ["a", "c"]]
@@ -80,8 +80,7 @@ def test_a_column_of_lists_is_recognised(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["Sequence", "list"])
 def test_lists_of_class_labels_of_datasets(tmp_path: Path, kind: str) -> None:
-    from datasets import ClassLabel, Features, Sequence, Value
-    from datasets import Dataset as Hub
+    from datasets import ClassLabel, Dataset as Hub, Features, Sequence, Value
 
     class_label = ClassLabel(names=["c", "b", "a"])
     features = Features(

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from adapterhub_lite.errors import ConfigError, DataError
-from adapterhub_lite.tasks.catalog import load_data
 from adapterhub_lite.training.config import TrainConfig
+from tests.reading import load_data
 
 ROWS = [
     {"premise": "A man plays a guitar on stage.", "hypothesis": "A man makes music.", "label": "yes"},

@@ -13,11 +13,11 @@ from sklearn.linear_model import Ridge
 from sklearn.metrics import mean_absolute_error, r2_score, root_mean_squared_error
 
 from adapterhub_lite.errors import AdapterCorruptError, DataError
-from adapterhub_lite.tasks.catalog import load_data
 from adapterhub_lite.tasks.regression import standard_units
 from adapterhub_lite.tasks.task import Encoded, Preprocessing
 from adapterhub_lite.training.config import TrainConfig
 from adapterhub_text.regression import TextRegression
+from tests.reading import load_data
 
 
 @pytest.fixture(scope="module")

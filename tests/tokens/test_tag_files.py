@@ -11,10 +11,10 @@ import pytest
 from adapterhub_lite.data.dataset import Dataset
 from adapterhub_lite.errors import DataError
 from adapterhub_lite.plugins.manager import Plugins
-from adapterhub_lite.tasks.catalog import read_data, task_shelf
+from adapterhub_lite.tasks.catalog import Catalog, read_data
 
 TASK = "token-classification"
-CATALOG = task_shelf(Plugins())
+CATALOG = Catalog(Plugins())
 CONLL = """-DOCSTART- -X- -X- O
 
 EU NNP B-NP B-ORG
@@ -66,8 +66,7 @@ def test_broken_conll_files(tmp_path: Path, content: str, message: str) -> None:
 
 
 def test_lists_in_files_and_in_memory(tmp_path: Path) -> None:
-    from datasets import ClassLabel, Features, Sequence, Value
-    from datasets import Dataset as Hub
+    from datasets import ClassLabel, Dataset as Hub, Features, Sequence, Value
 
     words, tags = [["a", "b"], ["c"]], [["O", "B-X"], ["O"]]
     path = tmp_path / "rows.jsonl"

@@ -7,10 +7,10 @@ import pytest
 from adapterhub_lite.data.splits import split
 from adapterhub_lite.engine import Engine
 from adapterhub_lite.errors import DataError, TrainingError
-from adapterhub_lite.tasks.catalog import load_data
 from adapterhub_lite.testing.models import tiny_base
 from adapterhub_lite.training.config import TrainConfig
 from tests.listening import Listening
+from tests.reading import load_data
 
 
 @pytest.fixture

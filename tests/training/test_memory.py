@@ -16,8 +16,7 @@ from adapterhub_lite.engine import Engine
 from adapterhub_lite.errors import NotSupportedError, TrainingError
 from adapterhub_lite.progress import Silent
 from adapterhub_lite.testing.models import tiny_base
-from adapterhub_lite.training import loop
-from adapterhub_lite.training import out_of_memory as memory
+from adapterhub_lite.training import loop, out_of_memory as memory
 from adapterhub_lite.training.config import TrainConfig
 from adapterhub_lite.training.features import encode_features
 from adapterhub_text.classification import TextClassification

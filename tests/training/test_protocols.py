@@ -262,6 +262,15 @@ def test_added_tokens_are_of_this_adapter_alone(model, tmp_path):
     assert task_ids is None
     assert torch.equal(lengths, (segments >= 0).sum(1))
     assert int(positions.max()) == int(lengths.max()) - 1
+    if model == "encoder":  # with another adapter on the base the texts are still cut up by this one's tokenizer
+        before_use = [output.probabilities for output in adapter.predict(["x <beta> y", "<alpha>"])]
+        with adapter.disabled():
+            within = [output.probabilities for output in adapter.predict(["x <beta> y", "<alpha>"])]
+        assert within == before_use
+        assert before_use[0] != adapter.predict(["x beta y"])[0].probabilities
+    else:
+        adapter.generate("x <beta>", max_new_tokens=2)
+        assert int(adapter.attachment.strategy.contexts[-1][0]) == len(base.tokenizer("x <beta>")["input_ids"])
     rows = {name: tensor.detach().clone() for name, tensor in adapter.attachment.tensors.items() if "tokens." in name}
     assert rows["tokens.embedding"].shape == (2, base.map.hidden_size)
     with adapter.disabled():

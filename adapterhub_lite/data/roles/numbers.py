@@ -1,4 +1,4 @@
-"""Reading numbers from columns, and the column of numbers that a regression learns."""
+"""A number from what a column or a field of a file holds."""
 
 from __future__ import annotations
 
@@ -9,8 +9,6 @@ from typing import Any
 import numpy as np
 
 from adapterhub_lite.data.roles.columns import is_missing
-from adapterhub_lite.data.table import Table
-from adapterhub_lite.errors import DataError
 
 # How a missing value is written in the files people have; compared in lower case.
 ABSENT = ("", "?", "na", "n/a", "nan", "null", "none")
@@ -52,34 +50,6 @@ def number_of(value: Any) -> tuple[float, str | None]:
         math.nan,
         f"{_quoted(str(value))} is infinite or too large for a 32-bit number; correct it, or leave it empty",
     )
-
-
-def read_values(table: Table, column: str, *, required: bool) -> tuple[tuple[float, ...] | None, tuple[str, ...]]:
-    """The numbers of a target column, and notes.
-
-    Where they are not required (prediction), a column that cannot be used gives a note, and no numbers.
-
-    Raises:
-        DataError: a value that is missing, infinite or no number, naming row and column.
-    """
-    values: list[float] = []
-    try:
-        for row, value in enumerate(table.column(column)):
-            number, reason = number_of(value)
-            if reason is not None:
-                reason = reason.replace("leave it empty", "remove the row")
-            if isinstance(value, bool):
-                reason = f"is {value}, not a number; for yes or no use a classification task"
-            if reason is None and math.isnan(number):
-                reason = "target is missing; fill it in or remove the row"
-            if reason is not None:
-                raise DataError(f"{table.where(row, column)}: {reason}")
-            values.append(number)
-    except DataError as error:
-        if required:
-            raise
-        return None, (f"column {column!r} is not used as targets: {error}",)
-    return tuple(values), ()
 
 
 def _quoted(text: str) -> str:

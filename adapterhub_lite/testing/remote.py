@@ -146,7 +146,7 @@ def main(kind: str, qualified: str, options: str) -> None:
     def write(message: dict[str, Any]) -> None:
         print(json.dumps(message), file=lines, flush=True)
 
-    from adapterhub_lite.tasks.catalog import task_shelf
+    from adapterhub_lite.tasks.catalog import Catalog
     from adapterhub_lite.testing.observer_bench import bound_observer_checks
     from adapterhub_lite.testing.run import bound_checks
     from adapterhub_lite.testing.task_bench import bound_task_checks
@@ -156,7 +156,7 @@ def main(kind: str, qualified: str, options: str) -> None:
         if kind == "strategy":
             bound = list(bound_checks(strategy_shelf(plugins).resolve(qualified).spec, **chosen))
         elif kind == "task":
-            task = task_shelf(plugins).resolve(qualified)
+            task = Catalog(plugins).resolve(qualified)
             bound = list(bound_task_checks(task.spec, qualified=qualified, **chosen))
         else:
             module: Any = plugins.manager.get_plugin(qualified.rpartition(":")[2])

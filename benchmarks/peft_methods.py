@@ -475,6 +475,14 @@ def render(rows: list[Row], refused: Mapping[str, str]) -> str:
         "turns on one base with unchanged outputs.",
         "- **merges**: encoder, decoder and GPT-2 (where it attaches), after training. **NF4**: encoder and decoder.",
         f"- Options other than PEFT's defaults, to fit weights of 64 by 64: {_settings()}.",
+        "- What a method does between steps and adds to the loss is done and added, as PEFT's own models have it: tests compare "
+        "AdaLoRA, AdaMSS, KaSA and MonteCLoRA with those in a plain loop on the same batches, step for step. "
+        "**adalora** scores singular values after each update and cuts ranks on its schedule, over the steps of the run "
+        "where `total_step` is not set, with its orthogonality in the "
+        "loss; its file has the ranks that are left. **adamss** stops subspaces with `use_asa`. **lora** has the losses of "
+        "KaSA (`kasa_config`) and MonteCLoRA (`monteclora_config`), VeLoRA's projections (`velora_config`) and BD-LoRA "
+        "(`use_bdlora`). **poly** takes the task of each row from the batch where the task puts `task_ids` into it. Their "
+        "averages and schedules are in checkpoints: a run that is stopped and goes on ends with the same bits.",
         "- What a method keeps fixed beside what it trains (random projections, masks, singular vectors) is not in the file "
         "unless the option `fixed` is set. It is made anew from the base and a seed that the adapter records, and checked by "
         "a checksum. PEFT does the same, and for some methods warns that it does.",

@@ -297,7 +297,7 @@ def attempt(verb: Verb, place: Path, chance: random.Random, result: Result) -> b
         result.failures.append(f"{described}: exit status {status}: {said.strip().splitlines()[-1:]}")
     if "Traceback" in said:
         result.failures.append(f"{described}: a traceback: {said.strip().splitlines()[-1:]}")
-    left = [path.name for path in place.rglob(".*") if "staging" in path.name or "backup" in path.name]
+    left = [path.name for path in place.rglob(".*") if path.suffix != ".history"]
     left += [path.name for path in place.iterdir() if path.suffix == ".tmp" or ".part" in path.name]
     if left:
         result.failures.append(f"{described}: left over: {left}")

@@ -131,6 +131,8 @@ class FirstTokens:
             context = view.context
             if context is None or context.positions is None or context.segments is None:
                 return hidden
+            if context.positions.shape != hidden.shape[:2]:  # one new token of a text that is generated
+                return hidden
             first = (context.positions == 0) & (context.segments >= 0)  # (rows, tokens)
             return hidden + (first[..., None] * shift).to(hidden.dtype)
 

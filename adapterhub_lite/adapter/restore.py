@@ -28,7 +28,10 @@ DTYPE_CODES = {
     torch.int64: "I64", torch.int32: "I32", torch.int16: "I16", torch.int8: "I8", torch.uint8: "U8", torch.bool: "BOOL",
 }  # fmt: skip
 # Keys of PEFT's configuration that decide what the tensors do, whatever the base and the version of PEFT.
-_DECISIVE = ("peft_type", "r", "lora_alpha", "target_modules", "use_rslora", "use_dora", MODULES, "strategy", "tensors")
+_DECISIVE = (
+    "peft_type", "r", "lora_alpha", "rank_pattern", "alpha_pattern", "target_modules", "use_rslora", "use_dora", "bias",
+    MODULES, "strategy", "tensors",
+)  # fmt: skip
 # Keys that may differ here: what the base was called in training, and what quantization changes.
 _LOCAL = ("base_model_name_or_path", "revision", "fan_in_fan_out")
 

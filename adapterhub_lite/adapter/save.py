@@ -61,8 +61,9 @@ def save_adapter(
         with attachment.calls.into("export"):
             config, tensors = attachment.strategy.export(view, config, exported)
         exported = dict(tensors)
-    for name in view.unchanged(dict(attachment.parameters)):
-        del exported[name]
+    if attachment.traits.trains_base:  # whose files list the names they have
+        for name in view.unchanged(dict(attachment.parameters)):
+            del exported[name]
     exported |= {name: p.detach() for name, p in attachment.tensors.items() if name not in attachment.parameters}
     state = attachment.state()
     exported |= {name: tensor for name, tensor in state.tensors.items() if name in state.in_file}

@@ -296,7 +296,6 @@ class _Job:
             attachment, self.engine.plugins, self.engine.progress, manifest, probe_inputs=items
         )  # fmt: skip
         adapter.save(folder)
-        folder.with_name(f".{folder.name}.lock").unlink(missing_ok=True)  # nobody else writes here before the commit
         attachment.detach()
         return logits, batches
 

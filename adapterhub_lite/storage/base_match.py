@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from adapterhub_lite.errors import BaseMismatchError
 from adapterhub_lite.storage.manifest import BaseRecord, Fingerprint
+from adapterhub_lite.storage.public import local_reference
 
 # The order in which differences are reported: the kind of model, then which model, then its parts.
 _COMPARED = ("architecture", "weights", "layers", "vocabulary", "tokenizer")
@@ -56,7 +57,7 @@ def exact_reference(record: BaseRecord) -> str:
     """The reference that leads to the very revision of training, where the recorded one leads to whatever is newest."""
     if record.revision and _COMMIT.fullmatch(record.revision) and "@" not in record.reference:
         return f"{record.reference}@{record.revision}"
-    return record.reference
+    return local_reference(record)
 
 
 def _short(value: str | int | None) -> str:

@@ -2,7 +2,8 @@
 
 Names beside a target `NAME`, all hidden:
 
-    .NAME.lock               held from before the staging directory is made until the old one is deleted; never removed
+    .NAME.locks/             NAME.lock is held from before the staging directory is made until the old one is deleted;
+                             those of NAME and of its run NAME.run lie here, and the folder is gone when none is held
     .NAME.staging-<16 hex>   what is being written, or, after an exchange, the old directory on its way out
     .NAME.backup             the old directory between two renames, where directories cannot be exchanged
     .NAME.history            earlier versions; see `history`
@@ -145,7 +146,7 @@ def check_writable_target(target: Path) -> None:
             raise StorageError(f"cannot save to {target}: {existing} is a file; choose another folder")
         if not os.access(existing, os.W_OK | os.X_OK):
             raise StorageError(f"cannot save to {target}: no permission to write in {existing}; choose another folder")
-        lock = _lock(target)
+        lock = lock_beside(target)
         if lock.exists() and not os.access(lock, os.R_OK | os.W_OK):
             raise StorageError(f"cannot save to {target}: no permission to lock {lock}; choose another folder")
         # A real attempt, since permission bits do not know of read-only mounts, quotas and names that are too long.
@@ -177,8 +178,9 @@ def _staging_beside(target: Path) -> Path:
     return target.with_name(f".{target.name}.staging-{secrets.token_hex(8)}")
 
 
-def _lock(target: Path) -> Path:
-    return target.with_name(f".{target.name}.lock")
+def lock_beside(target: Path, suffix: str = ".lock") -> Path:
+    """The file to be locked for `target`; those of an adapter and of its run, `OUT` and `OUT.run`, are in one folder."""
+    return target.with_name(f".{target.name.removesuffix('.run')}.locks") / f"{target.name}{suffix}"
 
 
 def _backup(target: Path) -> Path:
@@ -187,20 +189,59 @@ def _backup(target: Path) -> Path:
 
 @contextmanager
 def _locked(target: Path) -> Iterator[None]:
-    # Made here, because the lock would take some failures to make it for another holder, and wait for that.
-    _lock(target).touch()
-    lock = FileLock(_lock(target), timeout=LOCK_TIMEOUT)
     try:
-        lock.acquire()
+        lock = acquire(lock_beside(target), LOCK_TIMEOUT)
     except Timeout:  # a child of OSError, but "timed out" would tell nobody what to do
         raise StorageError(
-            f"cannot save to {target}: another process has held {_lock(target)} for {LOCK_TIMEOUT:.0f} s; "
+            f"cannot save to {target}: another process has held {lock_beside(target)} for {LOCK_TIMEOUT:.0f} s; "
             "wait for it or end it"
         ) from None
     try:
         yield
     finally:
-        lock.release()
+        release(lock)
+
+
+def acquire(path: Path, timeout: float) -> FileLock:
+    """Lock the file at `path`, which is made where it is missing, and its folder.
+
+    Raises:
+        Timeout: another has held it for so many seconds.
+        OSError: it cannot be made.
+    """
+    while True:
+        with suppress(FileExistsError):
+            path.parent.mkdir()
+        # Both mean that another released it, and took file and folder away just now.
+        with suppress(FileNotFoundError, FileExistsError):
+            # Made here, because the lock would take some failures to make it for another holder, and wait for that.
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+            try:
+                lock = FileLock(path, timeout=timeout)
+                lock.acquire()
+                # What was locked is what lies there if that was there all the time.
+                if _lies_at(path, descriptor):
+                    return lock
+                lock.release()
+            finally:
+                os.close(descriptor)
+
+
+def _lies_at(path: Path, descriptor: int) -> bool:
+    """Whether an open file is the one at a path."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+def release(lock: FileLock) -> None:
+    """Release what `acquire` locked, and leave nothing behind."""
+    path = Path(lock.lock_file)
+    with suppress(OSError):  # Windows deletes no open file, and the folder may hold other locks
+        path.unlink(missing_ok=True)
+        path.parent.rmdir()
+    lock.release()
 
 
 def _make_parents(folder: Path) -> None:

@@ -72,7 +72,18 @@ def check_strategy(spec: StrategySpec, options: StrategyConfig, *, modality: Mod
         allowed = ", ".join(sorted(traits.modalities))
         raise NotSupportedError(f"strategy '{spec.name}' works on {allowed}, not on {modality}")
     if quantization != "none" and not traits.works_on_quantized_base:
+        asking = _asking_for_plain_base(spec, options)
+        other = f"another {asking[0].partition('=')[0]}" if asking else "a strategy such as lora"
         raise NotSupportedError(
-            f"strategy '{spec.name}' needs an unquantized base, and this one is {quantization}; "
-            "use --quantize none, or a strategy such as lora"
+            f"strategy '{spec.name}'{' with ' if asking else ''}{' and '.join(asking)} needs an unquantized base, and this "
+            f"one is {quantization}; use --quantize none, or {other}"
         )
+
+
+def _asking_for_plain_base(spec: StrategySpec, options: StrategyConfig) -> list[str]:
+    """Of a strategy that works on quantized bases by default, the options that alone keep it from that, as name=value."""
+    if not spec.traits.works_on_quantized_base:
+        return []
+    values = {name: getattr(options, name) for name in type(options).model_fields}
+    alone = {f"{name}={value}": type(options).model_construct(**{name: value}) for name, value in values.items()}
+    return [said for said, config in alone.items() if not spec.traits_of(config).works_on_quantized_base]

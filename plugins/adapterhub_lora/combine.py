@@ -34,8 +34,14 @@ def combine(parts: Sequence[Part], recipe: Recipe) -> Combination:
             )
         if parts[0].weight == 1 and recipe.rank is None:  # bit for bit, DoRA and all
             config = parts[0].config
-            return Combination(config.model_dump(), parts[0].tensors, config.rank, 0.0)
+            rank = max([config.rank, *config.rank_pattern.values()])
+            return Combination(config.model_dump(), parts[0].tensors, rank, 0.0)
     for part in parts:
+        if part.config.bias != "none":
+            raise NotSupportedError(
+                f"{part.name} trains biases of the base too (bias={part.config.bias}), and combining is for updates; merge "
+                "it into the base, or train with bias=none"
+            )
         if part.config.dora and len(parts) > 1:
             raise NotSupportedError(
                 f"{part.name} is a DoRA adapter: its magnitudes rescale the whole weight, so updates of several cannot be "
@@ -45,8 +51,9 @@ def combine(parts: Sequence[Part], recipe: Recipe) -> Combination:
     combined, lost = _by_layer(layers, recipe)
     rank = max(factors.rank for factors in combined.values())
     # The scale is in the factors: alpha equal to the rank multiplies by 1.
-    scale = {"rank": rank, "alpha": float(rank), "rslora": False}
-    settings = {**parts[0].config.model_dump(), **scale, "targets": ",".join(sorted(combined))}
+    scale = {"rank": rank, "alpha": float(rank), "rslora": False, "rank_pattern": {}, "alpha_pattern": {}}
+    where = {"targets": ",".join(sorted(combined)), "top_layers": None}
+    settings = {**parts[0].config.model_dump(), **scale, **where}
     return Combination(settings, to_tensors(combined, rank), rank, lost)
 
 

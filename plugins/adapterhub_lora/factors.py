@@ -10,7 +10,8 @@ from torch import Tensor
 
 from adapterhub_lite.api import NotSupportedError
 from adapterhub_lora import LoraConfig
-from adapterhub_lora.updates import FILE_PREFIX, alpha_of, scale_of
+from adapterhub_lora.scales import scale_at
+from adapterhub_lora.updates import FILE_PREFIX
 
 
 @dataclass(frozen=True)
@@ -35,14 +36,13 @@ def factors_of(config: LoraConfig, tensors: Mapping[str, Tensor]) -> dict[str, F
     Raises:
         NotSupportedError: a layer with other tensors than A and B.
     """
-    scale = scale_of(config.rank, alpha_of(config), rslora=config.rslora)
     halves: dict[str, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():
         path, _, kind = name.removeprefix(FILE_PREFIX).rpartition(".lora_")
         if kind not in ("A.weight", "B.weight"):
             raise NotSupportedError(f"tensor '{name}' is no factor of a plain LoRA update, so it cannot be combined")
         halves.setdefault(path, {})[kind[0]] = tensor.float()
-    return {path: Factors(half["A"], scale * half["B"]) for path, half in halves.items()}
+    return {path: Factors(half["A"], scale_at(config, path) * half["B"]) for path, half in halves.items()}
 
 
 def to_tensors(layers: Mapping[str, Factors], rank: int) -> dict[str, Tensor]:

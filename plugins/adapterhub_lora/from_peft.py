@@ -1,8 +1,7 @@
-"""A LoRA adapter that PEFT trained, as one of ours: ranks and scales that differ by layer are brought to one."""
+"""A LoRA adapter that PEFT trained, as one of ours; ranks and scales that differ by layer stay what they are."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,14 +10,16 @@ from peft import LoraConfig as PeftLoraConfig
 from torch import Tensor
 
 from adapterhub_lite.api import ModelView, NotSupportedError, refuse_settings
-from adapterhub_lora.updates import FILE_PREFIX, scale_of
+from adapterhub_lora.scales import by_pattern, pattern_of
+from adapterhub_lora.updates import FILE_PREFIX, is_bias
 
 # Settings that change nothing of what a trained LoRA adapter computes, or that can be read off its tensors.
 KNOWN = frozenset(
     {
         "r", "lora_alpha", "lora_dropout", "target_modules", "exclude_modules", "use_rslora", "use_dora", "rank_pattern",
         "alpha_pattern", "layers_to_transform", "layers_pattern", "init_lora_weights", "fan_in_fan_out",
-        "modules_to_save", "loftq_config", "eva_config", "corda_config", "runtime_config", "ensure_weight_tying",
+        "modules_to_save", "loftq_config", "eva_config", "corda_config", "lora_ga_config", "bias",
+        "runtime_config", "ensure_weight_tying",
         "megatron_config", "megatron_core",
     }
 )  # fmt: skip
@@ -37,7 +38,7 @@ PLAIN_STARTS = (True, False, None, "gaussian", "orthogonal", "eva")
 def from_peft(
     view: ModelView, config: Mapping[str, Any], tensors: Mapping[str, Tensor]
 ) -> tuple[dict[str, Any], dict[str, Tensor]] | None:
-    """Take over rsLoRA, DoRA, any choice of layers, ranks and scales by layer; and AdaLoRA, which ends as a plain LoRA.
+    """Take over rsLoRA, DoRA, any choice of layers, ranks and scales by layer, trained biases; and AdaLoRA, a plain LoRA at last.
 
     Args:
         view: The base.
@@ -53,8 +54,8 @@ def from_peft(
     method = config["peft_type"].lower()
     if method not in ("lora", "adalora"):
         return None
-    known = KNOWN | ADALORA if method == "adalora" else KNOWN
-    refuse_settings(config, known, {**PeftLoraConfig().to_dict(), "bias": "none"})
+    known = (KNOWN | ADALORA) - {"bias"} if method == "adalora" else KNOWN
+    refuse_settings(config, known, PeftLoraConfig().to_dict())
     if method == "adalora":
         return _from_adalora(view, config, tensors)
     start = config.get("init_lora_weights")
@@ -63,24 +64,22 @@ def from_peft(
             f"init_lora_weights={start!r} changed the base before training; convert it with PEFT's "
             "`save_pretrained(path_initial_model_for_weight_conversion=...)` first"
         )
+    bias = config.get("bias") or "none"
+    if bias not in ("none", "all", "lora_only"):
+        raise NotSupportedError(f"bias={bias!r} cannot be represented here, only none, all and lora_only")
     layers = _layers(view, tensors)
+    rank, alpha = int(config["r"]), float(config["lora_alpha"])
     ranks = {path: len(tensors[names["A"]]) for path, names in layers.items()}
-    rank, alpha, rslora = max(ranks.values()), float(config["lora_alpha"]), bool(config.get("use_rslora"))
-    common = scale_of(rank, alpha, rslora=rslora)
-    made: dict[str, Tensor] = {}
-    for path, names in layers.items():
-        own = scale_of(ranks[path], _by_pattern(config.get("alpha_pattern") or {}, path, alpha), rslora=rslora)
-        made |= {name: tensors[name] for name in names.values()}
-        a, b = tensors[names["A"]], tensors[names["B"]]
-        if ranks[path] < rank:  # rows and columns of zeros change nothing
-            a = torch.cat([a, a.new_zeros(rank - len(a), *a.shape[1:])])
-            b = torch.cat([b, b.new_zeros(len(b), rank - ranks[path], *b.shape[2:])], dim=1)
-        made |= {names["A"]: a, names["B"]: b if own == common else b * (own / common)}
+    alphas = {path: float(by_pattern(config.get("alpha_pattern") or {}, path, alpha)) for path in layers}
     settings = {
-        "rank": rank, "alpha": alpha, "dropout": float(config.get("lora_dropout") or 0), "rslora": rslora,
-        "dora": bool(config.get("use_dora")), "targets": ",".join(sorted(layers)),
+        "rank": rank, "alpha": alpha, "dropout": float(config.get("lora_dropout") or 0),
+        "rslora": bool(config.get("use_rslora")), "dora": bool(config.get("use_dora")), "bias": bias,
+        "targets": ",".join(sorted(layers)),
+        "rank_pattern": {pattern_of(path): own for path, own in ranks.items() if own != rank},
+        "alpha_pattern": {pattern_of(path): own for path, own in alphas.items() if own != alpha},
     }  # fmt: skip
-    return settings, {name: tensor.contiguous() for name, tensor in made.items()}
+    own = [name for names in layers.values() for name in names.values()] + [name for name in tensors if is_bias(name)]
+    return settings, {name: tensors[name].contiguous() for name in own}
 
 
 def _from_adalora(
@@ -124,6 +123,8 @@ def _layers(view: ModelView, tensors: Mapping[str, Tensor]) -> dict[str, dict[st
     """By path of the layer, the names of its tensors by kind: A, B and, for DoRA, magnitude_vector."""
     layers: dict[str, dict[str, str]] = {}
     for name, tensor in tensors.items():
+        if is_bias(name):
+            continue
         path, dot, kind = name.removeprefix(FILE_PREFIX).rpartition(".lora_")
         if not dot and _is_of_base(view, name.removeprefix(FILE_PREFIX), tensor):
             continue  # PEFT saves a whole embedding beside its update, though it did not train
@@ -145,8 +146,3 @@ def _is_of_base(view: ModelView, name: str, tensor: Tensor) -> bool:
     first = next(known for known, parameter in view.model.named_parameters() if parameter is loaded)
     weight = view.original_weight(first.removesuffix(".weight")).float().cpu()
     return any(torch.equal(weight.to(dtype).float(), tensor) for dtype in SAVED_IN)
-
-
-def _by_pattern(patterns: Mapping[str, Any], path: str, default: float) -> float:
-    """The first pattern that fits a path, as PEFT reads them: a regular expression for its end."""
-    return float(next((v for p, v in patterns.items() if re.match(rf"(.*\.)?({p})$", path)), default))

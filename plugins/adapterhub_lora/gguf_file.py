@@ -11,7 +11,8 @@ from torch import Tensor
 
 from adapterhub_lite.api import NotSupportedError
 from adapterhub_lora import LoraConfig
-from adapterhub_lora.updates import FILE_PREFIX, alpha_of
+from adapterhub_lora.scales import alpha_of, scale_at
+from adapterhub_lora.updates import FILE_PREFIX
 
 if TYPE_CHECKING:
     from gguf import MODEL_ARCH
@@ -32,24 +33,26 @@ def write_gguf(path: Path, config: LoraConfig, tensors: Mapping[str, Tensor], mo
         The number of weights it adapts.
 
     Raises:
-        NotSupportedError: what llama.cpp has no form of: DoRA, other architectures, layers it names otherwise.
+        NotSupportedError: what llama.cpp has no form of: DoRA, biases, other architectures, layers it names otherwise.
     """
     import gguf
 
     if config.dora:
         raise NotSupportedError("llama.cpp has no DoRA; merge the adapter and convert the model")
+    if config.bias != "none":
+        raise NotSupportedError("llama.cpp adapts no biases; merge the adapter and convert the model")
     kind = ARCHITECTURES.get(model_config.model_type)
     if kind is None:
         raise NotSupportedError(
             f"no GGUF export for models of type '{model_config.model_type}', only {', '.join(sorted(ARCHITECTURES))}"
         )
     architecture: MODEL_ARCH = getattr(gguf.MODEL_ARCH, kind)
-    named = _named(tensors, architecture, model_config)
+    # llama.cpp multiplies by one alpha for all, divided by the rank of each weight, whatever the adapter was trained with.
+    alpha = alpha_of(config) * (math.sqrt(config.rank) if config.rslora else 1)
+    named = _named(_at_one_alpha(tensors, config, alpha), architecture, model_config)
     writer = gguf.GGUFWriter(path, gguf.MODEL_ARCH_NAMES[architecture])
     writer.add_type(gguf.GGUFType.ADAPTER)
     writer.add_string(gguf.Keys.Adapter.TYPE, "lora")
-    # llama.cpp multiplies by alpha / rank, whatever the adapter was trained with.
-    alpha = alpha_of(config) * (math.sqrt(config.rank) if config.rslora else 1)
     writer.add_float32(gguf.Keys.Adapter.LORA_ALPHA, float(alpha))
     for name, tensor in named.items():
         writer.add_tensor(name, tensor.numpy())
@@ -58,6 +61,17 @@ def write_gguf(path: Path, config: LoraConfig, tensors: Mapping[str, Tensor], mo
     writer.write_tensors_to_file()
     writer.close()
     return len(named) // 2
+
+
+def _at_one_alpha(tensors: Mapping[str, Tensor], config: LoraConfig, alpha: float) -> dict[str, Tensor]:
+    """The factors, where a layer's scale is another one than alpha divided by its rank with B multiplied by the rest."""
+    scaled = dict(tensors)
+    for name, tensor in tensors.items():
+        path, _, kind = name.removeprefix(FILE_PREFIX).rpartition(".lora_")
+        if kind == "B.weight":
+            rest = scale_at(config, path) / (alpha / tensor.shape[1])
+            scaled[name] = tensor if math.isclose(rest, 1.0) else tensor.float() * rest
+    return scaled
 
 
 def _named(tensors: Mapping[str, Tensor], architecture: Any, model_config: Any) -> dict[str, Tensor]:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor
 
 from adapterhub_lora import LoraConfig
+from adapterhub_lora.scales import scale_at
 
 FILE_PREFIX = "base_model.model."
 # How tensors are called behind the path of the layer they belong to; those of an embedding are laid out transposed.
@@ -35,28 +35,23 @@ def by_layer(tensors: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]] | No
     return layers
 
 
-def alpha_of(config: LoraConfig) -> float:
-    """The option `alpha`; twice the rank where it is not set."""
-    alpha = config.alpha if config.alpha is not None else 2 * config.rank
-    return int(alpha) if float(alpha).is_integer() else alpha
+def is_bias(name: str) -> bool:
+    """Whether a tensor of an adapter's file is a trained bias of the base."""
+    return name.endswith(".bias") and ".lora_" not in name
 
 
-def scale_of(rank: int, alpha: float, *, rslora: bool) -> float:
-    """What the product of the two factors is multiplied by."""
-    return alpha / (math.sqrt(rank) if rslora else rank)
-
-
-def weight_updates(
-    tensors: Mapping[str, Tensor], rank: int, alpha: float, *, rslora: bool
-) -> Mapping[str, Update] | None:
+def weight_updates(tensors: Mapping[str, Tensor], config: LoraConfig) -> Mapping[str, Update] | None:
     """By name of the weight, the function that merges the adapter into it; None where only the model can tell."""
-    layers = by_layer(tensors)
+    layers = by_layer({name: tensor for name, tensor in tensors.items() if not is_bias(name)})
     if layers is None:
         return None
-    scale = scale_of(rank, alpha, rslora=rslora)
-    updates: dict[str, Update] = {}
+    updates: dict[str, Update] = {
+        name.removeprefix(FILE_PREFIX).replace(".base_layer.", "."): _instead(tensor.float())
+        for name, tensor in tensors.items()
+        if is_bias(name)
+    }
     for path, parts in layers.items():
-        kinds = set(parts)
+        kinds, scale = set(parts), scale_at(config, path)
         if kinds == {"embedding_A", "embedding_B"}:
             updates[f"{path}.weight"] = _embedding(parts["embedding_A"], parts["embedding_B"], scale)
         elif kinds in ({"A", "B"}, {"A", "B", "magnitude"}) and parts["B"].shape[1] == parts["A"].shape[0]:
@@ -64,6 +59,10 @@ def weight_updates(
         else:
             return None  # a grouped convolution, or DoRA on an embedding
     return updates
+
+
+def _instead(bias: Tensor) -> Update:
+    return lambda weight, transposed: bias
 
 
 def _matrix(a: Tensor, b: Tensor, magnitude: Tensor | None, scale: float) -> Update:

@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
-from peft.tuners.adamss.layer import AdamssLayer
 from torch import Tensor, nn
 
 from adapterhub_lite.api import ConfigError, ModelView, StrategyConfig, StrategyState
@@ -180,7 +179,7 @@ class AdaMss(MergeablePeftMethod):
     def _averages(self) -> Iterator[tuple[str, list[Tensor | None], int, nn.Parameter]]:
         """Each average by its name in a checkpoint: the list it is kept in, its place there, and the parameter it is of."""
         for path, layer in self._tuner.model.named_modules():
-            if not isinstance(layer, AdamssLayer):
+            if not hasattr(layer, "exp_avg_ipt_A"):
                 continue
             for factor, kind in ((factor, kind) for factor in "AB" for kind in ("ipt", "unc")):
                 averages = getattr(layer, f"exp_avg_{kind}_{factor}").get(ADAPTER, [])  # there are none without use_asa

@@ -6,8 +6,6 @@ from functools import partial
 from typing import Any
 
 import torch
-from peft.tuners.poly.layer import PolyLayer
-from peft.tuners.pvera.layer import PveraLayer
 from torch import Tensor, nn
 
 from adapterhub_lite.api import ConfigError, ModelView, NotSupportedError
@@ -22,7 +20,7 @@ class Poly(PeftMethod):
 
     def _put_in(self, view: ModelView, peft_config: Any) -> None:
         for layer in self._tuner.modules():
-            if isinstance(layer, PolyLayer):
+            if hasattr(layer, "poly_router"):
                 layer.register_forward_pre_hook(partial(self._tell, view), with_kwargs=True)
 
     def _tell(
@@ -79,5 +77,5 @@ class PVera(MergeablePeftMethod):
 
     def _put_in(self, view: ModelView, peft_config: Any) -> None:
         for layer in self._tuner.modules():
-            if isinstance(layer, PveraLayer):
+            if hasattr(layer, "pvera_generator"):
                 layer.pvera_generator[ADAPTER] = None

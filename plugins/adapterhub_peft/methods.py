@@ -46,6 +46,10 @@ KNOWN: dict[str, Known] = {
     "lora": Known(
         "Low-rank updates (Hu et al. 2021) with PEFT's options; strategy lora is the short form.",
         types={"init_lora_weights": bool | Literal["gaussian", "orthogonal", "mica"]},
+        help={
+            "monteclora_config": "MonteCLoRA: trained perturbations of LoRA's weights, sampled while training, with their "
+            "divergence in the loss. Each sample is drawn when it is needed, whatever buffer_size is."
+        },
         strategy="variants:LoraVariants",
     ),
     "adalora": Known(

@@ -56,6 +56,7 @@ LEFT_OUT: dict[str, str] = {
 }
 """Fields that are no options of any method, with the reason."""
 
+FIELDS = "Its fields, and what they are if not set:"
 NOT_WRITABLE = "its type cannot be written in YAML"
 
 HELP: dict[str, str] = {
@@ -140,6 +141,8 @@ def _field(option: Option, otherwise: str, text: str | None = None, kind: Any = 
         kind = create_model(option.name, __base__=_Deferred, __module__=__name__, **parts) | None
     kind = option.type if kind is None else kind
     description = text or _plain(option.help) or otherwise
+    if option.parts:
+        description += f" {FIELDS} {', '.join(f'{part.name}={part.default}' for part in option.parts)}."
     if isinstance(option.default, (dict, list)):
         return kind, Field(default_factory=type(option.default), description=description)
     return kind, Field(option.default, description=description)

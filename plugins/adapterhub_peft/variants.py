@@ -22,9 +22,9 @@ class LoraVariants(MergeablePeftMethod):
     def penalty(self, config: Any, parameters: Mapping[str, nn.Parameter]) -> Mapping[str, Tensor]:
         """What PEFT adds to the loss for KaSA and MonteCLoRA; nothing without them."""
         penalties = {}
-        if config.kasa_config is not None:
+        if "kasa_config" in _wanted(config):
             penalties["kasa"] = self._tuner._get_kasa_loss()
-        if config.monteclora_config is not None:
+        if "monteclora_config" in _wanted(config):
             for sampler in self._samplers():
                 _draw_again(sampler)
             penalties["monteclora"] = self._tuner._get_monteclora_loss()
@@ -53,7 +53,7 @@ class LoraVariants(MergeablePeftMethod):
             NotSupportedError: as for any method; and a variant that PEFT leaves out of some layers without a word.
         """
         parameters = super().attach(view, config)
-        wanted = [name for name in VARIANTS if getattr(config, name) is not None]
+        wanted = _wanted(config)
         plain = [p for p, m in self._tuner.model.named_modules() if isinstance(m, LoraLayer) and not m.lora_variant]
         if wanted and plain:
             kind = type(view.module(f"{plain[0]}.base_layer")).__name__
@@ -71,7 +71,7 @@ class LoraVariants(MergeablePeftMethod):
 
     def _arguments_of(self, view: ModelView, options: dict[str, Any]) -> dict[str, Any]:
         arguments = super()._arguments_of(view, options)
-        if arguments["monteclora_config"] is not None:
+        if arguments.get("monteclora_config") is not None:
             arguments["monteclora_config"] = {**arguments["monteclora_config"], "buffer_size": 1}
         return arguments
 
@@ -85,6 +85,11 @@ class LoraVariants(MergeablePeftMethod):
         for path, layer in self._tuner.model.named_modules():
             if hasattr(layer, "lora_velora_embed"):
                 yield path, layer
+
+
+def _wanted(config: StrategyConfig) -> list[str]:
+    """The variants that are asked for, of those that the installed PEFT has."""
+    return [name for name in VARIANTS if getattr(config, name, None) is not None]
 
 
 def _draw_again(sampler: Any) -> None:

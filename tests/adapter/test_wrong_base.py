@@ -128,7 +128,7 @@ def test_force_is_recorded_and_stays_recorded(
     again.detach()
     for name in ("once", "twice"):
         manifest = json.loads((tmp_path / name / "adapterhub.json").read_text())
-        assert manifest["base"]["reference"] == other.reference
+        assert manifest["base"]["reference"] == f"./{Path(other.reference).name}"
         assert len(manifest["forced"]) == 1
         assert "rope_theta 10000.0 in the adapter but 500000.0 here" in manifest["forced"][0]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import importlib
 import json
 import re
@@ -13,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from adapterhub_lite.api import Encoded, Example, Task
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "write-a-task.md"
 BLOCK = re.compile(r"<!-- file: (\S+) -->\n```\w+\n(.*?)```\n", re.DOTALL)
@@ -86,3 +89,14 @@ def test_from_training_to_prediction(
     assert gone.code == 2
     assert "task 'text-rating:text-rating' is not installed; pip install text-rating" in gone.err
     assert "Traceback" not in gone.err
+
+
+def test_it_explains_all_that_a_task_has_to_say() -> None:
+    text = DOCUMENT.read_text(encoding="utf-8")
+    methods = {name for name in Task.__abstractmethods__ if f"`{name}(" not in text}
+    assert methods == set()
+    fields = {field.name for kind in (Example, Encoded) for field in dataclasses.fields(kind)}
+    assert {name for name in fields if f"`{name}`" not in text} == set()
+    written = (DOCUMENT.parents[1] / "examples" / "text-masked" / "src" / "text_masked" / "task.py").read_text()
+    (said,) = re.findall(r"`examples/text-masked`.* in (\d+) lines", text.replace("\n", " "))
+    assert len(written.splitlines()) == int(said)

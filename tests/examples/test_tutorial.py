@@ -40,6 +40,9 @@ def test_the_tutorial_as_it_stands(environment, tmp_path):
         elif instruction == "file":
             path = folder / argument
             path.write_text(step.text, encoding="utf-8")
+        elif instruction == "append":
+            path = folder / argument
+            path.write_text(path.read_text(encoding="utf-8") + step.text, encoding="utf-8")
         elif instruction == "replace":
             name, _, line = argument.partition(": ")
             path = folder / name
@@ -68,6 +71,7 @@ def test_the_tutorial_as_it_stands(environment, tmp_path):
     assert "adapterhub-lite-shift" in said
     assert "gradient" in said, "the kit saw the mistake of step 4"
     assert "card\n" in said, "the adapter predicts"
+    assert "0.50 of the shifts are zero" in said, "the schedule of step 8 was followed"
     assert list((folder / "dist").glob("adapterhub_lite_shift-0.1.0-*.whl"))
     again = environment.run("pip uninstall --quiet --yes adapterhub-lite-shift && adapterhub-lite predict my-adapter "
                             "--data intents.csv --out again.csv", at=folder, code=1)  # fmt: skip
@@ -76,7 +80,9 @@ def test_the_tutorial_as_it_stands(environment, tmp_path):
     assert promised.strip().rpartition("; ")[2] in again.stderr
 
 
-@pytest.mark.parametrize("document", ["write-a-strategy.md", "plugins-may-and-may-not.md", "hooks.md"])
+@pytest.mark.parametrize(
+    "document", ["write-a-strategy.md", "strategy-protocols.md", "plugins-may-and-may-not.md", "hooks.md"]
+)
 def test_links_lead_somewhere(document):
     file = TUTORIAL.parent / document
     for target in re.findall(r"\]\(([^)#:]+)\)", file.read_text(encoding="utf-8")):

@@ -16,6 +16,7 @@ from adapterhub_lite.base.model_folder import weight_files
 from adapterhub_lite.merging.shards import copy_side_files, headers_of, write_shards
 from adapterhub_lite.merging.skeleton import place_in_files, skeleton_of
 from adapterhub_lite.progress import Silent
+from adapterhub_lora import LoraConfig
 from adapterhub_lora.updates import weight_updates
 
 HIDDEN, INNER, LAYERS, VOCABULARY, RANK = 704, 1920, 12, 1000, 8
@@ -64,12 +65,13 @@ def main(folder: Path) -> None:
     out.mkdir()
     tensors = adapter_for(base)
     adapter_bytes = sum(t.numel() * 4 for t in tensors.values())
+    config = LoraConfig(rank=RANK, alpha=16)
     # What the libraries set aside on their first use is not counted as the merge's.
     first = {name: tensor for name, tensor in tensors.items() if "layers.0.self_attn.q_proj" in name}
-    next(iter(weight_updates(first, RANK, 16, rslora=False).values()))(torch.ones(HIDDEN, HIDDEN), False)
+    next(iter(weight_updates(first, config).values()))(torch.ones(HIDDEN, HIDDEN), False)
     Path("/proc/self/clear_refs").write_text("5")  # forget the peak so far
     before = resident()
-    updates = weight_updates(tensors, RANK, 16, rslora=False)
+    updates = weight_updates(tensors, config)
     assert updates is not None
     skeleton = skeleton_of(base)
     headers = headers_of(weight_files(base))

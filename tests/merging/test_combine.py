@@ -79,16 +79,28 @@ def test_weighted_sum_is_exact_over_ranks_scales_and_targets(
     method: str, engine: Any, adapt: Any, load: Any, references: Any, tmp_path: Path
 ) -> None:
     first = adapt(*TASK, rank=4, rslora=True)
-    second = adapt(*TASK, rank=3, alpha=5.0, targets="attention", seed=1)
+    patterns = {"rank_pattern": {"q_proj": 2}, "alpha_pattern": {"q_proj": 7.0}}
+    second = adapt(*TASK, rank=3, alpha=5.0, targets="attention", seed=1, **patterns)
     base = load(references("tiny-llama"))
     made = combine_adapters(engine, [first, second], tmp_path / "sum", weights=[0.7, -0.3], method=method, base=base)
     one, two, total = updates(first), updates(second), updates(tmp_path / "sum")
     assert made.rank == 7
     assert made.lost == 0
     assert total.keys() == one.keys() > two.keys()
+    layer, saved = "model.layers.0.self_attn.q_proj", tensors(second)
+    a, b = (saved[f"base_model.model.{layer}.lora_{half}.weight"] for half in "AB")
+    assert len(a) == 2
+    torch.testing.assert_close(two[layer], 7.0 / 2 * b @ a)
     for path in total:
         expected = 0.7 * one[path] - 0.3 * two.get(path, torch.zeros(()))
         torch.testing.assert_close(total[path], expected, rtol=1e-5, atol=1e-6)
+
+
+def test_trained_biases_are_not_added(engine: Any, adapt: Any, load: Any, references: Any, tmp_path: Path) -> None:
+    paths = [adapt("tiny-gpt2", "causal-lm", rank=2, bias="all"), adapt("tiny-gpt2", "causal-lm", rank=2)]
+    with pytest.raises(NotSupportedError, match=r"trains biases of the base too \(bias=all\)"):
+        combine_adapters(engine, paths, tmp_path / "sum", weights=[0.5, 0.5], base=load(references("tiny-gpt2")))
+    assert not (tmp_path / "sum").exists()
 
 
 def test_sum_opens_in_peft_and_gives_the_same(

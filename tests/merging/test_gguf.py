@@ -24,7 +24,18 @@ def read(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
     return fields, {tensor.name: torch.from_numpy(np.array(tensor.data)) for tensor in reader.tensors}
 
 
-@pytest.mark.parametrize("settings", [{"rank": 4, "alpha": 6}, {"rank": 4, "alpha": 6, "rslora": True}])
+PATTERNS = {"rank_pattern": {"q_proj": 2, "up_proj": 5}, "alpha_pattern": {"q_proj": 9, "down_proj": 5}}
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"rank": 4, "alpha": 6},
+        {"rank": 4, "alpha": 6, "rslora": True},
+        {"rank": 4, "alpha": 6, **PATTERNS},
+        {"rank": 4, "alpha": 6, "rslora": True, **PATTERNS},
+    ],
+)
 def test_numbers_names_and_scale(settings: dict[str, Any], adapt: Any, tmp_path: Path) -> None:
     adapter = adapt("tiny-llama", "causal-lm", **settings)
     assert export_gguf(adapter, tmp_path / "lora.gguf") == 21  # 7 weights in each of 3 layers
@@ -34,7 +45,6 @@ def test_numbers_names_and_scale(settings: dict[str, Any], adapt: Any, tmp_path:
     assert fields["adapter.type"] == "lora"
     saved = load_file(adapter / "adapter_model.safetensors")
     layer = "base_model.model.model.layers.1"
-    scale = 6 / (4**0.5 if settings.get("rslora") else 4)
     pairs = {
         "attn_q": ("self_attn.q_proj", 4), "attn_k": ("self_attn.k_proj", 2), "attn_v": ("self_attn.v_proj", 0),
         "attn_output": ("self_attn.o_proj", 0), "ffn_gate": ("mlp.gate_proj", 0), "ffn_up": ("mlp.up_proj", 0),
@@ -42,6 +52,10 @@ def test_numbers_names_and_scale(settings: dict[str, Any], adapt: Any, tmp_path:
     }  # fmt: skip
     for short, (path, heads) in pairs.items():
         a, b = (tensors[f"blk.1.{short}.weight.lora_{half}"] for half in "ab")
+        last = path.rpartition(".")[2]
+        rank = settings.get("rank_pattern", {}).get(last, 4)
+        scale = settings.get("alpha_pattern", {}).get(last, 6) / (rank**0.5 if settings.get("rslora") else rank)
+        assert len(a) == rank
         delta = scale * saved[f"{layer}.{path}.lora_B.weight"] @ saved[f"{layer}.{path}.lora_A.weight"]
         here = fields["adapter.lora.alpha"] / len(a) * b @ a  # what llama.cpp adds
         torch.testing.assert_close(here, turn_rows(delta, heads) if heads else delta, rtol=1e-5, atol=1e-6)
@@ -77,6 +91,7 @@ def test_smollm2_exports_from_its_gguf(adapt: Any, tmp_path: Path) -> None:
 
 def test_what_llama_cpp_does_not_know_is_refused(adapt: Any, tmp_path: Path) -> None:
     refused = {
+        "adapts no biases": adapt("tiny-gpt2", "causal-lm", rank=2, bias="all"),
         "no DoRA": adapt("tiny-llama", "causal-lm", rank=4, dora=True),
         "not strategy 'prefix'": adapt("tiny-llama", "causal-lm", "prefix"),
         "is for text-classification": adapt("tiny-llama", "text-classification", rank=4),

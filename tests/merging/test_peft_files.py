@@ -113,6 +113,23 @@ def test_conv1d(engine: Any, in_peft: Any, load: Any, references: Any, tmp_path:
     assert (logits_there(tmp_path / "ours", references("tiny-gpt2")) - theirs).abs().max() <= 1e-6 * theirs.abs().max()
 
 
+@pytest.mark.parametrize("bias", ["all", "lora_only"])
+def test_biases(bias: str, engine: Any, in_peft: Any, load: Any, references: Any, tmp_path: Path) -> None:
+    options = {"target_modules": ["c_attn"], "fan_in_fan_out": True, "rank_pattern": {"h.0.attn.c_attn": 3}}
+    folder, theirs = in_peft("tiny-gpt2", lora(bias=bias, **options))
+    base = load(references("tiny-gpt2"))
+    import_peft(engine, folder, tmp_path / "ours", base=base)
+    assert (logits_here(engine, tmp_path / "ours", base) - theirs).abs().max() <= 1e-6 * theirs.abs().max()
+    assert (logits_there(tmp_path / "ours", references("tiny-gpt2")) - theirs).abs().max() <= 1e-6 * theirs.abs().max()
+    config = json.loads((tmp_path / "ours" / "adapter_config.json").read_text())
+    assert config["bias"] == bias
+    assert sorted(config["rank_pattern"].values()) == [3]
+    one_too_few = {**json.loads((folder / "adapter_config.json").read_text()), "bias": "none"}
+    (folder / "adapter_config.json").write_text(json.dumps(one_too_few))
+    with pytest.raises(AdapterHubError, match=r"bias"):
+        import_peft(engine, folder, tmp_path / "again", base=base)
+
+
 @pytest.mark.parametrize("method", ["IA3", "LNTuning", "OFT", "LoHa"])
 def test_other_methods(method: str, engine: Any, in_peft: Any, load: Any, references: Any, tmp_path: Path) -> None:
     import peft
@@ -283,7 +300,7 @@ def test_classifier_on_a_decoder(engine: Any, references: Any, load: Any, tmp_pa
 @pytest.mark.parametrize(
     ("change", "why"),
     [
-        ({"bias": "all"}, "bias='all'"),
+        ({"bias": "some"}, "bias='some' cannot be represented here"),
         ({"init_lora_weights": "pissa"}, "init_lora_weights='pissa' changed the base"),
         ({"trainable_token_indices": [1, 2]}, r"trainable_token_indices=\[1, 2\]"),
         ({"a_new_option": 3}, "a_new_option=3"),

@@ -113,6 +113,6 @@ def forge_tensors(folder: Path, tensors: bytes) -> None:
 
 
 def leftovers(target: Path) -> list[str]:
-    """Everything beside `target` but its lock and its history."""
-    ours = (target.name, f".{target.name}.lock", f".{target.name}.history")
+    """Everything beside `target` but its history."""
+    ours = (target.name, f".{target.name}.history")
     return sorted(p.name for p in target.parent.iterdir() if p.name not in ours)

@@ -79,7 +79,7 @@ def test_a_damaged_adapter_is_not_packed(source: Path, tmp_path: Path) -> None:
     (source / "run.yaml").write_text("x")
     with pytest.raises(AdapterCorruptError, match=r"run\.yaml"):
         pack(source, tmp_path / "a.adapter.zip")
-    assert sorted(p.name for p in tmp_path.iterdir()) == [".source.lock", "source"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["source"]
 
 
 def test_places_that_cannot_be_written(source: Path, bundle: Path, tmp_path: Path) -> None:
@@ -283,13 +283,13 @@ def test_a_full_disk_while_unpacking(bundle: Path, tmp_path: Path, monkeypatch: 
     with pytest.raises(StorageError, match="MB free"):
         pack(tmp_path / "source", tmp_path / "b.adapter.zip")
     assert not (tmp_path / "out").exists()
-    assert sorted(p.name for p in tmp_path.iterdir()) == [".out.lock", ".source.lock", "a.adapter.zip", "source"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.adapter.zip", "source"]
 
 
 def test_extract_writes_only_into_its_folder(bundle: Path, tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     extract(bundle, tmp_path / "folder")
-    assert sorted(p.name for p in tmp_path.iterdir()) == [".source.lock", "a.adapter.zip", "folder", "source"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.adapter.zip", "folder", "source"]
 
 
 def test_the_verbs_take_a_bundle(run, trained, tmp_path):

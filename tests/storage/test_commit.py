@@ -9,6 +9,7 @@ import os
 import random
 import shutil
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -402,7 +403,7 @@ def test_lock_held_for_long_is_an_error(tmp_path: Path, monkeypatch: pytest.Monk
     target = tmp_path / "adapter"
 
     def write(folder: Path) -> None:
-        with pytest.raises(StorageError, match=r"held .*\.adapter\.lock"):
+        with pytest.raises(StorageError, match=r"held .*\.adapter\.locks/adapter\.lock"):
             save(target, 1)
         (folder / "x").write_text("x")
 
@@ -499,3 +500,34 @@ def test_tensor_bytes_are_hashed_again(tmp_path: Path) -> None:
     stored.tensors.write_bytes(data)
     with pytest.raises(store.AdapterCorruptError, match="changed since"):
         read_tensor_bytes(stored)
+
+
+COUNT = """
+import sys
+from pathlib import Path
+from adapterhub_lite.storage.commit import acquire, lock_beside, release
+counter = Path(sys.argv[1])
+for _ in range(int(sys.argv[2])):
+    lock = acquire(lock_beside(counter), 60)
+    counter.write_text(str(int(counter.read_text()) + 1))
+    release(lock)
+"""
+
+
+def test_a_lock_that_is_deleted_when_it_is_released_still_keeps_others_out(tmp_path: Path) -> None:
+    counter = tmp_path / "counter"
+    counter.write_text("0")
+    command = [sys.executable, "-c", COUNT, str(counter), "100"]
+    for process in [subprocess.Popen(command) for _ in range(6)]:
+        assert process.wait(timeout=120) == 0
+    assert counter.read_text() == "600"
+    assert [path.name for path in tmp_path.iterdir()] == ["counter"]
+
+
+def test_locks_of_an_adapter_and_its_run_are_in_one_folder_and_gone_when_none_is_held(tmp_path: Path) -> None:
+    run = commit.acquire(commit.lock_beside(tmp_path / "a.run", ".busy"), 0)
+    save(tmp_path / "a", 1)
+    save(tmp_path / "a.run", 2)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".a.locks", "a", "a.run"]
+    commit.release(run)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "a.run"]

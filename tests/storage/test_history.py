@@ -69,7 +69,7 @@ def test_a_deleted_adapter_comes_back(tmp_path: Path) -> None:
     rollback(target)
     assert read_adapter(target).config["r"] == 1
     delete_adapter(target, keep=0)
-    assert sorted(p.name for p in tmp_path.iterdir()) == [".a.lock"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == []
     with pytest.raises(StorageError, match="no earlier versions"):
         rollback(target)
 

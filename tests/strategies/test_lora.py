@@ -240,7 +240,10 @@ def test_loftq_without_the_original_weights_says_so(
         put(loaded, data_for("causal-lm"), "lora", {"init": "loftq"})
     with pytest.raises(NotSupportedError, match="this base is not quantized"):
         put(load(references("minilm")), data_for("text-classification"), "lora", {"init": "loftq"})
-    with pytest.raises(NotSupportedError, match="init=loftq on a quantized one"):
+    with pytest.raises(
+        NotSupportedError,
+        match="with init=pissa needs an unquantized base, and this one is nf4; use --quantize none, or another init",
+    ):
         put(load(references("minilm"), "nf4"), data_for("text-classification"), "lora", {"init": "pissa"})
 
 

@@ -25,7 +25,7 @@ from adapterhub_lite.errors import ConfigError, NotSupportedError
 from adapterhub_lite.progress import Silent
 from adapterhub_peft import _spec
 from adapterhub_peft.methods import KNOWN, NOT_TRIED, REFUSED
-from adapterhub_peft.options import HELP, left_out, make_config
+from adapterhub_peft.options import FIELDS, HELP, left_out, make_config
 from adapterhub_peft.source import read_methods
 from benchmarks import peft_methods as bench
 
@@ -78,11 +78,8 @@ def test_the_options_are_those_of_peft(peft_configs: dict[str, Any], engine: Any
         assert mine.get_default(call_default_factory=True) == expected, option
         assert mine.description
         text = " ".join(str(field.metadata.get("help", "")).split())
-        assert (
-            option in {**HELP, **KNOWN[name].help}
-            or mine.description == re.sub(r"<[^>]+>", "", text).strip()
-            or not text
-        )
+        described = mine.description.split(f" {FIELDS}")[0]
+        assert option in {**HELP, **KNOWN[name].help} or described == re.sub(r"<[^>]+>", "", text).strip() or not text
     made = config()
     assert config.model_validate_json(made.model_dump_json()) == made
     for option in theirs - out.keys():
@@ -320,3 +317,22 @@ def test_only_methods_that_have_a_schedule_a_loss_or_state_say_so(engine: Any) -
     assert having(Preparer) == having(Grouped) == having(OutputLoss) == set()
     one, other = (engine.strategy_shelf.resolve("peft:adalora").spec.make() for _ in range(2))
     assert one is not other
+
+
+def test_an_option_that_is_a_configuration_has_the_fields_of_pefts(engine: Any) -> None:
+    from peft.tuners.lora import config as theirs
+
+    shown = engine.strategy_shelf.resolve("peft:lora").spec.config
+    classes = {
+        "kasa_config": theirs.KasaConfig,
+        "monteclora_config": theirs.MontecloraConfig,
+        "velora_config": theirs.VeloraConfig,
+        "use_bdlora": theirs.BdLoraConfig,
+    }
+    for option, cls in classes.items():
+        defaults = {field.name: field.default for field in dataclasses.fields(cls)}
+        assert shown.model_validate({option: {}}).model_dump()[option] == defaults
+        for field, value in defaults.items():
+            assert f"{field}={value}" in shown.model_fields[option].description
+        with pytest.raises(ValueError, match=f"{option}.nothing"):
+            shown.model_validate({option: {"nothing": 1}})

@@ -141,9 +141,24 @@ def test_system_exit_is_a_failed_check(install: Callable[..., None], run: Run) -
     assert "SystemExit" in done.stdout + done.stderr
 
 
+def test_what_fails_alike_is_said_once_with_the_module_s_path(
+    install: Callable[..., None], run: Run, tmp_path: Path
+) -> None:
+    install("raise SystemExit(0)")
+    done = run("strange", "--only", "check_names", "--only", "check_detach_exact")
+    assert done.returncode == 1
+    assert done.stdout.count("SystemExit") == 1
+    for check in ("check_names", "check_detach_exact"):
+        (line,) = [line for line in done.stdout.splitlines() if check in line]
+        assert "encoder" in line
+        assert "decoder, conv1d" in line
+    assert "10 failed" in done.stdout
+    assert str(tmp_path / "strange_plugin.py") in done.stdout.replace("\n", "")
+
+
 def test_an_unknown_name(run: Run) -> None:
     line = error_line(run("prefx"))
-    assert "there is no plug-in or strategy 'prefx' (did you mean 'prefix'?)" in line
+    assert "there is no plug-in, strategy or task 'prefx' (did you mean 'prefix'?)" in line
     assert "lora" in line
 
 
@@ -156,7 +171,7 @@ def test_a_plugin_that_failed(install: Callable[..., None], run: Run) -> None:
 
 def test_a_plugin_without_strategies(install: Callable[..., None], run: Run) -> None:
     install("", module="import adapterhub_lite.api")
-    assert "offers no strategy to check" in error_line(run("odd_plugin"))
+    assert "offers no strategy, task or observer to check" in error_line(run("odd_plugin"))
 
 
 def test_a_time_limit_that_is_none(run: Run) -> None:

@@ -225,10 +225,14 @@ def test_writes(tmp_path):
 
     stops("in attach changed the base outside its view", tmp_path / "a", attach=attach)
     stops("in training at step 1 changed the base outside its view: weight", tmp_path / "b", after_step=write)
-    with pytest.raises(PluginError, match="changed the base outside its view: hooks of module"):
+    with pytest.raises(PluginError, match="changed the base outside its view: a hook of module"):
         run(bad(after_step=hooked), folder=tmp_path / "c", steps=3, checkpoint_every=1)
     assert not [*tmp_path.glob("b/checkpoints/step-*"), *tmp_path.glob("c/checkpoints/step-*")]
-    adapter = run(bad(after_step=hooked), steps=2)
+    late = bad(after_step=lambda s, view, c, p, step, total: hooked(s, view, c, p, step, total) if step == 2 else None)
+    with pytest.raises(PluginError, match="in training at step 3 changed the base outside its view: a hook of module"):
+        run(late, steps=3)
+    adapter = run(Shift, steps=1)
+    hooked(None, adapter.attachment.view, None, {}, 1, 1)
     with pytest.raises(PluginError, match="in detach changed the base outside its view"):
         adapter.detach()
 

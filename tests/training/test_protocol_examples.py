@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from adapterhub_causal_lm.tiny import completions
-from adapterhub_lite.api import StrategySpec, hookimpl
+from adapterhub_lite.api import BatchContext, StrategySpec, hookimpl
 from adapterhub_lite.engine import Engine
 from adapterhub_lite.plugins.manager import Plugins
 from adapterhub_lite.progress import Silent
@@ -60,6 +60,19 @@ def test_an_example_is_trained_killed_resumed_saved_and_loaded(strategy, model, 
     whole.detach()
     loaded = engine_with(strategy).load_adapter(tmp_path / "saved", base=whole.base)
     assert loaded.evaluate(texts() if model == "encoder" else completions()).metrics == scores
+    if model == "decoder":
+        with torch.no_grad():
+            for parameter in loaded.attachment.parameters.values():
+                parameter.add_(torch.randn_like(parameter))
+        whole_text, base = [3, 4, 5, 6], loaded.base
+        for _ in range(4):  # without a cache: the whole text again for each token
+            loaded.attachment.view.context = BatchContext({"input_ids": torch.tensor([whole_text])})
+            with torch.no_grad():
+                whole_text.append(int(base.model(input_ids=torch.tensor([whole_text])).logits[0, -1].argmax()))
+        with loaded.attachment.running(BatchContext({"input_ids": torch.tensor([whole_text[:4]])})):
+            ids = torch.tensor([whole_text[:4]])
+            cached = base.model.generate(ids, max_new_tokens=4, do_sample=False, eos_token_id=None, pad_token_id=0)
+        assert cached[0].tolist() == whole_text
 
 
 def test_each_does_what_it_says(tmp_path):

@@ -295,3 +295,23 @@ def test_rows_of_a_language_model_are_part_of_what_a_run_is(train, tmp_path):
     changed = load_data([*rows[:-1], {"prompt": "two three", "completion": "five"}], "causal-lm")
     with pytest.raises(ConfigError, match=r"data\.sha256"):
         train(tmp_path / "run", resume=True, model="decoder", data=changed, settings={"rank": 2})
+
+
+def test_nothing_hidden_lies_beside_a_run_once_it_is_over(train, tmp_path):
+    import types
+
+    from adapterhub_lite.api import hookimpl
+
+    hidden = []
+
+    def adapterhub_step_end(run):
+        hidden.extend(path.name for path in tmp_path.iterdir() if path.name.startswith("."))
+
+    plugins = Plugins()
+    module = types.ModuleType("looker")
+    module.adapterhub_step_end = hookimpl(adapterhub_step_end)
+    plugins.register(module)
+    train(tmp_path / "adapter.run", plugins=plugins, checkpoint_every=2, save=tmp_path / "adapter", steps=4)
+    assert set(hidden) == {".adapter.locks"}
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["adapter", "adapter.run"]
+    assert list((tmp_path / "adapter.run").rglob(".*")) == []

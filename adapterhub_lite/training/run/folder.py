@@ -13,6 +13,7 @@ from torch import Tensor
 
 from adapterhub_lite.errors import AdapterCorruptError, ConfigError
 from adapterhub_lite.storage import commit_directory
+from adapterhub_lite.storage.commit import acquire, lock_beside, release
 from adapterhub_lite.storage.disk import storage_error
 from adapterhub_lite.storage.plain import read_plain
 from adapterhub_lite.storage.strict_json import parse_json
@@ -169,12 +170,11 @@ class RunFolder:
         for old in paths:
             if old not in kept:
                 shutil.rmtree(old, ignore_errors=True)
-                old.with_name(f".{old.name}.lock").unlink(missing_ok=True)
 
     def close(self) -> None:
         """Let other processes have the folder."""
         if self._lock is not None:
-            self._lock.release()
+            release(self._lock)
 
     def _checkpoint(self, step: int) -> Path:
         return self.path / CHECKPOINTS / f"step-{step:08}"
@@ -187,11 +187,9 @@ class RunFolder:
             raise storage_error(error, self.path / name) from error
 
     def _take_lock(self) -> FileLock:
-        path = self.path.with_name(f".{self.path.name}.busy")
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            lock = FileLock(path, timeout=0)
-            lock.acquire()
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            lock = acquire(lock_beside(self.path, ".busy"), 0)
         except Timeout:
             raise ConfigError(
                 f"another process is training into {self.path}; wait for it or choose another --out"

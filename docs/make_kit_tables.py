@@ -5,7 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 
 from adapterhub_lite.testing.check import KIT_VERSION
-from adapterhub_lite.testing.checks import all_checks, contract, files, learning, outputs
+from adapterhub_lite.testing.checks import (
+    again,
+    all_checks,
+    contract,
+    files,
+    learning,
+    observer_checks,
+    outputs,
+    task_checks,
+)
 from adapterhub_lite.testing.models import TINY_MODELS
 
 BEGIN, END = "<!-- made from the code: begin -->", "<!-- made from the code: end -->"
@@ -24,6 +33,9 @@ def tables() -> str:
             check.on
         ]
         lines.append(f"| `{check.name}` | {check.demand} | {run_for} | {check.condition.rstrip('.')} |")
+    for title, checks in (("tasks", task_checks()), ("plug-ins that observe", observer_checks())):
+        lines += ["", f"## The checks of {title}", "", "| check | demands |", "| --- | --- |"]
+        lines += [f"| `{check.name}` | {check.demand} |" for check in checks]
     lines += ["", "## The models", "", "| name | what it is | weights |", "| --- | --- | --- |"]
     for model in TINY_MODELS:
         lines.append(f"| `{model.name}` | {model.summary} | {model.base().parameters:,} |")
@@ -34,7 +46,7 @@ def tables() -> str:
         f"- generation with and without a cache: {outputs.CACHE_TOLERANCE:g}",
         f"- padding: {outputs.PADDING_TOLERANCE:g}",
         f"- merged and unmerged: {outputs.MERGE_TOLERANCE:g}",
-        f"- gradients with recomputed activations: {learning.GRADIENT_TOLERANCE:g} of the largest in the tensor",
+        f"- gradients with recomputed activations: {again.GRADIENT_TOLERANCE:g} of the largest in the tensor",
         f"- the loss after {learning.STEPS} steps: at most {learning.LARGEST_SHARE:g} of what it was",
     ]
     return "\n".join(lines)

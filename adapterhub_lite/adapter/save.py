@@ -28,7 +28,7 @@ from adapterhub_lite.storage import (
     TaskRecord,
     write_adapter,
 )
-from adapterhub_lite.storage.public import public_config, public_manifest, public_run, remember, remember_base
+from adapterhub_lite.storage.public import public_config, public_manifest, public_run, remember_base, remember_run
 from adapterhub_lite.training.attachment import Attachment
 
 RECORDED = ("adapterhub-lite", "torch", "transformers", "peft", "bitsandbytes", "safetensors")
@@ -101,23 +101,23 @@ def save_adapter(
     )
     described = config_file(attachment, config, exported)
     remember_base(public_manifest(manifest).base, base.reference)
-    if run_file is not None:
-        told = public_run(run_file)
-        remember("runs", told, run_file)
-        run_file = told
+    told = public_run(run_file) if run_file is not None else None
     known = names_class(described, attachment.task.preprocessing.facts)
     payload = safetensors.torch.save(
         {to_file(name, known): tensor.cpu().contiguous() for name, tensor in exported.items()},
         metadata={"format": "pt"},
     )
-    return write_adapter(
+    saved = write_adapter(
         path,
         tensors=payload,
         config=public_config(described),
         manifest=public_manifest(manifest),
-        extra={"run.yaml": run_file.encode()} if run_file else {},
+        extra={"run.yaml": told.encode()} if told else {},
         keep=keep,
     )
+    if run_file is not None and told is not None:
+        remember_run(told, run_file, saved)
+    return saved
 
 
 def config_file(attachment: Attachment, config: Any, tensors: Collection[str]) -> dict[str, Any]:

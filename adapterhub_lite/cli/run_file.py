@@ -13,7 +13,7 @@ from adapterhub_lite.cli.bounded_yaml import UnusableYaml, read_yaml
 from adapterhub_lite.cli.options import ColumnsByRole
 from adapterhub_lite.errors import ConfigError
 from adapterhub_lite.names import DTYPE_NAMES, QUANTIZATIONS, Flag, check_choice, did_you_mean
-from adapterhub_lite.storage.public import recall
+from adapterhub_lite.storage.public import local_run
 from adapterhub_lite.training.config import TrainConfig
 
 
@@ -113,7 +113,7 @@ def read_run(path: str | Path | None, given: Mapping[str, Any]) -> RunFile:
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
         text = path.read_text(encoding="utf-8")
-        parsed = read_yaml(recall("runs", text) or text)  # with the places of this machine, where it was written here
+        parsed = read_yaml(local_run(text, path))
     except OSError as error:
         raise ConfigError(f"cannot read the run file {path}: {error.strerror or error}") from None
     except (UnusableYaml, UnicodeDecodeError) as error:

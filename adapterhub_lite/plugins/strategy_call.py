@@ -14,6 +14,8 @@ from adapterhub_lite.plugins.guard import Watch, remedy
 from adapterhub_lite.plugins.spec import ProvidedStrategy
 from adapterhub_lite.plugins.surroundings import surroundings_kept
 
+PUT_BACK = "; it was put back"
+"""How a warning of a setting of the process that a strategy changed ends."""
 OUT_OF_MEMORY = ("out of memory", "not enough memory", "can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED")
 """What errors say that do not come from torch's allocator for accelerators."""
 
@@ -23,6 +25,14 @@ def is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return True
     return isinstance(error, RuntimeError) and any(word in str(error) for word in OUT_OF_MEMORY)
+
+
+class StrategyFault(PluginError):
+    """What a strategy did against its contract, and `method`, what it was called for when it did."""
+
+    def __init__(self, message: str, method: str):
+        super().__init__(message)
+        self.method = method
 
 
 class StrategyCalls:
@@ -41,9 +51,9 @@ class StrategyCalls:
         when = f" at step {step}" if step is not None else ""
         return f"strategy '{provided.spec.name}' ({provided.dist} {provided.version}) in {method}{when}"
 
-    def fault(self, problem: str, method: str, step: int | None = None) -> PluginError:
+    def fault(self, problem: str, method: str, step: int | None = None) -> StrategyFault:
         """An error about what a call did or gave."""
-        return PluginError(f"{self.title(method, step)} {problem}; fix it, or use another strategy")
+        return StrategyFault(f"{self.title(method, step)} {problem}; fix it, or use another strategy", method)
 
     def tell_once(self, problem: str, method: str, step: int | None = None) -> None:
         """Warn, the first time, of something that a run survives."""
@@ -64,7 +74,7 @@ class StrategyCalls:
         """
         begun = time.perf_counter()
         waiting = self._watch.waiting_for(self.title(method, step), remedy(self._provided.plugin))
-        with waiting, surroundings_kept(lambda what: self.tell_once(f"changed {what}; it was put back", method, step)):
+        with waiting, surroundings_kept(lambda what: self.tell_once(f"changed {what}{PUT_BACK}", method, step)):
             try:
                 yield
             except (AdapterHubError, KeyboardInterrupt):

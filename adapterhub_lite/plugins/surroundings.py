@@ -10,14 +10,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-# What is looked at: how it is called, how it is read, how it is put back.
-_Setting = tuple[str, Callable[[], Any], Callable[[Any], Any]]
+Setting = tuple[str, Callable[[], Any], Callable[[Any], Any]]
+"""What is looked at: how it is called, how it is read, how it is put back."""
 
 
-def _settings() -> list[_Setting]:
+def settings_of_process() -> list[Setting]:
+    """Settings of torch and of the process that every user of it shares."""
     import torch
 
-    settings: list[_Setting] = [
+    settings: list[Setting] = [
         ("torch's default dtype", torch.get_default_dtype, torch.set_default_dtype),
         ("torch's gradient mode", torch.is_grad_enabled, torch.set_grad_enabled),
         ("torch's number of threads", torch.get_num_threads, torch.set_num_threads),
@@ -26,6 +27,10 @@ def _settings() -> list[_Setting]:
             torch.are_deterministic_algorithms_enabled,
             torch.use_deterministic_algorithms,
         ),
+        ("torch's anomaly mode", torch.is_anomaly_enabled, torch.autograd.set_detect_anomaly),
+        ("torch's default device", torch.get_default_device, torch.set_default_device),
+        ("the float32 matmul precision", torch.get_float32_matmul_precision, torch.set_float32_matmul_precision),
+        ("the recursion limit", sys.getrecursionlimit, sys.setrecursionlimit),
         ("the working directory", Path.cwd, os.chdir),
     ]
     for title, name in (("sys.excepthook", "excepthook"), ("standard output", "stdout"), ("standard error", "stderr")):
@@ -36,7 +41,7 @@ def _settings() -> list[_Setting]:
 @contextmanager
 def surroundings_kept(changed: Callable[[str], None]) -> Iterator[None]:
     """Put back, at the end of a `with` block, what was changed for the whole process; `changed` is told what it was."""
-    before = [(title, read(), read, put) for title, read, put in _settings()]
+    before = [(title, read(), read, put) for title, read, put in settings_of_process()]
     try:
         yield
     finally:

@@ -15,10 +15,16 @@ from typing import Any
 import yaml
 
 from adapterhub_lite.cache import cache_dir
-from adapterhub_lite.errors import ConfigError
+from adapterhub_lite.errors import AdapterCorruptError, ConfigError
 from adapterhub_lite.names import one_line
 from adapterhub_lite.storage.layout import CONFIG, MANIFEST, SIGNATURE
-from adapterhub_lite.storage.manifest import BaseRecord, FileRecord, Manifest, encode_manifest
+from adapterhub_lite.storage.manifest import (
+    MAX_MANIFEST_BYTES,
+    BaseRecord,
+    FileRecord,
+    Manifest,
+    encode_manifest,
+)
 from adapterhub_lite.storage.plain import read_plain
 from adapterhub_lite.storage.store import MAX_CONFIG_BYTES, StoredAdapter
 
@@ -135,6 +141,26 @@ def recall(kind: str, public_name: str) -> str | None:
         kept = json.loads(_note(kind, public_name).read_text(encoding="ascii"))
         return kept if isinstance(kept, str) else None
     return None
+
+
+def remember_run(told: str, local: str, manifest: Manifest) -> None:
+    """Keep a run file with the places of this machine, for the adapter of `manifest` whose own run file says `told`."""
+    remember("runs", hashlib.sha256(encode_manifest(manifest)).hexdigest(), local)
+    kept = recall("runs", told)
+    remember("runs", told, local if kept in (None, local) else "")  # several runs that differ in their places alone
+
+
+def local_run(told: str, place: Path) -> str:
+    """The run file at `place` with the places of this machine; `told`, what it says, where those are not known.
+
+    They are those of the adapter beside it; where there is none, of the one run here that says the same.
+    """
+    with suppress(AdapterCorruptError):  # none there, or one that says nothing
+        sealed = read_plain(place.with_name(MANIFEST), MAX_MANIFEST_BYTES)
+        own = recall("runs", hashlib.sha256(sealed).hexdigest())
+        if own is not None and public_run(own) == told:
+            return own
+    return recall("runs", told) or told
 
 
 def remember_base(record: BaseRecord, reference: str) -> None:

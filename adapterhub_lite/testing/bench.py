@@ -17,7 +17,6 @@ from adapterhub_lite.adapter.adapter import Adapter
 from adapterhub_lite.base.describe import backbone
 from adapterhub_lite.base.loading import Base
 from adapterhub_lite.base.strategy import FeatureProblem, Solver
-from adapterhub_lite.base.view import TOKENS
 from adapterhub_lite.engine import Engine
 from adapterhub_lite.errors import NotSupportedError
 from adapterhub_lite.plugins.manager import Plugins
@@ -193,12 +192,13 @@ class Bench:
 
 def _with_added_tokens(encoded: Encoded, attachment: Attachment) -> Encoded:
     """Examples in which added tokens stand for the words that are most frequent, where they are plain token ids."""
-    tokenizer, rows = attachment.view.tokenizer, attachment.view.token_rows[f"{TOKENS}embedding"]
-    special = set(tokenizer.all_special_ids)
+    attachment.base.activate(attachment.view)
+    embedding = attachment.base.model.get_input_embeddings()
+    special = set(attachment.view.tokenizer.all_special_ids)
     listed = [example.inputs for example in encoded.examples if isinstance(example.inputs, list)]
     words = Counter(token for ids in listed for token in ids if token not in special)
-    added = range(len(tokenizer) - len(rows), len(tokenizer))
-    new = {word: token for (word, _), token in zip(words.most_common(len(rows)), added, strict=False)}
+    frequent = words.most_common(len(embedding.rows))
+    new = {word: embedding.first + place for place, (word, _) in enumerate(frequent)}
 
     def replaced(example: Example) -> Example:
         inputs = example.inputs

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Any, Literal
 
-if TYPE_CHECKING:
-    from adapterhub_lite.testing.bench import Bench
-
-KIT_VERSION = "1.0"
+KIT_VERSION = "2.0"
 """Version of the kit: the first number changes when a strategy that passed may fail, the second for all else."""
 
 Status = Literal["passed", "failed", "expected_failure", "unexpected_pass", "skipped"]
@@ -34,7 +31,7 @@ def demand(condition: bool, message: str) -> None:
         raise CheckFailed(message)
 
 
-def always(bench: Bench) -> str | None:
+def always(bench: Any) -> str | None:
     """Always."""
     return None
 
@@ -43,11 +40,16 @@ def always(bench: Bench) -> str | None:
 class Check:
     """A plain function with what the kit needs to know about it."""
 
-    function: Callable[[Bench], None]
-    when: Callable[[Bench], str | None] = always
+    function: Callable[[Any], None]
+    when: Callable[[Any], str | None] = always
     """Says why the check does not apply, or None where it does."""
     on: Literal["strategy", "adapted model", "any model"] = "adapted model"
-    """What it is run for: once for the strategy, on each model that the strategy adapts, or on each model at all."""
+    """What it is run for: once for the strategy, on each model that the strategy adapts, or on each model at all.
+
+    Checks of tasks and observers are run once, or on each model whose problem is of the task.
+    """
+    tells_of: tuple[str, ...] = ()
+    """Methods of a strategy: where the engine stops what one of them does, this check says so, and the others skip."""
 
     @property
     def name(self) -> str:

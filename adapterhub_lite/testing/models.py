@@ -33,8 +33,8 @@ def brought_models() -> tuple[TinyModel, ...]:
 
 
 def tiny_models() -> Mapping[str, TinyModel]:
-    """The tiny models by name, without the bare ones; see `brought_models`."""
-    return {model.name: model for model in brought_models() if not model.bare}
+    """The tiny models by name that strategies adapt, without bare ones and those for tasks; see `brought_models`."""
+    return {model.name: model for model in brought_models() if not model.bare and not model.for_task}
 
 
 def tiny_base(name: str, *, quantization: str = "none", dtype: torch.dtype = torch.float32, seed: int = 0) -> Base:

@@ -1,6 +1,6 @@
 """The kit in a process of its own with a time limit, so that a strategy that hangs or crashes takes nobody along.
 
-The parent runs `python -m adapterhub_lite.testing.remote DIST:NAME OPTIONS` and reads one JSON object a line from it:
+The parent runs `python -m adapterhub_lite.testing.remote KIND DIST:NAME OPTIONS` and reads one JSON object a line from it:
 `{"checks": N}`, then for every check `{"running": id}` and `{"result": {...}}`, and `{"done": true}` at the end, without
 which the process did not get there. Where options name something that does not exist, `{"refused": why}` is all.
 Nothing here imports torch before the child does.
@@ -23,8 +23,8 @@ from typing import IO, Any
 from adapterhub_lite.errors import AdapterHubError, ConfigError, PluginError
 from adapterhub_lite.plugins.manager import Plugins
 from adapterhub_lite.plugins.shelf import strategy_shelf
-from adapterhub_lite.plugins.spec import ProvidedStrategy
 from adapterhub_lite.testing.check import CheckResult
+from adapterhub_lite.testing.targets import Target
 
 
 @dataclass
@@ -66,17 +66,17 @@ class CheckProcessError(PluginError):
 
 
 def check_in_subprocess(
-    provided: ProvidedStrategy,
+    target: Target,
     *,
     timeout: float = 300.0,
     expected_failures: Mapping[str, str] | None = None,
     checks: Sequence[str] | None = None,
     report: Callable[[RemoteRun], None] = lambda run: None,
 ) -> list[CheckResult]:
-    """Run the kit on an installed strategy.
+    """Run the kit on something that is installed.
 
     Args:
-        provided: The strategy with its plug-in and distribution.
+        target: What it is.
         timeout: Seconds after which the subprocess and all it started are killed.
         expected_failures, checks: As in `check_strategy`.
         report: Called, in another thread, whenever there is something new.
@@ -85,9 +85,9 @@ def check_in_subprocess(
         ConfigError: a check that does not exist.
         CheckProcessError: it hung, or ended without finishing; names the plug-in, its distribution and the check.
     """
-    command = [sys.executable, "-m", "adapterhub_lite.testing.remote", f"{provided.dist}:{provided.spec.name}"]
+    command = [sys.executable, "-m", "adapterhub_lite.testing.remote", target.kind, target.qualified]
     command.append(json.dumps({"expected_failures": dict(expected_failures or {}), "checks": checks or None}))
-    name = f"strategy '{provided.spec.name}' of plug-in '{provided.plugin}' ({provided.dist} {provided.version})"
+    name = target.title
     run = RemoteRun()
     with tempfile.TemporaryFile() as errors:
         process = subprocess.Popen(
@@ -131,12 +131,13 @@ def _ending(code: int) -> str:
         return f"was killed by signal {-code}"
 
 
-def main(strategy: str, options: str) -> None:
-    """Be the child: run the kit on a strategy, given as `dist:name`, and write the protocol to standard output.
+def main(kind: str, qualified: str, options: str) -> None:
+    """Be the child: run the kit on something, given as `dist:name`, and write the protocol to standard output.
 
     Args:
-        strategy: Its qualified name.
-        options: Options of `check_strategy` as a JSON object.
+        kind: "strategy", "task" or "observer".
+        qualified: Its name.
+        options: `expected_failures` and `checks` of `check_strategy` as a JSON object.
     """
     # What plug-ins and libraries print must not get between the lines of the protocol.
     lines = os.fdopen(os.dup(1), "w", encoding="utf-8")
@@ -145,11 +146,21 @@ def main(strategy: str, options: str) -> None:
     def write(message: dict[str, Any]) -> None:
         print(json.dumps(message), file=lines, flush=True)
 
+    from adapterhub_lite.tasks.catalog import Catalog
+    from adapterhub_lite.testing.observer_bench import bound_observer_checks
     from adapterhub_lite.testing.run import bound_checks
+    from adapterhub_lite.testing.task_bench import bound_task_checks
 
+    plugins, chosen = Plugins(), json.loads(options)
     try:
-        spec = strategy_shelf(Plugins()).resolve(strategy).spec
-        bound = list(bound_checks(spec, **json.loads(options)))
+        if kind == "strategy":
+            bound = list(bound_checks(strategy_shelf(plugins).resolve(qualified).spec, **chosen))
+        elif kind == "task":
+            task = Catalog(plugins).resolve(qualified)
+            bound = list(bound_task_checks(task.spec, qualified=qualified, **chosen))
+        else:
+            module: Any = plugins.manager.get_plugin(qualified.rpartition(":")[2])
+            bound = list(bound_observer_checks(module, **chosen))
     except AdapterHubError as error:
         write({"refused": str(error)})
         return

@@ -13,12 +13,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from adapterhub_lite.plugins.surroundings import settings_of_process
+
 LIBRARIES = frozenset({"torch", "transformers", "peft", "bitsandbytes", "accelerate", "safetensors", "adapterhub_lite"})
 _FUNCTIONS = (types.FunctionType, types.BuiltinFunctionType)
 _METHODS = (types.FunctionType, types.BuiltinFunctionType, property, classmethod, staticmethod)
 _TORCH = Path(torch.__file__).parent
 # Set by the libraries themselves when they are first used.
 _THEIR_OWN = frozenset({"KMP_INIT_AT_FORK", "KMP_DUPLICATE_LIB_OK", "TORCHINDUCTOR_CACHE_DIR", "PYTEST_CURRENT_TEST"})
+ENVIRONMENT = "the environment"
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 _QUANTIZED = ("quant_state", "SCB")
 
@@ -81,19 +84,9 @@ def function_tables() -> dict[str, Any]:
 
 
 def process_state() -> dict[str, Any]:
-    """Settings of torch and of the process that every user of it shares."""
-    return {
-        "torch's default dtype": torch.get_default_dtype(),
-        "torch's default device": str(torch.get_default_device()),
-        "torch's number of threads": torch.get_num_threads(),
-        "torch's gradient mode": torch.is_grad_enabled(),
-        "torch's deterministic mode": torch.are_deterministic_algorithms_enabled(),
-        "torch's anomaly mode": torch.is_anomaly_enabled(),
-        "the float32 matmul precision": torch.get_float32_matmul_precision(),
-        "the environment": {k: v for k, v in os.environ.items() if k not in _THEIR_OWN},
-        "the working directory": os.getcwd(),  # noqa: PTH109  (compared as text)
-        "the recursion limit": sys.getrecursionlimit(),
-    }
+    """Settings of torch and of the process that every user of it shares, and the environment."""
+    environment = {name: value for name, value in os.environ.items() if name not in _THEIR_OWN}
+    return {title: read() for title, read, _ in settings_of_process()} | {ENVIRONMENT: environment}
 
 
 def patched(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
@@ -122,7 +115,7 @@ def changed(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
     """Settings that differ, with both values."""
     settings = []
     for name, value in before.items():
-        if name == "the environment":
+        if name == ENVIRONMENT:
             keys = sorted(k for k in {*value, *after[name]} if value.get(k) != after[name].get(k))
             settings += [f"environment variable {key}" for key in keys]
         elif after[name] != value:

@@ -31,6 +31,8 @@ class TinyModel:
     """The plug-in that provides the task of its problem and describes the model, where the core does not."""
     bare: bool = False
     """It lacks weight matrices and attention: a strategy may refuse it, and is only checked to do so cleanly."""
+    for_task: bool = False
+    """It is there for its task to be checked, and strategies, which are checked on models like it, are not."""
 
     def base(self, *, quantization: str = "none", dtype: torch.dtype = torch.float32, seed: int = 0) -> Base:
         """Build it as a fresh base on the CPU.

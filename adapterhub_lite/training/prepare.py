@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property, partial
@@ -11,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from adapterhub_lite.base.learning import BatchContext, Preparer
-from adapterhub_lite.base.quantization import stored_transposed
 from adapterhub_lite.errors import NotSupportedError, TrainingError
+from adapterhub_lite.names import one_line
 from adapterhub_lite.plugins.spec import StrategyConfig
 from adapterhub_lite.plugins.strategy_call import describe
 from adapterhub_lite.tasks.task import Encoded, Example
@@ -45,14 +46,13 @@ class RunBatch:
     def gradients(self, layers: Sequence[str], *, adapted: bool = False) -> dict[str, Tensor]:
         gradients: dict[str, Tensor] = {}
 
-        def capture(path: str, module: nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor:
+        def capture(path: str, _: nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor:
             given = args[0].detach()
             # Nothing below the first of these layers trains, so the graph begins at its output.
             output = output if output.requires_grad else output.detach().requires_grad_()
 
             def add(gradient: Tensor) -> None:
                 product = gradient.flatten(0, -2).float().T @ given.flatten(0, -2).float()  # (out, in)
-                product = product.T if stored_transposed(getattr(module, "base_layer", module)) else product
                 gradients[path] = gradients[path] + product if path in gradients else product
 
             output.register_hook(add)
@@ -164,6 +164,7 @@ def _prepare(attachment: Attachment, strategy: Preparer, protocols: Protocols, b
     config, parameters = given if isinstance(given, tuple) and len(given) == 2 else (attachment.config, given)
     if not isinstance(config, type(attachment.config)):
         raise attachment.calls.fault(f"returned {describe(config)} as its config", "prepare")
+    _check_written(config, attachment)
     parameters = attachment.parameters if parameters is None else parameters
     if isinstance(parameters, Mapping):
         parameters = {name: own for name, own in parameters.items() if name not in attachment.view.token_rows}
@@ -171,7 +172,19 @@ def _prepare(attachment: Attachment, strategy: Preparer, protocols: Protocols, b
     attachment.replace(config, checked)
     if given is not None:
         _check_slots(attachment)
+    for tensor in attachment.tensors.values():
+        tensor.grad = None  # what it left there would be added to the gradient of the first step
     attachment.base.model.eval()
+
+
+def _check_written(config: StrategyConfig, attachment: Attachment) -> None:
+    """Refuse a config that JSON does not hold, and the checkpoints and the adapter neither; pydantic copies unchecked."""
+    try:
+        back = type(config).model_validate(json.loads(json.dumps(config.model_dump(mode="json"), allow_nan=False)))
+    except (ValueError, TypeError) as error:
+        raise attachment.calls.fault(f"returned a config that cannot be saved: {one_line(error)}", "prepare") from error
+    if back != config:
+        raise attachment.calls.fault(f"returned a config that is read back as another: {back!r}", "prepare")
 
 
 def _trained(attachment: Attachment) -> set[int]:

@@ -99,4 +99,4 @@ def adapterhub_describe_model(model: Any) -> ModelMap | None:
 def adapterhub_tiny_models() -> list[TinyModel]:
     from adapterhub_series.tiny import TINY
 
-    return [TINY]
+    return list(TINY)

@@ -8,7 +8,7 @@ import numpy as np
 
 import adapterhub_series
 from adapterhub_lite.api import Dataset, TinyModel
-from adapterhub_series.options import CLASSIFICATION
+from adapterhub_series.options import CLASSIFICATION, REGRESSION
 
 ROWS = 16
 CLASSES = ("no", "yes")
@@ -42,4 +42,15 @@ def waves() -> Dataset:
     return Dataset(CLASSIFICATION, inputs, targets, CLASSES, {}, "<kit>", "", None)
 
 
-TINY = TinyModel("series", "PatchTST, for series classification", patchtst, waves, adapterhub_series)
+def heights() -> Dataset:
+    """Waves of several heights, which are the numbers."""
+    data = waves()
+    targets = tuple(float(1 + row % 4) for row in range(ROWS))
+    inputs = [values * height for values, height in zip(data.inputs, targets, strict=True)]
+    return Dataset(REGRESSION, inputs, targets, (), {}, "<kit>", "", None)
+
+
+TINY = (
+    TinyModel("series", "PatchTST, for series classification", patchtst, waves, adapterhub_series),
+    TinyModel("heights", "PatchTST, for series regression", patchtst, heights, adapterhub_series, for_task=True),
+)

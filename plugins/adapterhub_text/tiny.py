@@ -8,7 +8,7 @@ import numpy as np
 
 import adapterhub_text
 from adapterhub_lite.api import Dataset, TinyModel, tiny_tokenizer
-from adapterhub_text.options import CLASSIFICATION
+from adapterhub_text.options import CLASSIFICATION, REGRESSION
 
 ROWS = 16
 CLASSES = ("no", "yes")
@@ -54,7 +54,17 @@ def texts() -> Dataset:
     return Dataset(CLASSIFICATION, inputs, targets, CLASSES, {}, "<kit>", "", None)
 
 
+def values() -> Dataset:
+    """The same texts; the number says which of the two words is among them, and how many there are."""
+    data = texts()
+    targets = tuple(
+        float(kind) + 0.1 * len(text.split()) for text, kind in zip(data.inputs, data.targets or (), strict=True)
+    )
+    return Dataset(REGRESSION, data.inputs, targets, (), {}, "<kit>", "", None)
+
+
 TINY = (
     TinyModel("encoder", "BERT-like, for text classification", bert, texts, adapterhub_text),
+    TinyModel("values", "BERT-like, for text regression", bert, values, adapterhub_text, for_task=True),
     TinyModel("odd", "a text model without weight matrices and attention", gates, texts, adapterhub_text, bare=True),
 )

@@ -8,7 +8,7 @@ from adapterhub_lite.api import Request, TaskSpec, hookimpl
 from adapterhub_tokens.options import ROLES, SUFFIXES, TASK, TokenClassificationOptions
 
 if TYPE_CHECKING:
-    from adapterhub_lite.api import Dataset
+    from adapterhub_lite.api import Dataset, TinyModel
 
 
 def read(source: Any, request: Request) -> Dataset:
@@ -32,3 +32,10 @@ def adapterhub_tasks() -> list[TaskSpec]:
             options=TokenClassificationOptions,
         )
     ]
+
+
+@hookimpl
+def adapterhub_tiny_models() -> list[TinyModel]:
+    from adapterhub_tokens.tiny import TINY
+
+    return [TINY]

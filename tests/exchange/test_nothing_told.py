@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import shutil
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -99,6 +101,34 @@ def test_nothing_that_is_sent_or_saved_tells_where_it_was_made(
     assert again.code == 0, again.err
     first, second = (Path(folder, "adapter_model.safetensors").read_bytes() for folder in (trained, tmp_path / "again"))
     assert first == second
+
+
+def test_a_run_is_repeated_on_its_own_data_where_another_says_the_same(
+    run: Any, references: Any, tmp_path: Path
+) -> None:
+    """Folds of a cross-validation: files of the same names in two folders, and run files that tell no places."""
+    base = references("tiny-bert")
+    for fold, rows in (("one", "good money,good\nbad money,bad\n"), ("two", "good money,bad\nbad money,good\n")):
+        (tmp_path / fold).mkdir()
+        (tmp_path / fold / "train.csv").write_text("text,label\n" + rows)
+        done = run(
+            "train", "--base", base, "--data", tmp_path / fold / "train.csv", "--task", "text-classification",
+            "--set", "rank=2", "--steps", "1", "--dtype", "float32", "--out", tmp_path / fold / "adapter",
+        )  # fmt: skip
+        assert done.code == 0, done.err
+    one, two = (tmp_path / fold / "adapter" / "run.yaml" for fold in ("one", "two"))
+    assert one.read_bytes() == two.read_bytes()
+    (tmp_path / "one" / "adapter").rename(tmp_path / "moved")
+    for place, fold in ((tmp_path / "moved", "one"), (two.parent, "two")):
+        assert run("train", "--config", place / "run.yaml", "--out", tmp_path / "again").code == 0
+        again, data = read_adapter(tmp_path / "again").manifest.data, (tmp_path / fold / "train.csv").read_bytes()
+        assert again is not None
+        assert again.sha256 == hashlib.sha256(data).hexdigest()
+    # Alone, a run file that two runs have says nothing of places.
+    shutil.copy(two, tmp_path / "run.yaml")
+    failed = run("train", "--config", tmp_path / "run.yaml", "--out", tmp_path / "third")
+    assert failed.code != 0
+    assert "tiny-bert" in failed.err
 
 
 def test_a_machine_that_does_not_know_the_base_says_how_to_give_it(

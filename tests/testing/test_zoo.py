@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
-from zoo import GOOD, MUTANTS, Mutant, heavy
+from zoo import GOOD, GOOD_WITH_PROTOCOLS, GOOD_WITH_TOKENS, MUTANTS, Mutant, heavy
 
 import adapterhub_lite.adapter.restore
 from adapterhub_lite.testing import all_checks, check_strategy
 
-# One that reads text both ways, one that generates: between them every check applies.
-MODELS = ("encoder", "decoder")
 ZOO = [heavy(), *MUTANTS]
 
 
@@ -25,6 +23,9 @@ def test_the_whole_one_passes() -> None:
     """What all mutants are made of passes every check on every model, so that what is seen is the mutation."""
     results = check_strategy(GOOD)
     assert [result for result in results if not result.ok] == []
+    for spec in (GOOD_WITH_PROTOCOLS, GOOD_WITH_TOKENS):
+        results += check_strategy(spec, models=["encoder"])
+    assert [result for result in results if not result.ok] == []
     passed = {result.name for result in results if result.status == "passed"}
     assert {check.name for check in all_checks()} - passed == set(), "a check that never applies says nothing"
 
@@ -38,8 +39,8 @@ def test_every_check_has_its_mutant() -> None:
 
 
 @pytest.mark.usefixtures("_mended")
-@pytest.mark.parametrize("mutant", ZOO, ids=lambda mutant: mutant.spec.name)
+@pytest.mark.parametrize("mutant", ZOO, ids=lambda mutant: f"{mutant.spec.name}: {mutant.what}")
 def test_the_mutant_is_seen_by_its_check_alone(mutant: Mutant) -> None:
-    results = check_strategy(mutant.spec, models=MODELS)
+    results = check_strategy(mutant.spec, models=mutant.models)
     failed = {result.name for result in results if result.status == "failed"}
     assert failed == mutant.caught_by, [(r.id, r.message) for r in results if r.status == "failed"]

@@ -200,6 +200,16 @@ def test_gradients_of_the_bare_base_are_those_of_autograd():
     run(Checked, steps=1)
 
 
+def test_gradients_that_a_start_leaves_behind_do_not_count(tmp_path):
+    class Leaving(Shift):
+        def prepare(self, view, config, parameters, batches):
+            (1e3 * next(iter(batches)).loss(adapted=True)).backward()
+
+    for name, strategy in (("left", Leaving), ("plain", Shift)):
+        run(strategy, folder=tmp_path / name, steps=1)
+    assert logged(tmp_path / "left")[0]["grad_norm"] == pytest.approx(logged(tmp_path / "plain")[0]["grad_norm"])
+
+
 class NearBase(Shift):
     """Adds the squared distance of the outputs from the base's."""
 
@@ -345,6 +355,10 @@ FAULTS = {
         "in training at step 1 changed the base outside its view: the tokenizer was changed",
     ),
     "state is no StrategyState": (bad(state=lambda s: {}, load_state=lambda s, x: None), "in state at step 1 returned dict"),
+    "prepare gives a config that cannot be saved": (
+        bad(prepare=lambda s, v, c, p, b: (c.model_copy(update={"size": torch.tensor(3)}), p)),
+        "in prepare returned a config that cannot be saved",
+    ),
     "prepare gives shapes that attach does not": (
         bad(prepare=lambda s, v, c, p, b: {**p, "other": nn.Parameter(torch.ones(9, 2))}),
         r"in prepare made 'other' \(9, 2\) where attach .* makes \(3, 2\)",
@@ -439,7 +453,9 @@ def test_traits_may_depend_on_the_options():
     plugins.register(plugin)
     assert spec.traits_of(Config(size=3)).works_on_quantized_base
     engine, base = Engine(plugins, Silent()), tiny_base("decoder", quantization="nf4")
-    with pytest.raises(NotSupportedError, match="strategy 'own' needs an unquantized base"):
+    with pytest.raises(
+        NotSupportedError, match=r"strategy 'own' with size=5 needs an unquantized base, .* or another size"
+    ):
         engine.train(base, completions(), strategy="own", settings={"size": 5})
     config = TrainConfig(steps=1, batch_size=8)
     assert engine.train(base, completions(), strategy="own", settings={"size": 3}, config=config).training["steps"] == 1

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -12,6 +11,7 @@ from adapterhub_lite.errors import AdapterHubError
 from adapterhub_lite.plugins.spec import StrategyConfig
 from adapterhub_lite.testing.bench import Bench, disturb, outputs
 from adapterhub_lite.testing.check import Check, demand
+from adapterhub_lite.testing.checks.options import variants
 from adapterhub_lite.testing.snapshot import differences, snapshot
 
 
@@ -79,8 +79,8 @@ def check_two_adapters(bench: Bench) -> None:
 
 
 def _other_config(bench: Bench) -> StrategyConfig | None:
-    """A config that differs in one number and attaches to the model; None where there is none."""
-    for config in _variants(bench.config):
+    """A config that differs in one option and attaches to the model; None where there is none."""
+    for _, config in variants(bench.config):
         try:
             bench.attach(bench.base(), config=config)
         except AdapterHubError:
@@ -89,23 +89,8 @@ def _other_config(bench: Bench) -> StrategyConfig | None:
     return None
 
 
-def _variants(config: StrategyConfig) -> Iterator[StrategyConfig]:
-    for name in type(config).model_fields:
-        value = getattr(config, name)
-        if isinstance(value, bool) or not isinstance(value, int | float | None):
-            continue
-        others: list[float] = [1, 2]
-        if value is not None:
-            others = [value + 1, value - 1] if isinstance(value, int) else [value * 2, value / 2]
-        for other in others:
-            try:
-                yield type(config).model_validate({**config.model_dump(), name: other})
-            except ValueError:  # out of range
-                continue
-
-
 CHECKS = (
-    Check(check_base_unchanged),
+    Check(check_base_unchanged, tells_of=("training", "detach")),
     Check(check_detach_exact),
     Check(check_disabled_exact),
     Check(check_two_adapters),

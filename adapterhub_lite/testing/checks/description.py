@@ -23,7 +23,11 @@ print(json.dumps(sorted({name.partition(".")[0] for name in sys.modules} & set(j
 
 def check_light_import(bench: Bench) -> None:
     """Importing the plug-in's module imports neither torch nor anything built on it."""
-    modules = _modules(bench)
+    demand_light(_modules(bench))
+
+
+def demand_light(modules: list[str]) -> None:
+    """Fail where importing these modules imports torch or what is built on it."""
     # A process of its own: in this one everything has long been imported.
     done = subprocess.run(
         [sys.executable, "-c", _IMPORT, json.dumps(sys.path), json.dumps(modules), json.dumps(HEAVY)],
@@ -38,16 +42,16 @@ def check_light_import(bench: Bench) -> None:
     demand(
         not heavy,
         f"importing {', '.join(modules)} imports {', '.join(heavy)}; import them inside `load` or the functions that "
-        "need them, because the module is imported at every start of the program",
+        "need them, because a plug-in is imported at every start of the program",
     )
 
 
 def check_config_round_trip(bench: Bench) -> None:
     """The config comes back from JSON as it was: it is written into every adapter."""
-    for config in (bench.spec.config(), bench.config):  # which may hold mappings, and so have no hash
+    for config in (bench.spec.settings(), bench.config):  # which may hold mappings, and so have no hash
         text = json.dumps(config.model_dump(mode="json"), allow_nan=False)
         try:
-            back = bench.spec.config.model_validate(json.loads(text))
+            back = bench.spec.settings.model_validate(json.loads(text))
         except ValidationError as error:
             raise CheckFailed(f"the config {text} is refused when read back: {_first(error)}") from error
         for name in type(config).model_fields:
@@ -58,24 +62,26 @@ def check_config_round_trip(bench: Bench) -> None:
 def check_config_described(bench: Bench) -> None:
     """Every option of the config has a description and a default."""
     demand(bool(bench.spec.summary.strip()), "the spec's summary is empty")
-    for name, field in bench.spec.config.model_fields.items():
+    for name, field in bench.spec.settings.model_fields.items():
         demand(
             bool((field.description or "").strip()), f"option '{name}' has no description: give Field(description=...)"
         )
-        demand(not field.is_required(), f"option '{name}' has no default; a strategy must work without settings")
+        demand(
+            not field.is_required(), f"option '{name}' has no default; a {bench.spec.kind} must work without settings"
+        )
 
 
 def check_config_strict(bench: Bench) -> None:
     """The config is frozen and refuses options it does not have."""
     try:
-        bench.spec.config.model_validate({"no_such_option": 1})
+        bench.spec.settings.model_validate({"no_such_option": 1})
     except ValidationError:
         pass
     else:
         raise CheckFailed('the config takes options it does not have; leave extra="forbid" as StrategyConfig has it')
-    for name in bench.spec.config.model_fields:
+    for name in bench.spec.settings.model_fields:
         try:
-            setattr(bench.spec.config(), name, getattr(bench.config, name))
+            setattr(bench.spec.settings(), name, getattr(bench.config, name))
         except ValidationError:
             continue
         raise CheckFailed(
@@ -84,9 +90,10 @@ def check_config_strict(bench: Bench) -> None:
 
 
 def _modules(bench: Bench) -> list[str]:
-    """The modules that are imported at start-up: those of the config and of `load`."""
-    of_config = bench.spec.config.__module__
-    return sorted({of_config, getattr(bench.spec.load, "__module__", of_config)})
+    """The modules that are imported at start-up: those of the options, of `load` and of a task's `read`."""
+    of_config = bench.spec.settings.__module__
+    halves = [getattr(bench.spec, name, None) for name in ("load", "read")]
+    return sorted({of_config, *(getattr(half, "__module__", of_config) for half in halves)})
 
 
 def _importable(bench: Bench) -> str | None:
@@ -96,7 +103,7 @@ def _importable(bench: Bench) -> str | None:
 
 def _has_options(bench: Bench) -> str | None:
     """The config has a default."""
-    required = [name for name, field in bench.spec.config.model_fields.items() if field.is_required()]
+    required = [name for name, field in bench.spec.settings.model_fields.items() if field.is_required()]
     return f"there is no default config: option '{required[0]}' has no default" if required else None
 
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from adapterhub_lite.errors import AdapterCorruptError
+from adapterhub_lite.plugins.strategy_call import StrategyFault
 from adapterhub_lite.storage import TENSORS, open_adapter, write_adapter
 from adapterhub_lite.testing.bench import Bench, distance
 from adapterhub_lite.testing.check import Check, CheckFailed, demand
@@ -71,6 +72,8 @@ def check_strict_load(bench: Bench) -> None:
                 bench.engine.load_adapter(other, base=base).detach()
             except AdapterCorruptError as error:
                 demand(name in str(error), f"a file that {what} is refused without naming '{name}': {error}")
+            except StrategyFault:
+                raise
             except Exception as error:
                 raise CheckFailed(f"a file that {what} ('{name}') ends in {type(error).__name__}: {error}") from error
             else:

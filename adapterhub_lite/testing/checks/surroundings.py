@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import tempfile
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
 import torch
 
 from adapterhub_lite.errors import NotSupportedError
+from adapterhub_lite.plugins.strategy_call import PUT_BACK
 from adapterhub_lite.testing.bench import Bench
 from adapterhub_lite.testing.check import Check, CheckFailed, CheckSkipped, demand
 from adapterhub_lite.testing.snapshot import changed, differences, function_tables, patched, process_state, snapshot
@@ -18,17 +20,21 @@ def check_no_global_patches(bench: Bench) -> None:
     """Attaching, training, saving, loading and detaching leave libraries, settings and random state as they were."""
     base, other = bench.base(), bench.base()
     state, tables = process_state(), function_tables()
-    try:
-        attachment = bench.attach(base)
-    except NotSupportedError as error:
-        raise CheckSkipped(str(error)) from None
-    bench.train(attachment, 1)
-    with tempfile.TemporaryDirectory() as folder:
-        bench.adapter(attachment).save(Path(folder, "adapter"))
-        random = torch.get_rng_state()
-        bench.engine.load_adapter(Path(folder, "adapter"), base=other).detach()
-        demand(torch.equal(random, torch.get_rng_state()), "loading an adapter moved torch's random state")
-    attachment.detach()
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        try:
+            attachment = bench.attach(base)
+        except NotSupportedError as error:
+            raise CheckSkipped(str(error)) from None
+        bench.train(attachment, 1)
+        with tempfile.TemporaryDirectory() as folder:
+            bench.adapter(attachment).save(Path(folder, "adapter"))
+            random = torch.get_rng_state()
+            bench.engine.load_adapter(Path(folder, "adapter"), base=other).detach()
+            demand(torch.equal(random, torch.get_rng_state()), "loading an adapter moved torch's random state")
+        attachment.detach()
+    restored = [str(warning.message) for warning in warned if str(warning.message).endswith(PUT_BACK)]
+    demand(not restored, "; ".join(restored[:3]))
     settings = changed(state, process_state())
     demand(not settings, f"changed for the whole process: {', '.join(settings[:5])}")
     names = patched(tables, function_tables())

@@ -33,6 +33,10 @@ class Lax(ScaleConfig):
     model_config = ConfigDict(extra="ignore")
 
 
+class WithChoice(ScaleConfig):
+    only_last: bool = Field(False, description="Scale the last matrix alone, or so it says.")
+
+
 @dataclass(frozen=True)
 class Mutant:
     """A broken strategy, and the checks that have to see it: one, or more where that cannot be helped."""
@@ -42,6 +46,8 @@ class Mutant:
     caught_by: frozenset[str]
     inseparable: str = ""
     """Why more than one check sees it."""
+    models: tuple[str, ...] = ("encoder", "decoder")
+    """What it is checked on: between a model that reads text both ways and one that generates, every check applies."""
 
 
 WHOLE = Traits(mergeable=True, identity_at_init=True)
@@ -55,9 +61,9 @@ def _spec(name: str, traits: Traits, config: type[StrategyConfig], load: Callabl
 
 def _loader(kind: str) -> Callable[[], Any]:
     def load() -> Any:
-        from zoo import strategies
+        from zoo import protocols, strategies
 
-        return getattr(strategies, kind)()
+        return getattr(strategies, kind, None)() if hasattr(strategies, kind) else getattr(protocols, kind)()
 
     return load
 
@@ -68,7 +74,15 @@ def _mutant(
     return Mutant(what, _spec(check.removeprefix("check_"), traits, config, _loader(kind)), frozenset({check}))
 
 
+def _breaks(check: str, what: str, kind: str, *, traits: Traits = WHOLE) -> Mutant:
+    """One that breaks a protocol, or what the engine guards: whatever the model, so one is enough."""
+    spec = _spec(check.removeprefix("check_"), traits, ScaleConfig, _loader(kind))
+    return Mutant(what, spec, frozenset({check}), models=("encoder",))
+
+
 GOOD = _spec("good", WHOLE, ScaleConfig, _loader("Scale"))
+GOOD_WITH_PROTOCOLS = _spec("good_with_protocols", UNMERGEABLE, WithChoice, _loader("Whole"))
+GOOD_WITH_TOKENS = _spec("good_with_tokens", UNMERGEABLE, ScaleConfig, _loader("WithTokens"))
 
 
 def heavy() -> Mutant:
@@ -92,7 +106,35 @@ MUTANTS: tuple[Mutant, ...] = (
     _mutant("check_returned_tensors_train", "returns a parameter that nothing uses", "Dead"),
     _mutant("check_nothing_else_trains", "keeps a trainable parameter to itself", "Secretive"),
     _mutant("check_identity_at_init", "does not start at zero", "Loud"),
-    _mutant("check_base_unchanged", "leaves a hook behind", "Littering"),
+    _mutant("check_options", "with another option than the default it fails", "Halfway", config=WithChoice),
+    _breaks("check_attach", "leaves a hook behind", "Littering"),
+    _breaks("check_attach", "ends the program", "Ending"),
+    _breaks("check_attach", "returns a weight of the base as its own", "Aliasing"),
+    _breaks("check_attach", "returns a parameter by two names", "Twice"),
+    _breaks("check_attach", "starts with values that are not finite", "NotFinite"),
+    _breaks("check_attach", "adds a token to the base's own tokenizer", "Retokenizing"),
+    _breaks("check_attach", "writes into the base's config", "Reconfiguring"),
+    _breaks("check_attach", "puts another embedding into the base", "Reembedding"),
+    _breaks("check_no_global_patches", "leaves another default dtype", "Careless"),
+    _breaks("check_base_unchanged", "writes into the base through .data", "Writing"),
+    _breaks("check_base_unchanged", "hooks into the base while it is trained", "HookingLater"),
+    _breaks("check_prepare", "prepares something else than parameters", "PreparedList"),
+    _breaks("check_prepare", "prepares a config that JSON does not hold", "PreparedUnwritten"),
+    _breaks("check_groups", "gives factors to a parameter that is not there", "GroupingOthers"),
+    _breaks("check_penalty", "punishes what a batch gave", "Penalising"),
+    _breaks("check_penalty", "punishes without a gradient", "PenaltyWithoutGradient"),
+    _breaks("check_penalty", "ends the program in a step", "PenaltyEnding"),
+    _breaks("check_penalty", "is not finite once", "PenaltyNotFinite"),
+    _breaks("check_after_step", "changes a shape between steps", "Shrinking"),
+    _breaks("check_after_step", "leaves values that are not finite", "Breaking"),
+    _breaks("check_resume", "counts steps and does not keep the count", "Stateless"),
+    _breaks("check_state", "gives no StrategyState", "StateOfAnotherKind"),
+    _breaks("check_state", "keeps more with every step", "Growing"),
+    _breaks("check_state", "does not take its state back", "ForgettingState"),
+    _breaks("check_output_loss", "gives a loss without a gradient", "LossWithoutGradient"),
+    _breaks("check_output_loss", "gives a loss of another shape", "LossOfAnotherShape"),
+    _breaks("check_added_tokens", "adds a token without a row", "TokensWithoutRows"),
+    _breaks("check_batch_context", "takes a batch for a row", "Mixing"),
     _mutant("check_detach_exact", "tidies up on its way out, wrongly", "WrongTidy", traits=UNMERGEABLE),
     _mutant(
         "check_disabled_exact",

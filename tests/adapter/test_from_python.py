@@ -66,8 +66,9 @@ def test_a_bare_string_is_a_file_and_the_error_says_how_to_give_a_text(text: str
 
 
 def test_arrays_of_series_are_lists_of_series(engine: Engine) -> None:
-    adapter = engine.train(TINY.base(), TINY.problem(), strategy="linear_probe")
-    series = [np.asarray(value) for value in TINY.problem().inputs[:3]]
+    model = TINY[0]
+    adapter = engine.train(model.base(), model.problem(), strategy="linear_probe")
+    series = [np.asarray(value) for value in model.problem().inputs[:3]]
     assert adapter.predict(np.stack(series)) == adapter.predict(series)
 
 

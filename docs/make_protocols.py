@@ -98,8 +98,8 @@ MISBEHAVIOURS = {
     "writes": (
         "writes into weights of the base, or leaves hooks, modules, another tokenizer or another config there, but for what "
         "went through the view",
-        "In `attach` the run stops at once. Later it stops at the next checkpoint, which is not committed, or the error comes "
-        "when the adapter is taken off. Writes through `.data` are found by the conformance kit alone",
+        "It is looked for after `attach`, after the first step, at each checkpoint and at the end of the run, which stops "
+        "there, and when the adapter is taken off. Writes through `.data` are found by the conformance kit alone",
     ),
 }  # fmt: skip
 OPENING = """\

@@ -44,7 +44,7 @@ def read_yaml(text: str) -> Any:
     except UnusableYaml:
         raise
     except (yaml.YAMLError, ValueError, OverflowError) as error:  # such as a date with 99 months
-        raise UnusableYaml(" ".join(str(error).split())[:300]) from None
+        raise UnusableYaml(f"it is no YAML: {' '.join(str(error).split())[:300]}") from None
     finally:
         if loader is not None:
             loader.dispose()

@@ -14,18 +14,20 @@ GradientScale = Literal["stable", "weight_svd", "gd_scale", "unit"]
 class LoraConfig(StrategyConfig):
     """Options of LoRA."""
 
-    rank: int = Field(16, ge=1, le=1024, description="Rank of each update.")
+    rank: int = Field(default=16, ge=1, le=1024, description="Rank of each update.")
     alpha: float | None = Field(
-        None, gt=0, description="Scale of the updates, divided by the rank; twice the rank if not set."
+        default=None, gt=0, description="Scale of the updates, divided by the rank; twice the rank if not set."
     )
-    dropout: float = Field(0.0, ge=0, lt=1, description="Dropout on the input of the updates while training.")
+    dropout: float = Field(default=0.0, ge=0, lt=1, description="Dropout on the input of the updates while training.")
     targets: str = Field(
-        "all-linear",
+        default="all-linear",
         description="Which weight matrices: all-linear, attention, names such as q_proj,v_proj separated by commas, or "
         "re: and a regular expression for whole paths, such as re:.*layers\\.[02]\\..*(q|v)_proj.",
     )
     top_layers: int | None = Field(
-        None, ge=1, description="Of the targets, only those in this many layers nearest the output; all if not set."
+        default=None,
+        ge=1,
+        description="Of the targets, only those in this many layers nearest the output; all if not set.",
     )
     rank_pattern: dict[str, Annotated[int, Field(ge=1, le=1024)]] = Field(
         default_factory=dict,
@@ -36,20 +38,20 @@ class LoraConfig(StrategyConfig):
         default_factory=dict, description="Other values of alpha for some targets, as in rank_pattern."
     )
     bias: Literal["none", "all", "lora_only"] = Field(
-        "none",
+        default="none",
         description="Which biases of the base train along, on copies of their own: none, all, or lora_only (those of the "
         "targets). The base must not be quantized, and computes in fp32.",
     )
-    rslora: bool = Field(False, description="Divide alpha by the square root of the rank (Kalajdzievski 2023).")
-    dora: bool = Field(False, description="Train magnitude and direction apart (Liu et al. 2024).")
+    rslora: bool = Field(default=False, description="Divide alpha by the square root of the rank (Kalajdzievski 2023).")
+    dora: bool = Field(default=False, description="Train magnitude and direction apart (Liu et al. 2024).")
     lora_plus_ratio: float = Field(
-        1.0,
+        default=1.0,
         gt=0,
         description="LoRA+ (Hayou et al. 2024): how many times the learning rate of A the factors B learn with; 16 is a "
         "good value to try.",
     )
     init: Start = Field(
-        "default",
+        default="default",
         description="Start: default (no change at first), gaussian, pissa (principal directions, Meng et al. 2024), olora "
         "(orthonormal directions, Büyükakyüz 2024), loftq (make up for quantization, Li et al. 2023; needs a quantized "
         "base); and from the data: eva (directions of the inputs, and ranks where they explain most, Paischer et al. "
@@ -57,25 +59,25 @@ class LoraConfig(StrategyConfig):
         "et al. 2024).",
     )
     eva_rho: float = Field(
-        2.0,
+        default=2.0,
         ge=1,
         le=1000,
         description="Of init=eva: how many times its rank a target may get; 1 leaves the ranks as they are.",
     )
     corda_method: Literal["ipm", "kpm"] = Field(
-        "ipm",
+        default="ipm",
         description="Of init=corda: train the directions that the data uses most (ipm), or least, which keeps what the "
         "base knows of it (kpm).",
     )
     lora_ga_direction: Direction = Field(
-        "ArB2r", description="Of init=lora_ga: which directions of the gradient become A and which B."
+        default="ArB2r", description="Of init=lora_ga: which directions of the gradient become A and which B."
     )
-    lora_ga_scale: GradientScale = Field("stable", description="Of init=lora_ga: how large the factors start.")
+    lora_ga_scale: GradientScale = Field(default="stable", description="Of init=lora_ga: how large the factors start.")
     lora_ga_gamma: float = Field(
-        16.0, gt=0, description="Of init=lora_ga with lora_ga_scale=stable: the larger, the smaller B."
+        default=16.0, gt=0, description="Of init=lora_ga with lora_ga_scale=stable: the larger, the smaller B."
     )
     start_batches: int = Field(
-        32, ge=1, description="Of init=corda and lora_ga: how many batches of the run they look at, at most."
+        default=32, ge=1, description="Of init=corda and lora_ga: how many batches of the run they look at, at most."
     )
 
 

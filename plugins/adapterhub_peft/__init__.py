@@ -6,10 +6,11 @@ a second and imports neither PEFT nor torch. What each method can do was found b
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from importlib import import_module
 
-from adapterhub_lite.api import Strategy, StrategySpec, Traits, hookimpl
+from adapterhub_lite.api import Strategy, StrategyConfig, StrategySpec, Traits, hookimpl
 from adapterhub_peft.methods import REFUSED, known
 from adapterhub_peft.options import make_config
 from adapterhub_peft.source import Method, read_methods
@@ -37,16 +38,31 @@ def _spec(method: Method) -> StrategySpec:
     limits += [] if len(facts.modalities) > 1 else [f"{next(iter(facts.modalities))} only"]
     limits += [] if facts.mergeable else ["cannot be merged"]
     limits += [] if facts.identity else ["does not start at the base"]
+    traits = Traits(
+        mergeable=facts.mergeable,
+        works_on_quantized_base=facts.quantized,
+        identity_at_init=facts.identity,
+        modalities=facts.modalities,
+    )
     return StrategySpec(
         name=f"peft:{method.name}",
         summary=f"{facts.summary} PEFT's files." + (f" Limits: {', '.join(limits)}." if limits else ""),
         config=make_config(method),
         load=partial(load, method.name),
-        traits=Traits(
-            mergeable=facts.mergeable,
-            works_on_quantized_base=facts.quantized,
-            identity_at_init=facts.identity,
-            modalities=facts.modalities,
-        ),
+        traits=traits,
+        traits_for=partial(traits_with, traits),
         learning_rate=facts.learning_rate,
     )
+
+
+STARTS = ("init_weights", "init_lora_weights", "init_ia3_weights")
+"""Options that say how a method's numbers begin; with False they are drawn, and change the outputs at once."""
+MOVED = ("kasa_config", "monteclora_config")
+"""Options of variants that do not begin at the base."""
+
+
+def traits_with(usual: Traits, config: StrategyConfig) -> Traits:
+    """What a method promises with some options; `usual` is what it does with its own."""
+    given = config.model_dump()
+    moved = any(given.get(name) is False for name in STARTS) or any(given.get(name) is not None for name in MOVED)
+    return replace(usual, identity_at_init=usual.identity_at_init and not moved)

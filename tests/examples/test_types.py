@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import re
@@ -67,3 +68,13 @@ def test_the_wheel_says_that_its_packages_have_types(environment, tmp_path):
     names = zipfile.ZipFile(wheel).namelist()
     for package in project["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]:
         assert f"{Path(package).name}/py.typed" in names
+
+
+def test_every_default_of_an_option_is_one_for_type_checkers():
+    """They know `Field(default=...)`, and take an option for required whose default stands by itself."""
+    for folder in ("adapterhub_lite/training", "adapterhub_lite/tasks", "plugins", "examples", "docs"):
+        for file in (ROOT / folder).rglob("*.py"):
+            for call in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+                if isinstance(call, ast.AnnAssign) and isinstance(call.value, ast.Call):
+                    is_field = isinstance(call.value.func, ast.Name) and call.value.func.id == "Field"
+                    assert not (is_field and call.value.args), f"{file}:{call.lineno}"

@@ -16,6 +16,7 @@ from adapterhub_lite.engine import Engine
 from adapterhub_lite.errors import NotSupportedError
 from adapterhub_lite.progress import Silent
 from adapterhub_lite.testing.models import tiny_base
+from adapterhub_peft import adapterhub_strategies
 from tests.training.conftest import equal
 from tests.training.test_resume import Killed, killed_after
 
@@ -130,3 +131,10 @@ def test_a_variant_that_peft_does_not_have_for_four_bits_is_refused(engine: Any,
     ):
         engine.train(base, completions(), strategy="peft:lora", settings={**SMALL, **VARIANTS[variant]})
     assert torch.equal(outputs(base.model), before)
+
+
+def test_variants_that_do_not_begin_at_the_base_say_so() -> None:
+    spec = next(spec for spec in adapterhub_strategies() if spec.name == "peft:lora")
+    assert spec.traits_of(spec.config()).identity_at_init
+    moved = [{"init_lora_weights": False}, {"kasa_config": {}}, {"monteclora_config": {}}]
+    assert not any(spec.traits_of(spec.config.model_validate(options)).identity_at_init for options in moved)

@@ -228,7 +228,11 @@ def test_writes(tmp_path):
     with pytest.raises(PluginError, match="changed the base outside its view: a hook of module"):
         run(bad(after_step=hooked), folder=tmp_path / "c", steps=3, checkpoint_every=1)
     assert not [*tmp_path.glob("b/checkpoints/step-*"), *tmp_path.glob("c/checkpoints/step-*")]
-    adapter = run(bad(after_step=hooked), steps=2)
+    late = bad(after_step=lambda s, view, c, p, step, total: hooked(s, view, c, p, step, total) if step == 2 else None)
+    with pytest.raises(PluginError, match="in training at step 3 changed the base outside its view: a hook of module"):
+        run(late, steps=3)
+    adapter = run(Shift, steps=1)
+    hooked(None, adapter.attachment.view, None, {}, 1, 1)
     with pytest.raises(PluginError, match="in detach changed the base outside its view"):
         adapter.detach()
 

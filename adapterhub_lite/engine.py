@@ -176,20 +176,21 @@ class Engine:
         Raises:
             ConfigError, NotSupportedError, TrainingError: as `train`.
         """
-        main = Processes().is_main  # the others look on in silence
-        observers = Observers(self.plugins, callbacks) if main else Observers(None)
-        error: BaseException | None = None
-        metrics: dict[str, float] = {}
-        try:
-            adapter = self._trained(base, data, held_out, run, place, observers)
-            learnt = {name: adapter.training[name] for name in ("train_loss",) if name in adapter.training}
-            metrics = {**learnt, **adapter.metrics}
-            return adapter
-        except BaseException as raised:
-            error = raised
-            raise
-        finally:
-            observers.end(error, metrics)
+        with base.lock:
+            main = Processes().is_main  # the others look on in silence
+            observers = Observers(self.plugins, callbacks) if main else Observers(None)
+            error: BaseException | None = None
+            metrics: dict[str, float] = {}
+            try:
+                adapter = self._trained(base, data, held_out, run, place, observers)
+                learnt = {name: adapter.training[name] for name in ("train_loss",) if name in adapter.training}
+                metrics = {**learnt, **adapter.metrics}
+                return adapter
+            except BaseException as raised:
+                error = raised
+                raise
+            finally:
+                observers.end(error, metrics)
 
     def _trained(
         self,
@@ -200,19 +201,18 @@ class Engine:
         place: Place,
         observers: Observers,
     ) -> Adapter:
-        with base.lock:
-            task = settled_task(self.task_shelf, run.task, base, data, run.task_options)
-            attachment, facts = fit(
-                base, task, data, held_out, run, place,
-                strategy_shelf=self.strategy_shelf, observers=observers, progress=self.progress,
-            )  # fmt: skip
-            adapter = Adapter(
-                attachment, self.plugins, self.progress, training=facts, columns=dict(data.columns),
-                data=DataRecord(source=data.source, sha256=data.sha256, rows=len(data)),
-                probe_inputs=list(data.inputs[:PROBES]), run_file=place.run_file, run_folder=place.folder,
-            )  # fmt: skip
-            if held_out is not None:
-                adapter.metrics = adapter.evaluate(held_out, Processes()).record()
+        task = settled_task(self.task_shelf, run.task, base, data, run.task_options)
+        attachment, facts = fit(
+            base, task, data, held_out, run, place,
+            strategy_shelf=self.strategy_shelf, observers=observers, progress=self.progress,
+        )  # fmt: skip
+        adapter = Adapter(
+            attachment, self.plugins, self.progress, training=facts, columns=dict(data.columns),
+            data=DataRecord(source=data.source, sha256=data.sha256, rows=len(data)),
+            probe_inputs=list(data.inputs[:PROBES]), run_file=place.run_file, run_folder=place.folder,
+        )  # fmt: skip
+        if held_out is not None:
+            adapter.metrics = adapter.evaluate(held_out, Processes()).record()
         return adapter
 
     def task_for(self, base: Base, data: Dataset, options: Mapping[str, Any] | None = None) -> Task:

@@ -272,8 +272,8 @@ class Adapter:
                 self.attachment, Path(path), task=self.task_record(), data=self.data, training=self.training,
                 metrics=self.metrics, forced=self.forced, probe_inputs=self.probe_inputs, run_file=self.run_file, keep=keep,
             )  # fmt: skip
-        saved = {"path": Path(path), "manifest": manifest.model_dump(mode="json")}
-        Observers(self.plugins).notify("adapterhub_adapter_saved", saved)
+            saved = {"path": Path(path), "manifest": manifest.model_dump(mode="json")}
+            Observers(self.plugins).notify("adapterhub_adapter_saved", saved)
         if self.run_folder is not None:
             facts = {"adapter": str(path), "metrics": manifest.metrics, "training": manifest.training}
             finish_run(self.run_folder, facts, keep=bool(self.training.get("checkpoint_every")))

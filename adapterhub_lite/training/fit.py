@@ -54,6 +54,7 @@ def fit(
     _say_notes(data, held_out, progress)
     strategy = strategy_shelf.load(run.strategy)
     if isinstance(task, HeadTask) and (run.strategy.spec.traits.mergeable or isinstance(strategy, PeftCompatible)):
+        base.activate(None)  # the layers of another adapter would hide what class the base is
         task.follow_class(base)  # other libraries will open what is made of this adapter
     with seeded(run.config.seed, base.device):
         attachment = attach(base, task, run.strategy, strategy, run.settings, observers.watch)

@@ -100,6 +100,20 @@ def test_sixteen_threads_get_the_answers_of_one(base, adapters, engine, bits, tm
     assert bits(base.model) == before
 
 
+def test_a_run_does_not_depend_on_what_is_mounted_before(base, adapters, engine):
+    tensors = []
+    for mounted in (None, adapters[0], adapters[2]):
+        base.activate(None)
+        if mounted is not None:
+            mounted.use()
+        trained = engine.train(base, texts(), settings={"rank": 2}, config=CONFIG)
+        tensors.append({name: tensor.detach().clone() for name, tensor in trained.attachment.tensors.items()})
+        trained.detach()
+    for others in tensors[1:]:
+        assert others.keys() == tensors[0].keys()
+        assert all(tensor.equal(tensors[0][name]) for name, tensor in others.items())
+
+
 def test_a_run_beside_predictions_gives_what_it_gives_alone(base, adapters, engine):
     # Without dropout: random numbers are drawn from one stream, which the threads of a program share.
     settings = {"rank": 2, "dropout": 0.0}

@@ -141,6 +141,7 @@ if TYPE_CHECKING:
     from adapterhub_lite.tasks.text import (
         LONGEST_TEXT as LONGEST_TEXT,
         SAMPLE_TEXTS as SAMPLE_TEXTS,
+        check_characters as check_characters,
         checked_length as checked_length,
         hidden_states as hidden_states,
         pad_tokens as pad_tokens,

@@ -56,7 +56,7 @@ class Engine:
 
     def load_base(
         self,
-        reference: str,
+        reference: str | Path,
         *,
         quantization: str = "none",
         dtype: str = "auto",
@@ -69,7 +69,11 @@ class Engine:
 
         Raises:
             NotSupportedError: it does not fit into memory, among the reasons given there.
+            ConfigError: no reference.
         """
+        if not isinstance(reference, (str, Path)):
+            raise ConfigError(f"the base is a {type(reference).__name__}; give its reference as text, or its folder")
+        reference = str(reference)
         scratch = parse_scratch(reference)
         try:
             base = load_base(
@@ -144,6 +148,12 @@ class Engine:
         if isinstance(base, str) or not isinstance(data, Dataset):
             kinds = f"{type(base).__name__} and {type(data).__name__}"
             raise ConfigError(f"train takes what load_base and load_data return, not {kinds}; call those first")
+        if config is not None and not isinstance(config, TrainConfig):
+            raise ConfigError(f"config is a {type(config).__name__}; give TrainConfig(steps=..., ...)")
+        if resume and run_folder is None:
+            raise ConfigError("resume goes on with the run in run_folder; say which folder that is")
+        if isinstance(eval_data, Dataset) and eval_data.task != data.task:
+            raise ConfigError(f"the data was read for {data.task}, and eval_data for {eval_data.task}; read both alike")
         run = check_run(
             self.strategy_shelf,
             self.task_shelf,
@@ -294,17 +304,19 @@ class Engine:
         Raises:
             BaseMismatchError: another base; names what differs.
         """
-        if base is None or isinstance(base, str):
-            given = base
+        if not isinstance(base, Base):
+            if base is not None and not isinstance(base, (str, Path)):
+                raise ConfigError(f"base is a {type(base).__name__}; give a loaded base, or its reference")
+            given = str(base) if base is not None else None
             try:
                 base = self.load_base(
-                    given or local_reference(record),
+                    given if given is not None else local_reference(record),
                     quantization=record.quantization,
                     dtype=dtype or record.dtype,
                     device=device,
                 )
             except BaseNotFoundError as error:
-                if given:
+                if given is not None:
                     raise
                 raise BaseNotFoundError(
                     f"the base that the adapter records: {error}; or give it with --base"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 from adapterhub_lite.errors import ConfigError
 
@@ -34,8 +34,22 @@ def check_choice(kind: str, name: str, choices: Sequence[str]) -> None:
     """
     if name not in choices:
         raise ConfigError(
-            f"there is no {kind} '{name}'{did_you_mean(name, choices)}; choose one of: {', '.join(choices)}"
+            f"there is no {kind} '{name}'{did_you_mean(str(name), choices)}; choose one of: {', '.join(choices)}"
         )
+
+
+def refuse_truth_for_number(options: Any, value: Any, field: str) -> Any:
+    """Refuse true and false where an option of a model is a number, as which pydantic takes them.
+
+    Raises:
+        ValueError: it is.
+    """
+    if isinstance(value, bool):
+        annotation = options.model_fields[field].annotation
+        kinds = {annotation, *get_args(annotation)}
+        if kinds & {int, float} and bool not in kinds:
+            raise ValueError("it is a number, not yes or no")
+    return value
 
 
 def did_you_mean(name: str, names: Sequence[str]) -> str:

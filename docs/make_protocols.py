@@ -46,18 +46,18 @@ MISBEHAVIOURS = {
         "The run stops",
     ),
     "names": (
-        "names what is no parameter (`groups`), a name that is taken (`attach`, `prepare`, `state`), or for the file "
-        "something that it does not hold (`state`)",
+        "names what is no parameter (`groups`), a name that is taken or that no file can hold (`attach`, `prepare`, `state`), "
+        "or for the file something that it does not hold (`state`); puts a name into `parameters` or takes one out",
         "The run stops",
     ),
     "shape": (
-        "gives one loss for another number of targets (`output_loss`), changes the shape of a parameter (`after_step`), or "
-        "returns parameters that `attach` does not make of the config it returned (`prepare`)",
+        "gives one loss for another number of targets (`output_loss`), changes the shape, dtype or device of a parameter "
+        "(`after_step`), or returns parameters that `attach` does not make of the config it returned (`prepare`)",
         "The run stops",
     ),
     "storage": (
-        "returns a parameter twice, on another device, of a dtype without gradients, or in the base's own storage "
-        "(`attach`, `prepare`)",
+        "returns a parameter twice, on another device, of a dtype without gradients or that no file holds, or in the base's "
+        "own storage (`attach`, `prepare`)",
         "The run stops, before the first step",
     ),
     "not finite": (
@@ -90,6 +90,15 @@ MISBEHAVIOURS = {
     "grows": (
         "has a state that is a MiB larger than twice what it was at the first checkpoint, or values of more than a MiB",
         "The run stops; the checkpoint is not committed, and those before it stay",
+    ),
+    "file": (
+        "holds as its state (`state`) what no file does (sparse tensors, some dtypes), values that JSON gives back as others, "
+        "or, for the file, tensors of other shapes than after `attach`",
+        "The run stops, or the adapter is not saved",
+    ),
+    "looks": (
+        "writes into the batch, the outputs or a parameter, or computes gradients itself (`penalty`, `output_loss`)",
+        "The run stops. Writes through `.data` are not seen",
     ),
     "slow": (
         "takes more than a tenth of the time of a step, counted from the second to the sixth step and after",

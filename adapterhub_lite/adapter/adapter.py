@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -18,19 +19,23 @@ from adapterhub_lite.adapter.save import save_adapter
 from adapterhub_lite.base.learning import BatchContext
 from adapterhub_lite.base.loading import Base
 from adapterhub_lite.data.dataset import Dataset
+from adapterhub_lite.data.request import SEVERAL
 from adapterhub_lite.errors import ConfigError, DataError, NotSupportedError
 from adapterhub_lite.plugins.manager import Plugins
 from adapterhub_lite.plugins.observers import Observers
 from adapterhub_lite.progress import Lines, Progress
 from adapterhub_lite.storage import KEEP, DataRecord, Manifest, TaskRecord
 from adapterhub_lite.tasks.stored import without_targets
-from adapterhub_lite.tasks.task import Encoded, encode
+from adapterhub_lite.tasks.task import Encoded, Task, encode
+from adapterhub_lite.tasks.text import reach
 from adapterhub_lite.training.attachment import Attachment
 from adapterhub_lite.training.evaluate import predict_logits, score
 from adapterhub_lite.training.processes import Processes
 from adapterhub_lite.training.run.layout import finish_run
 
 Said = TypeVar("Said")
+COLDEST = 1e-4
+"""Least temperature but 0; below, logits divided by it may be too large."""
 
 
 @dataclass(frozen=True)
@@ -130,6 +135,7 @@ class Adapter:
             DataError: bad data, or a label the adapter was not trained on; names file, row and column.
         """
         if isinstance(source, Dataset):
+            _require_alike(self.attachment.task, source)
             return source
         return read_for(self.task_record(), source, plugins=self.plugins, require_labels=require_labels)
 
@@ -160,6 +166,11 @@ class Adapter:
             self.use()  # an adapter may have tokens of its own
             encoded = encode(task, dataset, self.base)
             metrics, intervals = score(self.attachment, encoded, self.progress, processes, intervals=True)
+        if not math.isfinite(metrics.get("loss", 0.0)):
+            raise DataError(
+                f"{dataset.source}: the loss on it is {metrics['loss']}, so that the scores say nothing; the model's outputs "
+                "are not finite for some row: correct its values, or compute in --dtype float32"
+            )
         return Evaluation(len(encoded.examples), metrics, (*dataset.notes, *encoded.notes), intervals)
 
     @overload
@@ -230,7 +241,10 @@ class Adapter:
 
         Raises:
             NotSupportedError: the adapter does not continue text.
+            ConfigError: a prompt or an option that cannot be used.
+            DataError: a prompt that leaves no room for an answer.
         """
+        _check_sampling(max_new_tokens, temperature, seed)
         base = self.base
         with base.lock:
             self.use()
@@ -266,7 +280,10 @@ class Adapter:
 
         Raises:
             StorageError: the directory cannot be written, or holds something else; it is as it was.
+            ConfigError: no path, or no number of versions.
         """
+        if not isinstance(path, (str, Path)) or type(keep) is not int or keep < 0:
+            raise ConfigError(f"save takes a path and a number of versions, not {path!r:.80} and {keep!r:.80}")
         with self.base.lock:
             manifest = save_adapter(
                 self.attachment, Path(path), task=self.task_record(), data=self.data, training=self.training,
@@ -293,11 +310,53 @@ def _listed(inputs: Any) -> Any:
     return inputs.to_list() if hasattr(inputs, "to_list") and not hasattr(inputs, "columns") else inputs
 
 
+def _require_alike(task: Task, data: Dataset) -> None:
+    """Refuse rows that were read for another task, which would be taken for what they are not.
+
+    Raises:
+        ConfigError: naming both tasks.
+    """
+    read, own = data.task.rpartition(":")[2], task.name.rpartition(":")[2]
+    if read != own or (SEVERAL in (data.form, task.preprocessing.form) and data.form != task.preprocessing.form):
+        forms = [
+            f"{name} ({form})" if form else name for name, form in ((read, data.form), (own, task.preprocessing.form))
+        ]
+        raise ConfigError(
+            f"{data.source} was read for {forms[0]}, and this adapter is for {forms[1]}; read it with "
+            "adapter.load_data(source)"
+        )
+
+
+def _check_sampling(max_new_tokens: Any, temperature: Any, seed: Any) -> None:
+    """Refuse options of `generate` that are no such numbers.
+
+    Raises:
+        ConfigError: naming the option.
+    """
+    if type(max_new_tokens) is not int or max_new_tokens < 1:
+        raise ConfigError(f"max_new_tokens is {max_new_tokens!r:.80}; give a whole number from 1 on")
+    number = isinstance(temperature, (int, float)) and not isinstance(temperature, bool)
+    if not number or not (temperature == 0 or COLDEST <= temperature < math.inf):
+        raise ConfigError(
+            f"temperature is {temperature!r:.80}; give 0 for the likeliest tokens, or {COLDEST} and above"
+        )
+    if type(seed) is not int or not 0 <= seed < 2**63:
+        raise ConfigError(f"seed is {seed!r:.80}; give a whole number from 0 on")
+
+
 def generate_text(
     base: Base, ids: Sequence[int], *, max_new_tokens: int, temperature: float = 0.0, seed: int = 0
 ) -> str:
-    """Continue token ids with whatever is mounted on the base now, and return the new text."""
-    tokenizer = base.tokenizer
+    """Continue token ids with whatever is mounted on the base now, as far as the base reads, and return the new text.
+
+    Raises:
+        DataError: as many ids as the base reads, or more.
+    """
+    tokenizer, reads = base.tokenizer, reach(base)
+    if len(ids) >= reads:
+        raise DataError(
+            f"the prompt has {len(ids)} tokens, and '{base.reference}' reads {reads} with the answer; shorten the prompt"
+        )
     inputs = torch.tensor([list(ids)], device=base.device)
     options: dict[str, Any] = {"do_sample": False, "temperature": None, "top_p": None, "top_k": None}
     if temperature > 0:
@@ -309,7 +368,7 @@ def generate_text(
         output = base.model.generate(
             input_ids=inputs,
             attention_mask=torch.ones_like(inputs),
-            max_new_tokens=max_new_tokens,
+            max_new_tokens=min(max_new_tokens, reads - len(ids)),
             pad_token_id=tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id,
             **options,
         )

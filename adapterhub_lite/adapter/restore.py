@@ -22,11 +22,8 @@ from adapterhub_lite.storage import CONFIG, TENSORS, StoredAdapter, check_tensor
 from adapterhub_lite.tasks.task import Task
 from adapterhub_lite.tasks.text import longest_input
 from adapterhub_lite.training.attachment import Attachment, attach
+from adapterhub_lite.training.contract import DTYPE_CODES
 
-DTYPE_CODES = {
-    torch.float32: "F32", torch.bfloat16: "BF16", torch.float16: "F16", torch.float64: "F64", torch.complex64: "C64",
-    torch.int64: "I64", torch.int32: "I32", torch.int16: "I16", torch.int8: "I8", torch.uint8: "U8", torch.bool: "BOOL",
-}  # fmt: skip
 # Keys of PEFT's configuration that decide what the tensors do, whatever the base and the version of PEFT.
 _DECISIVE = (
     "peft_type", "r", "lora_alpha", "rank_pattern", "alpha_pattern", "target_modules", "use_rslora", "use_dora", "bias",

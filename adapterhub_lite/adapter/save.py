@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -30,6 +30,7 @@ from adapterhub_lite.storage import (
 )
 from adapterhub_lite.storage.public import public_config, public_manifest, public_run, remember_base, remember_run
 from adapterhub_lite.training.attachment import Attachment
+from adapterhub_lite.training.prepare import slots_anew
 
 RECORDED = ("adapterhub-lite", "torch", "transformers", "peft", "bitsandbytes", "safetensors")
 
@@ -66,7 +67,9 @@ def save_adapter(
             del exported[name]
     exported |= {name: p.detach() for name, p in attachment.tensors.items() if name not in attachment.parameters}
     state = attachment.state()
-    exported |= {name: tensor for name, tensor in state.tensors.items() if name in state.in_file}
+    kept = {name: tensor.detach().clone() for name, tensor in state.tensors.items() if name in state.in_file}
+    _require_slots(attachment, kept)
+    exported |= kept
     values = {name: value for name, value in state.values.items() if name in state.in_file}
     broken = [name for name, tensor in exported.items() if not torch.isfinite(tensor).all()]
     if broken:
@@ -118,6 +121,24 @@ def save_adapter(
     if run_file is not None and told is not None:
         remember_run(told, run_file, saved)
     return saved
+
+
+def _require_slots(attachment: Attachment, kept: Mapping[str, Tensor]) -> None:
+    """Refuse tensors of a strategy's state that the file could not be loaded with again.
+
+    Raises:
+        PluginError: after `attach` the strategy has others, or of another dtype or shape.
+    """
+    if not kept or attachment.base.shards is not None:
+        return
+    anew = slots_anew(attachment)
+    for name, tensor in kept.items():
+        own = (tensor.dtype, tuple(tensor.shape))
+        if anew.get(name) != own:
+            raise attachment.calls.fault(
+                f"holds '{name}' for the file, {own[0]} {own[1]}, where attach with its config makes {anew.get(name)}",
+                "state",
+            )
 
 
 def config_file(attachment: Attachment, config: Any, tensors: Collection[str]) -> dict[str, Any]:

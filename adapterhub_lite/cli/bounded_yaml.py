@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import yaml
@@ -13,6 +14,11 @@ MOST_CHARACTERS = 100_000
 MOST_VALUES = 20_000
 """Values once every alias is replaced by what it stands for."""
 MOST_LEVELS = 50
+
+
+_NUMBERS = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
+# To YAML 1.1, 010 is eight and 1:30 is ninety.
+_MISREAD = re.compile(r"[-+]?0[0-9_]+|.*:.*", re.DOTALL)
 
 
 class UnusableYaml(ValueError):
@@ -65,5 +71,11 @@ def _check(root: Node) -> None:
             if twice is not None:
                 raise UnusableYaml(f"line {node.start_mark.line + 1}: the key {twice[:80]!r} is given twice")
             stack += [(part, level + 1) for pair in node.value for part in pair]
-        elif not isinstance(node, ScalarNode):
+        elif isinstance(node, ScalarNode):
+            if node.tag in _NUMBERS and _MISREAD.fullmatch(node.value):
+                raise UnusableYaml(
+                    f"line {node.start_mark.line + 1}: YAML takes {node.value[:40]} for another number than it looks like; "
+                    "write it in decimal digits, or in quotes where it is text"
+                )
+        else:
             stack += [(part, level + 1) for part in node.value]

@@ -96,8 +96,9 @@ def parse_settings(pairs: list[str], option: str = "--set") -> dict[str, Any]:
             parsed = value
         if value and (not value.strip() or parsed == ""):
             parsed = value.strip("'\"") if value.strip() else value  # to YAML "|" opens a block, and a blank is nothing
-        # YAML 1.1 reads 1e-3 as text, which nobody means; anything else that is text stays text.
-        settings[key.strip()] = _number(parsed) if isinstance(parsed, str) else parsed
+        # YAML 1.1 reads 1e-3 as text, which nobody means; anything else that is text, or in quotes, stays text.
+        plain = isinstance(parsed, str) and value.strip()[:1] not in ("'", '"')
+        settings[key.strip()] = _number(parsed) if plain else parsed
     return settings
 
 

@@ -31,7 +31,7 @@ def subsample(dataset: Dataset, *, shots: int | None = None, fraction: float | N
         raise ConfigError("give either shots or a fraction of the data, not both")
     random = Random(seed)
     if shots is not None:
-        if shots < 1:
+        if type(shots) is not int or shots < 1:
             raise ConfigError(f"--shots {shots}: give at least 1 row a class")
         rows, note = _shots(dataset, shots, random)
     else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -25,6 +26,7 @@ from adapterhub_lite.storage.store import check_file, read_adapter
 
 CARD = "README.md"
 MAX_FILES = 64
+_HUB_NAME = re.compile(r"[A-Za-z0-9_][\w.-]{0,95}", re.ASCII)
 
 
 def make_api() -> Any:
@@ -160,7 +162,7 @@ def licence_of_base(manifest: Manifest, api: Any) -> str | None:
 def _split(repository: str) -> tuple[str, str | None]:
     name, at, revision = repository.partition("@")
     owner, slash, rest = name.partition("/")
-    if not (owner and slash and rest) or "/" in rest or (at and not revision):
+    if not (_HUB_NAME.fullmatch(owner) and slash and _HUB_NAME.fullmatch(rest)) or (at and not revision):
         raise ConfigError(f"'{repository}' is no repository of a hub; write it as owner/name or owner/name@revision")
     return name, revision or None
 

@@ -68,7 +68,7 @@ def combine_adapters(
         BaseMismatchError: adapters of different bases.
     """
     weights = [1.0] * len(adapters) if weights is None else list(weights)
-    _check_numbers(adapters, weights, density, rank)
+    _check_numbers(adapters, weights, density, rank, seed)
     saved = [open_saved(path) for path in adapters]
     strategies = [strategy_of(engine, adapter) for adapter in saved]
     strategy = strategies[0][0]
@@ -94,7 +94,9 @@ def combine_adapters(
     return Combined(out, made.rank, made.lost, tuple(notes))
 
 
-def _check_numbers(adapters: Sequence[Path], weights: Sequence[float], density: float, rank: int | None) -> None:
+def _check_numbers(
+    adapters: Sequence[Path], weights: Sequence[float], density: float, rank: int | None, seed: int
+) -> None:
     if not adapters:
         raise ConfigError("name at least one adapter")
     if len(weights) != len(adapters):
@@ -107,6 +109,8 @@ def _check_numbers(adapters: Sequence[Path], weights: Sequence[float], density: 
         raise ConfigError(f"density {density} is not above 0 and at most 1")
     if rank is not None and rank < 1:
         raise ConfigError(f"rank {rank} is less than 1")
+    if not 0 <= seed < 2**63:
+        raise ConfigError(f"seed {seed} is not between 0 and {2**63 - 1}")
 
 
 def _check_strategies(engine: Engine, saved: Sequence[SavedAdapter], *, combinable: bool) -> None:

@@ -13,6 +13,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from adapterhub_lite.errors import ConfigError
@@ -20,6 +21,8 @@ from adapterhub_lite.names import did_you_mean, one_line
 from adapterhub_lite.plugins.guard import Watch, remedy
 from adapterhub_lite.plugins.hookspecs import Run
 from adapterhub_lite.plugins.manager import Plugins
+from adapterhub_lite.plugins.strategy_call import PUT_BACK
+from adapterhub_lite.plugins.surroundings import surroundings_kept
 
 RUN_HOOKS = ("adapterhub_train_start", "adapterhub_step_end", "adapterhub_train_end")
 
@@ -69,7 +72,8 @@ class Observers:
             given = {key: self._own(listener.name, value) for key, value in arguments.items()}
             failure = None
             waiting = self.watch.waiting_for(f"{listener.title} in {hook}", listener.remedy)
-            with putting_back(arguments.get("error")), waiting:
+            kept = surroundings_kept(partial(_tell_changed, f"{listener.title} in {hook}"))
+            with putting_back(arguments.get("error")), kept, waiting:
                 try:
                     listener.function(*[given[key] for key in listener.arguments])
                 except KeyboardInterrupt:
@@ -160,6 +164,10 @@ def _by_hand(callbacks: Sequence[object]) -> dict[str, list[Listener]]:
             )
             listeners[name].append(listener)
     return listeners
+
+
+def _tell_changed(title: str, what: str) -> None:
+    warnings.warn(f"{title} changed {what}{PUT_BACK}", RuntimeWarning, stacklevel=4)
 
 
 @contextmanager

@@ -59,6 +59,10 @@ class Shelf(Generic[Kind]):
         Raises:
             StrategyNotFoundError, ConfigError: when none provides it, or several do.
         """
+        if not isinstance(name, str):
+            raise self._not_there(
+                f"the {self._kind} is a {type(name).__name__}; give its name: {', '.join(self.names())}"
+            )
         matches = [offer for offer in self.offered if name in (offer.spec.name, offer.qualified)]
         if dist is not None and dist != IN_PROGRAM:
             matches = [offer for offer in matches if offer.dist in (dist, IN_PROGRAM)]
@@ -165,6 +169,8 @@ def checked_options(kind: type[Options], settings: Mapping[str, Any] | BaseModel
     Raises:
         ConfigError: naming every setting that is unknown or out of range, and those there are.
     """
+    if not isinstance(settings, (Mapping, BaseModel)):
+        raise ConfigError(f"{whose}: options are a {type(settings).__name__}; give a mapping from names to values")
     try:
         return kind.model_validate(dict(settings))
     except ValidationError as error:

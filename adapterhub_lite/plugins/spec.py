@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any, ClassVar, Generic, Literal, TypeVar
 
 import pluggy
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator
 
 from adapterhub_lite.errors import ConfigError
+from adapterhub_lite.names import refuse_truth_for_number
 
 API_VERSION = 1
 """The version of this contract; a spec that asks for another one is refused by name."""
@@ -35,7 +36,12 @@ NAME_PATTERN = re.compile(r"[a-z][a-z0-9_]*(:[a-z0-9_]+)?")
 class StrategyConfig(BaseModel):
     """The options of a strategy: a frozen pydantic model whose every field has a description and a default."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_truth(cls, value: Any, info: ValidationInfo) -> Any:
+        return refuse_truth_for_number(cls, value, str(info.field_name))
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,11 @@ from adapterhub_lite.storage.commit import (
     check_writable_target as check_writable_target,
     commit_directory as commit_directory,
 )
-from adapterhub_lite.storage.header import check_tensors as check_tensors, read_header as read_header
+from adapterhub_lite.storage.header import (
+    check_tensors as check_tensors,
+    is_tensor_name as is_tensor_name,
+    read_header as read_header,
+)
 from adapterhub_lite.storage.history import KEEP as KEEP
 from adapterhub_lite.storage.layout import CONFIG as CONFIG, MANIFEST as MANIFEST, TENSORS as TENSORS
 from adapterhub_lite.storage.manifest import (

@@ -21,6 +21,8 @@ from adapterhub_lite.storage.strict_json import parse_json
 MAX_HEADER_BYTES = 10 << 20
 MAX_TENSORS = 100_000
 _MAX_DIMENSIONS = 64
+METADATA = "__metadata__"
+"""The one name in the header that is no tensor's."""
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _MAX_ELEMENTS = 2**63 - 1
 
@@ -75,7 +77,7 @@ def parse_header(
     if not header.startswith(b"{") or not header.rstrip(b" ").endswith(b"}"):
         raise _corrupt(path, "its header is not a JSON object padded with spaces")
     entries = parse_json(header, str(path))
-    metadata = entries.pop("__metadata__", {})
+    metadata = entries.pop(METADATA, {})
     if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
         raise _corrupt(path, "__metadata__ is not a mapping of strings to strings")
     if len(entries) > max_tensors:
@@ -113,11 +115,16 @@ def _corrupt(path: Path, reason: str) -> AdapterCorruptError:
     return AdapterCorruptError(f"{path}: {reason}; save the adapter again or fetch it anew")
 
 
+def is_tensor_name(name: str) -> bool:
+    """Tell whether a tensor of a file may have this name."""
+    # Control characters end up in terminals and logs; NUL ends a string in C; a lone surrogate is not Unicode.
+    return bool(name) and name != METADATA and _CONTROL.search(name) is None
+
+
 def _tensor(name: str, entry: Any, path: Path) -> TensorInfo:
     """Check one entry of the header by itself."""
     where = f"tensor {name[:120]!r}"
-    # Control characters end up in terminals and logs; NUL ends a string in C; a lone surrogate is not Unicode.
-    if not name or _CONTROL.search(name):
+    if not is_tensor_name(name):
         raise _corrupt(path, f"{where} has a name that is empty or has control characters")
     if not isinstance(entry, dict) or set(entry) != {"dtype", "shape", "data_offsets"}:
         raise _corrupt(path, f"{where} must have dtype, shape and data_offsets, and nothing else")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 from contextlib import suppress
 from pathlib import Path, PurePath
@@ -32,7 +33,8 @@ RUN_FILE = "run.yaml"
 # A user, a password or a token may stand in front of the host, or behind '?' and '#'.
 _ADDRESS = re.compile(r"\b([a-zA-Z][\w+.-]*://)(?:[^\s/'\"@]*@)?([^\s'\"?#]*)(?:[?#][^\s'\"]*)?")
 _PATH = re.compile(r"(?:~|/|\\\\|[A-Za-z]:[\\/]|\.\.[\\/]).*", re.DOTALL)
-_PATH_INSIDE = re.compile(r"(?<![\w./~:\\-])(?:~?/[^\s'\"/]+/|[A-Za-z]:\\|\\\\)[^\s'\",;:()]*")
+_PATH_INSIDE = re.compile(r"(?<![\w./~\\-])(?:~?/[^\s'\"/]+/|[A-Za-z]:\\|\\\\)[^\s'\",;:()]*")
+_QUOTED_PATH = re.compile(r"(['\"])((?:~?/|[A-Za-z]:[\\/]|\\\\)(?:(?!\1).)*)\1")
 _SCRATCH = re.compile(r"(scratch:\d+:)?(.*)", re.DOTALL)
 
 
@@ -42,6 +44,11 @@ def public(text: str) -> str:
     before, rest = (match[1] or "", match[2]) if match else ("", text)
     if _PATH.fullmatch(rest):
         return before + _last_part(rest)
+    rest = _QUOTED_PATH.sub(lambda found: found[1] + _last_part(found[2]) + found[1], rest)
+    for place in (Path.cwd, Path.home):
+        with suppress(OSError, RuntimeError):  # a folder that is gone, or a user without one
+            if len(known := str(place())) > 1:  # it may have blanks, at which a path in a sentence is taken to end
+                rest = rest.replace(f"{known}{os.sep}", "~/here/")
     plain = _ADDRESS.sub(lambda found: _last_part(found[2]) if found[1] == "file://" else found[1] + found[2], rest)
     return before + _PATH_INSIDE.sub(lambda found: _last_part(found[0]), plain)
 

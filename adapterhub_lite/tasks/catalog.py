@@ -73,7 +73,10 @@ def read_data(
     """
     provided = catalog.resolve(task)
     settled = catalog.configure(provided, options or {})
-    request = Request(dict(columns or {}), labels, require_labels, form, settled)
+    roles = columns if columns is not None else {}
+    if not isinstance(roles, Mapping) or not all(isinstance(text, str) for pair in roles.items() for text in pair):
+        raise ConfigError(f"columns is {columns!r:.80}; give a mapping from roles to names, {{'text': 'clause'}}")
+    request = Request(dict(roles), labels, require_labels, form, settled)
     # The reader of a task knows neither the name that adapters record nor which options were given.
     given = settled.model_dump(mode="json", exclude_unset=True)
     return replace(

@@ -7,10 +7,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator
 
 from adapterhub_lite.data.request import Request
 from adapterhub_lite.errors import ConfigError
+from adapterhub_lite.names import refuse_truth_for_number
 from adapterhub_lite.plugins.spec import API_VERSION, MODALITIES, Modality, Spec
 
 if TYPE_CHECKING:
@@ -24,7 +25,12 @@ TASK_PATTERN = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 class TaskOptions(BaseModel):
     """The options of a task: a frozen pydantic model whose every field has a description and a default."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_truth(cls, value: Any, info: ValidationInfo) -> Any:
+        return refuse_truth_for_number(cls, value, str(info.field_name))
 
 
 class TaskKind(Protocol):

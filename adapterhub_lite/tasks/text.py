@@ -18,10 +18,27 @@ LONGEST_TEXT = 512
 SAMPLE_TEXTS = ("What is the capital of France?", "My new card has not arrived yet.", "1 + 1 = 2, and 2 + 2 =")
 
 
+def check_characters(text: str, where: str) -> None:
+    """Refuse a text with half a surrogate pair, which no tokenizer takes; files are checked where they are read.
+
+    Raises:
+        ConfigError: there is one in the text at the place `where`.
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ConfigError(f"{where} holds half of a surrogate pair, which is no character; repair the text") from None
+
+
 def longest_input(base: Base) -> int:
     """The most tokens a text base takes."""
-    takes = getattr(base.model.config.get_text_config(), "max_position_embeddings", None) or 1 << 30
+    takes = reach(base)
     return int(min(takes, base.tokenizer.model_max_length or takes))
+
+
+def reach(base: Base) -> int:
+    """The most positions that a text base was made for, as its configuration says."""
+    return int(getattr(base.model.config.get_text_config(), "max_position_embeddings", None) or 1 << 30)
 
 
 def checked_length(base: Base, given: int | None, at_most: int) -> int:

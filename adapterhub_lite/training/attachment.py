@@ -17,6 +17,7 @@ from adapterhub_lite.base.learning import BatchContext, Stateful, StrategyState
 from adapterhub_lite.base.loading import Base
 from adapterhub_lite.base.strategy import Strategy
 from adapterhub_lite.base.view import ModelView
+from adapterhub_lite.errors import ConfigError
 from adapterhub_lite.plugins.guard import Watch
 from adapterhub_lite.plugins.spec import ProvidedStrategy, StrategyConfig, Traits
 from adapterhub_lite.plugins.strategy_call import StrategyCalls
@@ -234,8 +235,14 @@ def attach(
 
     Raises:
         NotSupportedError: when strategy, task and base do not go together; the base is as it was.
+        ConfigError: torch makes layers of another dtype than float32.
         PluginError: when the strategy breaks its contract, naming the plug-in.
     """
+    if torch.get_default_dtype() != torch.float32:
+        raise ConfigError(
+            f"torch's default dtype is {torch.get_default_dtype()}, in which new layers would be made; call "
+            "torch.set_default_dtype(torch.float32), and choose what the base computes in by --dtype"
+        )
     spec, calls = provided.spec, StrategyCalls(provided, watch)
     check_strategy(spec, config, modality=base.map.modality, quantization=base.quantization)
     check_modality(task.name, task.modality, base)

@@ -6,10 +6,10 @@ import os
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 from adapterhub_lite.errors import ConfigError
-from adapterhub_lite.names import Flag
+from adapterhub_lite.names import Flag, refuse_truth_for_number
 from adapterhub_lite.plugins.shelf import refused_options
 
 Optimizer = Literal["adamw", "adamw_8bit", "paged_adamw", "paged_adamw_8bit"]
@@ -22,6 +22,20 @@ Tracker = Literal["tensorboard", "wandb", "mlflow", "trackio"]
 
 KEEPS_NO_RESULT = frozenset({"checkpoint_every", "keep_checkpoints", "activation_offload", "track"})
 """Options that change no number of a run, and may be other ones when it is resumed."""
+
+
+def world_size() -> int:
+    """The number of processes that train together, as torchrun and accelerate say it in WORLD_SIZE.
+
+    Raises:
+        ConfigError: it is no number of processes.
+    """
+    given = os.environ.get("WORLD_SIZE", "1")
+    if not (given.isascii() and given.isdecimal() and int(given)):
+        raise ConfigError(
+            f"WORLD_SIZE is '{given[:40]}', not a number of processes; start them with torchrun, or unset it"
+        )
+    return int(given)
 
 
 class TrainConfig(BaseModel):
@@ -104,6 +118,11 @@ class TrainConfig(BaseModel):
         default_factory=list, description="Experiment trackers to log to, separated by commas."
     )
 
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_truth(cls, value: Any, info: ValidationInfo) -> Any:
+        return refuse_truth_for_number(cls, value, str(info.field_name))
+
     @field_validator("track", mode="before")
     @classmethod
     def _by_commas(cls, value: Any) -> Any:
@@ -121,7 +140,7 @@ class TrainConfig(BaseModel):
         """
         if self.eval_every is not None and not held_out:
             raise ConfigError("--eval-every needs held-out data; give it with --eval-data")
-        if self.shard and int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        if self.shard and world_size() == 1:
             raise ConfigError(
                 "--shard spreads the base over several processes, and this is one; start them with torchrun or "
                 "accelerate launch, or leave out --shard"

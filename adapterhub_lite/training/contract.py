@@ -16,8 +16,14 @@ from adapterhub_lite.base.view import TOKENS, ModelView
 from adapterhub_lite.names import one_line
 from adapterhub_lite.plugins.guard import model_state
 from adapterhub_lite.plugins.strategy_call import StrategyCalls, describe
+from adapterhub_lite.storage import is_tensor_name
 
 HEAD = "head."
+DTYPE_CODES = {
+    torch.float32: "F32", torch.bfloat16: "BF16", torch.float16: "F16", torch.float64: "F64", torch.complex64: "C64",
+    torch.int64: "I64", torch.int32: "I32", torch.int16: "I16", torch.int8: "I8", torch.uint8: "U8", torch.bool: "BOOL",
+}  # fmt: skip
+"""Dtypes that an adapter's file may have, by the name the format gives them."""
 LARGEST_VALUES = 1 << 20
 """Bytes that a strategy's state may have as JSON."""
 NAMED = 3
@@ -48,18 +54,20 @@ def check_parameters(
     """
     if not isinstance(given, Mapping):
         raise calls.fault(f"returned {describe(given)}, not a mapping from names to parameters", method)
-    places: dict[int, str] = {}
     for name, parameter in given.items():
-        if not isinstance(name, str) or not name:
-            raise calls.fault(f"returned the name {name!r}, which has to be text", method)
+        if not isinstance(name, str) or not is_tensor_name(name):
+            raise calls.fault(
+                f"returned the name {str(name)[:80]!r}, which has to be text that a file can hold", method
+            )
         if name.startswith((HEAD, TOKENS)):
             raise calls.fault(f"may not name a tensor '{name}': '{HEAD}' and '{TOKENS}' are taken", method)
         problem = _problem(parameter, base, of_base)
-        if problem is None and parameter.numel():
-            other = places.setdefault(parameter.data_ptr(), name)
-            problem = f"has the storage of '{other}'; return a parameter once" if other != name else None
         if problem is not None:
             raise calls.fault(f"returned '{name}', which {problem}", method)
+    shared = _sharing(given)
+    if shared is not None:
+        name, other = shared
+        raise calls.fault(f"returned '{name}', which has the storage of '{other}'; return a parameter once", method)
     return dict(given)
 
 
@@ -69,12 +77,40 @@ def _problem(parameter: Any, base: Base, of_base: set[int]) -> str | None:
         return f"is no Parameter ({describe(parameter)})"
     if not parameter.is_floating_point() and not parameter.is_complex():
         return f"is of {parameter.dtype}, which has no gradient"
+    unsaved = _unsaved(parameter)
+    if unsaved is not None:
+        return unsaved
     if parameter.device.type not in (base.device.type, "cpu"):
         return f"is on {parameter.device} where the base is on {base.device}"
     if parameter.numel() and parameter.untyped_storage().data_ptr() in of_base:
         return "shares its storage with the base, which training would change; clone it, or use view.train_base"
     if not bool(torch.isfinite(parameter).all()):
         return "has values that are not finite"
+    return None
+
+
+def _unsaved(tensor: Tensor) -> str | None:
+    """Why a tensor cannot be written into a file, in words."""
+    if tensor.layout != torch.strided or tensor.dtype not in DTYPE_CODES:
+        dtypes = ", ".join(DTYPE_CODES.values())
+        return f"is {tensor.layout} of {tensor.dtype}, which no file holds; make it dense, of one of {dtypes}"
+    if any(stride == 0 and size > 1 for stride, size in zip(tensor.stride(), tensor.shape, strict=True)):
+        return "is expanded, so that several of its entries are one number; clone it"
+    return None
+
+
+def _sharing(tensors: Mapping[str, Tensor]) -> tuple[str, str] | None:
+    """The names of two tensors that have memory in common, the one given first last; None where none have."""
+    order = {name: number for number, name in enumerate(tensors)}
+    last, last_end = "", 0
+    for name, tensor in sorted(tensors.items(), key=lambda item: (item[1].data_ptr(), order[item[0]])):
+        if tensor.numel() == 0 or tensor.is_meta:
+            continue
+        if tensor.data_ptr() < last_end:
+            first, second = sorted((last, name), key=order.__getitem__)
+            return second, first
+        extent = 1 + sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True))
+        last, last_end = name, tensor.data_ptr() + extent * tensor.element_size()
     return None
 
 
@@ -87,13 +123,19 @@ def state_problem(state: Any, taken: Collection[str]) -> str | None:
             return f"holds {name!r}, which is no tensor ({describe(tensor)})"
         if name in taken or name.startswith((HEAD, TOKENS)) or name in state.values:
             return f"holds a tensor '{name}', and there is another of that name"
+        problem = "is on meta, without values" if tensor.is_meta else _unsaved(tensor)
+        if problem is not None or not is_tensor_name(name):
+            return f"holds a tensor {name[:80]!r}, which {problem or 'is a name that no file holds'}"
     unknown = sorted(set(state.in_file) - set(state.tensors) - set(state.values))
     if unknown:
         return f"names '{unknown[0]}' for the file, and holds nothing of that name"
     try:
-        size = len(json.dumps(dict(state.values), allow_nan=False))
+        written = json.dumps(dict(state.values), allow_nan=False, ensure_ascii=False).encode()
     except (TypeError, ValueError, RecursionError) as error:
         return f"holds values that are no JSON ({one_line(error)})"
+    if json.loads(written) != state.values:
+        return "holds values that JSON gives back as others; make names of numbers, and lists of tuples"
+    size = len(written)
     if size > LARGEST_VALUES:
         return f"holds values of {size} bytes as JSON, over {LARGEST_VALUES}; keep numbers in tensors"
     return None

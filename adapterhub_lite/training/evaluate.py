@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
@@ -32,8 +33,19 @@ def predict_logits(attachment: Attachment, data: Encoded, progress: Progress, *,
     """Outputs of the head, (n, outputs) fp32 on the CPU: `Example.rows` of them for each example, in their order.
 
     With `keep_features` the features that a linear probe reads are taken from the cache, and left there.
+
+    Raises:
+        DataError: outputs that are not finite, of which nothing can be said; names the first input.
     """
-    return _outputs(attachment, data, progress, keep_features=keep_features)[0]
+    logits = _outputs(attachment, data, progress, keep_features=keep_features)[0]
+    broken = (~(logits < math.inf)).any(dim=1).nonzero()
+    if len(broken):
+        number = [place for place, example in enumerate(data.examples) for _ in range(example.rows)][int(broken[0])]
+        row = data.rows[number] if data.rows is not None else number
+        raise DataError(
+            f"input {row + 1}: the model's outputs for it are not finite; correct its values, or compute in --dtype float32"
+        )
+    return logits
 
 
 def score(

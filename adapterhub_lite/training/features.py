@@ -24,6 +24,7 @@ from adapterhub_lite.base.loading import Base
 from adapterhub_lite.base.precision import dtype_name
 from adapterhub_lite.cache import cache_dir, cache_limit, keep_below
 from adapterhub_lite.data.batches import longest_first
+from adapterhub_lite.errors import DataError
 from adapterhub_lite.progress import Progress
 from adapterhub_lite.tasks.task import Encoded, Example, Task
 from adapterhub_lite.training.out_of_memory import in_batches
@@ -113,7 +114,10 @@ def _key(base: Base, task: Task, examples: Sequence[Example]) -> str:
 
 def _content(inputs: Any) -> bytes:
     if isinstance(inputs, (str, Path)):
-        return file_hash(Path(inputs)).encode()
+        try:
+            return file_hash(Path(inputs)).encode()
+        except OSError as error:
+            raise DataError(f"{inputs}: cannot be read ({error.strerror}); replace or remove it") from None
     if isinstance(inputs, bytes):
         return hashlib.sha256(inputs).digest()
     if isinstance(inputs, tuple):  # of parts that differ in length

@@ -16,11 +16,12 @@ import time
 from contextlib import nullcontext
 from functools import partial
 
+import torch
 from torch import Tensor, nn
 
 from adapterhub_lite.base.learning import StrategyState
 from adapterhub_lite.base.recompute import activation_checkpointing
-from adapterhub_lite.errors import TrainingError
+from adapterhub_lite.errors import ConfigError, TrainingError
 from adapterhub_lite.interrupt import Interrupt, Stopped
 from adapterhub_lite.plugins.hookspecs import Run
 from adapterhub_lite.plugins.observers import Observers
@@ -101,9 +102,11 @@ class Training:
 
         Raises:
             TrainingError: loss or gradient is not finite three steps in a row, or a single example does not fit.
-            ConfigError: the run to be resumed is another one.
+            ConfigError: the run to be resumed is another one, or gradients are switched off.
             Stopped: a signal came; a checkpoint is committed if there is a folder.
         """
+        if torch.is_inference_mode_enabled() or not torch.is_grad_enabled():
+            raise ConfigError("training needs gradients; call it outside torch.no_grad() and torch.inference_mode()")
         started = time.monotonic()
         newest = self._newest()
         if newest is None:

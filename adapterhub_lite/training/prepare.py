@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property, partial
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -160,7 +161,8 @@ def _prepare(attachment: Attachment, strategy: Preparer, protocols: Protocols, b
         attachment
     )  # before the strategy gives up storage, which is used again
     with protocols.into("prepare"), torch.enable_grad():
-        given = strategy.prepare(attachment.view, attachment.config, attachment.parameters, batches)
+        own = MappingProxyType(attachment.parameters)
+        given = strategy.prepare(attachment.view, attachment.config, own, batches)
     config, parameters = given if isinstance(given, tuple) and len(given) == 2 else (attachment.config, given)
     if not isinstance(config, type(attachment.config)):
         raise attachment.calls.fault(f"returned {describe(config)} as its config", "prepare")
@@ -208,6 +210,18 @@ def _check_slots(attachment: Attachment) -> None:
                 f"made '{name}' {own.get(name)} where attach with the config it returned makes {made.get(name)}",
                 "prepare",
             )
+
+
+def slots_anew(attachment: Attachment) -> dict[str, tuple[torch.dtype, tuple[int, ...]]]:
+    """What a file of an adapter has to hold by dtype and shape, as a fresh attachment with its config says."""
+    with torch.random.fork_rng(devices=[]):
+        twin = attach(
+            attachment.base, attachment.task, attachment.provided, attachment.provided.spec.make(), attachment.config
+        )
+    slots = {name: (slot.dtype, tuple(slot.shape)) for name, slot in twin.slots.items()}
+    twin.detach()
+    attachment.base.activate(attachment.view)
+    return slots
 
 
 def attach_again(attachment: Attachment, config: StrategyConfig) -> None:

@@ -16,6 +16,8 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
+from adapterhub_lite.training.config import world_size
+
 Row = TypeVar("Row")
 
 
@@ -23,7 +25,7 @@ class Processes:
     """This process among those that train together."""
 
     def __init__(self) -> None:
-        self.count = int(os.environ.get("WORLD_SIZE", "1"))
+        self.count = world_size()
         self.rank, self.device = 0, torch.device("cpu")
         if self.count > 1:
             from accelerate import PartialState

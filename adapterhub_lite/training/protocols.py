@@ -8,6 +8,8 @@ import math
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from types import MappingProxyType
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -23,13 +25,14 @@ from adapterhub_lite.base.learning import (
 from adapterhub_lite.plugins.strategy_call import describe
 from adapterhub_lite.tasks.task import Batch
 from adapterhub_lite.training.attachment import Attachment
-from adapterhub_lite.training.contract import LARGEST_VALUES
+from adapterhub_lite.training.contract import LARGEST_VALUES, changes
 from adapterhub_lite.training.randomness import restored, seed_all
 
 SLOW = 0.1
 """Share of a step from which a strategy's own methods are named for their time."""
 WARM = 5
 """Steps before their time is judged."""
+_KIND = ("shape", "dtype", "device")
 
 
 _log = logging.getLogger("adapterhub_lite")
@@ -62,6 +65,32 @@ class Protocols:
                 self._draws.add(method)
                 _log.info("%s draws random numbers, from a stream of its own", self._calls.title(method, step))
 
+    @property
+    def _parameters(self) -> Mapping[str, nn.Parameter]:
+        """What trains, for looking up: a name that is taken out or put in would be saved so, and not loaded again."""
+        return MappingProxyType(self._attachment.parameters)
+
+    @contextmanager
+    def _looking(self, method: str, step: int, given: Mapping[str, Tensor]) -> Iterator[None]:
+        """Guard a call that computes a loss, and may write neither into what it is given nor into what trains.
+
+        Raises:
+            PluginError: it does, or computes gradients, which would count twice.
+        """
+        watched = {**{f"'{name}'": tensor for name, tensor in given.items()}, **self._attachment.parameters}
+
+        def writes() -> dict[str, Any]:
+            gradients = {f"the gradient of {name}": parameter.grad for name, parameter in self._parameters.items()}
+            present = {name: tensor for name, tensor in {**watched, **gradients}.items() if tensor is not None}
+            return {name: (id(tensor), tensor._version) for name, tensor in present.items()}
+
+        before = writes()
+        with self.into(method, step):
+            yield
+        changed = changes(before, writes())
+        if changed:
+            raise self._calls.fault(f"wrote where it may only look: {changed}", method, step)
+
     def groups(self) -> Mapping[str, Factors]:
         """Factors of learning rate and weight decay by parameter.
 
@@ -72,7 +101,7 @@ class Protocols:
         if not isinstance(strategy, Grouped):
             return {}
         with self.into("groups"):
-            given = strategy.groups(attachment.config, attachment.parameters)
+            given = strategy.groups(attachment.config, self._parameters)
         if not isinstance(given, Mapping):
             raise self._calls.fault(f"returned {describe(given)}, not a mapping from names to Factors", "groups")
         for name, factors in given.items():
@@ -94,8 +123,8 @@ class Protocols:
         strategy, attachment = self._strategy, self._attachment
         if not isinstance(strategy, Penalized):
             return {}
-        with self.into("penalty", step), torch.enable_grad():
-            given = strategy.penalty(attachment.config, attachment.parameters)
+        with self._looking("penalty", step, {}), torch.enable_grad():
+            given = strategy.penalty(attachment.config, self._parameters)
         named = (
             {f"penalty/{name}": v for name, v in given.items()} if isinstance(given, Mapping) else {"penalty": given}
         )
@@ -113,7 +142,7 @@ class Protocols:
         strategy, attachment = self._strategy, self._attachment
         if not isinstance(strategy, OutputLoss):
             return None
-        with self.into("output_loss", step):
+        with self._looking("output_loss", step, {**batch, "outputs": outputs}):
             given = strategy.output_loss(batch, outputs, lambda: attachment.teacher(batch))
         if not isinstance(given, Tensor) or not given.is_floating_point() or given.shape not in ((), outputs.shape[:1]):
             wanted = f"a scalar or a tensor of shape ({len(outputs)},)"
@@ -129,13 +158,15 @@ class Protocols:
         strategy, attachment = self._strategy, self._attachment
         if not isinstance(strategy, AfterStep):
             return
-        shapes = {name: parameter.shape for name, parameter in attachment.parameters.items()}
+        kinds = {name: _kind(parameter) for name, parameter in attachment.parameters.items()}
         with self.into("after_step", step), torch.no_grad():
-            strategy.after_step(attachment.view, attachment.config, attachment.parameters, step, total)
+            strategy.after_step(attachment.view, attachment.config, self._parameters, step, total)
         for name, parameter in attachment.parameters.items():
-            if parameter.shape != shapes[name]:
-                change = f"of '{name}' from {tuple(shapes[name])} to {tuple(parameter.shape)}"
-                raise self._calls.fault(f"changed the shape {change}", "after_step", step)
+            for what, (before, now) in zip(_KIND, zip(kinds[name], _kind(parameter), strict=True), strict=True):
+                if before != now:
+                    raise self._calls.fault(
+                        f"changed the {what} of '{name}' from {before} to {now}", "after_step", step
+                    )
         if not torch.isfinite(nn.utils.get_total_norm(list(attachment.parameters.values()))):
             name = next(n for n, p in attachment.parameters.items() if not torch.isfinite(p).all())
             raise self._calls.fault(f"left values that are not finite in '{name}'", "after_step", step)
@@ -168,3 +199,8 @@ class Protocols:
                 self._slow.add(method)
                 percent = round(100 * spent / self._spent)
                 _log.warning("%s takes %d %% of the time of a step", self._calls.title(method, step), percent)
+
+
+def _kind(parameter: Tensor) -> tuple[Any, ...]:
+    """What `after_step` leaves alone, in the order of `_KIND`."""
+    return tuple(parameter.shape), parameter.dtype, parameter.device

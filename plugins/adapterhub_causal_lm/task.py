@@ -20,6 +20,7 @@ from adapterhub_lite.api import (
     AdapterCorruptError,
     Base,
     Batch,
+    ConfigError,
     DataError,
     Dataset,
     Encoded,
@@ -30,6 +31,7 @@ from adapterhub_lite.api import (
     Preprocessing,
     TargetKind,
     Task,
+    check_characters,
     checked_length,
     collected,
     is_out_of_memory,
@@ -149,7 +151,14 @@ class CausalLM(Task):
         Args:
             prompt: The text, without any template, or an item of a dataset of this task; its own completion is not used.
             base: Whose tokenizer.
+
+        Raises:
+            ConfigError: a prompt that is neither.
         """
+        if not isinstance(prompt, (str, Text, Completion, Chat)):
+            raise ConfigError(f"the prompt is a {type(prompt).__name__}; give a text, or an item of a dataset")
+        if isinstance(prompt, str):
+            check_characters(prompt, "the prompt")
         return prompt_ids(prompt, base.tokenizer, chat=self.preprocessing.form == "chat")
 
     def predictions(self, logits: Tensor, data: Encoded) -> list[Any]:

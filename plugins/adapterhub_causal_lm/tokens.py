@@ -50,7 +50,7 @@ def prompt_ids(prompt: str | Text | Completion | Chat, tokenizer: Any, *, chat: 
         messages = [{"role": turn.role, "content": turn.content} for turn in kept]
         ids: list[int] = tokenizer(render_chat(messages, tokenizer, reply=True), add_special_tokens=False)["input_ids"]
         return ids
-    text = prompt.prompt if isinstance(prompt, Completion) else prompt.text if isinstance(prompt, Text) else str(prompt)
+    text = prompt.prompt if isinstance(prompt, Completion) else prompt.text if isinstance(prompt, Text) else prompt
     return encode_prompt(text, tokenizer)
 
 

@@ -47,7 +47,7 @@ class ImageClassification(Classification):
         )
 
     def encode(self, dataset: Dataset, base: Base) -> Encoded:
-        rows = zip(dataset.inputs, targets_of(dataset), strict=True)
+        rows = zip(map(_settled, dataset.inputs), targets_of(dataset), strict=True)
         return Encoded([Example(item, target, 1, self.weight()) for item, target in rows])
 
     def inputs(self, examples: Sequence[Example], base: Base) -> dict[str, Tensor]:
@@ -78,3 +78,8 @@ class ImageClassification(Classification):
         raise AdapterCorruptError(
             f"adapterhub.json: probe input not understood: {str(value)[:80]!r}; save the adapter again"
         )
+
+
+def _settled(item: Any) -> Any:
+    """An opened image as its pixels, for its palette and its rotation are not among them; anything else as it is."""
+    return np.asarray(open_image(item)) if hasattr(item, "getpalette") else item

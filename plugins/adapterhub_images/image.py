@@ -86,6 +86,8 @@ def _from_array(array: np.ndarray[Any, Any]) -> Image.Image:
 
     if array.dtype != np.uint8 or array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (1, 3, 4)):
         raise ValueError(f"array is {array.dtype} {array.shape}, not uint8 (h, w), (h, w, 1), (h, w, 3) or (h, w, 4)")
+    if not array.size:
+        raise ValueError(f"array of shape {array.shape} has no pixel")
     return Image.fromarray(array[:, :, 0] if array.ndim == 3 and array.shape[2] == 1 else array)
 
 

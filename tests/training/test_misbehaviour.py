@@ -68,6 +68,14 @@ def test_names(tmp_path):
     taken = {"head.weight": nn.Parameter(torch.ones(2))}
     stops("in attach may not name a tensor 'head.weight'", tmp_path / "b", attach=lambda *_: taken)
     stops("in prepare may not name a tensor 'head.weight'", tmp_path / "c", prepare=lambda *_: taken)
+    for name in ("", "a\nb", "\ud800", "__metadata__"):
+        odd = {name: nn.Parameter(torch.ones(2))}
+        stops("in attach returned the name", tmp_path / "b", attach=lambda *_, odd=odd: odd)
+        state = StrategyState(odd)
+        stops("in state at step 1 holds a tensor", tmp_path / "d", state=lambda _, state=state: state, **NO_STATE)
+    stops("in after_step at step 1 failed: ", tmp_path / "p", after_step=lambda s, v, c, p, *_: p.pop("other"))
+    stops("in penalty at step 1 failed: ", tmp_path / "p", penalty=lambda s, c, p: p.update(new=p["other"]))
+    stops("in prepare failed: ", tmp_path / "p", prepare=lambda s, v, c, p, b: p.clear())
     state = StrategyState({"shift": torch.ones(2)})
     stops("in state at step 1 holds a tensor 'shift'", tmp_path / "d", state=lambda _: state, **NO_STATE)
     state = StrategyState(in_file=("mask",))
@@ -77,15 +85,28 @@ def test_names(tmp_path):
 def test_shape(tmp_path):
     stops("in output_loss at step 1 returned Tensor of shape", tmp_path / "a", output_loss=lambda s, b, o, t: o)
     stops("in after_step at step 1 changed the shape of 'other'", tmp_path / "b", after_step=shrunk)
+    for dtype in (torch.float16, torch.float64):
+        message = f"in after_step at step 1 changed the dtype of 'other' from torch.float32 to {dtype}"
+        stops(message, tmp_path / "b", after_step=lambda s, v, c, p, *_, dtype=dtype: cast(p["other"], dtype))
     grown = {"other": nn.Parameter(torch.ones(9, 2))}
     stops("in prepare made 'other'", tmp_path / "c", prepare=lambda *_: grown)
+
+
+def cast(parameter, dtype):
+    parameter.data = parameter.data.to(dtype)
 
 
 def test_storage(tmp_path):
     one, whole = nn.Parameter(torch.ones(2)), nn.Parameter(torch.ones(2, dtype=torch.int64), requires_grad=False)
     on_meta = nn.Parameter(torch.ones(2, device="meta"))
+    flat = torch.ones(8)
     cases = {
         "which has the storage of 'a'": lambda view: {"a": one, "b": one},
+        "which has the storage of 'c'": lambda view: {"c": nn.Parameter(flat[2:6]), "d": nn.Parameter(flat[:4])},
+        "which is torch.strided of torch.float8_e4m3fn": lambda view: {"a": nn.Parameter(one.to(torch.float8_e4m3fn))},
+        "which is torch.strided of torch.complex128": lambda view: {"a": nn.Parameter(one.to(torch.complex128))},
+        "which is torch.sparse_coo": lambda view: {"a": nn.Parameter(one.detach().to_sparse())},
+        "which is expanded": lambda view: {"a": nn.Parameter(torch.ones(1).expand(5))},
         "which is on meta": lambda view: {"a": on_meta},
         "which is of torch.int64, which has no gradient": lambda view: {"a": whole},
         "which shares its storage with the base": lambda view: {"a": view.module(view.map.linears[0]).weight},
@@ -203,6 +224,64 @@ def test_grows(tmp_path):
     assert [path.name for path in tmp_path.glob("checkpoints/step-*")] == ["step-00000001"]
     much = StrategyState(values={"text": "x" * (1 << 21)})
     stops("in state at step 1 holds values of", tmp_path / "values", state=lambda _: much, **NO_STATE)
+
+
+def test_file(tmp_path):
+    """What a checkpoint or an adapter could not be written with, or not read back."""
+    one = torch.ones(2)
+    for given in (one.to_sparse(), one.to("meta"), one.to(torch.uint16), one.to(torch.complex128)):
+        state = StrategyState({"kept": given})
+        stops("in state at step 1 holds a tensor 'kept', which", tmp_path, state=lambda _, s=state: s, **NO_STATE)
+    for value, message in (({1: 2}, "gives back as others"), ((1, 2), "gives back as others"), ("\ud800", "no JSON")):
+        state = StrategyState(values={"kept": value})
+        stops(message, tmp_path, state=lambda _, s=state: s, **NO_STATE)
+
+    class Growing(Shift):
+        steps = 1
+
+        def after_step(self, view, config, parameters, step, total):
+            self.steps += 1
+
+        def state(self):
+            return StrategyState({"kept": torch.ones(self.steps)}, in_file=("kept",))
+
+        def load_state(self, state):
+            pass
+
+    adapter = run(Growing, steps=2)
+    before = {name: tensor.clone() for name, tensor in adapter.attachment.tensors.items()}
+    with pytest.raises(PluginError, match=r"'kept' for the file, torch.float32 \(3,\), where attach .* makes .*\(1,\)"):
+        adapter.save(tmp_path / "grown")
+    assert not (tmp_path / "grown").exists()
+    assert adapter.base.active is adapter.attachment.view
+    assert all(torch.equal(tensor, before[name]) for name, tensor in adapter.attachment.tensors.items())
+    shared = torch.ones(2)
+    twice = StrategyState({"a": shared, "b": shared}, in_file=("a", "b"))
+    run(bad(state=lambda _: twice, **NO_STATE), steps=1).save(tmp_path / "twice")
+
+
+def test_looks(tmp_path):
+    def written(name):
+        return lambda s, batch, outputs, teacher: (batch[name].zero_(), outputs.sum() * 0)[1]
+
+    for name in ("targets", "input_ids"):
+        where = f"in output_loss at step 1 wrote where it may only look: '{name}' was changed"
+        stops(where, tmp_path, output_loss=written(name))
+    stops("'outputs' was changed", tmp_path, output_loss=lambda s, b, o, t: (o.detach().zero_(), o.sum() * 0)[1])
+
+    def penalty(self, config, parameters):
+        loss = (parameters["other"] ** 2).sum()
+        loss.backward(retain_graph=True)
+        return loss
+
+    def shrinking(self, config, parameters):
+        with torch.no_grad():
+            parameters["other"].mul_(0.5)
+        return parameters["other"].sum()
+
+    stops("in penalty at step 1 wrote where it may only look: the gradient of other", tmp_path, penalty=penalty)
+    stops("in penalty at step 1 wrote where it may only look: other was changed", tmp_path, penalty=shrinking)
+    run(bad(output_loss=lambda s, b, o, teacher: (o - teacher()).square().mean()), steps=2)
 
 
 def test_slow(caplog):

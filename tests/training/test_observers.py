@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 import threading
 import time
 import types
+from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from adapterhub_lite.api import hookimpl
 from adapterhub_lite.engine import Engine
@@ -267,3 +270,18 @@ def test_observers_are_called_on_the_main_process_alone(monkeypatch):
     base, data = tiny_base("encoder"), texts()
     Engine(progress=Silent()).train(base, data, config=TrainConfig(steps=2, batch_size=8), callbacks=[follower])
     assert follower.ids == follower.ended == []
+
+
+def test_what_an_observer_changes_for_the_whole_program_is_put_back(tmp_path):
+    class Careless:
+        def adapterhub_train_start(self, run):
+            torch.set_default_dtype(torch.float64)
+            os.chdir(tmp_path)
+
+    before = Path.cwd()
+    with pytest.warns(RuntimeWarning, match="in adapterhub_train_start changed torch's default dtype; it was put back"):
+        Engine(progress=Silent()).train(
+            tiny_base("encoder"), texts(), config=TrainConfig(steps=1), callbacks=[Careless()]
+        )
+    assert torch.get_default_dtype() == torch.float32
+    assert Path.cwd() == before

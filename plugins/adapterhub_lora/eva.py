@@ -89,7 +89,7 @@ def eva(paths: list[str], config: LoraConfig, batches: Iterable[TrainingBatch]) 
             )
     searches = {path: Search(counts[path]) for path in paths if leaders[path] == path}
     budget, ranks = sum(rank_at(config, path) for path in paths), counts
-    for batch in _again_and_again(batches):
+    for batch in _again_and_again(batches, searches):
         moving = [path for path, search in searches.items() if not search.settled[: ranks[path]].all()]
         if not moving:
             break
@@ -131,10 +131,10 @@ def _ranks(searches: Mapping[str, Search], leaders: Mapping[str, str], budget: i
     return ranks
 
 
-def _again_and_again(batches: Iterable[TrainingBatch]) -> Iterator[TrainingBatch]:
-    """The batches from the first on, then again, up to a number of them."""
+def _again_and_again(batches: Iterable[TrainingBatch], searches: Mapping[str, Search]) -> Iterator[TrainingBatch]:
+    """The batches from the first on, then again, up to a number of them; not again where none had tokens enough."""
     seen = 0
-    while True:
+    while seen == 0 or any(search.directions is not None for search in searches.values()):
         for batch in batches:
             if seen == MOST_BATCHES:
                 return

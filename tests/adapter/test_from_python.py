@@ -14,6 +14,7 @@ from adapterhub_lite.engine import Engine
 from adapterhub_lite.errors import ConfigError, DataError
 from adapterhub_lite.tasks.outputs import LabelsPrediction, Prediction
 from adapterhub_lite.testing import tiny_base
+from adapterhub_series.tiny import TINY
 from adapterhub_text.tiny import texts as tiny_texts
 
 TEXTS = ["good one two", "three bad", "four five good"]

@@ -20,6 +20,7 @@ TEMPLATE_LIMIT = 1 << 20
 TOKENIZER_LIMIT = 256 << 20
 """Bytes that such files may have; the largest known are a tenth of it or less."""
 _WEIGHTS_NAME = re.compile(r"[\w-][\w. -]*\.safetensors(\.index\.json)?")
+_SHARE = re.compile(r"[a-z_]*(dropout|pdrop|layerdrop|drop_path_rate)(_prob|_p|_rate)?")
 _KERNELS = ("attn_implementation", "experts_implementation")
 
 
@@ -105,7 +106,7 @@ def _check_config(path: Path) -> None:
                     "records how its base is quantized, so give the unquantized model, and --quantize nf4, fp4 or int8"
                 )
         for key, value in config.items():
-            if "drop" in key and isinstance(value, (int, float)) and not 0 <= value <= 1:
+            if _SHARE.fullmatch(key) and isinstance(value, (int, float)) and not 0 <= value <= 1:
                 raise BaseNotFoundError(f"{path}: '{key}' is {value!r}, and no share from 0 to 1; fetch the file anew")
             names = list(value.values()) if isinstance(value, dict) else [value]
             if key.removeprefix("_").removesuffix("_internal") in _KERNELS:
@@ -118,13 +119,13 @@ def _check_config(path: Path) -> None:
 
 
 def _objects(document: Any) -> Iterator[dict[str, Any]]:
-    """Every object in a JSON document, itself included."""
+    """Every object in a configuration, itself included; but for labels, which may be called anything."""
     stack = [document]
     while stack:
         item = stack.pop()
         if isinstance(item, dict):
             yield item
-            stack.extend(item.values())
+            stack.extend(value for key, value in item.items() if key not in ("label2id", "id2label"))
         elif isinstance(item, list):
             stack.extend(item)
 

@@ -188,6 +188,22 @@ def test_a_base_that_is_stored_quantized_is_refused(folder: Path, where: str) ->
     assert resolve(str(folder)).weights
 
 
+@pytest.mark.parametrize(
+    "key", ["attention_dropout", "hidden_dropout_prob", "resid_pdrop", "layerdrop", "drop_path_rate"]
+)
+def test_a_share_is_one(folder: Path, key: str) -> None:
+    for share in (2**64, -0.1, float("nan")):
+        edit(folder / "config.json", **{key: share})
+        with pytest.raises(BaseNotFoundError, match=rf"config\.json: '{key}' is .*, and no share from 0 to 1"):
+            resolve(str(folder))
+    # Labels may be called anything.
+    edit(
+        folder / "config.json",
+        **{key: 0.1, "label2id": {key: 7, "cliff, drop, drop-off": 972, "quantization_config": 1}},
+    )
+    assert resolve(str(folder)).weights
+
+
 def test_an_adapter_in_the_folder_of_a_base_is_refused(folder: Path) -> None:
     (folder / "adapter_config.json").write_text("{}")
     with pytest.raises(BaseNotFoundError, match=r"would put that adapter into the base; move adapter_config.json"):

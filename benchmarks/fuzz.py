@@ -32,6 +32,14 @@ from adapterhub_lite.errors import AdapterHubError
 HANGS_AFTER = 60.0
 """Seconds without an answer, on a busy machine."""
 MEMORY = 12 << 30
+NAMED = (
+    "chat template",
+    "no row has anything left",  # of a template that leaves everything out
+    "another base, whose weights may be damaged",
+    "a plug-in can describe it",  # a model of no layers
+    "no language-modelling head",
+)
+"""What errors say that name no file, because it cannot be known which it was."""
 CHATS = [{"messages": [{"role": "user", "content": "the card"}, {"role": "assistant", "content": "is here"}]}] * 2
 ROWS = [{"text": text, "label": label} for text, label in [("good money", "good"), ("bad card", "bad")] * 2]
 
@@ -141,8 +149,7 @@ def judge(seed: int, bases: Path, work: Path) -> dict[str, Any]:
         run(path, folder) if kind == "run" else use(folder, kind)
     except AdapterHubError as error:
         said = str(error)
-        # A template may leave everything out that is to be learnt: then it is the rows that have nothing.
-        named = any(name in said for name in (str(folder), path.name, "chat template", "no row has anything left"))
+        named = any(name in said for name in (str(folder), path.name, *NAMED))
         named = named or kind == "run"
         result |= {
             "became": "error" if named and "\n" not in said else "unnamed",

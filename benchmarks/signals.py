@@ -295,6 +295,8 @@ def attempt(verb: Verb, place: Path, chance: random.Random, result: Result) -> b
     # Of two that are there at once the system may give either first.
     if status not in (0, *(128 + number for number in numbers)):
         result.failures.append(f"{described}: exit status {status}: {said.strip().splitlines()[-1:]}")
+    if "where: " in said and not status:
+        result.failures.append(f"{described}: it came, and the exit status is 0")
     if "Traceback" in said:
         result.failures.append(f"{described}: a traceback: {said.strip().splitlines()[-1:]}")
     left = [path.name for path in place.rglob(".*") if path.suffix != ".history"]

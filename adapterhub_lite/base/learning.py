@@ -30,8 +30,8 @@ class TrainingBatch(Protocol):
     def gradients(self, layers: Sequence[str], *, adapted: bool = False) -> dict[str, Tensor]:
         """The gradient of the mean loss with respect to weight matrices, quantized ones too: fp32, by path.
 
-        They are laid out as `ModelView.weight` gives the weight: (out_features, in_features). Only one batch's inputs and
-        gradients of these layers are held at a time.
+        Each is (out_features, in_features), also where the layer holds its weight the other way, as GPT-2's `Conv1D` does.
+        Only one batch's inputs and gradients of these layers are held at a time.
 
         Raises:
             NotSupportedError: a layer that is not linear.

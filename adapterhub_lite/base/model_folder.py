@@ -105,6 +105,8 @@ def _check_config(path: Path) -> None:
                     "records how its base is quantized, so give the unquantized model, and --quantize nf4, fp4 or int8"
                 )
         for key, value in config.items():
+            if "drop" in key and isinstance(value, (int, float)) and not 0 <= value <= 1:
+                raise BaseNotFoundError(f"{path}: '{key}' is {value!r}, and no share from 0 to 1; fetch the file anew")
             names = list(value.values()) if isinstance(value, dict) else [value]
             if key.removeprefix("_").removesuffix("_internal") in _KERNELS:
                 for name in names:

@@ -21,7 +21,7 @@ from adapterhub_lite.base.references import Source, resolve
 from adapterhub_lite.cache import cache_dir
 from adapterhub_lite.errors import StorageError
 from adapterhub_lite.names import one_line
-from adapterhub_lite.storage.disk import sync_tree
+from adapterhub_lite.storage.disk import errors_of_the_system, sync_tree
 from adapterhub_lite.storage.manifest import Fingerprint
 
 FORMAT = 3
@@ -101,7 +101,8 @@ def keep_prepared(folder: Path, model: Any, processor: Any, fingerprint: Fingerp
                 shutil.rmtree(dead, ignore_errors=True)  # of a process that was killed; a living one holds the lock
             staging = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
             try:
-                model.save_pretrained(staging)
+                with errors_of_the_system():
+                    model.save_pretrained(staging)
                 if processor is not None:
                     processor.save_pretrained(staging)
                 hashes = {name: file_hash(staging / name) for name in _files(staging)}

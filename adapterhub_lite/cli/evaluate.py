@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from rich.console import Console
 from rich.table import Column, Table
 
 from adapterhub_lite.cli.options import AdapterPath, AsJson, Columns, DataFile, Loading
-from adapterhub_lite.cli.output import print_json
+from adapterhub_lite.cli.output import plain_console, print_json
 from adapterhub_lite.cli.rows import checked_data
 
 
@@ -31,7 +30,7 @@ def evaluate(adapter: AdapterPath, data: DataFile, loading: Loading, columns: Co
     for name, value in result.metrics.items():
         ends = result.intervals.get(name)
         table.add_row(name, f"{value:.4f}", f"{ends[0]:.4f} to {ends[1]:.4f}" if ends else "")
-    console = Console()
+    console = plain_console()
     console.print(table)
     for note in result.notes:
         console.print(f"note: {note}")

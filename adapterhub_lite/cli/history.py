@@ -6,11 +6,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from adapterhub_lite.cli.options import AdapterPath, AsJson
-from adapterhub_lite.cli.output import print_json, scores_in_words
+from adapterhub_lite.cli.output import plain_console, print_json, scores_in_words
 from adapterhub_lite.names import human_size
 
 
@@ -51,4 +50,4 @@ def history(
         manifest, mark = version.manifest, "in use" if version.current else ""
         scores, size = scores_in_words(manifest.metrics), human_size(version.size)
         table.add_row(version.id, manifest.created, manifest.strategy.name, scores, size, mark)
-    Console().print(table)
+    plain_console().print(table)

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from rich.console import Console
 from rich.table import Table
 
 from adapterhub_lite.cli.options import AdapterPath, AsJson
-from adapterhub_lite.cli.output import print_json, scores_in_words
+from adapterhub_lite.cli.output import plain_console, print_json, scores_in_words
 from adapterhub_lite.names import human_size
 
 
@@ -38,4 +37,4 @@ def inspect(adapter: AdapterPath, json_: AsJson = False) -> None:
     table.add_row("saved", manifest.created)
     if manifest.forced:
         table.add_row("forced", "; ".join(manifest.forced))
-    Console().print(table)
+    plain_console().print(table)

@@ -8,11 +8,18 @@ from collections.abc import Mapping
 from typing import Any
 
 import typer
+from rich.console import Console
+
+
+def plain_console() -> Console:
+    """A console on standard output to which names of files and labels are text: no markup, no emoji."""
+    return Console(markup=False, emoji=False)
 
 
 def print_json(value: Any) -> None:
-    """Write one JSON object to standard output."""
-    json.dump(value, sys.stdout, ensure_ascii=False, indent=2, allow_nan=False)
+    """Write one JSON object to standard output, whatever the terminal can show."""
+    speaks_all = "utf" in (sys.stdout.encoding or "").lower()
+    json.dump(value, sys.stdout, ensure_ascii=not speaks_all, indent=2, allow_nan=False)
     print()
 
 

@@ -19,6 +19,7 @@ from rich.table import Table
 from adapterhub_lite.cli.check import plugins_check
 from adapterhub_lite.cli.options import AsJson
 from adapterhub_lite.cli.output import print_json
+from adapterhub_lite.names import check_choice
 from adapterhub_lite.plugins.find import Plugin, Record
 from adapterhub_lite.plugins.manager import Plugins, is_on
 from adapterhub_lite.plugins.spec import Spec
@@ -26,6 +27,7 @@ from adapterhub_lite.plugins.spec import Spec
 LOAD_ONE = """
 import json, sys
 from dataclasses import asdict
+from adapterhub_lite.names import check_choice
 from adapterhub_lite.plugins.find import find
 from adapterhub_lite.plugins.manager import Plugins
 plugin = next(plugin for plugin in find()[0] if plugin.name == sys.argv[1])
@@ -77,17 +79,19 @@ def plugins_list(
 
 @plugins_app.command("new")
 def plugins_new(
-    name: Annotated[str, typer.Argument(help="Name of the strategy: lower case letters, digits and '_'.")],
+    name: Annotated[str, typer.Argument(help="Its name: lower case letters, digits and '_', in a task's '-'.")],
+    kind: Annotated[str, typer.Option(metavar="KIND", help="What it is: strategy, task or observer.")] = "strategy",
     out: Annotated[
         str | None, typer.Option(metavar="DIR", help="Folder to make [default: adapterhub-lite-NAME].")
     ] = None,
 ) -> None:
-    """Write a distribution with a working strategy, its tests and README, to begin from."""
-    from adapterhub_lite.scaffold import check_name, write_distribution
+    """Write a distribution with a working strategy, task or observer, its tests and README, to begin from."""
+    from adapterhub_lite.scaffold import KINDS, check_name, write_distribution
 
-    check_name(name, Plugins())
+    check_choice("kind of plug-in", kind, KINDS)
+    check_name(name, Plugins(), kind)
     target = Path(out if out is not None else f"adapterhub-lite-{name.replace('_', '-')}")
-    files = write_distribution(name, target)
+    files = write_distribution(name, target, kind)
     typer.echo(f"wrote {target}:")
     for file in files:
         typer.echo(f"    {file}")

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from pydantic import BaseModel, Field
-from rich.console import Console
+from rich.text import Text
 
 from adapterhub_lite.base.references import parse_scratch, resolve, scratch_reference
 from adapterhub_lite.cli.options import AsJson, NamedColumns, columns_by_role
-from adapterhub_lite.cli.output import print_json, say_columns
+from adapterhub_lite.cli.output import plain_console, print_json, say_columns
 from adapterhub_lite.cli.run_file import RunFile, read_run
 from adapterhub_lite.interrupt import listener
 from adapterhub_lite.names import Flag, human_size
@@ -191,7 +191,7 @@ def read_rows(run: RunFile, catalog: Catalog, options: TaskOptions | None = None
 
 
 def _show(report: dict[str, Any]) -> None:
-    console, metrics = Console(), report["metrics"]
+    console, metrics = plain_console(), report["metrics"]
     scores = []
     for name, value in metrics.items():
         low, high = metrics.get(f"{name}_low"), metrics.get(f"{name}_high")
@@ -200,7 +200,8 @@ def _show(report: dict[str, Any]) -> None:
             scores.append(f"{name} {value:.4f}{interval}")
     share = report["trainable"] / report["base_parameters"]
     console.print(
-        f"[bold]{report['adapter']}[/bold]: {human_size(report['size_bytes'])}, {report['trainable']:,} trained weights "
+        Text(report["adapter"], "bold")
+        + f": {human_size(report['size_bytes'])}, {report['trainable']:,} trained weights "
         f"({share:.2%} of the base), {report['seconds']} s"
     )
     if scores:

@@ -6,12 +6,11 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from adapterhub_lite.cli.options import AdapterPath, AsJson, Place
-from adapterhub_lite.cli.output import print_json
+from adapterhub_lite.cli.output import plain_console, print_json
 
 
 def verify(
@@ -46,7 +45,7 @@ def verify(
         colour = {"passed": "green", "warning": "yellow", "failed": "red", "skipped": "dim"}
         table = Table(show_header=False, title=f"{adapter}: {'verified' if report.ok else 'NOT as saved'}")
         for check in report.checks:
-            table.add_row(check.name, f"[{colour[check.state]}]{check.state}[/]", escape(check.detail))
-        Console().print(table)
+            table.add_row(check.name, Text(check.state, colour[check.state]), check.detail)
+        plain_console().print(table)
     if report.error is not None:
         raise report.error

@@ -26,7 +26,14 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from adapterhub_lite.errors import StorageError
-from adapterhub_lite.storage.disk import exchange, storage_error, sync_directory, sync_file, sync_tree
+from adapterhub_lite.storage.disk import (
+    errors_of_the_system,
+    exchange,
+    storage_error,
+    sync_directory,
+    sync_file,
+    sync_tree,
+)
 from adapterhub_lite.storage.layout import MANIFEST
 from adapterhub_lite.storage.occupant import refuse_irreplaceable, refuse_strangers
 
@@ -61,7 +68,8 @@ def commit_directory(
             staging = _staging_beside(target)
             try:
                 staging.mkdir()
-                write(staging)
+                with errors_of_the_system():
+                    write(staging)
                 _ordinary_permissions(staging)
                 if last is not None and not (staging / last).is_file():
                     raise StorageError(f"cannot save to {target}: its writer left out {last}; report this as a bug")

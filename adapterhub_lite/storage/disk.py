@@ -5,12 +5,15 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import re
 import shutil
 import stat
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from safetensors import SafetensorError
 
 from adapterhub_lite.errors import StorageError
 
@@ -83,6 +86,22 @@ def replacing_file(target: Path, temporary: Path) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
     except OSError as error:
         raise storage_error(error, target) from error
+
+
+@contextmanager
+def errors_of_the_system() -> Iterator[None]:
+    """Raise the error of the system that safetensors met while it wrote, which it tells in words alone, as one.
+
+    Raises:
+        OSError: such as a full disk.
+    """
+    try:
+        yield
+    except SafetensorError as error:
+        told = re.search(r"\(os error (\d+)\)", str(error))
+        if told is None:
+            raise
+        raise OSError(int(told[1]), os.strerror(int(told[1]))) from error
 
 
 def exchange(one: Path, other: Path) -> bool:

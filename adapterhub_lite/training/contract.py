@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
 from adapterhub_lite.base.learning import StrategyState
 from adapterhub_lite.base.loading import Base
@@ -30,8 +31,9 @@ NAMED = 3
 
 
 def storage_of(base: Base) -> set[int]:
-    """Where in memory the weights of the bare base lie."""
-    return {parameter.untyped_storage().data_ptr() for parameter in base.model.parameters()}
+    """Where in memory the weights of the bare base lie, or the parts that this process has of them."""
+    tensors = [p.to_local() if isinstance(p, DTensor) else p for p in base.model.parameters()]
+    return {tensor.untyped_storage().data_ptr() for tensor in tensors}
 
 
 def check_parameters(

@@ -120,3 +120,4 @@ def _shard_base(attachment: Attachment, device: torch.device) -> None:
     base.device = device
     for parameter in attachment.tensors.values():
         parameter.data = parameter.data.to(device)
+    attachment.unchanged.begin(attachment.view)  # the hooks that gather weights are ours

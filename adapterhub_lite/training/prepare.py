@@ -13,7 +13,6 @@ import torch
 from torch import Tensor, nn
 
 from adapterhub_lite.base.learning import BatchContext, Preparer
-from adapterhub_lite.base.quantization import stored_transposed
 from adapterhub_lite.errors import NotSupportedError, TrainingError
 from adapterhub_lite.names import one_line
 from adapterhub_lite.plugins.spec import StrategyConfig
@@ -48,14 +47,13 @@ class RunBatch:
     def gradients(self, layers: Sequence[str], *, adapted: bool = False) -> dict[str, Tensor]:
         gradients: dict[str, Tensor] = {}
 
-        def capture(path: str, module: nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor:
+        def capture(path: str, _: nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor:
             given = args[0].detach()
             # Nothing below the first of these layers trains, so the graph begins at its output.
             output = output if output.requires_grad else output.detach().requires_grad_()
 
             def add(gradient: Tensor) -> None:
                 product = gradient.flatten(0, -2).float().T @ given.flatten(0, -2).float()  # (out, in)
-                product = product.T if stored_transposed(getattr(module, "base_layer", module)) else product
                 gradients[path] = gradients[path] + product if path in gradients else product
 
             output.register_hook(add)

@@ -45,7 +45,10 @@ class TrainReport:
         """
         last = self.losses[-20:]
         if not last:
-            raise TrainingError("no step of the run could be applied: every loss or gradient was not finite")
+            raise TrainingError(
+                "no step of the run could be applied: every loss or gradient was not finite; check the data, lower --lr, or try "
+                "another base, whose weights may be damaged"
+            )
         return {
             **config.model_dump(),
             "steps": self.state.step,

@@ -39,6 +39,7 @@ from adapterhub_lite.api import (
     place,
 )
 
+NO_HEAD = "this base has no language-modelling head; causal-lm needs a decoder saved with one"
 LONGEST = 1024
 PACKING_TOLERANCES = {torch.float32: 1e-3}
 """The largest difference that packing may make to a loss; larger where the base computes in half precision."""
@@ -64,6 +65,8 @@ class CausalLM(Task):
     @classmethod
     def settle(cls, base: Base, data: Dataset, options: CausalLMOptions) -> Preprocessing:
         """Settle the length; refuse a base that has no chat template for chats, or cannot take packed examples."""
+        if base.map.output is None:
+            raise NotSupportedError(NO_HEAD)
         length = checked_length(base, options.max_length, LONGEST)
         if data.form == "chat" and not base.tokenizer.chat_template:
             raise NotSupportedError(
@@ -77,9 +80,7 @@ class CausalLM(Task):
 
     def head(self, model_map: ModelMap) -> nn.Linear | None:
         if model_map.output is None:
-            raise NotSupportedError(
-                "this base has no language-modelling head; causal-lm needs a decoder saved with one"
-            )
+            raise NotSupportedError(NO_HEAD)
         return None
 
     def outputs(self, base: Base) -> int:

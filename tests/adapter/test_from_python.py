@@ -14,7 +14,7 @@ from adapterhub_lite.engine import Engine
 from adapterhub_lite.errors import ConfigError, DataError
 from adapterhub_lite.tasks.outputs import LabelsPrediction, Prediction
 from adapterhub_lite.testing import tiny_base
-from adapterhub_series.tiny import waves
+from adapterhub_series.tiny import TINY
 from adapterhub_text.tiny import texts as tiny_texts
 
 TEXTS = ["good one two", "three bad", "four five good"]
@@ -66,8 +66,9 @@ def test_a_bare_string_is_a_file_and_the_error_says_how_to_give_a_text(text: str
 
 
 def test_arrays_of_series_are_lists_of_series(engine: Engine) -> None:
-    adapter = engine.train(tiny_base("series"), waves(), strategy="linear_probe")
-    series = [np.asarray(value) for value in waves().inputs[:3]]
+    model = TINY[0]
+    adapter = engine.train(model.base(), model.problem(), strategy="linear_probe")
+    series = [np.asarray(value) for value in model.problem().inputs[:3]]
     assert adapter.predict(np.stack(series)) == adapter.predict(series)
 
 

@@ -9,6 +9,7 @@ import sys
 import tracemalloc
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -249,3 +250,21 @@ def test_importing_data_imports_nothing_heavy(module: str) -> None:
     root = Path(__file__).parents[2]
     done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("shape", [(10**14,), (10**9, 10**5), (2**62, 4), (-1,), (10**14, 0)])
+def test_an_array_that_says_it_is_larger_than_it_is(shape: tuple[int, ...], tmp_path: Path) -> None:
+    import io
+    import zipfile
+
+    from adapterhub_lite.data.files.npz import load_arrays
+
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, {"descr": "<f8", "fortran_order": False, "shape": shape})
+    with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
+        archive.writestr("x.npy", header.getvalue() + bytes(64))
+    if shape == (10**14, 0):  # which holds nothing
+        assert load_arrays(tmp_path / "a.npz", "a.npz")["x"].size == 0
+        return
+    with pytest.raises(DataError, match=r"a\.npz: not a readable \.npz of plain arrays .*write it with numpy\.savez"):
+        load_arrays(tmp_path / "a.npz", "a.npz")

@@ -32,36 +32,58 @@ def new(tmp_path, monkeypatch, capsys):
     return call
 
 
-def test_what_is_written_passes_the_kit_and_the_linter(new, tmp_path):
-    code, out, _ = new("my_gain")
+KINDS = {"strategy": "my_gain", "task": "text-grading", "observer": "lowest_loss"}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_written_passes_the_kit_and_the_linter(kind, new, tmp_path):
+    name = KINDS[kind]
+    plugin = name.replace("-", "_")
+    code, out, _ = new(name) if kind == "strategy" else new(name, "--kind", kind)
     assert code == 0
-    written = tmp_path / "adapterhub-lite-my-gain"
+    written = tmp_path / f"adapterhub-lite-{name.replace('_', '-')}"
     files = sorted(str(path.relative_to(written)) for path in written.rglob("*") if path.is_file())
     assert files == [
         "README.md",
         "pyproject.toml",
-        "src/adapterhub_lite_my_gain/__init__.py",
-        "src/adapterhub_lite_my_gain/strategy.py",
-        "tests/test_my_gain.py",
+        f"src/adapterhub_lite_{plugin}/__init__.py",
+        *([f"src/adapterhub_lite_{plugin}/{kind}.py"] if kind != "observer" else []),
+        f"tests/test_{plugin}.py",
     ]
     assert all(file in out for file in files)
-    assert [path.name for path in tmp_path.iterdir()] == ["adapterhub-lite-my-gain"], "no temporary folder stays"
+    assert [path.name for path in tmp_path.iterdir()] == [written.name], "no temporary folder stays"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(["src", *sys.path])}
     for command in (["ruff", "check"], ["ruff", "format", "--check"], ["pytest", "-p", "no:cacheprovider"]):
         done = subprocess.run(
-            [sys.executable, "-m", *command, "."], cwd=written, env={**os.environ, "PYTHONPATH": "src"},
-            capture_output=True, text=True, check=False,
+            [sys.executable, "-m", *command, "."], cwd=written, env=environment, capture_output=True, text=True,
+            check=False,
         )  # fmt: skip
         assert done.returncode == 0, done.stdout + done.stderr
     assert " passed" in done.stdout
     assert "failed" not in done.stdout
 
 
-def test_the_longest_name_passes_the_linter_too(new, tmp_path):
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_longest_name_passes_the_linter_too(kind, new, tmp_path):
     assert len(LONGEST) == scaffold.LONGEST
-    code, _, _ = new(LONGEST, "--out", "elsewhere")
+    name = LONGEST.replace("_", "-") if kind == "task" else LONGEST
+    code, _, _ = new(name, "--kind", kind, "--out", "elsewhere")
     assert code == 0
     for command in (["check"], ["format", "--check"]):
         subprocess.run([sys.executable, "-m", "ruff", *command, "--no-cache", tmp_path / "elsewhere"], check=True)
+
+
+def test_a_kind_that_is_none_is_refused(new, tmp_path):
+    code, _, err = new("gain", "--kind", "tasks")
+    assert code == 2
+    assert "there is no kind of plug-in 'tasks' (did you mean 'task'?)" in err
+    assert not list(tmp_path.iterdir())
+
+
+def test_words_of_a_task_are_joined_by_hyphens(new):
+    code, _, err = new("text_grading", "--kind", "task")
+    assert code == 2
+    assert "did you mean 'text-grading'?" in err
 
 
 @pytest.mark.parametrize(

@@ -197,3 +197,71 @@ def test_a_check_that_does_not_exist(run: Run) -> None:
     done = run("lora", "--only", "check_nothing")
     assert done.returncode == 2
     assert "error: there is no check 'check_nothing'; there are: check_no_global_patches" in done.stderr
+
+
+TASK = """
+from pathlib import Path
+from adapterhub_lite.api import DataError, TaskSpec, hookimpl
+
+def read(source, request):
+    {read}
+
+@hookimpl
+def adapterhub_tasks():
+    return [TaskSpec(name="odd-task", summary="Odd.", modality="text", read=read, load="odd:Task", roles=("text",))]
+"""
+
+
+def test_a_task_of_a_plugin(install: Callable[..., None], run: Run) -> None:
+    install("", module=TASK.replace("{read}", "return open(source)"))
+    done = run("odd-task", "--json")
+    assert done.returncode == 1
+    (task,) = json.loads(done.stdout)["tasks"]
+    assert (task["task"], task["plugin"]) == ("odd-task", "odd_plugin")
+    failed = {result["name"]: result["message"] for result in task["results"] if result["status"] == "failed"}
+    assert failed.keys() == {"check_task_has_a_problem", "check_task_refuses_what_is_no_data"}
+    assert "raised FileNotFoundError" in failed["check_task_refuses_what_is_no_data"]
+    assert "adapterhub_tiny_models" in failed["check_task_has_a_problem"]
+
+
+def test_our_own_task_passes(run: Run) -> None:
+    done = run("text-regression", "--json")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert json.loads(done.stdout)["tasks"][0]["counts"]["passed"] == 10
+
+
+OBSERVER = """
+import os
+from adapterhub_lite.api import hookimpl
+
+@hookimpl
+def adapterhub_step_end(run, step, metrics):
+    {step}
+
+@hookimpl
+def adapterhub_train_end(run, error):
+    {end}
+"""
+
+
+@pytest.mark.parametrize(
+    ("step", "end", "failed"),
+    [
+        ("run.log('half', metrics['loss'] / 2)", "pass", set()),
+        ("raise ValueError('no disk')", "pass", {"check_observer_sees_a_run"}),
+        ("os.environ['ODD'] = '1'", "pass", {"check_observer_changes_nothing"}),
+        ("pass", "assert error is None", {"check_observer_sees_a_failure"}),
+        (
+            "import torch; torch.set_num_threads(torch.get_num_threads() + 1)",
+            "pass",
+            {"check_observer_changes_nothing"},
+        ),
+    ],
+)
+def test_an_observer(install: Callable[..., None], run: Run, step: str, end: str, failed: set[str]) -> None:
+    install("", module=OBSERVER.replace("{step}", step).replace("{end}", end))
+    done = run("odd_plugin", "--json")
+    assert done.returncode == int(bool(failed)), done.stdout + done.stderr
+    (observer,) = json.loads(done.stdout)["observers"]
+    assert observer["module"].endswith("strange_plugin.py")
+    assert {result["name"] for result in observer["results"] if result["status"] == "failed"} == failed

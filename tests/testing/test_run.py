@@ -14,7 +14,7 @@ import torch
 from zoo import GOOD, MUTANTS
 
 from adapterhub_lite.api import Field, StrategyConfig
-from adapterhub_lite.errors import ConfigError
+from adapterhub_lite.errors import ConfigError, NotSupportedError
 from adapterhub_lite.testing import KIT_VERSION, CheckResult, TinyModel, all_checks, check_strategy
 from adapterhub_lite.testing.models import TINY_MODELS
 
@@ -200,8 +200,20 @@ def test_dropout_of_a_strategy_is_off_outside_training() -> None:
 
 def test_a_config_that_is_refused_on_a_quantized_base_is_no_broken_promise() -> None:
     import adapterhub_lora
+    from adapterhub_lora.strategy import Lora
+
+    class Picky(Lora):
+        """LoRA whose traits say nothing of the options it refuses."""
+
+        def attach(self, view: Any, config: Any) -> Any:
+            if config.rank == 2 and view.is_quantized(view.map.linears[0]):
+                raise NotSupportedError("rank=2 needs an unquantized base")
+            return super().attach(view, config)
 
     spec = adapterhub_lora.adapterhub_strategies()[0]
-    result = run(spec, "check_quantized_base", config=adapterhub_lora.LoraConfig(rank=2, init="pissa"))
+    picky = replace(spec, name="picky", load=Picky, traits_for=None)
+    result = run(picky, "check_quantized_base", config=adapterhub_lora.LoraConfig(rank=2))
     assert (result.status, result.ok) == ("skipped", True)
-    assert "init=pissa needs an unquantized base" in result.message
+    assert "rank=2 needs an unquantized base" in result.message
+    result = run(spec, "check_quantized_base", config=adapterhub_lora.LoraConfig(rank=2, init="pissa"))
+    assert (result.status, result.ok) == ("passed", True), "lora's traits say it"

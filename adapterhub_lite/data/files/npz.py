@@ -16,7 +16,10 @@ from adapterhub_lite.data.table import place
 from adapterhub_lite.errors import DataError
 
 # What numpy and zipfile raise for files that are damaged, encrypted, or compressed in an unknown way.
-UNREADABLE = (OSError, ValueError, EOFError, AttributeError, TypeError, RuntimeError, SyntaxError, struct.error)
+UNREADABLE = (
+    OSError, ValueError, EOFError, AttributeError, TypeError, RuntimeError, SyntaxError, MemoryError, OverflowError,
+    struct.error,
+)  # fmt: skip
 SPLITS = {"train": 0, "val": 1, "test": 2}
 Array = np.ndarray[Any, Any]
 

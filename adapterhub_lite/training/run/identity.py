@@ -76,12 +76,16 @@ def environment() -> dict[str, Any]:
 
 def git_commit() -> str | None:
     """The commit of the working directory, with "+changes" where files differ from it; None outside a repository."""
-    try:
-        ask = ["git", "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty=+changes"]
-        answer = subprocess.run(ask, capture_output=True, text=True, timeout=10, check=True)
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return answer.stdout.strip() or None
+    answers = []
+    for question in (["rev-parse", "HEAD"], ["status", "--porcelain", "--untracked-files=no"]):
+        # Without locks git only reads: `git describe --dirty` writes the index, and leaves a lock there if it is ended.
+        ask = ["git", "--no-optional-locks", *question]
+        try:
+            answers.append(subprocess.run(ask, capture_output=True, text=True, timeout=10, check=True).stdout.strip())
+        except (OSError, subprocess.SubprocessError):
+            return None
+    commit, changes = answers
+    return f"{commit}+changes" if changes else commit
 
 
 def _version(name: str) -> str | None:

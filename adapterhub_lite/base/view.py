@@ -64,6 +64,8 @@ class ModelView:
         self.generates = generates
         self.tokenizer = tokenizer
         self.context: BatchContext | None = None
+        self.token_ids: tuple[int, ...] = ()
+        """Ids of the tokens that were added."""
         self.token_rows: dict[str, nn.Parameter] = {}
         """Trained rows of the tokens that were added, by the name they are saved under."""
         self._original_weight = original_weight
@@ -234,6 +236,7 @@ class ModelView:
         before = self.tokenizer
         tokenizer, ids = add_to_tokenizer(before, names, type(self.model).__name__)
         rows = add_rows(self, before, names, ids[0])
+        self.token_ids = tuple(ids)
         self.token_rows = {f"{TOKENS}{name}": parameter for name, parameter in rows.items()}
         self._do(TokenizerSwap(self._put_tokenizer, before, tokenizer))
         return ids

@@ -17,7 +17,7 @@ from adapterhub_lite.base.learning import BatchContext, Stateful, StrategyState
 from adapterhub_lite.base.loading import Base
 from adapterhub_lite.base.strategy import Strategy
 from adapterhub_lite.base.view import ModelView
-from adapterhub_lite.errors import ConfigError
+from adapterhub_lite.errors import ConfigError, NotSupportedError
 from adapterhub_lite.plugins.guard import Watch
 from adapterhub_lite.plugins.spec import ProvidedStrategy, StrategyConfig, Traits
 from adapterhub_lite.plugins.strategy_call import StrategyCalls
@@ -104,7 +104,11 @@ class Attachment:
         """Outputs of the bare base, behind the head where there is one, for a batch; no gradients, dropout off.
 
         The adapter is taken off for it and put back, in the middle of a training step too.
+
+        Raises:
+            NotSupportedError: the batch has tokens that the adapter added, which the bare base does not know.
         """
+        self.refuse_added_tokens(batch)
         modes = [(module, module.training) for module in self.base.model.modules()]
         self.view.unmount()
         self.base.model.eval()
@@ -115,6 +119,19 @@ class Attachment:
             self.view.mount()
             for module, mode in modes:
                 module.training = mode
+
+    def refuse_added_tokens(self, batch: Batch) -> None:
+        """Refuse to run the bare base on tokens that the adapter added.
+
+        Raises:
+            NotSupportedError: the batch has some.
+        """
+        ids, added = batch.get("input_ids"), self.view.token_ids
+        if added and ids is not None and bool(((ids >= added[0]) & (ids <= added[-1])).any()):
+            raise NotSupportedError(
+                f"strategy '{self.provided.spec.name}' adds tokens, and the bare base knows nothing of them; it can be asked "
+                "about rows without them alone"
+            )
 
     def state(self, step: int | None = None) -> StrategyState:
         """What the strategy has that does not train; empty where it has nothing.

@@ -102,6 +102,7 @@ class RunBatch:
         """The model, bare or with the adapter on it."""
         view, model = self._attachment.view, self._attachment.base.model
         if not adapted:
+            self._attachment.refuse_added_tokens(self.inputs)
             view.unmount()
         try:
             yield model

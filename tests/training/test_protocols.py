@@ -290,6 +290,17 @@ def test_added_tokens_are_of_this_adapter_alone(model, tmp_path):
             assert logits.shape[-1] == max(base.model(input_ids=ids[:, :1]).logits.shape[-1], before + 2)
 
 
+def test_the_bare_base_is_not_asked_about_tokens_that_it_does_not_know():
+    class Both(WithTokens, NearBase):
+        def attach(self, view, config):
+            self.ids = view.add_tokens(["one"] if "one" not in view.tokenizer.get_vocab() else ["<new>"])
+            return Shift.attach(self, view, config)
+
+    rows = dataclasses.replace(texts(), inputs=tuple(f"{text} <new> one" for text in texts().inputs))
+    with pytest.raises(NotSupportedError, match="'own' adds tokens, and the bare base knows nothing of them"):
+        run(Both, data=rows, steps=1)
+
+
 def attach_written(self, view, config):
     with torch.no_grad():
         view.module(view.map.linears[0]).weight.add_(0)  # the base's own weight, in place

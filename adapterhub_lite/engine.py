@@ -30,7 +30,7 @@ from adapterhub_lite.storage.public import local_reference
 from adapterhub_lite.tasks.catalog import Catalog, read_data
 from adapterhub_lite.tasks.make import recorded_task, settled_task
 from adapterhub_lite.tasks.task import Task, encode
-from adapterhub_lite.training.checks import CheckedRun, check_run
+from adapterhub_lite.training.checks import CheckedRun, check_arguments, check_run
 from adapterhub_lite.training.config import TrainConfig
 from adapterhub_lite.training.evaluate import score_language_model
 from adapterhub_lite.training.fit import fit
@@ -145,15 +145,7 @@ class Engine:
             NotSupportedError: strategy, task and base do not go together.
             TrainingError: the run cannot go on.
         """
-        if isinstance(base, str) or not isinstance(data, Dataset):
-            kinds = f"{type(base).__name__} and {type(data).__name__}"
-            raise ConfigError(f"train takes what load_base and load_data return, not {kinds}; call those first")
-        if config is not None and not isinstance(config, TrainConfig):
-            raise ConfigError(f"config is a {type(config).__name__}; give TrainConfig(steps=..., ...)")
-        if resume and run_folder is None:
-            raise ConfigError("resume goes on with the run in run_folder; say which folder that is")
-        if isinstance(eval_data, Dataset) and eval_data.task != data.task:
-            raise ConfigError(f"the data was read for {data.task}, and eval_data for {eval_data.task}; read both alike")
+        check_arguments(base, data, eval_data, config, run_folder, resume=resume)
         run = check_run(
             self.strategy_shelf,
             self.task_shelf,

@@ -13,6 +13,7 @@ from typing import Any, TypeVar, overload
 import numpy as np
 import torch
 
+from adapterhub_lite.adapter.generate import check_sampling, generate_text
 from adapterhub_lite.adapter.probe import probe_record
 from adapterhub_lite.adapter.read import read_for
 from adapterhub_lite.adapter.save import save_adapter
@@ -27,15 +28,12 @@ from adapterhub_lite.progress import Lines, Progress
 from adapterhub_lite.storage import KEEP, DataRecord, Manifest, TaskRecord
 from adapterhub_lite.tasks.stored import without_targets
 from adapterhub_lite.tasks.task import Encoded, Task, encode
-from adapterhub_lite.tasks.text import reach
 from adapterhub_lite.training.attachment import Attachment
 from adapterhub_lite.training.evaluate import predict_logits, score
 from adapterhub_lite.training.processes import Processes
 from adapterhub_lite.training.run.layout import finish_run
 
 Said = TypeVar("Said")
-COLDEST = 1e-4
-"""Least temperature but 0; below, logits divided by it may be too large."""
 
 
 @dataclass(frozen=True)
@@ -162,8 +160,7 @@ class Adapter:
         task = self.attachment.task
         if task.labels and dataset.labels != task.labels:
             raise ConfigError("the dataset was read with other labels; read it with adapter.load_data(source)")
-        with self.base.lock:
-            self.use()  # an adapter may have tokens of its own
+        with self._at_work():  # an adapter may have tokens of its own
             encoded = encode(task, dataset, self.base)
             metrics, intervals = score(self.attachment, encoded, self.progress, processes, intervals=True)
         if not math.isfinite(metrics.get("loss", 0.0)):
@@ -210,8 +207,7 @@ class Adapter:
             dataset = Dataset(task.name, items, None, (), {}, "<list>", "", None, form=task.preprocessing.form)
         if not len(dataset):
             return []
-        with self.base.lock:
-            self.use()  # an adapter may have tokens of its own
+        with self._at_work():  # an adapter may have tokens of its own
             labelled = encode(task, dataset, self.base)
             encoded = Encoded(without_targets(labelled.examples), labelled.notes, labelled.rows)
             for note in (*dataset.notes, *encoded.notes):
@@ -244,10 +240,9 @@ class Adapter:
             ConfigError: a prompt or an option that cannot be used.
             DataError: a prompt that leaves no room for an answer.
         """
-        _check_sampling(max_new_tokens, temperature, seed)
+        check_sampling(max_new_tokens, temperature, seed)
         base = self.base
-        with base.lock:
-            self.use()
+        with self._at_work():
             ids = self.attachment.task.prompt_ids(prompt, base)
             with self.attachment.running(BatchContext({"input_ids": torch.tensor([ids], device=base.device)})):
                 return generate_text(base, ids, max_new_tokens=max_new_tokens, temperature=temperature, seed=seed)
@@ -261,10 +256,23 @@ class Adapter:
         """Give the bare base for the length of a `with` block, for which other threads wait."""
         with self.base.lock:
             self.base.activate(None)
+            before, self.base.kept_bare = self.base.kept_bare, True
             try:
                 yield self.base
             finally:
+                self.base.kept_bare = before
                 self.use()
+
+    @contextmanager
+    def _at_work(self) -> Iterator[None]:
+        """Mount the adapter, which stays mounted; but within a `with` block of `disabled` the base is bare again."""
+        with self.base.lock:
+            self.use()
+            try:
+                yield
+            finally:
+                if self.base.kept_bare:
+                    self.base.activate(None)
 
     def detach(self) -> None:
         """Take the adapter off for good; the base is bit for bit what it was."""
@@ -325,52 +333,3 @@ def _require_alike(task: Task, data: Dataset) -> None:
             f"{data.source} was read for {forms[0]}, and this adapter is for {forms[1]}; read it with "
             "adapter.load_data(source)"
         )
-
-
-def _check_sampling(max_new_tokens: Any, temperature: Any, seed: Any) -> None:
-    """Refuse options of `generate` that are no such numbers.
-
-    Raises:
-        ConfigError: naming the option.
-    """
-    if type(max_new_tokens) is not int or max_new_tokens < 1:
-        raise ConfigError(f"max_new_tokens is {max_new_tokens!r:.80}; give a whole number from 1 on")
-    number = isinstance(temperature, (int, float)) and not isinstance(temperature, bool)
-    if not number or not (temperature == 0 or COLDEST <= temperature < math.inf):
-        raise ConfigError(
-            f"temperature is {temperature!r:.80}; give 0 for the likeliest tokens, or {COLDEST} and above"
-        )
-    if type(seed) is not int or not 0 <= seed < 2**63:
-        raise ConfigError(f"seed is {seed!r:.80}; give a whole number from 0 on")
-
-
-def generate_text(
-    base: Base, ids: Sequence[int], *, max_new_tokens: int, temperature: float = 0.0, seed: int = 0
-) -> str:
-    """Continue token ids with whatever is mounted on the base now, as far as the base reads, and return the new text.
-
-    Raises:
-        DataError: as many ids as the base reads, or more.
-    """
-    tokenizer, reads = base.tokenizer, reach(base)
-    if len(ids) >= reads:
-        raise DataError(
-            f"the prompt has {len(ids)} tokens, and '{base.reference}' reads {reads} with the answer; shorten the prompt"
-        )
-    inputs = torch.tensor([list(ids)], device=base.device)
-    options: dict[str, Any] = {"do_sample": False, "temperature": None, "top_p": None, "top_k": None}
-    if temperature > 0:
-        options = {"do_sample": True, "temperature": temperature}
-    # Where nothing is drawn the stream of random numbers, which all threads share, is left alone.
-    with torch.random.fork_rng(devices=[], enabled=temperature > 0):
-        if temperature > 0:
-            torch.manual_seed(seed)
-        output = base.model.generate(
-            input_ids=inputs,
-            attention_mask=torch.ones_like(inputs),
-            max_new_tokens=min(max_new_tokens, reads - len(ids)),
-            pad_token_id=tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id,
-            **options,
-        )
-    reply: str = tokenizer.decode(output[0, inputs.shape[1] :], skip_special_tokens=True)
-    return reply.strip()

@@ -59,12 +59,18 @@ class Base:
     active: ModelView | None = field(default=None, repr=False)
     lock: Any = field(default_factory=threading.RLock, init=False, compare=False)
     shards: Shards | None = field(default=None, repr=False)
+    kept_bare: bool = field(default=False, init=False, compare=False)
+    """Whether a thread holds it bare: whoever mounts an adapter then takes it off again."""
     parameters: int = field(init=False)
     """Number of weights of the bare base, quantized ones counted as what they stand for."""
 
     def __repr__(self) -> str:
         kind, size = type(self.model).__name__, f"{self.parameters:,} weights"
         return f"<Base {self.reference}: {kind}, {size}, quantization {self.quantization}, {dtype_name(self.dtype)}>"
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        """Refuse to be copied or pickled, with all its weights and adapters that would not be on the copy."""
+        raise NotSupportedError("a base is not copied or pickled; save the adapter and load it where it is needed")
 
     def __post_init__(self) -> None:
         self.parameters = sum(_numel(parameter) for parameter in self.model.parameters())

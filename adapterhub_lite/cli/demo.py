@@ -83,7 +83,7 @@ def read_corpus() -> dict[str, list[tuple[str, str]]]:
 
 def _chat(engine: Engine, console: Console, corpus: dict[str, list[tuple[str, str]]], path: Path) -> Base:
     """Adapt the chat model; returns its base."""
-    from adapterhub_lite.adapter.adapter import generate_text
+    from adapterhub_lite.adapter.generate import generate_text
     from adapterhub_lite.data.splits import split
     from adapterhub_lite.training.config import TrainConfig
 

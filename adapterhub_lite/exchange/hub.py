@@ -82,7 +82,10 @@ def push(
                 (staging / CARD).write_text(text, encoding="utf-8")
             api.create_repo(repo_id=repository, private=private, exist_ok=True)
             message = f"adapterhub-lite: {stored.manifest.strategy.name} for {stored.manifest.task.name}"
-            done = api.upload_folder(repo_id=repository, folder_path=staging, commit_message=message)
+            # A signature there is of what is replaced; one that is sent is not deleted.
+            done = api.upload_folder(
+                repo_id=repository, folder_path=staging, commit_message=message, delete_patterns=[SIGNATURE]
+            )
         return str(getattr(done, "commit_url", done))
 
 

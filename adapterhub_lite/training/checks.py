@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from adapterhub_lite.data.dataset import Dataset
 from adapterhub_lite.errors import ConfigError, NotSupportedError
 from adapterhub_lite.plugins.shelf import Shelf
 from adapterhub_lite.plugins.spec import Modality, Provided, ProvidedStrategy, StrategyConfig, StrategySpec
@@ -87,3 +89,22 @@ def _asking_for_plain_base(spec: StrategySpec, options: StrategyConfig) -> list[
     values = {name: getattr(options, name) for name in type(options).model_fields}
     alone = {f"{name}={value}": type(options).model_construct(**{name: value}) for name, value in values.items()}
     return [said for said, config in alone.items() if not spec.traits_of(config).works_on_quantized_base]
+
+
+def check_arguments(base: Any, data: Any, eval_data: Any, config: Any, run_folder: Any, *, resume: bool) -> None:
+    """Refuse arguments of `Engine.train` that are something else than it takes.
+
+    Raises:
+        ConfigError: naming what was given.
+    """
+    if isinstance(base, str) or not isinstance(data, Dataset):
+        kinds = f"{type(base).__name__} and {type(data).__name__}"
+        raise ConfigError(f"train takes what load_base and load_data return, not {kinds}; call those first")
+    if config is not None and not isinstance(config, TrainConfig):
+        raise ConfigError(f"config is a {type(config).__name__}; give TrainConfig(steps=..., ...)")
+    if not isinstance(run_folder, (str, Path, type(None))):
+        raise ConfigError(f"run_folder is a {type(run_folder).__name__}; give the path of a folder")
+    if resume and run_folder is None:
+        raise ConfigError("resume goes on with the run in run_folder; say which folder that is")
+    if isinstance(eval_data, Dataset) and eval_data.task != data.task:
+        raise ConfigError(f"the data was read for {data.task}, and eval_data for {eval_data.task}; read both alike")

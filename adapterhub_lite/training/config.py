@@ -31,7 +31,7 @@ def world_size() -> int:
         ConfigError: it is no number of processes.
     """
     given = os.environ.get("WORLD_SIZE", "1")
-    if not (given.isascii() and given.isdecimal() and int(given)):
+    if not (given.isascii() and given.isdecimal() and int(given) > 0):
         raise ConfigError(
             f"WORLD_SIZE is '{given[:40]}', not a number of processes; start them with torchrun, or unset it"
         )

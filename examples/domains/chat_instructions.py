@@ -29,7 +29,7 @@ def main() -> None:
     out = arguments.out
 
     from adapterhub_causal_lm.items import Chat, Message
-    from adapterhub_lite.adapter.adapter import generate_text
+    from adapterhub_lite.adapter.generate import generate_text
 
     engine = ah.Engine()
     columns = {"group": "instruction"}  # instruction, input and output are recognised

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ from adapterhub_images.tiny import halves
 from adapterhub_lite.adapter.adapter import Adapter
 from adapterhub_lite.data.sampling import subsample
 from adapterhub_lite.engine import Engine
-from adapterhub_lite.errors import AdapterHubError, ConfigError, DataError
+from adapterhub_lite.errors import AdapterHubError, ConfigError, DataError, NotSupportedError
 from adapterhub_lite.plugins.spec import StrategyConfig
 from adapterhub_lite.tasks.text import reach
 from adapterhub_lite.testing import tiny_base
@@ -194,12 +196,35 @@ def test_arguments_of_other_kinds(engine: Engine) -> None:
         ({"settings": "rank=4"}, "options are a str"),
         ({"config": {"steps": 1}}, "config is a dict"),
         ({"resume": True}, "say which folder"),
+        ({"run_folder": 5}, "run_folder is a int"),
     ):
         calls.append((engine.train, {**run, **wrong}, message))
     calls.append((subsample, {"dataset": texts(), "shots": 1.5}, "give at least 1 row"))
     for call, given, message in calls:
         with pytest.raises(AdapterHubError, match=message):
             call(**given)
+
+
+def test_the_bare_base_stays_bare_whoever_predicts(engine: Engine) -> None:
+    base = tiny_base("encoder")
+    one, other = (engine.train(base, texts(), strategy="lora", config=TrainConfig(steps=1)) for _ in range(2))
+    for adapter in (one, other):
+        with one.disabled():
+            adapter.predict(["one good"])
+            adapter.evaluate(texts())
+            assert base.active is None
+        assert base.active is one.attachment.view
+    other.predict(["one good"])
+    assert base.active is other.attachment.view
+
+
+@pytest.mark.parametrize("copied", [pickle.dumps, copy.deepcopy, copy.copy])
+def test_a_base_is_not_copied(copied: Any, words: Adapter) -> None:
+    with pytest.raises(NotSupportedError, match="save the adapter and load it"):
+        copied(words.base)
+    if copied is not copy.copy:
+        with pytest.raises(NotSupportedError, match="save the adapter and load it"):
+            copied(words)
 
 
 def test_true_and_infinite_are_no_numbers() -> None:

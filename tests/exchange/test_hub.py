@@ -41,8 +41,9 @@ class FakeHub:
         if licence is not None and licence != "other" and licence not in ("apache-2.0", "mit", "cc-by-4.0"):
             raise ValueError(f'- Error: "license" must be one of [apache-2.0, mit]\n\n- Error: got "{licence}"')
 
-    def upload_folder(self, *, repo_id: str, folder_path: Path, commit_message: str) -> Any:
+    def upload_folder(self, *, repo_id: str, folder_path: Path, commit_message: str, delete_patterns: list[str]) -> Any:
         before = self.commits[repo_id][-1] if self.commits[repo_id] else {}
+        before = {name: data for name, data in before.items() if name not in delete_patterns}
         new = {path.name: path.read_bytes() for path in Path(folder_path).iterdir()}
         self.commits[repo_id].append({**before, **new})
         self.calls.append(f"upload {commit_message}")
@@ -292,3 +293,21 @@ def test_licences_on_this_machine(tmp_path: Path) -> None:
     assert local_licence(str(tmp_path)) is None
     shutil.rmtree(tmp_path)
     assert local_licence(str(tmp_path)) is None
+
+
+def test_a_signature_is_replaced_with_what_it_signs(hub: FakeHub, source: Path) -> None:
+    push(source, "me/words", api=hub)
+    hub.commits["me/words"][-1]["model.sig"] = b"{}"  # as if an earlier version had been signed
+    push(source, "me/words", api=hub)
+    assert "model.sig" not in hub.commits["me/words"][-1]
+    (source / "model.sig").write_bytes(b"{}")
+    push(source, "me/words", api=hub)
+    push(source, "me/words", api=hub)
+    assert hub.commits["me/words"][-1]["model.sig"] == b"{}"
+
+
+@pytest.mark.parametrize("name", ["me/x y", "-x/y", "me/x\n", "me/../x", "/x", "me/", "me/x@"])
+def test_what_is_no_name_of_a_repository_is_not_sent(name: str, hub: FakeHub, source: Path) -> None:
+    with pytest.raises(ConfigError):
+        push(source, name, api=hub)
+    assert hub.calls == []

@@ -95,6 +95,18 @@ def test_white_space_case_and_single_rows_are_told() -> None:
     assert "is it an identifier" in load(table("a", "b", "c")).notes[0]
 
 
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [("caf\u00e9", "cafe\u0301"), ("yes", "yes\u200b"), ("very good", "very\u00a0good"), ("\uff59es", "Yes")],
+)
+def test_labels_that_look_alike_are_told(one: str, other: str) -> None:
+    notes = load(table(one, other, "no", one, other, "no")).notes
+    (note,) = [note for note in notes if "look alike" in note]
+    assert ascii(one) in note
+    assert ascii(other) in note
+    assert note.isascii()
+
+
 BAD = [
     ("text,label\na,x\n ,y\n", "row 2 (line 3), column 'text': text is empty"),
     ('text,label\n"a\nb",x\nc,\n', "row 2 (line 4), column 'label': label is missing"),

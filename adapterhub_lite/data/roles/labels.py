@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -130,14 +131,23 @@ def notes_on_names(counts: Mapping[str, int], declared: Sequence[str], column: s
         notes.append(
             f"column {column!r}: {counted(len(single), 'class', 'classes')} with a single row: {shortened(single)}"
         )
-    by_case: dict[str, list[str]] = {}
+    by_look: dict[str, list[str]] = {}
     for name in sorted(counts):
-        by_case.setdefault(name.casefold(), []).append(name)
-    alike = [names for names in by_case.values() if len(names) > 1]
+        by_look.setdefault(_look(name), []).append(name)
+    alike = [names for names in by_look.values() if len(names) > 1]
     if alike:
-        shown = " and ".join(map(repr, alike[0][:2]))
-        notes.append(f"column {column!r}: labels {shown} differ only in case, and are kept apart ({len(alike)} such)")
+        one, other = alike[0][:2]
+        case = one.casefold() == other.casefold()
+        how = "differ only in case" if case else "look alike"
+        shown = " and ".join(map(repr if case else ascii, (one, other)))
+        notes.append(f"column {column!r}: labels {shown} {how}, and are kept apart ({len(alike)} such)")
     return notes
+
+
+def _look(name: str) -> str:
+    """A name without what a reader does not see: case, kinds of blanks, characters without width, forms of Unicode."""
+    seen = "".join(char for char in unicodedata.normalize("NFKC", name) if unicodedata.category(char) != "Cf")
+    return " ".join(seen.split()).casefold()
 
 
 def _short(text: str) -> str:

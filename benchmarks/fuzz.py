@@ -117,6 +117,8 @@ def attack(work: Path, seeds: range) -> int:
         (work / "made").rename(bases)
     for kind in ("decoder", "encoder", "image", "gguf"):
         use(bases / kind, kind)  # undamaged, and the libraries are warm
+    shutil.rmtree(work / "sound", ignore_errors=True)
+    run(write_run(work / "sound", bases, work), work / "sound")
     for seed in seeds:
         print(json.dumps(judge(seed, bases, work)), flush=True)
     return 0
@@ -124,21 +126,14 @@ def attack(work: Path, seeds: range) -> int:
 
 def judge(seed: int, bases: Path, work: Path) -> dict[str, Any]:
     """Make one mutant, use it, and say what became of it."""
-    from benchmarks.damaged_bases import RUN, damage, files_of
+    from benchmarks.damaged_bases import damage, files_of
 
     chance = random.Random(seed)
     kind = chance.choice(["decoder", "decoder", "decoder", "encoder", "encoder", "image", "gguf", "run"])
     folder = work / "mutant"
     shutil.rmtree(folder, ignore_errors=True)
     if kind == "run":
-        folder.mkdir()
-        path = folder / "run.yaml"
-        told = {"BASE": str(bases / "encoder"), "DATA": str(work / "data.jsonl"), "OUT": str(work / "out")}
-        (work / "data.jsonl").write_text("\n".join(map(json.dumps, ROWS)))
-        shutil.rmtree(work / "out", ignore_errors=True)
-        import yaml
-
-        path.write_text(yaml.safe_dump({key: told.get(str(value), value) for key, value in RUN.items()}))
+        path = write_run(folder, bases, work)
     else:
         shutil.copytree(bases / kind, folder)
         path = chance.choice(files_of(folder))
@@ -162,6 +157,21 @@ def judge(seed: int, bases: Path, work: Path) -> dict[str, Any]:
         result["became"] = "success"
     result["seconds"] = round(time.process_time() - started, 2)
     return result
+
+
+def write_run(folder: Path, bases: Path, work: Path) -> Path:
+    """Write a run file that is sound, and the data it names."""
+    import yaml
+
+    from benchmarks.damaged_bases import RUN
+
+    folder.mkdir()
+    told = {"BASE": str(bases / "encoder"), "DATA": str(work / "data.jsonl"), "OUT": str(work / "out")}
+    (work / "data.jsonl").write_text("\n".join(map(json.dumps, ROWS)))
+    shutil.rmtree(work / "out", ignore_errors=True)
+    path = folder / "run.yaml"
+    path.write_text(yaml.safe_dump({key: told.get(str(value), value) for key, value in RUN.items()}))
+    return path
 
 
 def use(folder: Path, kind: str) -> None:

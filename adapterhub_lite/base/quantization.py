@@ -63,6 +63,7 @@ def unpack_misread(model: nn.Module) -> int:
             continue
         dense = nn.Linear(module.in_features, module.out_features, bias=False, device="meta")
         dense.weight, dense.bias = nn.Parameter(exact, requires_grad=False), module.bias
+        dense.train(module.training)
         if hasattr(module, "source_cls"):
             dense.source_cls = module.source_cls
         model.set_submodule(path, dense)

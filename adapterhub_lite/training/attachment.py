@@ -265,6 +265,7 @@ def attach(
     check_modality(task.name, task.modality, base)
     head = task.head(base.map)
     view = base.view(task.name, generates=task.generates)
+    base.model.eval()  # a model that a program trained by itself may not be; this is no change of the strategy's
     bare, unchanged, of_base = bare_state(base), BaseWatch(base), storage_of(base)
     try:
         with calls.into("attach"):

@@ -16,6 +16,7 @@ from adapterhub_lite.base.quantization import quantization_config
 from adapterhub_lite.base.references import Source
 from adapterhub_lite.errors import AdapterHubError, BaseNotFoundError
 from adapterhub_lite.names import one_line
+from adapterhub_lite.plugins.surroundings import CHANGING
 
 Configure = Callable[[Mapping[str, Any]], Any]
 """Given what a config.json says, the configuration to make the model of; None for a model that needs no other."""
@@ -46,9 +47,10 @@ def model_from(
         kind = model_class(config)
         if kind is AutoModel:
             options |= without_pooler(MODEL_MAPPING.get(type(config), object))
-        model, loading = kind.from_pretrained(
-            folder, config=config, trust_remote_code=trust, output_loading_info=True, **options
-        )
+        with CHANGING:  # torch's default dtype, until the model is there
+            model, loading = kind.from_pretrained(
+                folder, config=config, trust_remote_code=trust, output_loading_info=True, **options
+            )
     missing = sorted(loading["missing_keys"])
     if missing:
         raise BaseNotFoundError(
@@ -98,7 +100,7 @@ def model_from_gguf(source: Source, dtype: torch.dtype, device: torch.device) ->
 
     with usable(f"base '{source.reference}' could not be read as GGUF from {source.folder / str(source.gguf)}"):
         # The reader draws a bar of its own that nothing turns off, and that fills a log with a line for every step.
-        with redirect_stderr(StringIO()):
+        with CHANGING, redirect_stderr(StringIO()):
             model = AutoModelForCausalLM.from_pretrained(
                 source.folder,
                 gguf_file=source.gguf,

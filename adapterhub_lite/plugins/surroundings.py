@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
+
+CHANGING = threading.RLock()
+"""Held by who changes such settings for a moment, as transformers does while it loads a model. Who looks at them waits."""
 
 Setting = tuple[str, Callable[[], Any], Callable[[Any], Any]]
 """What is looked at: how it is called, how it is read, how it is put back."""
@@ -41,12 +45,14 @@ def settings_of_process() -> list[Setting]:
 @contextmanager
 def surroundings_kept(changed: Callable[[str], None]) -> Iterator[None]:
     """Put back, at the end of a `with` block, what was changed for the whole process; `changed` is told what it was."""
-    before = [(title, read(), read, put) for title, read, put in settings_of_process()]
+    with CHANGING:
+        before = [(title, read(), read, put) for title, read, put in settings_of_process()]
     try:
         yield
     finally:
-        for title, value, read, put in before:
-            now = read()
-            if now is not value and now != value:
-                put(value)
-                changed(title)
+        with CHANGING:
+            for title, value, read, put in before:
+                now = read()
+                if now is not value and now != value:
+                    put(value)
+                    changed(title)

@@ -21,6 +21,7 @@ from adapterhub_lite.errors import ConfigError, NotSupportedError
 from adapterhub_lite.plugins.guard import Watch
 from adapterhub_lite.plugins.spec import ProvidedStrategy, StrategyConfig, Traits
 from adapterhub_lite.plugins.strategy_call import StrategyCalls
+from adapterhub_lite.plugins.surroundings import CHANGING
 from adapterhub_lite.tasks.make import check_modality
 from adapterhub_lite.tasks.task import Batch, Task
 from adapterhub_lite.training.checks import check_strategy
@@ -255,9 +256,11 @@ def attach(
         ConfigError: torch makes layers of another dtype than float32.
         PluginError: when the strategy breaks its contract, naming the plug-in.
     """
-    if torch.get_default_dtype() != torch.float32:
+    with CHANGING:
+        made_in = torch.get_default_dtype()
+    if made_in != torch.float32:
         raise ConfigError(
-            f"torch's default dtype is {torch.get_default_dtype()}, in which new layers would be made; call "
+            f"torch's default dtype is {made_in}, in which new layers would be made; call "
             "torch.set_default_dtype(torch.float32), and choose what the base computes in by --dtype"
         )
     spec, calls = provided.spec, StrategyCalls(provided, watch)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
+import threading
 import time
 from types import ModuleType
 
@@ -18,6 +19,7 @@ from adapterhub_lite.engine import Engine
 from adapterhub_lite.errors import NotSupportedError, PluginError
 from adapterhub_lite.plugins import guard
 from adapterhub_lite.plugins.manager import Plugins
+from adapterhub_lite.plugins.surroundings import CHANGING, surroundings_kept
 from adapterhub_lite.progress import Silent
 from adapterhub_lite.testing.models import tiny_base
 from adapterhub_lite.training.config import TrainConfig
@@ -504,3 +506,30 @@ def test_a_plug_in_is_told_what_base_is_wanted():
     plugins.register(plugin)
     Engine(plugins, Silent()).load_base("vault:mine@v2", dtype="bfloat16", device="cpu")
     assert asked == [("vault:mine@v2", "none", "bfloat16", "cpu", "v2")]
+
+
+def test_a_model_that_another_thread_loads_changes_no_setting_for_good():
+    loading, done, ended = threading.Event(), threading.Event(), threading.Event()
+
+    def load():  # as transformers does: torch's default dtype is another one until the model is there
+        with CHANGING:
+            torch.set_default_dtype(torch.bfloat16)
+            loading.set()
+            done.wait(10)
+            torch.set_default_dtype(torch.float32)
+
+    def call():
+        loading.wait(10)
+        with surroundings_kept(lambda what: None):
+            pass
+        ended.set()
+
+    threads = [threading.Thread(target=load), threading.Thread(target=call)]
+    for thread in threads:
+        thread.start()
+    loading.wait(10)
+    assert not ended.wait(0.2), "a call looks at the settings when nobody is changing them"
+    done.set()
+    for thread in threads:
+        thread.join(10)
+    assert torch.get_default_dtype() == torch.float32

@@ -27,6 +27,8 @@ def subsample(dataset: Dataset, *, shots: int | None = None, fraction: float | N
     Raises:
         ConfigError: both or neither are given, a number that is no size, or shots of data without classes.
     """
+    if not isinstance(dataset, Dataset):
+        raise ConfigError(f"subsample takes a data set from load_data, not {type(dataset).__name__}")
     if (shots is None) == (fraction is None):
         raise ConfigError("give either shots or a fraction of the data, not both")
     random = Random(seed)

@@ -26,7 +26,9 @@ def split(
     stay together, so the fraction is met only as nearly as the groups allow. The same seed gives the same split. Raises
     DataError where nothing can be held out.
     """
-    if not 0 < fraction < 1:
+    if not isinstance(dataset, Dataset):
+        raise ConfigError(f"split takes a data set from load_data, not {type(dataset).__name__}")
+    if isinstance(fraction, bool) or not isinstance(fraction, float | int) or not 0 < fraction < 1:
         raise ConfigError(f"fraction {fraction} cannot be held out; give a number between 0 and 1, such as 0.2")
     if len(dataset) < 2:
         raise DataError(

@@ -16,6 +16,7 @@ from adapterhub_causal_lm.tiny import completions
 from adapterhub_images.tiny import halves
 from adapterhub_lite.adapter.adapter import Adapter
 from adapterhub_lite.data.sampling import subsample
+from adapterhub_lite.data.splits import split
 from adapterhub_lite.engine import Engine
 from adapterhub_lite.errors import AdapterHubError, ConfigError, DataError, NotSupportedError
 from adapterhub_lite.plugins.spec import StrategyConfig
@@ -240,3 +241,9 @@ def test_true_and_infinite_are_no_numbers() -> None:
     for wrong in ({"steps": True}, {"learning_rate": True}, {"seed": False}):
         with pytest.raises(ConfigError, match="not yes or no"):
             TrainConfig(**wrong)
+
+
+def test_what_is_no_data_set_is_not_split() -> None:
+    for take in (split, subsample):
+        with pytest.raises(ConfigError, match="takes a data set from load_data, not str"):
+            take("x", fraction=0.5)  # type: ignore[operator]

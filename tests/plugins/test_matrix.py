@@ -272,7 +272,8 @@ def test_the_random_state_is_put_back(tmp_path, monkeypatch):
     random.seed(1), numpy.random.seed(1), torch.manual_seed(1)
     expected = draws()
     random.seed(1), numpy.random.seed(1), torch.manual_seed(1)
-    observers.notify("adapterhub_train_start", {"run": Run("s", "t", "b", 2, {}, stop=print)})
+    with pytest.warns(RuntimeWarning, match="in adapterhub_train_start changed torch's gradient mode; it was put back"):
+        observers.notify("adapterhub_train_start", {"run": Run("s", "t", "b", 2, {}, stop=print)})
     assert draws() == expected
     assert torch.is_grad_enabled()
 

@@ -13,8 +13,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from safetensors import SafetensorError
-
 from adapterhub_lite.errors import StorageError
 
 # Flushing a file through a read-only descriptor is refused on Windows; writing to one may be refused elsewhere.
@@ -97,8 +95,9 @@ def errors_of_the_system() -> Iterator[None]:
     """
     try:
         yield
-    except SafetensorError as error:
-        told = re.search(r"\(os error (\d+)\)", str(error))
+    except Exception as error:
+        # By its name: the library is not needed to read and write what is no tensor.
+        told = re.search(r"\(os error (\d+)\)", str(error)) if type(error).__name__ == "SafetensorError" else None
         if told is None:
             raise
         raise OSError(int(told[1]), os.strerror(int(told[1]))) from error

@@ -28,15 +28,13 @@ NAMES = [MANIFEST, CONFIG, TENSORS, "tokenizer.json"]
 
 def test_import_is_light() -> None:
     code = (
-        "import sys, time; t = time.process_time(); import adapterhub_lite.storage; t = time.process_time() - t;"
-        "print(t, *sorted({'torch', 'transformers', 'peft', 'numpy', 'safetensors'} & set(sys.modules)))"
+        "import sys; import adapterhub_lite.storage;"
+        "print(len(sys.modules), *sorted({'torch', 'transformers', 'peft', 'numpy', 'safetensors'} & set(sys.modules)))"
     )
-    runs = [
-        subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.split()
-        for _ in range(3)
-    ]
-    assert runs[0][1:] == []
-    assert min(float(run[0]) for run in runs) < 0.3
+    run = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    count, *heavy = run.stdout.split()
+    assert heavy == []
+    assert int(count) < 400  # 285 when this was written; torch alone brings 1,000
 
 
 def test_round_trip(tmp_path: Path) -> None:

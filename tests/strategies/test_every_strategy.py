@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import torch
 from safetensors.torch import load_file
 from torch.nn import functional
 
+from adapterhub_lite.adapter.peft_names import from_file, names_class
 from adapterhub_lite.training.config import TrainConfig
 
 STRATEGIES: dict[str, dict[str, Any]] = {
@@ -93,7 +95,10 @@ def test_train_switch_save_reload_detach(
     again = engine.load_adapter(tmp_path / "adapter", base=loaded)
     assert again.attachment.tensors.keys() == tensors.keys()
     assert all(torch.equal(again.attachment.tensors[name], tensor) for name, tensor in tensors.items())
-    saved = load_file(tmp_path / "adapter" / "adapter_model.safetensors")
+    config = json.loads((tmp_path / "adapter" / "adapter_config.json").read_text())
+    known = names_class(config, again.attachment.task.preprocessing.facts)  # in PEFT's form names are transformers'
+    file = load_file(tmp_path / "adapter" / "adapter_model.safetensors")
+    saved = {from_file(name, known): tensor for name, tensor in file.items()}
     assert all(torch.equal(tensor, tensors[name]) for name, tensor in saved.items())
     assert saved.keys() == tensors.keys() or strategy == "full"
     assert torch.equal(logits_of(again, data), said[0])

@@ -121,7 +121,7 @@ def test_a_tagger_opens_in_peft(name: str, engine: Any, adapt_tags: Any, base: A
         torch.testing.assert_close(words, expected, atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["tiny-vit", "tiny-resnet"])
+@pytest.mark.parametrize("name", ["tiny-vit", "tiny-resnet", "mobilenet"])
 def test_an_image_classifier_opens_in_peft(name: str, engine: Any, adapt: Any, base: Any, references: Any) -> None:
     import numpy as np
     from peft import PeftModel

@@ -134,8 +134,7 @@ def test_training_is_pefts(
         ("smollm2-4", {"rank": 4, "targets": "k_proj,model.layers.3.mlp.up_proj"}),
         ("tiny-gpt2", {"rank": 4}),
         ("tiny-gpt2", {"rank": 4, "init": "pissa"}),
-        ("tiny-vit", {"rank": 4, "dora": True}),
-        ("mobilenet", {"rank": 4}),
+        # Images are opened with their head, by transformers' class: tests/merging/test_head_class.py.
         ("tiny-squeezebert", {"rank": 4}),  # torch's Conv1d
         ("tiny-squeezebert", {"rank": 4, "targets": "query,value,intermediate.conv1d"}),
     ],

@@ -131,7 +131,7 @@ def test_a_resumed_run_goes_on_in_the_same_experiment(train, fake, tmp_path):
 def test_a_tracker_that_is_not_there_is_refused_first():
     with pytest.raises(ConfigError, match=r"trackio is not installed; pip install trackio"):
         TrainConfig(track="trackio").check(held_out=False)
-    with pytest.raises(ValueError, match="tensorboard"):
+    with pytest.raises(ConfigError, match="tensorboard"):
         TrainConfig(track="tensorbord")
     assert TrainConfig(track="tensorboard, wandb").track == ["tensorboard", "wandb"]
 

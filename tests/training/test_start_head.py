@@ -11,6 +11,7 @@ import torch
 import adapterhub_full
 import adapterhub_linear_probe
 import adapterhub_lite as ah
+import adapterhub_text
 from adapterhub_lite.api import StrategyConfig, StrategySpec, hookimpl
 from adapterhub_lite.errors import ConfigError, NotSupportedError, StrategyNotFoundError
 from adapterhub_lite.plugins.manager import Plugins
@@ -79,6 +80,7 @@ class Constant:
 def test_whatever_solves_fits_the_head_and_ours_goes_first(references):
     plugins = Plugins(enabled=False)
     plugins.register(adapterhub_full, dist=OURS)
+    plugins.register(adapterhub_text, dist=OURS)
     with pytest.raises(StrategyNotFoundError, match="no installed strategy fits a head"):
         find_solver(strategy_shelf(plugins))
     plugins.register(plugin("constant", Constant))

@@ -158,16 +158,16 @@ def prepare(attachment: Attachment, protocols: Protocols, data: Encoded, config:
 
 
 def _prepare(attachment: Attachment, strategy: Preparer, protocols: Protocols, batches: RunBatches) -> None:
-    of_base = storage_of(attachment.base) - _trained(
-        attachment
-    )  # before the strategy gives up storage, which is used again
+    # Before the strategy gives up storage, which is used again.
+    of_base = storage_of(attachment.base) - _trained(attachment)
     with protocols.into("prepare"), torch.enable_grad():
         own = MappingProxyType(attachment.parameters)
         given = strategy.prepare(attachment.view, attachment.config, own, batches)
     config, parameters = given if isinstance(given, tuple) and len(given) == 2 else (attachment.config, given)
     if not isinstance(config, type(attachment.config)):
         raise attachment.calls.fault(f"returned {describe(config)} as its config", "prepare")
-    _check_written(config, attachment)
+    if config is not attachment.config:
+        _check_written(config, attachment)
     parameters = attachment.parameters if parameters is None else parameters
     if isinstance(parameters, Mapping):
         parameters = {name: own for name, own in parameters.items() if name not in attachment.view.token_rows}

@@ -67,7 +67,7 @@ def _check(root: Node) -> None:
         if level > MOST_LEVELS:
             raise UnboundedYaml(f"line {node.start_mark.line + 1}: it is nested deeper than {MOST_LEVELS} levels")
         if isinstance(node, MappingNode):
-            twice = first_repeated(key.value for key, _ in node.value if isinstance(key, ScalarNode))
+            twice = first_repeated([key.value for key, _ in node.value if isinstance(key, ScalarNode)])
             if twice is not None:
                 raise UnusableYaml(f"line {node.start_mark.line + 1}: the key {twice[:80]!r} is given twice")
             stack += [(part, level + 1) for pair in node.value for part in pair]

@@ -42,7 +42,7 @@ def parse_json(data: bytes, where: str) -> Any:
 def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     document = dict(pairs)
     if len(document) != len(pairs):
-        twice = first_repeated(key for key, _ in pairs) or ""
+        twice = first_repeated([key for key, _ in pairs]) or ""
         raise ValueError(f"key {twice[:80]!r} appears twice")
     return document
 

@@ -116,7 +116,7 @@ def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     # json keeps the last of two equal keys without a word; that would be a value lost without a word.
     row = dict(pairs)
     if len(row) != len(pairs):
-        raise ValueError(f"key {first_repeated(name for name, _ in pairs)!r} appears twice in one object")
+        raise ValueError(f"key {first_repeated([name for name, _ in pairs])!r} appears twice in one object")
     return row
 
 

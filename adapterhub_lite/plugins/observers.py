@@ -21,7 +21,6 @@ from adapterhub_lite.names import did_you_mean, one_line
 from adapterhub_lite.plugins.guard import Watch, remedy
 from adapterhub_lite.plugins.hookspecs import Run
 from adapterhub_lite.plugins.manager import Plugins
-from adapterhub_lite.plugins.strategy_call import PUT_BACK
 from adapterhub_lite.plugins.surroundings import surroundings_kept
 
 RUN_HOOKS = ("adapterhub_train_start", "adapterhub_step_end", "adapterhub_train_end")
@@ -167,7 +166,7 @@ def _by_hand(callbacks: Sequence[object]) -> dict[str, list[Listener]]:
 
 
 def _tell_changed(title: str, what: str) -> None:
-    warnings.warn(f"{title} changed {what}{PUT_BACK}", RuntimeWarning, stacklevel=4)
+    warnings.warn(f"{title} {what}", RuntimeWarning, stacklevel=4)
 
 
 @contextmanager

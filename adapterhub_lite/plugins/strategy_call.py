@@ -14,8 +14,6 @@ from adapterhub_lite.plugins.guard import Watch, remedy
 from adapterhub_lite.plugins.spec import ProvidedStrategy
 from adapterhub_lite.plugins.surroundings import surroundings_kept
 
-PUT_BACK = "; it was put back"
-"""How a warning of a setting of the process that a strategy changed ends."""
 OUT_OF_MEMORY = ("out of memory", "not enough memory", "can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED")
 """What errors say that do not come from torch's allocator for accelerators."""
 
@@ -74,7 +72,7 @@ class StrategyCalls:
         """
         begun = time.perf_counter()
         waiting = self._watch.waiting_for(self.title(method, step), remedy(self._provided.plugin))
-        with waiting, surroundings_kept(lambda what: self.tell_once(f"changed {what}{PUT_BACK}", method, step)):
+        with waiting, surroundings_kept(lambda what: self.tell_once(what, method, step)):
             try:
                 yield
             except (AdapterHubError, KeyboardInterrupt):

@@ -14,6 +14,9 @@ from typing import Any
 CHANGING = threading.RLock()
 """Held by who changes such settings for a moment, as transformers does while it loads a model. Who looks at them waits."""
 
+PUT_BACK = "; it was put back"
+"""How what is said of a setting that was changed ends."""
+
 Setting = tuple[str, Callable[[], Any], Callable[[Any], Any]]
 """What is looked at: how it is called, how it is read, how it is put back."""
 
@@ -43,8 +46,11 @@ def settings_of_process() -> list[Setting]:
 
 
 @contextmanager
-def surroundings_kept(changed: Callable[[str], None]) -> Iterator[None]:
-    """Put back, at the end of a `with` block, what was changed for the whole process; `changed` is told what it was."""
+def surroundings_kept(say: Callable[[str], None]) -> Iterator[None]:
+    """Put back, at the end of a `with` block, what was changed for the whole process.
+
+    `say` is told of each such setting: "changed torch's default dtype; it was put back".
+    """
     with CHANGING:
         before = [(title, read(), read, put) for title, read, put in settings_of_process()]
     try:
@@ -55,4 +61,4 @@ def surroundings_kept(changed: Callable[[str], None]) -> Iterator[None]:
                 now = read()
                 if now is not value and now != value:
                     put(value)
-                    changed(title)
+                    say(f"changed {title}{PUT_BACK}")

@@ -7,6 +7,8 @@ import os
 import sys
 import types
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +83,16 @@ def function_tables() -> dict[str, Any]:
                 if isinstance(value, type) and value.__module__ == name:
                     values |= {f"{name}.{attribute}.{k}": v for k, v in vars(value).items() if isinstance(v, _METHODS)}
     return values
+
+
+@contextmanager
+def warnings_with(words: str) -> Iterator[list[str]]:
+    """The warnings that have these words, of all that are given inside a `with` block; there once it has ended."""
+    said: list[str] = []
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        yield said
+    said += [str(warning.message) for warning in warned if words in str(warning.message)]
 
 
 def process_state() -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tempfile
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,9 +11,10 @@ import torch
 
 from adapterhub_lite.plugins.hookspecs import Run
 from adapterhub_lite.plugins.observers import Observers
+from adapterhub_lite.plugins.surroundings import PUT_BACK
 from adapterhub_lite.testing.check import Check, demand
 from adapterhub_lite.testing.checks.description import demand_light
-from adapterhub_lite.testing.snapshot import changed, process_state
+from adapterhub_lite.testing.snapshot import changed, process_state, warnings_with
 
 if TYPE_CHECKING:
     from adapterhub_lite.testing.observer_bench import ObserverBench
@@ -48,7 +48,10 @@ def check_observer_changes_nothing(bench: ObserverBench) -> None:
     """A run that it sees ends in the same bytes as one that it does not, and the process is as it was."""
     state = process_state()
     with tempfile.TemporaryDirectory() as first, tempfile.TemporaryDirectory() as second:
-        alone, seen = bench.run(Path(first), observed=False), bench.run(Path(second), observed=True)
+        alone = bench.run(Path(first), observed=False)
+        with warnings_with(PUT_BACK) as restored:
+            seen = bench.run(Path(second), observed=True)
+    demand(not restored, "; ".join(restored[:3]))
     settings = changed(state, process_state())
     demand(not settings, f"changed for the whole process: {', '.join(settings[:5])}")
     for name, tensor in alone.items():
@@ -57,10 +60,8 @@ def check_observer_changes_nothing(bench: ObserverBench) -> None:
 
 def _demand_no_failure(run: Callable[[], object]) -> None:
     """Fail where a hook failed while something ran, with what was said of it."""
-    with warnings.catch_warnings(record=True) as warned:
-        warnings.simplefilter("always")
+    with warnings_with("it is muted for this run") as said:
         run()
-    said = [str(warning.message) for warning in warned if "it is muted for this run" in str(warning.message)]
     demand(not said, "; ".join(said))
 
 

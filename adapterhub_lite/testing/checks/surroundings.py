@@ -3,25 +3,31 @@
 from __future__ import annotations
 
 import tempfile
-import warnings
 from dataclasses import replace
 from pathlib import Path
 
 import torch
 
 from adapterhub_lite.errors import NotSupportedError
-from adapterhub_lite.plugins.strategy_call import PUT_BACK
+from adapterhub_lite.plugins.surroundings import PUT_BACK
 from adapterhub_lite.testing.bench import Bench
 from adapterhub_lite.testing.check import Check, CheckFailed, CheckSkipped, demand
-from adapterhub_lite.testing.snapshot import changed, differences, function_tables, patched, process_state, snapshot
+from adapterhub_lite.testing.snapshot import (
+    changed,
+    differences,
+    function_tables,
+    patched,
+    process_state,
+    snapshot,
+    warnings_with,
+)
 
 
 def check_no_global_patches(bench: Bench) -> None:
     """Attaching, training, saving, loading and detaching leave libraries, settings and random state as they were."""
     base, other = bench.base(), bench.base()
     state, tables = process_state(), function_tables()
-    with warnings.catch_warnings(record=True) as warned:
-        warnings.simplefilter("always")
+    with warnings_with(PUT_BACK) as restored:
         try:
             attachment = bench.attach(base)
         except NotSupportedError as error:
@@ -33,7 +39,6 @@ def check_no_global_patches(bench: Bench) -> None:
             bench.engine.load_adapter(Path(folder, "adapter"), base=other).detach()
             demand(torch.equal(random, torch.get_rng_state()), "loading an adapter moved torch's random state")
         attachment.detach()
-    restored = [str(warning.message) for warning in warned if str(warning.message).endswith(PUT_BACK)]
     demand(not restored, "; ".join(restored[:3]))
     settings = changed(state, process_state())
     demand(not settings, f"changed for the whole process: {', '.join(settings[:5])}")

@@ -11,7 +11,7 @@ import pytest
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from torch.nn import functional
-from transformers import AutoModel, AutoModelForCausalLM
+from transformers import AutoModel, AutoModelForCausalLM, AutoModelForImageClassification
 
 from adapterhub_lite.base.prepared import prepared_folder
 from adapterhub_lite.data import batches
@@ -36,6 +36,12 @@ def plain_model(base: Any) -> Any:
     kind = AutoModelForCausalLM if base.map.output else AutoModel
     options = {"add_pooling_layer": False} if type(base.model).__name__ in ("BertModel", "ViTModel") else {}
     return kind.from_pretrained(folder, dtype=torch.float32, **options).eval()
+
+
+def image_classifier(base: Any, labels: int) -> Any:
+    """The base in transformers' class for classifying images, its head drawn anew."""
+    folder = base.source.folder
+    return AutoModelForImageClassification.from_pretrained(folder, num_labels=labels, ignore_mismatched_sizes=True)
 
 
 def inputs_of(batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -134,7 +140,8 @@ def test_training_is_pefts(
         ("smollm2-4", {"rank": 4, "targets": "k_proj,model.layers.3.mlp.up_proj"}),
         ("tiny-gpt2", {"rank": 4}),
         ("tiny-gpt2", {"rank": 4, "init": "pissa"}),
-        # Images are opened with their head, by transformers' class: tests/merging/test_head_class.py.
+        ("tiny-vit", {"rank": 4, "dora": True}),
+        ("mobilenet", {"rank": 4}),
         ("tiny-squeezebert", {"rank": 4}),  # torch's Conv1d
         ("tiny-squeezebert", {"rank": 4, "targets": "query,value,intermediate.conv1d"}),
     ],
@@ -155,11 +162,16 @@ def test_peft_opens_the_file(
     ours, bare = output(loaded.model, batch), output(plain_model(loaded), batch)
     adapter.detach()
 
+    config = json.loads((tmp_path / "adapter" / "adapter_config.json").read_text())
+    # A folder that brings a head is opened on transformers' class with that head, whose base is compared.
+    with_head = TASK_OF[model] == "image-classification"
+    assert with_head == bool(config["modules_to_save"])
+    inner = image_classifier(loaded, len(task.labels)) if with_head else plain_model(loaded)
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
-        theirs = PeftModel.from_pretrained(plain_model(loaded), tmp_path / "adapter").eval()
+        opened = PeftModel.from_pretrained(inner, tmp_path / "adapter").eval()
+    theirs = opened.base_model.model.base_model if with_head else opened
     assert not [m for m in (str(w.message) for w in said) if "is_gradient_checkpointing" not in m]
-    config = json.loads((tmp_path / "adapter" / "adapter_config.json").read_text())
     pissa = settings.get("init") == "pissa"
     assert config["r"] == (8 if pissa else 4)
     assert config["init_lora_weights"] is True

@@ -23,7 +23,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -186,13 +186,14 @@ def _arm(place: str, share: float) -> None:
         wrapped(shutil, "rmtree", count)
 
 
-@contextlib.contextmanager
-def one_thread() -> Iterator[None]:
-    """Threads do not survive a fork, so that there must be none before it."""
-    import torch
+def one_thread() -> None:
+    """Keep torch to one thread: others do not survive a fork, so that there must be none before it. Torch is not imported yet.
 
-    torch.set_num_threads(1)
-    yield
+    `torch.set_num_threads` would not do: every thread that a child starts, as transformers does to read weights, sets the
+    number again, on a pool that is not there after a fork.
+    """
+    assert "torch" not in sys.modules
+    os.environ["OMP_NUM_THREADS"] = "1"
 
 
 def main() -> None:
@@ -203,7 +204,8 @@ def main() -> None:
     parser.add_argument("--write", action="store_true", help="write the summary to benchmarks/CRASH.md")
     options = parser.parse_args()
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    with one_thread(), tempfile.TemporaryDirectory() as folder:
+    one_thread()
+    with tempfile.TemporaryDirectory() as folder:
         result = crash_test(options.kills, Path(folder), options.seed, _say)
     text = summary(result, options.seed)
     print(text)

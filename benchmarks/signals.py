@@ -27,13 +27,15 @@ import tempfile
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import date
 from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any
+
+from benchmarks.crash_test import one_thread
 
 CAUGHT = (signal.SIGINT, signal.SIGTERM)
 WATCHED = ("adapterhub", "safetensors")
@@ -366,15 +368,6 @@ def summary(result: Result, seed: int) -> str:
     )
 
 
-@contextlib.contextmanager
-def one_thread() -> Iterator[None]:
-    """Threads do not survive a fork, so that there must be none before it."""
-    import torch
-
-    torch.set_num_threads(1)
-    yield
-
-
 def main() -> None:
     """Run from the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -384,7 +377,8 @@ def main() -> None:
     options = parser.parse_args()
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     target = Path(__file__).resolve().with_name("SIGNALS.md")
-    with one_thread(), tempfile.TemporaryDirectory() as folder:
+    one_thread()
+    with tempfile.TemporaryDirectory() as folder:
         os.environ["ADAPTERHUB_CACHE"] = f"{folder}/cache"
         (Path(folder) / "reference").mkdir()
         result = send_signals(options.signals, Path(folder) / "reference", options.seed, _say)

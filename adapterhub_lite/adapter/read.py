@@ -11,6 +11,7 @@ from adapterhub_lite.data.files.read import read_table
 from adapterhub_lite.data.table import Table
 from adapterhub_lite.errors import DataError
 from adapterhub_lite.plugins.manager import Plugins
+from adapterhub_lite.plugins.spec import imported
 from adapterhub_lite.storage import TaskRecord
 from adapterhub_lite.tasks.catalog import Catalog, read_data
 
@@ -77,7 +78,7 @@ def _columns_as_before(
     spec = catalog.resolve(task).spec
     source = catalog.opened(source, spec)
     if spec.columns_again is not None:
-        return source, dict(spec.columns_again(columns, source))
+        return source, dict(imported(spec.columns_again)(columns, source))
     # Not a table: a folder of images, an .npz; or a bad one, about which the task's reader will say the same.
     with suppress(DataError):
         source = read_table(source)

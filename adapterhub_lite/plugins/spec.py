@@ -61,6 +61,14 @@ class Traits:
     modalities: frozenset[Modality] = MODALITIES
 
 
+def imported(place: Any) -> Any:
+    """What stands at "module:name", imported now; anything but text as it is."""
+    if not isinstance(place, str):
+        return place
+    module, _, name = place.partition(":")
+    return getattr(import_module(module), name)
+
+
 class Spec:
     """What strategies and tasks have in common: a name, options, and a half that is imported on first use."""
 
@@ -82,8 +90,7 @@ class Spec:
         """Import the half that needs torch: an instance of a strategy's class, the class of a task."""
         if not isinstance(self.load, str):
             return self.load()
-        module, _, name = self.load.partition(":")
-        made = getattr(import_module(module), name)
+        made = imported(self.load)
         return made() if self.kind == "strategy" else made
 
     def check(self, pattern: re.Pattern[str], shape: str, options: type[BaseModel]) -> None:

@@ -15,7 +15,7 @@ from adapterhub_lite.data.request import Request
 from adapterhub_lite.errors import ConfigError
 from adapterhub_lite.plugins.manager import Plugins
 from adapterhub_lite.plugins.shelf import Shelf
-from adapterhub_lite.plugins.spec import OURS, ReaderSpec
+from adapterhub_lite.plugins.spec import OURS, ReaderSpec, imported
 from adapterhub_lite.tasks.spec import TaskOptions, TaskSpec
 
 
@@ -79,6 +79,5 @@ def read_data(
     request = Request(dict(roles), labels, require_labels, form, settled)
     # The reader of a task knows neither the name that adapters record nor which options were given.
     given = settled.model_dump(mode="json", exclude_unset=True)
-    return replace(
-        provided.spec.read(catalog.opened(source, provided.spec), request), task=provided.recorded, options=given
-    )
+    read = imported(provided.spec.read)
+    return replace(read(catalog.opened(source, provided.spec), request), task=provided.recorded, options=given)

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator
 from adapterhub_lite.data.request import Request
 from adapterhub_lite.errors import ConfigError
 from adapterhub_lite.names import refuse_truth_for_number
-from adapterhub_lite.plugins.spec import API_VERSION, MODALITIES, Modality, Spec
+from adapterhub_lite.plugins.spec import API_VERSION, LOAD_PATTERN, MODALITIES, Modality, Spec
 
 if TYPE_CHECKING:
     from adapterhub_lite.base.loading import Base
@@ -58,8 +58,9 @@ class TaskSpec(Spec):
     name: str
     summary: str
     modality: Modality
-    read: Callable[[Any, Request], Dataset]
-    """Read and check a source, without torch; raises DataError naming file, row and column."""
+    read: str | Callable[[Any, Request], Dataset]
+    """Read and check a source, without torch; raises DataError naming file, row and column. A function, or where one is, as
+    `"module:function"`: that module is imported when there is something to read."""
     load: str | Callable[[], TaskKind]
     """`"module:Class"`, the class of the task, or a function that returns it."""
     roles: tuple[str, ...]
@@ -69,8 +70,9 @@ class TaskSpec(Spec):
     """Its outputs are classes with names."""
     forms: tuple[str | None, ...] = (None,)
     """Every `Dataset.form` that `read` gives."""
-    columns_again: Callable[[Mapping[str, str], Any], Mapping[str, str]] | None = None
-    """Of the columns of the training data, by role, those that a new source has; for a source that is not a plain table."""
+    columns_again: str | Callable[[Mapping[str, str], Any], Mapping[str, str]] | None = None
+    """Of the columns of the training data, by role, those that a new source has; for a source that is not a plain table.
+    A function, or where one is, as for `read`."""
     peft_task_type: str | None = None
     """What PEFT calls it, as in "SEQ_CLS": adapters that PEFT trained for that can be imported."""
     pipeline_tag: str | None = None
@@ -88,7 +90,8 @@ class TaskSpec(Spec):
         if self.modality not in MODALITIES:
             known = ", ".join(sorted(MODALITIES))
             raise ConfigError(f"task {self.name!r}: modality {self.modality!r} is not one of {known}")
-        if not callable(self.read):
-            raise ConfigError(f"task {self.name!r}: read must be a function")
-        if self.columns_again is not None and not callable(self.columns_again):
-            raise ConfigError(f"task {self.name!r}: columns_again must be a function or None")
+        for name, what in (("read", "a function"), ("columns_again", "a function or None")):
+            given = getattr(self, name)
+            place = isinstance(given, str) and LOAD_PATTERN.fullmatch(given)
+            if not callable(given) and not place and (name == "read" or given is not None):
+                raise ConfigError(f"task {self.name!r}: {name} must be {what}")

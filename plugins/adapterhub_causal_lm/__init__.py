@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from adapterhub_causal_lm.options import FORMS, ROLES, TASK, CausalLMOptions
-from adapterhub_lite.api import Request, TaskSpec, hookimpl
+from adapterhub_lite.api import TaskSpec, hookimpl
 
 if TYPE_CHECKING:
-    from adapterhub_lite.api import Dataset, TinyModel
-
-
-def read(source: Any, request: Request) -> Dataset:
-    """Read and check texts for a language model; see `adapterhub_causal_lm.reading`."""
-    from adapterhub_causal_lm.reading import read
-
-    return read(source, request)
+    from adapterhub_lite.api import TinyModel
 
 
 @hookimpl
@@ -25,7 +18,7 @@ def adapterhub_tasks() -> list[TaskSpec]:
             name=TASK,
             summary="Text to continue: plain text, prompt and completion, or chats.",
             modality="text",
-            read=read,
+            read="adapterhub_causal_lm.reading:read",
             load="adapterhub_causal_lm.task:CausalLM",
             roles=ROLES,
             options=CausalLMOptions,

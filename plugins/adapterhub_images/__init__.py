@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from adapterhub_images.options import ROLES, TASK, ImageClassificationOptions
-from adapterhub_lite.api import SEVERAL, Request, TaskSpec, hookimpl
+from adapterhub_lite.api import SEVERAL, TaskSpec, hookimpl
 
 if TYPE_CHECKING:
-    from adapterhub_lite.api import Dataset, TinyModel
-
-
-def read(source: Any, request: Request) -> Dataset:
-    """Read labelled images and check that each file is there; see `adapterhub_images.reading`."""
-    from adapterhub_images.reading import read
-
-    return read(source, request)
+    from adapterhub_lite.api import TinyModel
 
 
 @hookimpl
@@ -25,7 +18,7 @@ def adapterhub_tasks() -> list[TaskSpec]:
             name=TASK,
             summary="An image in, one of several labels or any number of them out.",
             modality="image",
-            read=read,
+            read="adapterhub_images.reading:read",
             load="adapterhub_images.classification:ImageClassification",
             suffixes=(".npz",),
             roles=ROLES,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from adapterhub_lite.api import ModelMap, Request, TaskSpec, hookimpl
+from adapterhub_lite.api import ModelMap, TaskSpec, hookimpl
 from adapterhub_series.options import (
     CLASSIFICATION,
     FORMS,
@@ -18,31 +18,10 @@ from adapterhub_series.options import (
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
 
-    from adapterhub_lite.api import Dataset, TinyModel
+    from adapterhub_lite.api import TinyModel
 
 INPUT = "past_values"
 """What models of transformers for series call their input."""
-
-
-def read_classification(source: Any, request: Request) -> Dataset:
-    """Read and check series with one label each; see `adapterhub_series.data`."""
-    from adapterhub_series.reading import read_classification
-
-    return read_classification(source, request)
-
-
-def read_regression(source: Any, request: Request) -> Dataset:
-    """Read and check series with one number each; see `adapterhub_series.data`."""
-    from adapterhub_series.reading import read_regression
-
-    return read_regression(source, request)
-
-
-def columns_again(recorded: Mapping[str, str], source: Any) -> Mapping[str, str]:
-    """The columns of the training data, by role, by which to read a new source."""
-    from adapterhub_series.reading import columns_again
-
-    return columns_again(recorded, source)
 
 
 @hookimpl
@@ -52,25 +31,25 @@ def adapterhub_tasks() -> list[TaskSpec]:
             name=CLASSIFICATION,
             summary="A time series in, whole or in windows, one of several labels out.",
             modality="series",
-            read=read_classification,
+            read="adapterhub_series.reading:read_classification",
             load="adapterhub_series.classification:SeriesClassification",
             roles=("channels", "series", "time", "label", "group"),
             options=SeriesClassificationOptions,
             forms=FORMS,
-            columns_again=columns_again,
+            columns_again="adapterhub_series.reading:columns_again",
             suffixes=SUFFIXES,
         ),
         TaskSpec(
             name=REGRESSION,
             summary="A time series in, whole or in windows, a number out.",
             modality="series",
-            read=read_regression,
+            read="adapterhub_series.reading:read_regression",
             load="adapterhub_series.regression:SeriesRegression",
             roles=("channels", "series", "time", "target", "group"),
             options=SeriesRegressionOptions,
             labelled=False,
             forms=FORMS,
-            columns_again=columns_again,
+            columns_again="adapterhub_series.reading:columns_again",
             suffixes=SUFFIXES,
         ),
     ]

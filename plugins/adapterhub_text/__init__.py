@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from adapterhub_lite.api import SEVERAL, Request, TaskSpec, hookimpl
+from adapterhub_lite.api import SEVERAL, TaskSpec, hookimpl
 from adapterhub_text.options import (
     CLASSIFICATION,
     CLASSIFICATION_ROLES,
@@ -15,21 +15,7 @@ from adapterhub_text.options import (
 )
 
 if TYPE_CHECKING:
-    from adapterhub_lite.api import Dataset, TinyModel
-
-
-def read_labelled(source: Any, request: Request) -> Dataset:
-    """Read and check labelled texts; see `adapterhub_text.reading`."""
-    from adapterhub_text.reading import read_labelled
-
-    return read_labelled(source, request)
-
-
-def read_valued(source: Any, request: Request) -> Dataset:
-    """Read and check texts with numbers; see `adapterhub_text.reading`."""
-    from adapterhub_text.reading import read_valued
-
-    return read_valued(source, request)
+    from adapterhub_lite.api import TinyModel
 
 
 @hookimpl
@@ -39,7 +25,7 @@ def adapterhub_tasks() -> list[TaskSpec]:
             name=CLASSIFICATION,
             summary="A text or a pair of texts in, one of several labels or any number of them out.",
             modality="text",
-            read=read_labelled,
+            read="adapterhub_text.reading:read_labelled",
             load="adapterhub_text.classification:TextClassification",
             roles=CLASSIFICATION_ROLES,
             options=TextClassificationOptions,
@@ -50,7 +36,7 @@ def adapterhub_tasks() -> list[TaskSpec]:
             name=REGRESSION,
             summary="A text or a pair of texts in, a number out.",
             modality="text",
-            read=read_valued,
+            read="adapterhub_text.reading:read_valued",
             load="adapterhub_text.regression:TextRegression",
             roles=REGRESSION_ROLES,
             options=TextRegressionOptions,

@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from adapterhub_lite.api import Request, TaskSpec, hookimpl
+from adapterhub_lite.api import TaskSpec, hookimpl
 from adapterhub_tokens.options import ROLES, SUFFIXES, TASK, TokenClassificationOptions
 
 if TYPE_CHECKING:
-    from adapterhub_lite.api import Dataset, TinyModel
-
-
-def read(source: Any, request: Request) -> Dataset:
-    """Read and check words with tags; see `adapterhub_tokens.reading`."""
-    from adapterhub_tokens.reading import read
-
-    return read(source, request)
+    from adapterhub_lite.api import TinyModel
 
 
 @hookimpl
@@ -25,7 +18,7 @@ def adapterhub_tasks() -> list[TaskSpec]:
             name=TASK,
             summary="Words in, a tag for each of them out: entities, parts of speech.",
             modality="text",
-            read=read,
+            read="adapterhub_tokens.reading:read",
             load="adapterhub_tokens.classification:TokenClassification",
             suffixes=SUFFIXES,
             roles=ROLES,

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from adapterhub_lite.data.request import Request
 from adapterhub_lite.errors import AdapterHubError
+from adapterhub_lite.plugins.spec import imported
 from adapterhub_lite.testing.bench import distance
 from adapterhub_lite.testing.check import Check, CheckFailed, demand
 
@@ -41,7 +42,7 @@ def check_task_refuses_what_is_no_data(bench: TaskBench) -> None:
     sources = {"a file that is not there": Path("no/such/file.csv"), "rows of other columns": [{"no_such_column": "x"}]}
     for what, source in sources.items():
         try:
-            bench.spec.read(source, Request(options=bench.config))
+            imported(bench.spec.read)(source, Request(options=bench.config))
         except AdapterHubError as error:
             demand(bool(str(error).strip()), f"{what}: {type(error).__name__} has no message")
         except Exception as error:

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import os
 import re
-import sys
-from contextlib import redirect_stdout
 from dataclasses import dataclass, replace
 from importlib import metadata
 from types import ModuleType
@@ -16,6 +14,7 @@ from typing import Literal
 
 from adapterhub_lite.names import one_line
 from adapterhub_lite.plugins.guard import Watch, remedy
+from adapterhub_lite.plugins.surroundings import OUTPUT
 
 GROUP = "adapterhub_lite"
 PLUGIN_NAME = re.compile(r"[A-Za-z0-9_.:-]+")
@@ -97,7 +96,7 @@ def load(plugin: Plugin, watch: Watch) -> ModuleType:
     try:
         title = f"plug-in '{plugin.name}' ({plugin.dist} {plugin.version}) to import"
         # What a plug-in prints as it starts must not end up in the JSON of a command.
-        with watch.waiting_for(title, remedy(plugin.name)), redirect_stdout(sys.stderr):
+        with watch.waiting_for(title, remedy(plugin.name)), OUTPUT.aside():
             module = plugin.entry.load()
     except KeyboardInterrupt:
         raise

@@ -14,9 +14,7 @@ from __future__ import annotations
 
 import inspect
 import os
-import sys
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import redirect_stdout
 from importlib import metadata
 from types import ModuleType
 from typing import Any, Literal, TypeVar
@@ -29,6 +27,7 @@ from adapterhub_lite.plugins import hookspecs
 from adapterhub_lite.plugins.find import GROUP, Plugin, PluginFailure, Record, Stage, find, load
 from adapterhub_lite.plugins.guard import Watch, model_state, remedy
 from adapterhub_lite.plugins.spec import API_VERSION, IN_PROGRAM, OURS, PROJECT, Provided, Spec
+from adapterhub_lite.plugins.surroundings import OUTPUT
 
 Answer = TypeVar("Answer")
 HOOK_PREFIX = "adapterhub_"
@@ -206,7 +205,7 @@ class Plugins:
         except Exception as error:
             raise PluginFailure("hooks", one_line(error)) from error
         title = f"plug-in '{plugin.name}' ({plugin.dist} {plugin.version})"
-        with self.watch.waiting_for(title, remedy(plugin.name)), redirect_stdout(sys.stderr):
+        with self.watch.waiting_for(title, remedy(plugin.name)), OUTPUT.aside():
             return self._collect(plugin, "strategies", self.strategies), self._collect(plugin, "tasks", self.tasks)
 
     def _check_hook(self, module: ModuleType, name: str, value: Any) -> None:

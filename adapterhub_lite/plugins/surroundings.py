@@ -17,6 +17,43 @@ CHANGING = threading.RLock()
 PUT_BACK = "; it was put back"
 """How what is said of a setting that was changed ends."""
 
+
+class StandardOutput:
+    """`sys.stdout`, which goes to standard error while plug-ins are asked, by however many threads at once."""
+
+    def __init__(self) -> None:
+        self._asking = 0
+        self._own: Any = None
+
+    @contextmanager
+    def aside(self) -> Iterator[None]:
+        """Send what is printed to standard error, for the length of a `with` block."""
+        with CHANGING:
+            if not self._asking:
+                self._own, sys.stdout = sys.stdout, sys.stderr
+            self._asking += 1
+        try:
+            yield
+        finally:
+            with CHANGING:
+                self._asking -= 1
+                if not self._asking:
+                    sys.stdout, self._own = self._own, None
+
+    def read(self) -> Any:
+        """Where output goes when no plug-in is asked."""
+        return self._own if self._asking else sys.stdout
+
+    def put(self, stream: Any) -> None:
+        """Let output go there when no plug-in is asked."""
+        if self._asking:
+            self._own = stream
+        else:
+            sys.stdout = stream
+
+
+OUTPUT = StandardOutput()
+
 Setting = tuple[str, Callable[[], Any], Callable[[Any], Any]]
 """What is looked at: how it is called, how it is read, how it is put back."""
 
@@ -40,7 +77,8 @@ def settings_of_process() -> list[Setting]:
         ("the recursion limit", sys.getrecursionlimit, sys.setrecursionlimit),
         ("the working directory", Path.cwd, os.chdir),
     ]
-    for title, name in (("sys.excepthook", "excepthook"), ("standard output", "stdout"), ("standard error", "stderr")):
+    settings.append(("standard output", OUTPUT.read, OUTPUT.put))
+    for title, name in (("sys.excepthook", "excepthook"), ("standard error", "stderr")):
         settings.append((title, partial(getattr, sys, name), partial(setattr, sys, name)))
     return settings
 

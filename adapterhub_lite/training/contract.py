@@ -19,6 +19,7 @@ from adapterhub_lite.plugins.strategy_call import StrategyCalls, describe
 from adapterhub_lite.storage import is_tensor_name
 
 HEAD = "head."
+PACKAGE = __name__.partition(".")[0]
 DTYPE_CODES = {
     torch.float32: "F32", torch.bfloat16: "BF16", torch.float16: "F16", torch.float64: "F64", torch.complex64: "C64",
     torch.int64: "I64", torch.int32: "I32", torch.int16: "I16", torch.int8: "I8", torch.uint8: "U8", torch.bool: "BOOL",
@@ -184,6 +185,11 @@ def _without_writes(state: Mapping[str, Any], copied: Collection[int]) -> dict[s
     }
 
 
+def _is_of_others(hook: Any) -> bool:
+    """Whether a hook is none of the engine's own, which come and go while it trains (batch normalisation's do)."""
+    return not str(getattr(hook, "__module__", "")).startswith(f"{PACKAGE}.")
+
+
 class BaseWatch:
     """Notices what is done to a base, bare when this is made, while an adapter is on it.
 
@@ -204,7 +210,8 @@ class BaseWatch:
     def _now(self) -> dict[str, Any]:
         state: dict[str, Any] = {f"weight '{name}'": tensor._version for name, tensor in self._weights}
         for name, module in self._modules:
-            state[f"a hook of module '{name}'"] = (len(module._forward_hooks), len(module._forward_pre_hooks))
+            hooks = (module._forward_hooks, module._forward_pre_hooks)
+            state[f"a hook of module '{name}'"] = tuple(sum(map(_is_of_others, kind.values())) for kind in hooks)
         return state | _settings(self._base)
 
     def changes(self) -> str:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import json
 import re
+import sys
 import threading
 import time
 from types import ModuleType
@@ -19,7 +21,7 @@ from adapterhub_lite.engine import Engine
 from adapterhub_lite.errors import NotSupportedError, PluginError
 from adapterhub_lite.plugins import guard
 from adapterhub_lite.plugins.manager import Plugins
-from adapterhub_lite.plugins.surroundings import CHANGING, surroundings_kept
+from adapterhub_lite.plugins.surroundings import CHANGING, OUTPUT, surroundings_kept
 from adapterhub_lite.progress import Silent
 from adapterhub_lite.testing.models import tiny_base
 from adapterhub_lite.training.config import TrainConfig
@@ -533,3 +535,30 @@ def test_a_model_that_another_thread_loads_changes_no_setting_for_good():
     for thread in threads:
         thread.join(10)
     assert torch.get_default_dtype() == torch.float32
+
+
+def test_output_that_another_thread_sends_aside_is_no_change_and_comes_back():
+    """Two threads ask plug-ins, and neither ends before the other began: the stream of each of them was wrong then."""
+    own, said, first, second = sys.stdout, [], threading.Event(), threading.Event()
+
+    def ask():
+        with OUTPUT.aside():
+            first.set()
+            second.wait(10)
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    first.wait(10)
+    with surroundings_kept(said.append), OUTPUT.aside():
+        second.set()
+        thread.join(10)
+        assert sys.stdout is sys.stderr, "what this thread's plug-ins print is still aside"
+    assert (said, sys.stdout) == ([], own)
+
+
+def test_output_that_was_changed_is_put_back_while_another_thread_asks():
+    own, said = sys.stdout, []
+    with OUTPUT.aside(), surroundings_kept(said.append):
+        OUTPUT.put(io.StringIO())
+    assert said == ["changed standard output; it was put back"]
+    assert sys.stdout is own

@@ -17,6 +17,9 @@ from adapterhub_lite.interrupt import safe_point
 from adapterhub_lite.names import POOLINGS
 from adapterhub_lite.plugins.spec import Modality, TargetKind
 
+LEARNT = "learnt"
+"""The fact that says what training learnt from its data; it changes nothing in how an input is prepared."""
+
 
 @dataclass(frozen=True)
 class Preprocessing:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -33,4 +34,6 @@ def generate(
         raise NotSupportedError(f"{adapter} is an adapter for {task.name}; use `adapterhub-lite predict` with it")
     loaded = engine.load_adapter(adapter, base=loading.base, device=loading.device, force=loading.force)
     reply = loaded.generate(prompt, max_new_tokens=max_new_tokens, temperature=temperature, seed=seed)
+    if not reply:
+        print("note: the answer is empty: the model ends its turn at once", file=sys.stderr)
     print_result({"prompt": prompt, "reply": reply}, reply, as_json=json_)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -45,6 +46,11 @@ def predict(
                 replies.append(loaded.generate(item, max_new_tokens=max_new_tokens))
                 bar.advance(1)
         extra = {"generated": replies}
+        empty = sum(not reply for reply in replies)
+        if empty:
+            print(
+                f"note: {empty} of {len(replies)} answers are empty: the model ends its turn at once", file=sys.stderr
+            )
     assert dataset.table is not None
     write_rows(target, dataset.table, extra)
     typer.echo(f"{len(dataset)} rows written to {target}")

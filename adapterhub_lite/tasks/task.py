@@ -142,6 +142,17 @@ class Task(Protocol):
         """Weigh the targets as the options ask, for training on these examples; `weights` follows from now on."""
         return data
 
+    def token_labels(self, example: Example) -> tuple[list[int], list[str | None]] | None:
+        """The token ids of an example and what is learnt of each, for a person to see; None for an example of no tokens.
+
+        Learnt is a label, "" for the token itself, or None where the token is given alone.
+        """
+        texts = example.inputs if isinstance(example.inputs, tuple) else (example.inputs,)
+        if not all(isinstance(ids, list) for ids in texts):
+            return None
+        ids = [token for text in texts for token in text]
+        return ids, [None] * len(ids)
+
     @abstractmethod
     def collate(self, examples: Sequence[Example], base: Base) -> Batch:
         """Pad examples into tensors on the CPU; "targets" is among them where there are targets."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import groupby
 from typing import Any
 
 from adapterhub_causal_lm.chat import ChatTemplate
@@ -15,6 +16,8 @@ from adapterhub_lite.api import Base, DataError, Dataset, Example, NotSupportedE
 MARKS, WHOLE, BY_TURN, PLAIN = "marks", "whole render", "turn by turn", "plain"
 """How it is known what is to be learnt: from the template's own marks, from what it writes of the conversation as a whole, or
 of it up to each turn, or because there is no template."""
+
+SHOWN, MOST_PARTS = 160, 6  # characters of a part, and parts, of the example that is shown in a line
 
 
 class EncodedRows:
@@ -102,9 +105,16 @@ class EncodedRows:
         counts = {MARKS: self._marked, WHOLE: whole, BY_TURN: self._split, PLAIN: self._plain}
         return tuple(policy for policy, count in counts.items() if count > 0)
 
-    def policy_notes(self, form: str | None) -> tuple[str, ...]:
-        """How the rows are written, where that may surprise."""
-        notes = []
+    def told(self, form: str | None, examples: Sequence[Example]) -> tuple[str, ...]:
+        """Before training: what the first example is, how much is learnt, and how rows are written where that may surprise."""
+        learnt = sum(example.rows for example in examples)
+        given = sum(example.length for example in examples) - learnt
+        dropped = self._rows - len(set(self._places))
+        notes = [
+            f"the first example, what is learnt in brackets: {self._in_a_line(examples[0])}",
+            f"{learnt:,} tokens are learnt and {given:,} given, in {len(examples):,} examples of {self._rows:,} rows; "
+            f"{len(self._cut):,} rows are cut, {dropped:,} left out",
+        ]
         if self.turns and form == "completion":
             notes.append(
                 "prompts and completions are written by the base's chat template, as a user's and the assistant's turn; "
@@ -116,6 +126,15 @@ class EncodedRows:
                 f"example for each answer as the model is asked for it ({len(self._places)} examples in all)"
             )
         return tuple(notes)
+
+    def _in_a_line(self, example: Example) -> str:
+        """An example in one line, long parts of it shortened."""
+        parts = []
+        for learnt, run in groupby(zip(example.inputs, example.target, strict=True), lambda pair: pair[1] != IGNORED):
+            text = repr(self.base.tokenizer.decode([token for token, _ in run]))[1:-1]
+            text = text if len(text) <= SHOWN else f"{text[: SHOWN // 2]} ... {text[-SHOWN // 2 :]}"
+            parts.append(f"[{text}]" if learnt else text)
+        return "".join(parts if len(parts) <= MOST_PARTS else [*parts[:MOST_PARTS], " ..."])
 
     def record(self, examples: Iterable[Example]) -> dict[str, Any]:
         """What the manifest says of what was learnt: how it was told apart, and SHA-256 of all ids and labels."""

@@ -106,7 +106,10 @@ class CausalLM(Task):
             self.turns = Turns(thinks=rows.thinks)
             facts |= self.turns.facts()
         self.preprocessing = replace(self.preprocessing, facts=facts)
-        return replace(data, notes=(*rows.policy_notes(self.preprocessing.form), *data.notes))
+        return replace(data, notes=(*rows.told(self.preprocessing.form, data.examples), *data.notes))
+
+    def token_labels(self, example: Example) -> tuple[list[int], list[str | None]]:
+        return example.inputs, [None if label == IGNORED else "" for label in example.target]
 
     def collate(self, examples: Sequence[Example], base: Base) -> Batch:
         if self.packing:

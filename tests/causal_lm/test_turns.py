@@ -178,7 +178,13 @@ def test_rows_and_notes(engine: Any, base: Any, with_template: Any, monkeypatch:
     task = engine.task_for(loaded, data)
     encoded = task.balance(task.encode(data, loaded))
     assert encoded.rows == (0, 0, 1, 2, 2)
+    labels = [label for example in encoded.examples for label in example.target]
+    given = labels.count(IGNORED)
+    learnt = len(labels) - given
     assert encoded.notes == (
+        "the first example, what is learnt in brackets: <|im_start|>system\\nAnswer like a pirate.<|im_end|>\\n<|im_start|>user"
+        "\\nWhat colour is the sky?<|im_end|>\\n<|im_start|>assistant\\n<think>\\n\\n</think>\\n\\n[Blue.<|im_end|>]\\n",
+        f"{learnt} tokens are learnt and {given} given, in 5 examples of 3 rows; 0 rows are cut, 0 left out",
         "the chat template rewrites earlier turns, so 2 of 3 rows are learnt turn by turn: an example for each answer as the "
         "model is asked for it (5 examples in all)",
     )

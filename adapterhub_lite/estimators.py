@@ -31,7 +31,7 @@ try:
     from sklearn.utils.multiclass import check_classification_targets
     from sklearn.utils.validation import check_array, column_or_1d
 except ImportError as error:
-    raise ConfigError("Classifier and Regressor need scikit-learn 1.6 or later; pip install 'adapterhub-lite[sklearn]'") from error
+    raise ConfigError("estimators need scikit-learn 1.6 or later; pip install 'adapterhub-lite[sklearn]'") from error
 
 INPUT, TARGET = "input", "target"
 """Columns of the tables that rows and targets are put into."""

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import shutil
 import subprocess
 import sys
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -51,9 +53,17 @@ def test_labels_on_a_terminal_of_ascii(options: list[str], trained: Path, tmp_pa
     command = [sys.executable, "-m", "adapterhub_lite", "inspect", str(folder), *options]
     done = subprocess.run(command, env=environment, check=False, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
-    assert json.loads(done.stdout)["path"] == str(folder) if options else "f\\xfcr" in done.stdout
+    assert json.loads(done.stdout)["path"] == str(folder) if options else "f\\xfcr" in done.out
     command[4] = str(folder) + "x"
     done = subprocess.run(command, env=environment, check=False, capture_output=True, text=True)
     assert done.returncode == 1
     assert "f\\xfcrx" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_versions_for_a_report_of_a_fault(run):
+    said = run("--version").out
+    assert said.startswith(
+        f"adapterhub-lite {metadata.version('adapterhub-lite')}, torch {metadata.version('torch')}, "
+    )
+    assert f"Python {platform.python_version()}" in said

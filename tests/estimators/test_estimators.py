@@ -21,7 +21,6 @@ from adapterhub_lite import estimators
 from adapterhub_lite.engine import Engine
 from adapterhub_lite.errors import ConfigError, DataError
 from adapterhub_lite.estimators import Classifier, Regressor, forget_base
-
 from tests.conftest import WORDS
 
 TEXTS = [f"{kind} money {number}" for number in range(12) for kind in ("good", "bad")]

@@ -53,7 +53,7 @@ def test_labels_on_a_terminal_of_ascii(options: list[str], trained: Path, tmp_pa
     command = [sys.executable, "-m", "adapterhub_lite", "inspect", str(folder), *options]
     done = subprocess.run(command, env=environment, check=False, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
-    assert json.loads(done.stdout)["path"] == str(folder) if options else "f\\xfcr" in done.out
+    assert json.loads(done.stdout)["path"] == str(folder) if options else "f\\xfcr" in done.stdout
     command[4] = str(folder) + "x"
     done = subprocess.run(command, env=environment, check=False, capture_output=True, text=True)
     assert done.returncode == 1

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from adapterhub_causal_lm.options import ROLES, TASK
-from adapterhub_lite.api import ConfigError, DataError, Table, check_roles, find_column, guess_column, shortened
+from adapterhub_lite.api import ConfigError, DataError, Table, check_roles, columns_shown, find_column, guess_column
 
 PAIRS = (("prompt", "completion"), ("question", "answer"), ("instruction", "output"), ("instruction", "response"))
 CHATS = ("conversations", "conversation")
@@ -66,7 +66,7 @@ def choose_columns(table: Table, given: Mapping[str, str], require_labels: bool)
     raise DataError(
         f"{table.source}: has no columns for a language model (messages, or prompt and completion, or text); "
         f"name them with --prompt-column and --completion-column, or --text-column (columns={{'prompt': NAME, ...}} in "
-        f"Python): {shortened(table.columns)}"
+        f"Python): {columns_shown(table)}"
     )
 
 

@@ -17,6 +17,7 @@ from adapterhub_lite.base.loading import Base, load_base
 from adapterhub_lite.base.references import parse_scratch
 from adapterhub_lite.base.scratch import with_random_weights
 from adapterhub_lite.data.dataset import Dataset
+from adapterhub_lite.data.files.options import FileOptions
 from adapterhub_lite.errors import BaseNotFoundError, ConfigError, NotSupportedError
 from adapterhub_lite.interrupt import Interrupt, listener, safe_point
 from adapterhub_lite.plugins.manager import Plugins
@@ -105,9 +106,14 @@ class Engine:
         columns: Mapping[str, str] | None = None,
         labels: Sequence[str] | None = None,
         options: Mapping[str, Any] | None = None,
+        format: str | None = None,
+        no_header: bool = False,
+        encoding: str | None = None,
+        quoting: str | None = None,
     ) -> Dataset:
-        """Read and check labelled data for a task, ours or a plug-in's; see `adapterhub_lite.tasks.catalog.read_data`."""
-        return read_data(self.task_shelf, source, task, columns=columns, labels=labels, options=options)
+        """Read and check labelled data for a task; see `read_data`, and `FileOptions` for what the last four say of a file."""
+        files = FileOptions(format=format, no_header=no_header, encoding=encoding, quoting=quoting)
+        return read_data(self.task_shelf, source, task, columns=columns, labels=labels, options=options, files=files)
 
     def train(
         self,
@@ -212,7 +218,7 @@ class Engine:
         )  # fmt: skip
         adapter = Adapter(
             attachment, self.plugins, self.progress, training=facts, columns=dict(data.columns),
-            data=DataRecord(source=data.source, sha256=data.sha256, rows=len(data)),
+            files=dict(data.files), data=DataRecord(source=data.source, sha256=data.sha256, rows=len(data)),
             probe_inputs=list(data.inputs[:PROBES]), run_file=place.run_file, run_folder=place.folder,
         )  # fmt: skip
         if held_out is not None:

@@ -14,12 +14,12 @@ def is_multimodal(config: Any) -> bool:
     from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
 
     name = MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES.get(config.model_type)
-    return (config.architectures or [""])[0] == name and bool(_text_config(config))
+    return (config.architectures or [""])[0] == name and bool(text_config(config))
 
 
 def language_part(model: Any) -> str:
     """Path of the decoder inside a model that takes more than texts; empty where the whole model is for texts."""
-    if _text_config(model.config) is None or not hasattr(model, "get_decoder"):
+    if text_config(model.config) is None or not hasattr(model, "get_decoder"):
         return ""
     decoder = model.get_decoder()
     return next((path for path, module in model.named_modules() if module is decoder), "")
@@ -62,7 +62,7 @@ def leave_out(model: Any, paths: Iterable[str]) -> tuple[str, ...]:
     return tuple(gone)
 
 
-def _text_config(config: Any) -> Any:
+def text_config(config: Any) -> Any:
     """The configuration of the decoder of a model that takes more than texts; None for any other model."""
     text = config.get_text_config(decoder=True)
     return None if text is config or getattr(config, "is_encoder_decoder", False) else text

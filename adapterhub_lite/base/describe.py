@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
+from adapterhub_lite.base.language import language_part, unreached
 from adapterhub_lite.base.map import ModelMap
 from adapterhub_lite.base.model_folder import CONFIG_LIMIT, read_object
 from adapterhub_lite.errors import NotSupportedError
@@ -57,14 +58,18 @@ def introspect(
         NotSupportedError: when the model has no repeated blocks.
     """
     example = example or {}
-    layers = _blocks(model)
-    attention = tuple(n for n, m in model.named_modules() if "Attention" in type(m).__name__)
-    inside = [(n, m) for n, m in model.named_modules() if n.startswith(tuple(f"{p}." for p in layers))]
-    linears = [n for n, m in inside if isinstance(m, nn.Linear) or type(m).__name__ == "Conv1D"]
+    part = language_part(model) if modality == "text" else ""
+    modules = [(n, m) for n, m in model.named_modules() if not part or f"{n}.".startswith(f"{part}.")]
+    blocks = _blocks(type(model).__name__, modules)
+    silent = unreached(model, part, blocks, example_inputs(model)) if part else ()
+    layers = tuple(path for path in blocks if path not in silent)
+    attention = tuple(n for n, m in modules if "Attention" in type(m).__name__)
+    inside = [(n, m) for n, m in modules if n.startswith(tuple(f"{p}." for p in layers))]
+    linears = [n for n, m in inside if _is_matrix(m)]
     if not linears:
         # A convolutional network: pointwise and full convolutions carry its weights, depthwise ones next to none.
         kinds = (nn.Conv1d, nn.Conv2d)
-        linears = [n for n, m in model.named_modules() if isinstance(m, kinds) and m.groups == 1]
+        linears = [n for n, m in modules if isinstance(m, kinds) and m.groups == 1]
     output = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None
     causal = output is not None or any(getattr(m, "is_causal", False) is True for _, m in inside)
     return ModelMap(
@@ -77,6 +82,7 @@ def introspect(
         pooling=_pooling(model, modality, causal, bool(attention), folder),
         causal=causal,
         normalized=modality == "text" and folder is not None and _normalizes(folder),
+        unreached=silent,
         example=example,
     )
 
@@ -108,20 +114,27 @@ def example_inputs(model: Any, example: Mapping[str, tuple[int, ...]] | None = N
     raise NotSupportedError(f"{type(model).__name__} takes '{name}', and its ModelMap gives no example of an input")
 
 
-def _blocks(model: nn.Module) -> tuple[str, ...]:
-    """The module list of like children that holds most parameters: the repeated blocks of the network."""
-    largest, blocks = 0, tuple[str, ...]()
-    for path, module in model.named_modules():
-        if isinstance(module, nn.ModuleList) and len({type(child) for child in module}) == 1:
-            size = sum(p.numel() for p in module.parameters())
+def _blocks(name: str, modules: Iterable[tuple[str, nn.Module]]) -> tuple[str, ...]:
+    """The module list that holds most parameters, of like children where there is one: the repeated blocks of the network."""
+    largest, blocks = (False, 0), tuple[str, ...]()
+    for path, module in modules:
+        if isinstance(module, nn.ModuleList):
+            alike = len({type(child) for child in module}) == 1
+            size = alike, sum(p.numel() for p in module.parameters())
             if size > largest:
                 largest, blocks = size, tuple(f"{path}.{i}" for i in range(len(module)))
     if not blocks:
         raise NotSupportedError(
-            f"{type(model).__name__} has no list of repeated blocks; a plug-in can describe it through "
+            f"{name} has no list of repeated blocks; a plug-in can describe it through "
             "the hook adapterhub_describe_model"
         )
     return blocks
+
+
+def _is_matrix(module: nn.Module) -> bool:
+    """Whether a module multiplies by its weight and does no more; a router gives scores as well."""
+    name = type(module).__name__
+    return name == "Conv1D" or (isinstance(module, nn.Linear) and "Router" not in name)
 
 
 def _hidden_size(model: Any, modality: Modality, example: Mapping[str, tuple[int, ...]]) -> int:
@@ -134,8 +147,13 @@ def _hidden_size(model: Any, modality: Modality, example: Mapping[str, tuple[int
 
 
 def backbone(model: Any) -> Any:
-    """The model without its language-modelling head."""
-    return model.base_model if model.get_output_embeddings() is not None else model
+    """The model without its language-modelling head, which may lie in a part of it together with its decoder."""
+    if model.get_output_embeddings() is None:
+        return model
+    if model.base_model is not model:
+        return model.base_model
+    decoder = model.get_decoder()
+    return getattr(decoder, "model", decoder)
 
 
 def _normalizes(folder: Path) -> bool:

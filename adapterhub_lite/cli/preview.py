@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from itertools import groupby
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -9,10 +10,11 @@ import typer
 from pydantic import BaseModel, Field
 from rich.text import Text
 
-from adapterhub_lite.cli.options import AsJson, ColumnsByRole, DataFile, NamedColumns, TaskSettings, columns_by_role
+from adapterhub_lite.cli.options import AsJson, Columns, DataFile, TaskSettings, columns_by_role
 from adapterhub_lite.cli.output import plain_console, print_json
 from adapterhub_lite.cli.train import TaskShortcuts
-from adapterhub_lite.errors import DataError, NotSupportedError
+from adapterhub_lite.errors import AdapterHubError, DataError, NotSupportedError
+from adapterhub_lite.tasks.catalog import unused_columns
 
 if TYPE_CHECKING:
     from adapterhub_lite.base.loading import Base
@@ -21,20 +23,19 @@ if TYPE_CHECKING:
     from adapterhub_lite.tasks.task import Example, Task
 
 
-class Reading(BaseModel):
-    """How rows are read."""
+class Options(BaseModel):
+    """Of the task."""
 
     task_options: TaskSettings = Field(default_factory=dict)
-    columns: ColumnsByRole = Field(default_factory=dict)
 
 
 def preview(
     data: DataFile,
     base: Annotated[str, typer.Option(metavar="REF", help="The foundation model that the rows are meant for.")],
     task: Annotated[str, typer.Option(metavar="NAME", help="What the model is to do; see `adapterhub-lite tasks`.")],
-    reading: Reading,
+    of_task: Options,
     shortcuts: Annotated[dict[str, Any], TaskShortcuts],
-    named: NamedColumns,
+    columns: Columns,
     rows: Annotated[int, typer.Option(metavar="N", min=1, help="How many rows, from the first on.")] = 3,
     json_: AsJson = False,
 ) -> None:
@@ -42,13 +43,14 @@ def preview(
     from adapterhub_lite.engine import Engine
 
     engine = Engine()
-    named_columns = columns_by_role(named, reading.columns)
-    dataset = engine.load_data(data, task, columns=named_columns, options={**reading.task_options, **shortcuts})
-    columns = dataset.table.columns if dataset.table is not None else ()
+    dataset = engine.load_data(
+        data, task, columns=columns_by_role(columns, columns.columns), options={**of_task.task_options, **shortcuts},
+        **columns.files.given(),
+    )  # fmt: skip
     report: dict[str, Any] = {
         "rows": len(dataset),
         "columns": dict(dataset.columns),
-        "ignored": [name for name in columns if name not in dataset.columns.values()],
+        "ignored": unused_columns(dataset),
         "notes": list(dataset.notes),
     }
     prepared, settled = _settled(engine, base, dataset)
@@ -65,16 +67,14 @@ def _settled(engine: Engine, reference: str, dataset: Dataset) -> tuple[Base, Ta
     from adapterhub_lite.base.outline import outline_base
 
     plugins = engine.plugins
-    known = None
     if not plugins.implementations("adapterhub_load_base"):
-        known = outline_base(reference, foreign_bases(plugins))
-    try:
-        if known is not None:
-            return known, engine.task_for(known, dataset)
-    except (RuntimeError, ValueError):
-        pass  # the task runs the model to settle, as those of series do
-    known = engine.load_base(reference, device="cpu")
-    return known, engine.task_for(known, dataset)
+        # Some plug-ins, and the tasks of series, run the model to describe it or to settle.
+        with suppress(RuntimeError, ValueError, AdapterHubError):
+            outlined = outline_base(reference, foreign_bases(plugins))
+            if outlined is not None:
+                return outlined, engine.task_for(outlined, dataset)
+    base = engine.load_base(reference, device="cpu")
+    return base, engine.task_for(base, dataset)
 
 
 def _row(dataset: Dataset, row: int, task: Task, base: Base) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from adapterhub_lite.cli.bounded_yaml import UnusableYaml, read_yaml
 from adapterhub_lite.cli.options import ColumnsByRole, TaskSettings
+from adapterhub_lite.data.files.options import FileOptions
 from adapterhub_lite.errors import ConfigError
 from adapterhub_lite.names import DTYPE_NAMES, QUANTIZATIONS, Flag, check_choice, did_you_mean
 from adapterhub_lite.storage.public import local_run
@@ -67,6 +68,7 @@ class RunFile(BaseModel):
     device: str = Field("auto", description="Where to compute: auto, cpu, cuda, ...")
     task_options: TaskSettings = Field(default_factory=dict)
     columns: ColumnsByRole = Field(default_factory=dict)
+    files: FileOptions = Field(default_factory=FileOptions, description="What the file of --data is")
     training: TrainConfig = Field(default_factory=TrainConfig, description="How to train")
 
     def to_yaml(self) -> str:
@@ -128,7 +130,8 @@ def _problem(item: Any, path: str | Path | None) -> str:
     if item["type"] == "missing":
         return f"{option} is missing; give it on the command line or as '{name}:' in --config"
     if item["type"] == "extra_forbidden":
-        known = TrainConfig.model_fields if names[0] == "training" else RunFile.model_fields
+        within: dict[str, type[BaseModel]] = {"training": TrainConfig, "files": FileOptions}
+        known = within.get(names[0], RunFile).model_fields
         meant = did_you_mean(names[-1], list(known)) or f"; the keys are: {', '.join(known)}"
         return f"{path or 'the run'}: there is no key '{name}'{meant}"
     return f"{name}: {str(item['msg']).lower()}, not {_shown(item['input'])}"

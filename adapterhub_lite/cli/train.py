@@ -179,7 +179,9 @@ def read_rows(run: RunFile, catalog: Catalog, options: TaskOptions | None = None
     from adapterhub_lite.data.splits import split
     from adapterhub_lite.tasks.catalog import read_data
 
-    dataset = read_data(catalog, run.data, run.task, columns=run.columns, options=options or run.task_options)
+    dataset = read_data(
+        catalog, run.data, run.task, columns=run.columns, options=options or run.task_options, files=run.files
+    )
     held_out = None
     if run.eval_data is not None:
         held_out = read_like(catalog, dataset, run.eval_data, run.columns)

@@ -39,10 +39,18 @@ class Manner:
     """What it calls thinking."""
 
 
+THOUGHT_KEYS = ("reasoning_content", "thinking")
+"""What data and templates call the thinking in front of an answer."""
+
+
 def thought_of(message: dict[str, Any]) -> str:
     """What a message says before its answer: as a part of its own, or at the beginning of its content."""
-    own = str(message.get("reasoning_content") or "").strip()
+    own = _own_thought(message).strip()
     return own or message["content"].rpartition("</think>")[0].rpartition("<think>")[2].strip()
+
+
+def _own_thought(message: dict[str, Any]) -> str:
+    return next((str(message[key]) for key in THOUGHT_KEYS if message.get(key)), "")
 
 
 def as_given(
@@ -51,9 +59,9 @@ def as_given(
     """The messages as a template takes them; thinking that is none is left out, so that none is written."""
     given = []
     for message in messages:
-        known = {key: value for key, value in message.items() if key != "reasoning_content"}
-        if str(message.get("reasoning_content") or "").strip():
-            known[thought_key] = message["reasoning_content"]
+        known = {key: value for key, value in message.items() if key not in THOUGHT_KEYS}
+        if _own_thought(message).strip():
+            known[thought_key] = _own_thought(message)
         if in_parts:
             known["content"] = [{"type": "text", "text": message["content"]}]
         if message.get("tool_calls"):

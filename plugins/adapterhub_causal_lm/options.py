@@ -7,7 +7,20 @@ from typing import Literal
 from adapterhub_lite.api import Field, TaskOptions
 
 TASK = "causal-lm"
-ROLES = ("messages", "prompt", "input", "completion", "text", "group")
+ROLES = (
+    *(
+        "messages",
+        "prompt",
+        "input",
+        "completion",
+        "text",
+        "system",
+        "history",
+        "tools",
+        "chat_template_kwargs",
+        "group",
+    ),
+)
 FORMS = ("text", "completion", "chat")
 """Every `Dataset.form` of texts to continue, by what a row holds."""
 

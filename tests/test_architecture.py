@@ -113,4 +113,6 @@ def test_rooms_are_small():
     assert statistics.median(lengths.values()) < 100
     assert {str(file.relative_to(ROOT)): n for file, n in lengths.items() if n > 350} == {}
     # A wing that is added may raise this, and says by how much; nothing else may.
-    assert sum(lengths.values()) < 24_000 + 400  # answers to many prompts, and adapters that are gone on with
+    assert (
+        sum(lengths.values()) < 24_000 + 700
+    )  # answers to many prompts (400), and adapters that training goes on with (300)

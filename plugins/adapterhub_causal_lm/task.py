@@ -150,11 +150,24 @@ class CausalLM(Task):
             raise ConfigError(f"the prompt is a {type(prompt).__name__}; give a text, or an item of a dataset")
         if isinstance(prompt, str):
             check_characters(prompt, "the prompt")
+        thinks = self.turns.thinks if self.turns is not None else None
+        return prompt_ids(prompt, base.tokenizer, chat=self._takes_turns, thinks=thinks)
+
+    @property
+    def _takes_turns(self) -> bool:
         # An adapter of an earlier version has no facts of turns, and its chats were opened as the template does by itself.
-        chat = self.turns is not None or self.preprocessing.form == "chat"
-        return prompt_ids(
-            prompt, base.tokenizer, chat=chat, thinks=self.turns.thinks if self.turns is not None else None
-        )
+        return self.turns is not None or self.preprocessing.form == "chat"
+
+    def end_ids(self, base: Base) -> list[int]:
+        """The token that ends an assistant's turn in what is learnt, where that is one of the tokenizer's special tokens."""
+        if not self._takes_turns:
+            return []
+        try:
+            ((_, labels),) = EncodedRows(base, None, turns=True).encode(Completion(*SAMPLE_TEXTS[:2]))
+        except (DataError, NotSupportedError):  # a template that could be trained with in an earlier version
+            return []
+        last = next((label for label in reversed(labels) if label != IGNORED), IGNORED)
+        return [last] if last in base.tokenizer.all_special_ids else []
 
     def predictions(self, logits: Tensor, data: Encoded) -> list[Any]:
         raise NotSupportedError("a language model has no labels to predict; use generate")

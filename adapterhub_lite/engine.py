@@ -12,6 +12,7 @@ from adapterhub_lite.adapter.read import read_like
 from adapterhub_lite.adapter.restore import restore
 from adapterhub_lite.base.differences import explain_architecture
 from adapterhub_lite.base.foreign import foreign_bases
+from adapterhub_lite.base.loaded import LoadedBases
 from adapterhub_lite.base.loading import Base, load_base
 from adapterhub_lite.base.references import parse_scratch
 from adapterhub_lite.base.scratch import with_random_weights
@@ -54,6 +55,7 @@ class Engine:
         self.strategy_shelf = strategy_shelf(self.plugins)
         self.task_shelf = Catalog(self.plugins)
         self.progress: Progress = progress if progress is not None else Lines()
+        self._loaded = LoadedBases()
 
     def load_base(
         self,
@@ -250,7 +252,8 @@ class Engine:
 
         Args:
             path: The adapter's directory, or a bundle of it.
-            base: A loaded base, or a reference; by default the one recorded in the adapter.
+            base: A loaded base, or a reference; by default the one recorded in the adapter. Adapters that are loaded without
+                one share it.
             dtype: What to compute in; by default what the adapter was trained in.
             device: Where, if the base is not loaded yet.
             force: Accept a base that differs from the one of training; recorded in whatever is saved afterwards.
@@ -307,11 +310,12 @@ class Engine:
                 raise ConfigError(f"base is a {type(base).__name__}; give a loaded base, or its reference")
             given = str(base) if base is not None else None
             try:
-                base = self.load_base(
+                base = self._loaded.shared(
                     given if given is not None else local_reference(record),
-                    quantization=record.quantization,
-                    dtype=dtype or record.dtype,
-                    device=device,
+                    record,
+                    dtype or record.dtype,
+                    device,
+                    self.load_base,
                 )
             except BaseNotFoundError as error:
                 if given is not None:

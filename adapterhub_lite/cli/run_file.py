@@ -14,7 +14,8 @@ from adapterhub_lite.cli.options import ColumnsByRole
 from adapterhub_lite.data.files.options import FileOptions
 from adapterhub_lite.errors import ConfigError
 from adapterhub_lite.names import DTYPE_NAMES, QUANTIZATIONS, Flag, check_choice, did_you_mean
-from adapterhub_lite.storage.public import local_run
+from adapterhub_lite.storage.bundle import manifest_of
+from adapterhub_lite.storage.public import local_reference, local_run
 from adapterhub_lite.training.config import TrainConfig
 
 
@@ -45,6 +46,11 @@ class RunFile(BaseModel):
     )
     fraction: Annotated[float | None, Flag(metavar="SHARE", unset="all rows")] = Field(
         None, gt=0, le=1, description="Learn from this share of the rows, or of the groups."
+    )
+    from_adapter: Annotated[str | None, Flag(metavar="DIR")] = Field(
+        None,
+        description="A saved adapter to go on with: its base, task, strategy and options are taken; labels that it does not "
+        "know come behind its own.",
     )
     from_scratch: bool = Field(
         False,
@@ -99,6 +105,8 @@ def read_run(path: str | Path | None, given: Mapping[str, Any]) -> RunFile:
             values[key] = {**before, **{k: v for k, v in value.items() if v is not None}}
         elif value is not None:
             values[key] = value
+    if isinstance(values.get("from_adapter"), str):
+        values = {**_of_adapter(values["from_adapter"]), **values}
     try:
         run = RunFile.model_validate(values)
     except ValidationError as error:
@@ -110,6 +118,19 @@ def read_run(path: str | Path | None, given: Mapping[str, Any]) -> RunFile:
     if run.shots is not None and run.fraction is not None:
         raise ConfigError("--shots and --fraction both choose the rows to learn from; give one of them")
     return run
+
+
+def _of_adapter(path: str) -> dict[str, Any]:
+    """What a run that goes on with an adapter takes from it, unless it is given."""
+    manifest = manifest_of(Path(path))
+    base = manifest.base
+    return {
+        "base": local_reference(base),
+        "quantize": base.quantization,
+        "dtype": base.dtype,
+        "task": manifest.task.name,
+        "strategy": manifest.strategy.name,
+    }
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:

@@ -198,6 +198,10 @@ class Task(Protocol):
         """
         raise NotSupportedError("this adapter does not continue text; use predict")
 
+    def end_ids(self, base: Base) -> Sequence[int]:
+        """Token ids that end an answer, beside those that the base and its tokenizer name as the end of a text."""
+        return ()
+
     @abstractmethod
     def samples(self) -> Sequence[Any]:
         """A few made-up items, for comparing two models that should agree."""

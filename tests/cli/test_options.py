@@ -12,7 +12,7 @@ from pydantic.fields import FieldInfo
 from typer.main import get_command
 
 import adapterhub_lite.cli.train as train_verb
-from adapterhub_lite.cli import VERBS, app
+from adapterhub_lite.cli import VERBS, app, run_file
 from adapterhub_lite.cli.from_models import flag_of
 from adapterhub_lite.cli.run_file import RunFile
 from adapterhub_lite.data.files.options import FileOptions
@@ -109,6 +109,7 @@ def test_an_option_wins_over_the_run_file_and_its_absence_does_not(path, run, mo
         return {"adapter": "a", "size_bytes": 1, "trainable": 1, "base_parameters": 1, "metrics": {}}
 
     monkeypatch.setattr(train_verb, "run_training", only_record)
+    monkeypatch.setattr(run_file, "_of_adapter", lambda path: {})  # there is none of these names
     field, name = FIELDS[path], path[-1]
     recorded, given = ("nf4", "fp4") if name == "quantize" else samples(field)
     file = tmp_path / "run.yaml"

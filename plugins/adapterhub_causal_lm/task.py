@@ -161,6 +161,14 @@ class CausalLM(Task):
             check_characters(prompt, "the prompt")
         return prompt_ids(prompt, base.tokenizer, chat=self.preprocessing.form == "chat")
 
+    def end_ids(self, base: Base) -> list[int]:
+        """The token that ends an assistant's turn in what is learnt, where that is one of the tokenizer's special tokens."""
+        if self.preprocessing.form != "chat":
+            return []
+        _, labels = encode_item(self.samples()[0], base.tokenizer)
+        last = next((label for label in reversed(labels) if label != IGNORED), IGNORED)
+        return [last] if last in base.tokenizer.all_special_ids else []
+
     def predictions(self, logits: Tensor, data: Encoded) -> list[Any]:
         raise NotSupportedError("a language model has no labels to predict; use generate")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Protocol
 
@@ -201,6 +201,23 @@ class Task(Protocol):
     def end_ids(self, base: Base) -> Sequence[int]:
         """Token ids that end an answer, beside those that the base and its tokenizer name as the end of a text."""
         return ()
+
+    def forgetting(
+        self,
+        base: Base,
+        adapted: Callable[[Batch], tuple[Tensor, Tensor | None]],
+        bare: Callable[[Batch], Tensor],
+        text: str | None,
+    ) -> dict[str, float]:
+        """What training made the base forget, in numbers by name; nothing for a task that does not measure it.
+
+        Args:
+            base: Carries the adapter.
+            adapted: From a batch to (n, outputs) logits of the adapted model, and targets.
+            bare: From a batch to those of the bare base.
+            text: What to measure it on; None for whatever the task has for that.
+        """
+        return {}
 
     @abstractmethod
     def samples(self) -> Sequence[Any]:

@@ -202,6 +202,22 @@ class Task(Protocol):
         """Token ids that end an answer, beside those that the base and its tokenizer name as the end of a text."""
         return ()
 
+    def judge(
+        self, data: Dataset, extract: str | None, score: Callable[[str, str], Any] | None
+    ) -> Callable[[Sequence[str]], Mapping[str, Sequence[float]]]:
+        """What scores answers to the rows of a dataset, each from 0 to 1, by name; asked of a task that `generates`.
+
+        Args:
+            data: Prompts with the answers that are wanted.
+            extract: A regular expression for the part of an answer that counts; a score of its own.
+            score: The user's own score of an answer, beside the one that is wanted.
+
+        Raises:
+            NotSupportedError: the task has no answers to score.
+            DataError, ConfigError: rows, an expression or a function that cannot be used.
+        """
+        raise NotSupportedError(f"answers are scored of tasks that continue text, and not of {self.name}")
+
     def forgetting(
         self,
         base: Base,

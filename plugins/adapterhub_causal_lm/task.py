@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from adapterhub_causal_lm.answers import Judge
 from adapterhub_causal_lm.forgetting import AT_ONCE, GENERAL, forgetting, paragraphs
 from adapterhub_causal_lm.items import Chat, Completion, Message, Text
 from adapterhub_causal_lm.options import CausalLMOptions
@@ -169,6 +170,10 @@ class CausalLM(Task):
         _, labels = encode_item(self.samples()[0], base.tokenizer)
         last = next((label for label in reversed(labels) if label != IGNORED), IGNORED)
         return [last] if last in base.tokenizer.all_special_ids else []
+
+    def judge(self, data: Dataset, extract: str | None, score: Callable[[str, str], Any] | None) -> Judge:
+        """See `answers.Judge`."""
+        return Judge(data, extract, score)
 
     def forgetting(
         self,

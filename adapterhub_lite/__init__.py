@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from adapterhub_lite.data.splits import split as split
     from adapterhub_lite.engine import Engine as Engine
     from adapterhub_lite.errors import AdapterHubError as AdapterHubError
+    from adapterhub_lite.estimators import Classifier as Classifier, Regressor as Regressor
     from adapterhub_lite.tasks.outputs import (
         LabelsPrediction as LabelsPrediction,
         Prediction as Prediction,
@@ -45,11 +46,13 @@ _HOME = {
     "Adapter": "adapter.adapter",
     "AdapterHubError": "errors",
     "Base": "base.loading",
+    "Classifier": "estimators",
     "Dataset": "data.dataset",
     "Engine": "engine",
     "Evaluation": "adapter.evaluation",
     "LabelsPrediction": "tasks.outputs",
     "Prediction": "tasks.outputs",
+    "Regressor": "estimators",
     "TrainConfig": "training.config",
     "ValuePrediction": "tasks.outputs",
     "split": "data.splits",

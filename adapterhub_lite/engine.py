@@ -15,10 +15,12 @@ from adapterhub_lite.adapter.restore import restore
 from adapterhub_lite.adapter.train import train_adapter
 from adapterhub_lite.base.differences import explain_architecture
 from adapterhub_lite.base.foreign import foreign_bases
+from adapterhub_lite.base.loaded import LoadedBases
 from adapterhub_lite.base.loading import Base, load_base
 from adapterhub_lite.base.references import parse_scratch
 from adapterhub_lite.base.scratch import with_random_weights
 from adapterhub_lite.data.dataset import Dataset
+from adapterhub_lite.data.files.options import FileOptions
 from adapterhub_lite.errors import BaseNotFoundError, ConfigError, NotSupportedError
 from adapterhub_lite.interrupt import Interrupt, listener, safe_point
 from adapterhub_lite.plugins.manager import Plugins
@@ -53,6 +55,7 @@ class Engine:
         self.strategy_shelf = strategy_shelf(self.plugins)
         self.task_shelf = Catalog(self.plugins)
         self.progress: Progress = progress if progress is not None else Lines()
+        self._loaded = LoadedBases()
 
     def load_base(
         self,
@@ -103,9 +106,14 @@ class Engine:
         columns: Mapping[str, str] | None = None,
         labels: Sequence[str] | None = None,
         options: Mapping[str, Any] | None = None,
+        format: str | None = None,
+        no_header: bool = False,
+        encoding: str | None = None,
+        quoting: str | None = None,
     ) -> Dataset:
-        """Read and check labelled data for a task, ours or a plug-in's; see `adapterhub_lite.tasks.catalog.read_data`."""
-        return read_data(self.task_shelf, source, task, columns=columns, labels=labels, options=options)
+        """Read and check labelled data for a task; see `read_data`, and `FileOptions` for what the last four say of a file."""
+        files = FileOptions(format=format, no_header=no_header, encoding=encoding, quoting=quoting)
+        return read_data(self.task_shelf, source, task, columns=columns, labels=labels, options=options, files=files)
 
     def train(
         self,
@@ -231,7 +239,8 @@ class Engine:
 
         Args:
             path: The adapter's directory, or a bundle of it.
-            base: A loaded base, or a reference; by default the one recorded in the adapter.
+            base: A loaded base, or a reference; by default the one recorded in the adapter. Adapters that are loaded without
+                one share it.
             dtype: What to compute in; by default what the adapter was trained in.
             device: Where, if the base is not loaded yet.
             force: Accept a base that differs from the one of training; recorded in whatever is saved afterwards.
@@ -288,11 +297,12 @@ class Engine:
                 raise ConfigError(f"base is a {type(base).__name__}; give a loaded base, or its reference")
             given = str(base) if base is not None else None
             try:
-                base = self.load_base(
+                base = self._loaded.shared(
                     given if given is not None else local_reference(record),
-                    quantization=record.quantization,
-                    dtype=dtype or record.dtype,
-                    device=device,
+                    record,
+                    dtype or record.dtype,
+                    device,
+                    self.load_base,
                 )
             except BaseNotFoundError as error:
                 if given is not None:
@@ -300,13 +310,9 @@ class Engine:
                 raise BaseNotFoundError(
                     f"the base that the adapter records: {error}; or give it with --base"
                 ) from error
+        explain = partial(explain_architecture, record, base.model)
         differences = check_base(
-            record,
-            base.fingerprint,
-            base.quantization,
-            base.reference,
-            force=force,
-            explain=partial(explain_architecture, record, base.model),
+            record, base.fingerprint, base.quantization, base.reference, force=force, explain=explain
         )
         return base, differences
 

@@ -11,7 +11,7 @@ from adapterhub_lite.errors import ConfigError
 
 QUANTIZATIONS = ("none", "nf4", "fp4", "int8")
 DTYPE_NAMES = ("auto", "float32", "bfloat16", "float16")
-POOLINGS = ("cls", "mean", "last")
+POOLINGS = ("cls", "mean", "last", "max", "mean_sqrt_len", "weightedmean")
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,8 @@ from adapterhub_lite.adapter.save import save_adapter
 from adapterhub_lite.base.learning import BatchContext
 from adapterhub_lite.base.loading import Base
 from adapterhub_lite.data.dataset import Dataset
+from adapterhub_lite.data.files.options import FileOptions
+from adapterhub_lite.data.files.references import parse_reference
 from adapterhub_lite.errors import ConfigError, DataError, NotSupportedError
 from adapterhub_lite.plugins.manager import Plugins
 from adapterhub_lite.plugins.observers import Observers
@@ -56,6 +58,8 @@ class Adapter:
     training: dict[str, Any] = field(default_factory=dict)
     columns: dict[str, str] = field(default_factory=dict)
     """Which column of the training data played which role."""
+    files: dict[str, Any] = field(default_factory=dict)
+    """What was said of its file beside the name; see `FileOptions`."""
     run_file: str | None = None
     """The run's configuration as YAML, saved as run.yaml."""
     run_folder: Path | None = None
@@ -87,6 +91,7 @@ class Adapter:
             metrics={name: value for name, value in manifest.metrics.items() if value is not None},
             training=dict(manifest.training),
             columns=dict(manifest.task.columns),
+            files=dict(manifest.task.files),
             forced=[*manifest.forced, *differences],
             probe_inputs=list(probe_inputs),
         )
@@ -110,8 +115,13 @@ class Adapter:
         """Number of trained weights."""
         return sum(tensor.numel() for tensor in self.attachment.tensors.values())
 
-    def load_data(self, source: Any, *, require_labels: bool = True) -> Dataset:
+    def load_data(self, source: Any, *, require_labels: bool = True, files: FileOptions | None = None) -> Dataset:
         """Read data for this adapter's task, with its columns and labels.
+
+        Args:
+            source: What `ah.load_data` takes.
+            require_labels: False for prediction.
+            files: What is said of the file beside its name; the rest as in training.
 
         Raises:
             DataError: bad data, or a label the adapter was not trained on; names file, row and column.
@@ -119,7 +129,7 @@ class Adapter:
         if isinstance(source, Dataset):
             require_alike(self.attachment.task, source)
             return source
-        return read_for(self.task_record(), source, plugins=self.plugins, require_labels=require_labels)
+        return read_for(self.task_record(), source, plugins=self.plugins, require_labels=require_labels, files=files)
 
     def task_record(self) -> TaskRecord:
         """The task as it is written into the manifest."""
@@ -128,6 +138,7 @@ class Adapter:
             name=task.name,
             labels=list(task.labels),
             columns=self.columns,
+            files=self.files,
             preprocessing=task.preprocessing.record(),
         )
 
@@ -214,7 +225,7 @@ class Adapter:
             raise NotSupportedError("a language model has no labels to predict; use generate")
         inputs = listed(inputs)
         is_list = isinstance(inputs, (list, tuple)) and not (inputs and isinstance(inputs[0], dict))
-        if isinstance(inputs, str) and task.modality == "text" and not os.path.exists(inputs):  # noqa: PTH110  (never raises)
+        if isinstance(inputs, str) and task.modality == "text" and not os.path.exists(parse_reference(inputs)[0]):  # noqa: PTH110  (never raises)
             raise DataError(
                 f"there is no file {inputs[:80]!r}; to predict for a text give a list of it: predict([text])"
             )

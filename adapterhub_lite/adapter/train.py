@@ -69,8 +69,9 @@ def train_adapter(
     )  # fmt: skip
     lineage: dict[str, Any] = {} if parent is None else {LINEAGE: parent.lineage()}
     adapter = Adapter(
-        attachment, plugins, progress, training={**facts, **lineage}, columns=dict(data.columns), data=record,
-        probe_inputs=list(data.inputs[:PROBES]), run_file=place.run_file, run_folder=place.folder, forced=list(forced),
+        attachment, plugins, progress, training={**facts, **lineage}, columns=dict(data.columns),
+        files=dict(data.files), data=record, probe_inputs=list(data.inputs[:PROBES]), run_file=place.run_file,
+        run_folder=place.folder, forced=list(forced),
     )  # fmt: skip
     if held_out is not None:
         adapter.metrics = adapter.evaluate(held_out, Processes()).record()

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from adapterhub_lite.base.language import language_part, unreached
 from adapterhub_lite.base.map import ModelMap
-from adapterhub_lite.base.model_folder import CONFIG_LIMIT, read_object
+from adapterhub_lite.base.pooling import declared_pooling
 from adapterhub_lite.errors import NotSupportedError
 from adapterhub_lite.plugins.spec import Modality
 
-Pooling = Literal["cls", "mean", "last", "spatial"]
 MODALITY_OF_INPUT: dict[str, Modality] = {"input_ids": "text", "pixel_values": "image"}
 
 
@@ -57,16 +57,21 @@ def introspect(
         NotSupportedError: when the model has no repeated blocks.
     """
     example = example or {}
-    layers = _blocks(model)
-    attention = tuple(n for n, m in model.named_modules() if "Attention" in type(m).__name__)
-    inside = [(n, m) for n, m in model.named_modules() if n.startswith(tuple(f"{p}." for p in layers))]
-    linears = [n for n, m in inside if isinstance(m, nn.Linear) or type(m).__name__ == "Conv1D"]
+    part = language_part(model) if modality == "text" else ""
+    modules = [(n, m) for n, m in model.named_modules() if not part or f"{n}.".startswith(f"{part}.")]
+    blocks = _blocks(type(model).__name__, modules)
+    silent = unreached(model, part, blocks, example_inputs(model)) if part else ()
+    layers = tuple(path for path in blocks if path not in silent)
+    attention = tuple(n for n, m in modules if "Attention" in type(m).__name__)
+    inside = [(n, m) for n, m in modules if n.startswith(tuple(f"{p}." for p in layers))]
+    linears = [n for n, m in inside if _is_matrix(m)]
     if not linears:
         # A convolutional network: pointwise and full convolutions carry its weights, depthwise ones next to none.
         kinds = (nn.Conv1d, nn.Conv2d)
-        linears = [n for n, m in model.named_modules() if isinstance(m, kinds) and m.groups == 1]
+        linears = [n for n, m in modules if isinstance(m, kinds) and m.groups == 1]
     output = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None
     causal = output is not None or any(getattr(m, "is_causal", False) is True for _, m in inside)
+    declared = declared_pooling(folder if modality == "text" else None)
     return ModelMap(
         modality=modality,
         hidden_size=_hidden_size(model, modality, example),
@@ -74,9 +79,13 @@ def introspect(
         linears=tuple(linears),
         attention_linears=tuple(n for n in linears if n.startswith(tuple(f"{a}." for a in attention))),
         output=next((n for n, m in model.named_modules() if m is output), None) if output is not None else None,
-        pooling=_pooling(model, modality, causal, bool(attention), folder),
+        pooling=declared.pooling or _pooling(model, modality, causal, bool(attention)),
         causal=causal,
-        normalized=modality == "text" and folder is not None and _normalizes(folder),
+        normalized=declared.normalized,
+        prompt=declared.prompt,
+        pools_prompt=declared.pools_prompt,
+        not_done=declared.not_done,
+        unreached=silent,
         example=example,
     )
 
@@ -108,20 +117,27 @@ def example_inputs(model: Any, example: Mapping[str, tuple[int, ...]] | None = N
     raise NotSupportedError(f"{type(model).__name__} takes '{name}', and its ModelMap gives no example of an input")
 
 
-def _blocks(model: nn.Module) -> tuple[str, ...]:
-    """The module list of like children that holds most parameters: the repeated blocks of the network."""
-    largest, blocks = 0, tuple[str, ...]()
-    for path, module in model.named_modules():
-        if isinstance(module, nn.ModuleList) and len({type(child) for child in module}) == 1:
-            size = sum(p.numel() for p in module.parameters())
+def _blocks(name: str, modules: Iterable[tuple[str, nn.Module]]) -> tuple[str, ...]:
+    """The module list that holds most parameters, of like children where there is one: the repeated blocks of the network."""
+    largest, blocks = (False, 0), tuple[str, ...]()
+    for path, module in modules:
+        if isinstance(module, nn.ModuleList):
+            alike = len({type(child) for child in module}) == 1
+            size = alike, sum(p.numel() for p in module.parameters())
             if size > largest:
                 largest, blocks = size, tuple(f"{path}.{i}" for i in range(len(module)))
     if not blocks:
         raise NotSupportedError(
-            f"{type(model).__name__} has no list of repeated blocks; a plug-in can describe it through "
+            f"{name} has no list of repeated blocks; a plug-in can describe it through "
             "the hook adapterhub_describe_model"
         )
     return blocks
+
+
+def _is_matrix(module: nn.Module) -> bool:
+    """Whether a module multiplies by its weight and does no more; a router gives scores as well."""
+    name = type(module).__name__
+    return name == "Conv1D" or (isinstance(module, nn.Linear) and "Router" not in name)
 
 
 def _hidden_size(model: Any, modality: Modality, example: Mapping[str, tuple[int, ...]]) -> int:
@@ -134,28 +150,20 @@ def _hidden_size(model: Any, modality: Modality, example: Mapping[str, tuple[int
 
 
 def backbone(model: Any) -> Any:
-    """The model without its language-modelling head."""
-    return model.base_model if model.get_output_embeddings() is not None else model
+    """The model without its language-modelling head, which may lie in a part of it together with its decoder."""
+    if model.get_output_embeddings() is None:
+        return model
+    if model.base_model is not model:
+        return model.base_model
+    decoder = model.get_decoder()
+    return getattr(decoder, "model", decoder)
 
 
-def _normalizes(folder: Path) -> bool:
-    """Whether sentence-transformers scales this model's features to length 1."""
-    path = folder / "modules.json"
-    modules = read_object(path, CONFIG_LIMIT, list) if path.is_file() else []
-    return any(isinstance(module, dict) and str(module.get("type", "")).endswith(".Normalize") for module in modules)
-
-
-def _pooling(model: nn.Module, modality: Modality, causal: bool, has_attention: bool, folder: Path | None) -> Pooling:
-    if modality == "image":
-        if not has_attention:
-            return "spatial"
-        return "cls" if any(n.endswith("cls_token") for n, _ in model.named_parameters()) else "mean"
-    chosen = folder / "1_Pooling" / "config.json" if folder is not None else None
-    if modality == "text" and chosen is not None and chosen.is_file():
-        modes = read_object(chosen, CONFIG_LIMIT)
-        if modes.get("pooling_mode_cls_token"):
-            return "cls"
-        if modes.get("pooling_mode_lasttoken"):
-            return "last"
-        return "mean"
-    return "last" if causal else "mean"
+def _pooling(model: nn.Module, modality: Modality, causal: bool, has_attention: bool) -> str:
+    if modality != "image":
+        return "last" if causal else "mean"
+    if not has_attention:
+        return "spatial"
+    # A token of that name in a pooling head is a query of its own, and stands in no row of features.
+    names = [name for name, _ in model.named_parameters() if "head." not in name]
+    return "cls" if any(name.endswith(("cls_token", "class_embedding")) for name in names) else "mean"

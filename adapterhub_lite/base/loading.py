@@ -17,6 +17,7 @@ from adapterhub_lite.base.batch_norm import batch_norms
 from adapterhub_lite.base.describe import describe
 from adapterhub_lite.base.fingerprint import fingerprint_of_files, fingerprint_of_module
 from adapterhub_lite.base.foreign import NOTHING_FOREIGN, Asked, Foreign
+from adapterhub_lite.base.language import leave_out
 from adapterhub_lite.base.map import ModelMap
 from adapterhub_lite.base.model_files import calm, model_from, model_from_gguf, processor_from, usable
 from adapterhub_lite.base.precision import choose_device, choose_dtype, dtype_name
@@ -44,6 +45,7 @@ class Base:
         active: The view of the adapter that is mounted now, if any.
         lock: Held by the thread that uses the base, so that no other mounts an adapter meanwhile. Re-entrant.
         shards: Where its weights are spread over processes, what keeps these in step; else None.
+        left_out: Paths of the parts of its class that were taken out of memory because no text goes through them.
     """
 
     reference: str
@@ -59,6 +61,7 @@ class Base:
     active: ModelView | None = field(default=None, repr=False)
     lock: Any = field(default_factory=threading.RLock, init=False, compare=False)
     shards: Shards | None = field(default=None, repr=False)
+    left_out: tuple[str, ...] = ()
     kept_bare: bool = field(default=False, init=False, compare=False)
     """Whether a thread holds it bare: whoever mounts an adapter then takes it off again."""
     parameters: int = field(init=False)
@@ -71,6 +74,10 @@ class Base:
     def __reduce_ex__(self, protocol: Any) -> Any:
         """Refuse to be copied or pickled, with all its weights and adapters that would not be on the copy."""
         raise NotSupportedError("a base is not copied or pickled; save the adapter and load it where it is needed")
+
+    def __sklearn_clone__(self) -> Base:
+        """Itself, which estimators of scikit-learn share; see `adapterhub_lite.estimators`."""
+        return self
 
     def __post_init__(self) -> None:
         self.parameters = sum(_numel(parameter) for parameter in self.model.parameters())
@@ -101,6 +108,15 @@ class Base:
             if view is not None:
                 view.mount()
             self.active = view
+
+    def put_back(self) -> None:
+        """Put what was left out of memory back in, on the CPU, before the model is saved."""
+        if self.left_out and self.source is not None:
+            whole = model_from(self.source, self.source.folder, self.dtype, torch.device("cpu"), None, False)
+            for path in self.left_out:
+                parent, _, name = path.rpartition(".")
+                self.model.get_submodule(parent)._modules[name] = whole.get_submodule(path)
+            self.left_out = ()
 
     def _original_weight(self, path: str) -> Tensor:
         """Read one weight of the unquantized base, by its path in the model (fp32), laid out as `ModelView.weight`."""
@@ -197,11 +213,16 @@ def load_base(
     with usable(f"base '{reference}' was loaded from {source.folder} but cannot be described"):
         model_map = _describe(model, source.folder, foreign.describe)
         identity = known or fingerprint_of_files(source, model, model_map)
+    left_out = leave_out(model, model_map.unreached)
+    if left_out:
+        say(f"left out of memory, since no text goes through: {', '.join(left_out)}")
+        model_map = replace(model_map, unreached=tuple(p for p in model_map.unreached if p not in left_out))
     if quantization == "none":  # int8 layers change when they are first run
         with calm(), usable(f"base '{reference}' was loaded from {source.folder} but cannot be run"):
             run_once(model, processor)
     return Base(
-        reference, source.revision, model, processor, model_map, identity, quantization, wanted.dtype, target, source
+        reference, source.revision, model, processor, model_map, identity, quantization, wanted.dtype, target, source,
+        left_out=left_out,
     )  # fmt: skip
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
 
 from adapterhub_lite.plugins.spec import Modality
 
@@ -23,11 +22,24 @@ class ModelMap:
     """Those of `linears` that belong to attention."""
     output: str | None
     """Path of the output embedding of a language model; None for a model without one."""
-    pooling: Literal["cls", "mean", "last", "spatial"]
-    """How token or pixel features become one vector an example."""
+    pooling: str
+    """How token or pixel features become one vector an example: a name of `adapterhub_lite.names.POOLINGS`, several of them
+    joined by "+" for their vectors one behind the other, or "spatial" for a convolutional network."""
     causal: bool
     """Each position sees only those before it."""
     normalized: bool = False
     """Its pooled features are made to be compared at one length, as sentence-transformers' Normalize leaves them."""
+    unreached: tuple[str, ...] = ()
+    """Paths of the parts that no input of the task goes through, such as the vision tower of a model that is given texts."""
+    prompt: str = ""
+    """What goes before every text by default, as its files declare."""
+    pools_prompt: bool = True
+    """Whether the tokens of a prompt are pooled with the others."""
+    not_done: str | None = None
+    """What its files declare of pooling that is not done here, in words; None where all is."""
     example: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     """Shape of each argument of the smallest input, for models of neither texts nor images; zeros are given for them."""
+
+    def reaches(self, path: str) -> bool:
+        """Whether an input goes through the module, or meets the parameter, at a path."""
+        return not f"{path}.".startswith(tuple(f"{part}." for part in self.unreached))

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from adapterhub_lite.base.language import is_multimodal
 from adapterhub_lite.base.quantization import quantization_config
 from adapterhub_lite.base.references import Source
 from adapterhub_lite.errors import AdapterHubError, BaseNotFoundError
@@ -86,9 +87,11 @@ def _compute_by_code_at_hand(config: Any) -> None:
 
 def model_class(config: Any) -> Any:
     """The class a checkpoint is opened with: the one with a language-modelling head where it was saved with one."""
-    from transformers import AutoModel, AutoModelForCausalLM
+    from transformers import AutoModel, AutoModelForCausalLM, AutoModelForImageTextToText
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
+    if is_multimodal(config):
+        return AutoModelForImageTextToText
     saved_as = (config.architectures or [""])[0]
     generates = saved_as in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values() or saved_as.endswith("ForCausalLM")
     return AutoModelForCausalLM if generates else AutoModel

@@ -9,6 +9,7 @@ import typer
 from pydantic import BaseModel, Field
 
 from adapterhub_lite.cli.bounded_yaml import UnboundedYaml, UnusableYaml, read_yaml
+from adapterhub_lite.data.files.options import FileOptions
 from adapterhub_lite.errors import ConfigError
 from adapterhub_lite.names import Flag
 
@@ -60,6 +61,7 @@ class Columns(NamedColumns):
     """The columns of the data for a saved adapter."""
 
     columns: ColumnsByRole = Field(default_factory=dict)
+    files: FileOptions = Field(default_factory=FileOptions, description="What the file is")
 
 
 def columns_by_role(named: NamedColumns, others: Mapping[str, str]) -> dict[str, str]:

@@ -29,7 +29,9 @@ def checked_data(adapter: str, source: str, columns: Columns, *, require_labels:
 
     named = columns_by_role(columns, columns.columns)
     task = manifest_of(Path(adapter)).task
-    dataset = read_for(task, source, plugins=Plugins(), columns=named, require_labels=require_labels)
+    dataset = read_for(
+        task, source, plugins=Plugins(), columns=named, require_labels=require_labels, files=columns.files
+    )
     say_columns(dataset.columns, source)
     return dataset
 

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from adapterhub_lite.cli.bounded_yaml import UnusableYaml, read_yaml
 from adapterhub_lite.cli.options import ColumnsByRole
+from adapterhub_lite.data.files.options import FileOptions
 from adapterhub_lite.errors import ConfigError
 from adapterhub_lite.names import DTYPE_NAMES, QUANTIZATIONS, Flag, check_choice, did_you_mean
 from adapterhub_lite.storage.bundle import manifest_of
@@ -76,6 +77,7 @@ class RunFile(BaseModel):
         description="An option of the task, as often as needed; `adapterhub-lite tasks` lists them.",
     )
     columns: ColumnsByRole = Field(default_factory=dict)
+    files: FileOptions = Field(default_factory=FileOptions, description="What the file of --data is")
     training: TrainConfig = Field(default_factory=TrainConfig, description="How to train")
 
     def to_yaml(self) -> str:
@@ -152,7 +154,8 @@ def _problem(item: Any, path: str | Path | None) -> str:
     if item["type"] == "missing":
         return f"{option} is missing; give it on the command line or as '{name}:' in --config"
     if item["type"] == "extra_forbidden":
-        known = TrainConfig.model_fields if names[0] == "training" else RunFile.model_fields
+        within: dict[str, type[BaseModel]] = {"training": TrainConfig, "files": FileOptions}
+        known = within.get(names[0], RunFile).model_fields
         meant = did_you_mean(names[-1], list(known)) or f"; the keys are: {', '.join(known)}"
         return f"{path or 'the run'}: there is no key '{name}'{meant}"
     return f"{name}: {str(item['msg']).lower()}, not {_shown(item['input'])}"

@@ -189,7 +189,9 @@ def read_rows(
 
     def read(labels: Sequence[str] | None) -> Dataset:
         settled = options or run.task_options
-        return read_data(catalog, run.data, run.task, columns=run.columns, labels=labels, options=settled)
+        return read_data(
+            catalog, run.data, run.task, columns=run.columns, labels=labels, options=settled, files=run.files
+        )
 
     dataset = read(None) if parent is None else parent.read(read)
     held_out = None

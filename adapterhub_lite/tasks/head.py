@@ -46,7 +46,7 @@ class HeadTask(Task):
 
     def feature_size(self, model_map: ModelMap) -> int:
         """Numbers in a feature."""
-        return model_map.hidden_size
+        return model_map.hidden_size * (1 + (self.preprocessing.pooling or "").count("+"))
 
     def head(self, model_map: ModelMap) -> nn.Linear | None:
         # In fp32, and from small weights, so that every output begins near zero.
@@ -103,22 +103,33 @@ def pool(hidden: Tensor, mask: Tensor | None, how: str) -> Tensor:
     Args:
         hidden: (batch, tokens, hidden_size), or (batch, channels, height, width) of a convolutional network.
         mask: (batch, tokens), 1 for real tokens; None where all are.
-        how: "cls", "mean", "last" or "spatial".
+        how: As `ModelMap.pooling`.
 
     Returns:
-        (batch, hidden_size) in fp32.
+        (batch, hidden_size) in fp32; several ways give their vectors one behind the other.
     """
     hidden = hidden.float()
     if hidden.dim() == 4:
         return hidden.mean(dim=(2, 3))
+    return torch.cat([_pool(hidden, mask, way) for way in how.split("+")], dim=-1)
+
+
+def _pool(hidden: Tensor, mask: Tensor | None, how: str) -> Tensor:
+    """One way of pooling, as sentence-transformers defines it (`sentence_transformers.models.Pooling`)."""
     if how == "cls":
         return hidden[:, 0]
-    if mask is None:
+    if mask is None and how in ("last", "mean"):
         return hidden[:, -1] if how == "last" else hidden.mean(dim=1)
+    mask = torch.ones(hidden.shape[:2], device=hidden.device) if mask is None else mask
     if how == "last":
         # Right for padding on either side: the place of the last 1.
         places = torch.arange(mask.shape[1], device=mask.device)
         last = (mask * places).argmax(dim=1)
         return hidden[torch.arange(len(hidden), device=hidden.device), last]
     weights = mask.unsqueeze(-1).float()  # (batch, tokens, 1)
-    return (hidden * weights).sum(dim=1) / weights.sum(dim=1).clamp(min=1)
+    if how == "max":
+        return hidden.masked_fill(weights == 0, -torch.inf).amax(dim=1)
+    if how == "weightedmean":
+        weights = weights * weights.cumsum(dim=1)  # the first real token counts once, the second twice
+    total, size = (hidden * weights).sum(dim=1), weights.sum(dim=1).clamp(min=1)
+    return total / (size.sqrt() if how == "mean_sqrt_len" else size)

@@ -49,7 +49,7 @@ class Preprocessing:
         options, facts = (record.get(name, {}) for name in ("options", "facts"))
         understood = (
             (length is None or (type(length) is int and length >= 2))
-            and pooling in (None, "spatial", *POOLINGS)
+            and (pooling in (None, "spatial") or (isinstance(pooling, str) and {*pooling.split("+")} <= {*POOLINGS}))
             and (form is None or (isinstance(form, str) and form.isidentifier()))
             and isinstance(options, dict)
             and isinstance(facts, dict)

@@ -5,7 +5,20 @@ from __future__ import annotations
 from adapterhub_lite.api import Field, TaskOptions
 
 TASK = "causal-lm"
-ROLES = ("messages", "prompt", "input", "completion", "text", "group")
+ROLES = (
+    *(
+        "messages",
+        "prompt",
+        "input",
+        "completion",
+        "text",
+        "system",
+        "history",
+        "tools",
+        "chat_template_kwargs",
+        "group",
+    ),
+)
 FORMS = ("text", "completion", "chat")
 """Every `Dataset.form` of texts to continue, by what a row holds."""
 

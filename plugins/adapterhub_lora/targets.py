@@ -49,7 +49,7 @@ def train_biases(view: ModelView, config: LoraConfig, targets: list[str]) -> Non
     """
     if config.bias == "none":
         return
-    named = dict(view.model.named_parameters())
+    named = [name for name, _ in view.model.named_parameters() if view.map.reaches(name)]
     own = {f"{path}.bias" for path in targets}
     names = [name for name in named if (name in own if config.bias == "lora_only" else _is_bias(name))]
     if not names:
@@ -63,7 +63,8 @@ def bias_parameters(view: ModelView, config: LoraConfig) -> dict[str, nn.Paramet
     return {
         f"{FILE_PREFIX}{name}": parameter
         for name, parameter in view.model.named_parameters()
-        if (config.bias == "all" and _is_bias(name)) or (config.bias == "lora_only" and name in own)
+        if (config.bias == "all" and _is_bias(name) and view.map.reaches(name))
+        or (config.bias == "lora_only" and name in own)
     }
 
 
@@ -81,7 +82,7 @@ def _by_kind(view: ModelView, wanted: str) -> list[str]:
         if not view.map.attention_linears:
             raise NotSupportedError("lora: targets=attention, but this model has no attention; use targets=all-linear")
         return list(view.map.attention_linears)
-    everything = [path for path, module in view.model.named_modules() if _has_weight(module)]
+    everything = [path for path, module in view.model.named_modules() if _has_weight(module) and view.map.reaches(path)]
     if wanted.startswith(EXPRESSION):
         try:
             chosen = [path for path in everything if re.fullmatch(wanted.removeprefix(EXPRESSION), path)]

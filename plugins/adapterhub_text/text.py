@@ -23,6 +23,7 @@ from adapterhub_lite.api import (
     Dataset,
     Encoded,
     Example,
+    NotSupportedError,
     Preprocessing,
     Task,
     check_characters,
@@ -41,14 +42,31 @@ PAIRS = "pairs"
 """The fact that an adapter was trained on pairs of texts."""
 NORMALIZE = "normalize"
 """The fact that its features are brought to one length."""
+PROMPT = "prompt"
+"""What goes before every text."""
+NOT_POOLED = "not_pooled"
+"""How many tokens at the beginning, the prompt's, are not pooled."""
 Item = TypeVar("Item")
 
 
 def settle_text(base: Base, data: Dataset, options: PooledText) -> Preprocessing:
-    """Length, pooling and scaling of a task that pools a text."""
+    """Length, pooling, scaling and prompt of a task that pools a text.
+
+    Raises:
+        NotSupportedError: the base's files declare a pooling that is not done here, and no other was asked for.
+    """
+    if base.map.not_done is not None and options.pooling is None:
+        raise NotSupportedError(
+            f"'{base.reference}' was made for sentence-transformers with {base.map.not_done}, which is not done here; "
+            "name what is to be done with the features of the model itself, as with --set pooling=mean"
+        )
     normalize = base.map.normalized if options.normalize is None else options.normalize
-    facts = {PAIRS: True} if isinstance(next(iter(data.inputs), None), Pair) else {}
+    pairs = isinstance(next(iter(data.inputs), None), Pair)
+    prompt = (base.map.prompt if not pairs else "") if options.prompt is None else options.prompt
+    facts: dict[str, Any] = {PAIRS: True} if pairs else {}
     facts |= {NORMALIZE: True} if normalize else {}
+    if prompt:
+        facts |= {PROMPT: prompt} | ({} if base.map.pools_prompt else {NOT_POOLED: _tokens_before(prompt, base)})
     return Preprocessing(
         max_length=checked_length(base, options.max_length, LONGEST_TEXT),
         pooling=options.pooling or base.map.pooling,
@@ -81,7 +99,7 @@ def encode_texts(dataset: Dataset, base: Base, preprocessing: Preprocessing, wei
         nonlocal cut
         # Some at a time: what a tokenizer returns takes many times the room of its ids.
         for rows in batched(zip(dataset.inputs, targets_of(dataset), strict=True), TOKENIZED_AT_ONCE):
-            items, longer = tokenize([item for item, _ in rows], base, limit)
+            items, longer = tokenize([item for item, _ in rows], base, limit, preprocessing.facts.get(PROMPT, ""))
             cut += longer
             for item, (_, target) in zip(items, rows, strict=True):
                 yield Example(item, target, count(item), weight)
@@ -112,15 +130,21 @@ Tokens = list[int] | tuple[list[int], list[int]]
 """The ids of a text; of a pair, for a base with token types, the ids and the type (first or second text) of each token."""
 
 
-def tokenize(items: Sequence[str | Pair], base: Base, limit: int | None) -> tuple[list[Tokens], int]:
-    """Tokenize texts or pairs of texts.
+def _tokens_before(prompt: str, base: Base) -> int:
+    """How many tokens of a text with a prompt come before the text: those of the prompt, without what closes it."""
+    ids = base.tokenizer(prompt)["input_ids"]
+    return len(ids) - (ids[-1] in base.tokenizer.all_special_ids)
+
+
+def tokenize(items: Sequence[str | Pair], base: Base, limit: int | None, prompt: str = "") -> tuple[list[Tokens], int]:
+    """Tokenize texts or pairs of texts, a prompt before each.
 
     Returns:
         The tokens of each item; and how many items were longer than the limit and cut by the tokenizer, which keeps the
         closing special token in its place.
     """
     pairs = [item for item in items if isinstance(item, Pair)]
-    first = [item.first if isinstance(item, Pair) else item for item in items]
+    first = [prompt + (item.first if isinstance(item, Pair) else item) for item in items]
     second = [item.second for item in pairs] if pairs else None
     encoded = base.tokenizer(first, second, truncation=False, verbose=False)
     cut = sum(len(ids) > limit for ids in encoded["input_ids"]) if limit else 0
@@ -150,7 +174,12 @@ def features(task: Task, base: Base, batch: Batch) -> tuple[Tensor, Tensor | Non
     Normalised features have length sqrt(hidden_size), so that their entries are near 1.
     """
     how = task.preprocessing.pooling or base.map.pooling
-    vectors = pool(hidden_states(base, batch), batch["attention_mask"], how)
+    mask = batch["attention_mask"]
+    if not_pooled := task.preprocessing.facts.get(NOT_POOLED):
+        # Of a text that was cut so short that nothing but the prompt is left, its last token is pooled.
+        places = mask.cumsum(dim=1)
+        mask = mask * ((places > not_pooled) | (places == places[:, -1:]))
+    vectors = pool(hidden_states(base, batch), mask, how)
     if task.preprocessing.facts.get(NORMALIZE):
         vectors = functional.normalize(vectors, dim=-1) * vectors.shape[-1] ** 0.5
     return vectors, batch.get("targets")

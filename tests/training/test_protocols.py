@@ -164,7 +164,8 @@ class Prepared(Shift):
         self.seen = gradient, first.loss(), path
         size = len(first.inputs["targets"])
         parameters["shift"].data.fill_(0.25)
-        return config.model_copy(update={"size": size}), {**parameters, "other": nn.Parameter(torch.ones(size, 2))}
+        self.other = nn.Parameter(torch.ones(size, 2))
+        return config.model_copy(update={"size": size}), {**parameters, "other": self.other}
 
 
 def test_a_start_from_data_sees_batches_and_may_change_shapes(tmp_path, monkeypatch):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Protocol
 
@@ -215,6 +215,39 @@ class Task(Protocol):
     def end_ids(self, base: Base) -> Sequence[int]:
         """Token ids that end an answer, beside those that the base and its tokenizer name as the end of a text."""
         return ()
+
+    def judge(
+        self, data: Dataset, extract: str | None, score: Callable[[str, str], Any] | None
+    ) -> Callable[[Sequence[str]], Mapping[str, Sequence[float]]]:
+        """What scores answers to the rows of a dataset, each from 0 to 1, by name; asked of a task that `generates`.
+
+        Args:
+            data: Prompts with the answers that are wanted.
+            extract: A regular expression for the part of an answer that counts; a score of its own.
+            score: The user's own score of an answer, beside the one that is wanted.
+
+        Raises:
+            NotSupportedError: the task has no answers to score.
+            DataError, ConfigError: rows, an expression or a function that cannot be used.
+        """
+        raise NotSupportedError(f"answers are scored of tasks that continue text, and not of {self.name}")
+
+    def forgetting(
+        self,
+        base: Base,
+        adapted: Callable[[Batch], tuple[Tensor, Tensor | None]],
+        bare: Callable[[Batch], Tensor],
+        text: str | None,
+    ) -> dict[str, float]:
+        """What training made the base forget, in numbers by name; nothing for a task that does not measure it.
+
+        Args:
+            base: Carries the adapter.
+            adapted: From a batch to (n, outputs) logits of the adapted model, and targets.
+            bare: From a batch to those of the bare base.
+            text: What to measure it on; None for whatever the task has for that.
+        """
+        return {}
 
     @abstractmethod
     def samples(self) -> Sequence[Any]:

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from adapterhub_causal_lm.answers import Judge
+from adapterhub_causal_lm.forgetting import AT_ONCE, GENERAL, forgetting, paragraphs
 from adapterhub_causal_lm.items import Chat, Completion, Message, Text
 from adapterhub_causal_lm.options import CausalLMOptions
 from adapterhub_causal_lm.packing import SEGMENTS, UNPACKED, block_mask, check_packing, packed_batch, unpacked
@@ -168,6 +170,24 @@ class CausalLM(Task):
             return []
         last = next((label for label in reversed(labels) if label != IGNORED), IGNORED)
         return [last] if last in base.tokenizer.all_special_ids else []
+
+    def judge(self, data: Dataset, extract: str | None, score: Callable[[str, str], Any] | None) -> Judge:
+        """See `answers.Judge`."""
+        return Judge(data, extract, score)
+
+    def forgetting(
+        self,
+        base: Base,
+        adapted: Callable[[Batch], tuple[Tensor, Tensor | None]],
+        bare: Callable[[Batch], Tensor],
+        text: str | None,
+    ) -> dict[str, float]:
+        """See `forgetting.forgetting`; without a text of the user's, of chats alone, and on a text of our own."""
+        if text is None and self.preprocessing.form != "chat":
+            return {}
+        given = text if text is not None else GENERAL.read_text(encoding="utf-8")
+        limit = min(AT_ONCE, checked_length(base, None, AT_ONCE))
+        return forgetting(self, base, adapted, bare, paragraphs(given, base, limit))
 
     def predictions(self, logits: Tensor, data: Encoded) -> list[Any]:
         raise NotSupportedError("a language model has no labels to predict; use generate")

@@ -113,13 +113,15 @@ class Adapter:
         """Number of trained weights."""
         return sum(tensor.numel() for tensor in self.attachment.tensors.values())
 
-    def load_data(self, source: Any, *, require_labels: bool = True, files: FileOptions | None = None) -> Dataset:
+    def load_data(
+        self, source: Any, *, require_labels: bool = True, files: FileOptions | Mapping[str, Any] | None = None
+    ) -> Dataset:
         """Read data for this adapter's task, with its columns and labels.
 
         Args:
             source: What `ah.load_data` takes.
             require_labels: False for prediction.
-            files: What is said of the file beside its name; the rest as in training.
+            files: What is said of the file beside its name, as in {"no_header": True}; the rest as in training.
 
         Raises:
             DataError: bad data, or a label the adapter was not trained on; names file, row and column.

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import gc
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -58,10 +60,10 @@ TEXTS = [{"text": "the card is lost where is it"}, {"text": "my money is pending
 CONFIG = TrainConfig(steps=3, batch_size=2, learning_rate=1e-2)
 
 
-def made(kind: str, folder: Path, tokenizer: Any) -> Any:
+def made(kind: str, folder: Path, tokenizer: Any, **sizes: int) -> Any:
     """Save a random model, and return it."""
     torch.manual_seed(0)
-    model = AutoModelForCausalLM.from_config(CONFIG_MAPPING[kind](**{**SIZES, **MODELS[kind]})).eval()
+    model = AutoModelForCausalLM.from_config(CONFIG_MAPPING[kind](**{**SIZES, **MODELS[kind], **sizes})).eval()
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return model
@@ -107,10 +109,15 @@ def test_experts_are_adapted_and_peft_opens_it(kind: str, base: Any, tmp_path: P
     assert torch.allclose(logits(opened, tokenizer), ours, atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.parametrize("implementation", ["eager", "grouped_mm", "batched_mm"])
 @pytest.mark.parametrize("recompute", [False, True])
-def test_gradients_are_pefts(recompute: bool, base: Any, put: Any, data_for: Any, tmp_path: Path) -> None:
+def test_gradients_are_pefts(
+    recompute: bool, implementation: str, base: Any, put: Any, data_for: Any, tmp_path: Path
+) -> None:
+    """However the experts are computed: one by one, sorted, or with their weights gathered for each token."""
     tokenizer = base("tiny-llama").tokenizer
     model = made("qwen3_moe", tmp_path, tokenizer)
+    model.set_experts_implementation(implementation)
     plain = copy.deepcopy(model).train()
     mounted = put(adopt(model, tokenizer), data_for("causal-lm"), "lora", {"rank": 4})
     attachment = mounted.attachment
@@ -133,6 +140,43 @@ def test_gradients_are_pefts(recompute: bool, base: Any, put: Any, data_for: Any
     torch.nn.functional.cross_entropy(logits.flatten(0, 1), targets, ignore_index=-100).backward()
     for name, parameter in slots.items():
         assert torch.allclose(ours[name], parameter.grad, atol=1e-5, rtol=1e-4), name
+
+
+def test_no_sum_is_kept_for_the_backward_pass(base: Any, put: Any, data_for: Any, tmp_path: Path) -> None:
+    """What autograd holds between the passes is no larger than on a base whose experts are not adapted."""
+    tokenizer = base("tiny-llama").tokenizer
+    loaded, data = adopt(made("mixtral", tmp_path, tokenizer), tokenizer), data_for("causal-lm")
+    sums = []
+    mounted = put(loaded, data, "lora", {"rank": 4})
+    add = torch.baddbmm
+
+    def watched(*args: Any, **kwargs: Any) -> torch.Tensor:
+        made_now: torch.Tensor = add(*args, **kwargs)
+        sums.append(weakref.ref(made_now.untyped_storage()))
+        return made_now
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch, "baddbmm", watched)
+        logits, _ = mounted.attachment.logits(mounted.batch([0, 1]))
+        gc.collect()
+        assert len(sums) == 4  # two layers of two parameters
+        assert logits.requires_grad
+        assert not [reference for reference in sums if reference() is not None]
+
+
+def test_experts_that_stay_as_they_are_are_said(base: Any, tmp_path: Path) -> None:
+    """bitsandbytes packs linear layers; an adapter trains on the others as they are."""
+    made("mixtral", tmp_path, base("tiny-llama").tokenizer, hidden_size=64)
+    progress = Listening()
+    engine = Engine(progress=progress)
+    loaded = engine.load_base(str(tmp_path), quantization="nf4", dtype="float32", device="cpu")
+    experts = 2 * 4 * (2 * 16 * 64 + 64 * 16)
+    said = f"4 tensors of experts, {experts / loaded.parameters:.0%} of the weights of {tmp_path}, stay in float32: "
+    assert [line for line in progress.lines if line.startswith(said)]
+    adapter = engine.train(loaded, engine.load_data(TEXTS, "causal-lm"), strategy="lora", config=CONFIG)
+    assert all(bool(tensor.any()) for tensor in adapter.attachment.tensors.values())
+    assert [name for name in adapter.attachment.tensors if "experts" in name]
+    adapter.detach()
 
 
 def test_what_has_no_form_for_experts(base: Any, put: Any, data_for: Any, tmp_path: Path) -> None:

@@ -191,3 +191,12 @@ def test_what_has_no_form_for_experts(base: Any, put: Any, data_for: Any, tmp_pa
             put(loaded, data_for("causal-lm"), "lora", {"rank": 4, "targets": "down_proj", **settings})
     alone = put(loaded, data_for("causal-lm"), "lora", {"rank": 4, "targets": "down_proj"}).attachment.tensors
     assert {name.partition("experts.")[2] for name in alone} == {"lora_A.weight", "lora_B.weight"}
+
+
+def test_a_method_that_peft_puts_elsewhere_is_refused(base: Any, put: Any, data_for: Any, tmp_path: Path) -> None:
+    """PEFT's own LoRA would leave the dense layers of DeepSeek-V3 for its experts."""
+    tokenizer = base("tiny-llama").tokenizer
+    loaded = adopt(made("deepseek_v3", tmp_path, tokenizer), tokenizer)
+    with pytest.raises(NotSupportedError, match="down_proj, gate_up_proj instead; use strategy lora"):
+        put(loaded, data_for("causal-lm"), "peft:lora")
+    assert put(loaded, data_for("causal-lm"), "peft:lora", {"targets": "attention"}).attachment.tensors

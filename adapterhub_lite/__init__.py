@@ -17,7 +17,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from adapterhub_lite.adapter.adapter import Adapter as Adapter, Evaluation as Evaluation
+    from adapterhub_lite.adapter.adapter import Adapter as Adapter
+    from adapterhub_lite.adapter.evaluation import Evaluation as Evaluation
     from adapterhub_lite.base.loading import Base as Base
     from adapterhub_lite.data.dataset import Dataset as Dataset
     from adapterhub_lite.data.sampling import subsample as subsample
@@ -48,7 +49,7 @@ _HOME = {
     "Classifier": "estimators",
     "Dataset": "data.dataset",
     "Engine": "engine",
-    "Evaluation": "adapter.adapter",
+    "Evaluation": "adapter.evaluation",
     "LabelsPrediction": "tasks.outputs",
     "Prediction": "tasks.outputs",
     "Regressor": "estimators",

@@ -7,7 +7,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from adapterhub_lite.adapter.adapter import Adapter, Evaluation
+from adapterhub_lite.adapter.adapter import Adapter
+from adapterhub_lite.adapter.evaluation import Evaluation
 from adapterhub_lite.adapter.parent import Asked, Parent
 from adapterhub_lite.adapter.read import read_like
 from adapterhub_lite.adapter.restore import restore

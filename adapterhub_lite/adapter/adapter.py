@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import math
-import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar, overload
 
 from torch import Tensor
 
-from adapterhub_lite.adapter.generate import generate_texts, stream_text
-from adapterhub_lite.adapter.inputs import listed, prompts_of, require_alike
+from adapterhub_lite.adapter.evaluation import Evaluation, beside, evaluate_answers
+from adapterhub_lite.adapter.generate import alone, generate_texts, stream_text
+from adapterhub_lite.adapter.inputs import prompts_of, require_alike, rows_to_predict
 from adapterhub_lite.adapter.probe import probe_record
 from adapterhub_lite.adapter.read import read_for
 from adapterhub_lite.adapter.sampling import Sampling
@@ -22,7 +23,6 @@ from adapterhub_lite.base.learning import BatchContext
 from adapterhub_lite.base.loading import Base
 from adapterhub_lite.data.dataset import Dataset
 from adapterhub_lite.data.files.options import FileOptions
-from adapterhub_lite.data.files.references import parse_reference
 from adapterhub_lite.errors import ConfigError, DataError, NotSupportedError
 from adapterhub_lite.plugins.manager import Plugins
 from adapterhub_lite.plugins.observers import Observers
@@ -36,24 +36,6 @@ from adapterhub_lite.training.processes import Processes
 from adapterhub_lite.training.run.layout import finish_run
 
 Said = TypeVar("Said")
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """Scores on a dataset."""
-
-    n: int
-    metrics: dict[str, float]
-    notes: tuple[str, ...] = ()
-    intervals: dict[str, tuple[float, float]] = field(default_factory=dict)
-    """95 % confidence intervals of some of the metrics, for rows drawn like these; where rows have groups, for groups."""
-
-    def record(self) -> dict[str, float]:
-        """All of it as numbers by name, as saved with an adapter."""
-        ends: dict[str, float] = {}
-        for name, (low, high) in self.intervals.items():
-            ends |= {f"{name}_low": low, f"{name}_high": high}
-        return {"n": float(self.n), **self.metrics, **ends}
 
 
 @dataclass(repr=False)
@@ -181,6 +163,40 @@ class Adapter:
             )
         return Evaluation(len(encoded.examples), metrics, (*dataset.notes, *encoded.notes), intervals)
 
+    def evaluate_answers(
+        self,
+        data: Any,
+        *,
+        extract: str | None = None,
+        score: Callable[[str, str], Any] | None = None,
+        bare: bool = True,
+        **options: Any,
+    ) -> Evaluation:
+        """Let a language model answer the prompts of labelled data, and score the answers beside those of the data.
+
+        Args:
+            data: What `evaluate` takes.
+            extract: A regular expression for the part of an answer that counts, such as r"#### (.+)".
+            score: Given an answer and the wanted one, whether it is right, or how right from 0 to 1.
+            bare: Let the bare base answer as well; names of its scores begin with "bare_".
+            options: Of `Sampling`.
+
+        Raises:
+            NotSupportedError: the adapter does not continue text.
+            ConfigError, DataError: options or rows that cannot be used; names the row.
+        """
+        sampling, task, dataset = Sampling(**options), self.attachment.task, self.load_data(data)
+        judge = task.judge(dataset, extract, score)
+        with self._at_work():
+            own = evaluate_answers(
+                task, self.base, dataset, judge, sampling, self.attachment.logits, self._ready, self.progress
+            )
+        if not bare:
+            return own
+        with self.disabled() as base:
+            run = partial(task.logits, base, None)
+            return beside(own, evaluate_answers(task, base, dataset, judge, sampling, run, alone, self.progress))
+
     @overload
     def predict(self, inputs: Any, *, keep_features: bool = False) -> Sequence[Any]: ...
 
@@ -205,17 +221,7 @@ class Adapter:
         task = self.attachment.task
         if task.generates:
             raise NotSupportedError("a language model has no labels to predict; use generate")
-        inputs = listed(inputs)
-        is_list = isinstance(inputs, (list, tuple)) and not (inputs and isinstance(inputs[0], dict))
-        if isinstance(inputs, str) and task.modality == "text" and not os.path.exists(parse_reference(inputs)[0]):  # noqa: PTH110  (never raises)
-            raise DataError(
-                f"there is no file {inputs[:80]!r}; to predict for a text give a list of it: predict([text])"
-            )
-        if not is_list:  # a file, a frame, rows as dictionaries, ...
-            dataset = self.load_data(inputs, require_labels=False)
-        else:
-            items = tuple(task.item(value, row) for row, value in enumerate(inputs))
-            dataset = Dataset(task.name, items, None, (), {}, "<list>", "", None, form=task.preprocessing.form)
+        dataset = rows_to_predict(task, inputs, partial(self.load_data, require_labels=False))
         if not len(dataset):
             return []
         with self._at_work():  # an adapter may have tokens of its own

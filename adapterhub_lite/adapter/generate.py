@@ -36,13 +36,18 @@ Ready = Callable[[Mapping[str, Tensor]], AbstractContextManager[None]]
 """Given the tensors of some prompts, mounts what answers them for the length of a `with` block."""
 
 
+def alone(inputs: Mapping[str, Tensor]) -> AbstractContextManager[None]:
+    """Mount nothing: what is on the base answers."""
+    return nullcontext()
+
+
 def generate_texts(
     base: Base,
     prompts: Sequence[Sequence[int]],
     sampling: Sampling,
     *,
     ends: Sequence[int] = (),
-    ready: Ready = lambda inputs: nullcontext(),
+    ready: Ready = alone,
     where: Callable[[int], str] = lambda row: f"prompt {row + 1}",
     progress: Progress | None = None,
 ) -> list[str]:
@@ -96,7 +101,7 @@ def stream_text(
     sampling: Sampling,
     *,
     ends: Sequence[int] = (),
-    ready: Ready = lambda inputs: nullcontext(),
+    ready: Ready = alone,
 ) -> Iterator[str]:
     """Continue one prompt in pieces that together are what `generate_texts` gives for it; between two, nothing is held.
 

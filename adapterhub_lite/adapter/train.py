@@ -10,6 +10,7 @@ from adapterhub_lite.adapter.parent import LINEAGE, Parent
 from adapterhub_lite.adapter.restore import go_on
 from adapterhub_lite.base.loading import Base
 from adapterhub_lite.data.dataset import Dataset
+from adapterhub_lite.errors import NotSupportedError
 from adapterhub_lite.plugins.manager import Plugins
 from adapterhub_lite.plugins.observers import Observers
 from adapterhub_lite.plugins.shelf import Shelf
@@ -19,11 +20,15 @@ from adapterhub_lite.storage import DataRecord
 from adapterhub_lite.tasks.make import recorded_task, settled_task
 from adapterhub_lite.tasks.spec import TaskSpec
 from adapterhub_lite.training.checks import CheckedRun
+from adapterhub_lite.training.config import OFF, TrainConfig
+from adapterhub_lite.training.evaluate import evaluating
 from adapterhub_lite.training.fit import fit
 from adapterhub_lite.training.processes import Processes
 from adapterhub_lite.training.run.place import Place
 
 PROBES = 3
+FORGETTING = "forgetting"
+"""Where the manifest's `training` says what the base has forgotten."""
 
 
 def train_adapter(
@@ -70,4 +75,20 @@ def train_adapter(
     )  # fmt: skip
     if held_out is not None:
         adapter.metrics = adapter.evaluate(held_out, Processes()).record()
+    forgotten = _forgotten(adapter, run.config)
+    if forgotten:
+        adapter.training[FORGETTING] = forgotten
     return adapter
+
+
+def _forgotten(adapter: Adapter, config: TrainConfig) -> dict[str, float]:
+    """What the task measures of what the base could do before."""
+    attachment, text = adapter.attachment, config.read_general_text()
+    if config.general_text == OFF:
+        return {}
+    try:
+        with evaluating(adapter.base.model):
+            return attachment.task.forgetting(adapter.base, attachment.logits, attachment.teacher, text)
+    except NotSupportedError as error:  # the adapter has tokens of its own for what is in the text
+        adapter.progress.say(f"note: what was forgotten is not measured: {error}")
+        return {}

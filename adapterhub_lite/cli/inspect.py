@@ -33,6 +33,9 @@ def inspect(adapter: AdapterPath, json_: AsJson = False) -> None:
         table.add_row("labels", shown)
     if manifest.data is not None:
         table.add_row("trained on", f"{manifest.data.source}, {manifest.data.rows:,} rows")
+    forgotten = manifest.training.get("forgetting")
+    if isinstance(forgotten, dict):
+        table.add_row("general text", ", ".join(f"{name} {value:.4g}" for name, value in forgotten.items()))
     lineage = manifest.training.get(LINEAGE)
     if isinstance(lineage, list):
         before = [f"{str(one['manifest_sha256'])[:12]} ({one['created']})" for one in lineage if isinstance(one, dict)]

@@ -220,4 +220,10 @@ def _show(report: dict[str, Any]) -> None:
     )
     if scores:
         console.print(f"held-out ({metrics['n']:.0f} rows): {', '.join(scores)}")
+    forgotten = report.get("training", {}).get("forgetting")
+    if forgotten:
+        console.print(
+            f"on general text ({forgotten['tokens']} tokens): loss {forgotten['loss_before']:.4f} before, "
+            f"{forgotten['loss_after']:.4f} after; the same next token in {forgotten['agreement']:.1%}"
+        )
     console.print(f"next: adapterhub-lite predict {report['adapter']} --data FILE --out FILE", style="dim")

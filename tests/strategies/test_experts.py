@@ -18,6 +18,7 @@ from adapterhub_lite.base.loading import adopt
 from adapterhub_lite.base.recompute import activation_checkpointing
 from adapterhub_lite.engine import Engine
 from adapterhub_lite.errors import NotSupportedError
+from adapterhub_lite.merging.from_peft import import_peft
 from adapterhub_lite.merging.merge import merge_adapter
 from adapterhub_lite.training.config import TrainConfig
 
@@ -25,7 +26,7 @@ from adapterhub_lite.training.config import TrainConfig
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated:FutureWarning"),
     # It looks for ranks among modules alone, though it gives them to parameters too.
-    pytest.mark.filterwarnings("ignore:The following rank_pattern keys did not match:RuntimeWarning"),
+    pytest.mark.filterwarnings("ignore:The following .*_pattern keys did not match:RuntimeWarning"),
 ]
 
 SIZES = {
@@ -200,3 +201,24 @@ def test_a_method_that_peft_puts_elsewhere_is_refused(base: Any, put: Any, data_
     with pytest.raises(NotSupportedError, match="down_proj, gate_up_proj instead; use strategy lora"):
         put(loaded, data_for("causal-lm"), "peft:lora")
     assert put(loaded, data_for("causal-lm"), "peft:lora", {"targets": "attention"}).attachment.tensors
+
+
+def test_what_peft_trained_on_experts_is_imported(base: Any, engine: Any, tmp_path: Path) -> None:
+    tokenizer = base("tiny-llama").tokenizer
+    plain = made("mixtral", tmp_path / "base", tokenizer)
+    config = LoraConfig(
+        r=4, lora_alpha=6, target_modules=["q_proj"], target_parameters=["experts.gate_up_proj", "experts.down_proj"],
+        rank_pattern={"experts.down_proj": 2}, alpha_pattern={"experts.gate_up_proj": 3}, task_type="CAUSAL_LM",
+    )  # fmt: skip
+    theirs = get_peft_model(copy.deepcopy(plain), config).eval()
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in theirs.parameters():
+            if parameter.requires_grad:
+                parameter.copy_(torch.randn(parameter.shape, generator=generator) / 8)
+    theirs.save_pretrained(tmp_path / "theirs")
+    loaded = engine.load_base(str(tmp_path / "base"), dtype="float32", device="cpu")
+    import_peft(engine, tmp_path / "theirs", tmp_path / "ours", base=loaded)
+    adapter = engine.load_adapter(tmp_path / "ours", base=loaded)
+    assert torch.allclose(logits(loaded.model, tokenizer), logits(theirs, tokenizer), atol=1e-5, rtol=1e-5)
+    adapter.detach()

@@ -38,12 +38,15 @@ class Config(StrategyConfig):
 
 
 class Shift:
-    """A trained shift of every feature behind the first layer, and a second parameter that does nothing by itself."""
+    """A trained shift of every feature behind the first layer, and a second parameter that does next to nothing by itself.
+
+    So little that no output differs, and no step of its own moves it; but a gradient meets it.
+    """
 
     def attach(self, view, config):
         self.shift = nn.Parameter(torch.zeros(view.map.hidden_size))
         self.other = nn.Parameter(torch.ones(config.size, 2))
-        view.after(view.map.layers[0], lambda hidden: hidden + self.shift)
+        view.after(view.map.layers[0], lambda hidden: hidden + self.shift + 1e-30 * self.other.sum())
         return {"shift": self.shift, "other": self.other}
 
 
@@ -161,7 +164,8 @@ class Prepared(Shift):
         self.seen = gradient, first.loss(), path
         size = len(first.inputs["targets"])
         parameters["shift"].data.fill_(0.25)
-        return config.model_copy(update={"size": size}), {**parameters, "other": nn.Parameter(torch.ones(size, 2))}
+        self.other = nn.Parameter(torch.ones(size, 2))
+        return config.model_copy(update={"size": size}), {**parameters, "other": self.other}
 
 
 def test_a_start_from_data_sees_batches_and_may_change_shapes(tmp_path, monkeypatch):

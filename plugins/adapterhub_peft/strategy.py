@@ -83,6 +83,11 @@ class PeftMethod:
                 f"{self.name} cannot be attached to this {type(model).__name__}: {_reason(problem)}; change its options or "
                 "targets, or use strategy lora"
             ) from problem
+        if getattr(peft_config, "target_parameters", None):
+            raise NotSupportedError(
+                f"{self.name}: PEFT takes layers of this {type(model).__name__} for experts of an older version and puts its "
+                f"own on {', '.join(sorted(peft_config.target_parameters))} instead; use strategy lora, or targets=attention"
+            )
         model.train(model.training)
         self._keep_dtype_of_norms()
         for layer in self._tuner.modules():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -15,7 +14,7 @@ from torch import Tensor
 
 from adapterhub_lite.adapter.evaluation import Evaluation, beside, evaluate_answers
 from adapterhub_lite.adapter.generate import alone, generate_texts, stream_text
-from adapterhub_lite.adapter.inputs import listed, prompts_of, require_alike
+from adapterhub_lite.adapter.inputs import prompts_of, require_alike, rows_to_predict
 from adapterhub_lite.adapter.probe import probe_record
 from adapterhub_lite.adapter.read import read_for
 from adapterhub_lite.adapter.sampling import Sampling
@@ -24,7 +23,6 @@ from adapterhub_lite.base.learning import BatchContext
 from adapterhub_lite.base.loading import Base
 from adapterhub_lite.data.dataset import Dataset
 from adapterhub_lite.data.files.options import FileOptions
-from adapterhub_lite.data.files.references import parse_reference
 from adapterhub_lite.errors import ConfigError, DataError, NotSupportedError
 from adapterhub_lite.plugins.manager import Plugins
 from adapterhub_lite.plugins.observers import Observers
@@ -223,17 +221,7 @@ class Adapter:
         task = self.attachment.task
         if task.generates:
             raise NotSupportedError("a language model has no labels to predict; use generate")
-        inputs = listed(inputs)
-        is_list = isinstance(inputs, (list, tuple)) and not (inputs and isinstance(inputs[0], dict))
-        if isinstance(inputs, str) and task.modality == "text" and not os.path.exists(parse_reference(inputs)[0]):  # noqa: PTH110  (never raises)
-            raise DataError(
-                f"there is no file {inputs[:80]!r}; to predict for a text give a list of it: predict([text])"
-            )
-        if not is_list:  # a file, a frame, rows as dictionaries, ...
-            dataset = self.load_data(inputs, require_labels=False)
-        else:
-            items = tuple(task.item(value, row) for row, value in enumerate(inputs))
-            dataset = Dataset(task.name, items, None, (), {}, "<list>", "", None, form=task.preprocessing.form)
+        dataset = rows_to_predict(task, inputs, partial(self.load_data, require_labels=False))
         if not len(dataset):
             return []
         with self._at_work():  # an adapter may have tokens of its own

@@ -141,6 +141,7 @@ if TYPE_CHECKING:
     from adapterhub_lite.tasks.regression import Regression as Regression, standard_units as standard_units
     from adapterhub_lite.tasks.stored import collected as collected
     from adapterhub_lite.tasks.task import (
+        LEARNT as LEARNT,
         Batch as Batch,
         Encoded as Encoded,
         Example as Example,

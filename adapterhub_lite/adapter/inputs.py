@@ -85,3 +85,18 @@ def prompts_of(task: Task, base: Base, given: Any) -> tuple[list[list[int]], Cal
         except (ConfigError, DataError) as error:
             raise error if alone else type(error)(f"{where(row)}: {error}") from error
     return ids, where
+
+
+def rows_to_predict(task: Task, inputs: Any, read: Callable[[Any], Dataset]) -> Dataset:
+    """The rows of what `predict` is given: the entries of a list, array or column, or what `read` reads.
+
+    Raises:
+        DataError: a text that is no file, or an entry that is no input of the task.
+    """
+    inputs = listed(inputs)
+    if isinstance(inputs, (list, tuple)) and not (inputs and isinstance(inputs[0], dict)):
+        items = tuple(task.item(value, row) for row, value in enumerate(inputs))
+        return Dataset(task.name, items, None, (), {}, "<list>", "", None, form=task.preprocessing.form)
+    if isinstance(inputs, str) and task.modality == "text" and not os.path.exists(parse_reference(inputs)[0]):  # noqa: PTH110  (never raises)
+        raise DataError(f"there is no file {inputs[:80]!r}; to predict for a text give a list of it: predict([text])")
+    return read(inputs)  # a file, a frame, rows as dictionaries, ...

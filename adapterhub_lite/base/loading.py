@@ -80,7 +80,7 @@ class Base:
         return self
 
     def __post_init__(self) -> None:
-        self.parameters = sum(_numel(parameter) for parameter in self.model.parameters())
+        self.parameters = sum(numel(parameter) for parameter in self.model.parameters())
 
     @property
     def tokenizer(self) -> Any:
@@ -326,6 +326,7 @@ def adopt(
     return Base(reference, None, model, processor, model_map, identity, quantization, first.dtype, first.device)
 
 
-def _numel(parameter: nn.Parameter) -> int:
+def numel(parameter: nn.Parameter) -> int:
+    """Number of weights that a parameter stands for, however it is stored."""
     state = getattr(parameter, "quant_state", None)
     return int(state.shape.numel()) if state is not None else parameter.numel()

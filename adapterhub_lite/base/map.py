@@ -29,6 +29,8 @@ class ModelMap:
     """Each position sees only those before it."""
     normalized: bool = False
     """Its pooled features are made to be compared at one length, as sentence-transformers' Normalize leaves them."""
+    experts: tuple[str, ...] = ()
+    """Paths of the parameters in the blocks that hold one weight matrix an expert: (experts, rows, columns)."""
     unreached: tuple[str, ...] = ()
     """Paths of the parts that no input of the task goes through, such as the vision tower of a model that is given texts."""
     prompt: str = ""

@@ -313,6 +313,17 @@ class ModelView:
         return {id(swap.parameter) for swap in self._log if isinstance(swap, DataSwap)}
 
     @property
+    def adapted(self) -> set[int]:
+        """The identities of those parameters of the base that are trained, or whose module was wrapped in another."""
+        found = {id(swap.parameter) for swap in self._log if isinstance(swap, DataSwap) and swap.trainable}
+        for swap in self._log:
+            if isinstance(swap, ChildSwap) and isinstance(swap.old, nn.Module) and isinstance(swap.new, nn.Module):
+                only = getattr(swap.new, "parameter_name", None)  # of a wrapper for one parameter of a module
+                named = swap.old.named_parameters()
+                found |= {id(p) for name, p in named if only in (None, name.rpartition(".")[2])}
+        return found
+
+    @property
     def rewrites_base(self) -> bool:
         """Whether weights of the base itself are other ones while this is mounted."""
         return any(

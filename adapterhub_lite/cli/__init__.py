@@ -21,6 +21,10 @@ from adapterhub_lite.names import one_line
 
 VERBS = {
     "train": ("train:train", "Adapt a base to your data and save the adapter."),
+    "preview": (
+        "preview:preview",
+        "Show what rows become for a base before training: what is learnt, and what is not.",
+    ),
     "evaluate": ("evaluate:evaluate", "Score an adapter on labelled data."),
     "predict": ("predict:predict", "Predict a label with probabilities, or a completion, for every row of a file."),
     "generate": ("generate:generate", "Let an adapted language model answer a prompt."),

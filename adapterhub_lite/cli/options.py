@@ -29,6 +29,11 @@ ColumnsByRole = Annotated[
     Flag("--column", "ROLE=NAME", "guessed from the names"),
     Field(description="The column of a role, such as pair, labels, target, group or time; as often as needed."),
 ]
+TaskSettings = Annotated[
+    dict[str, Any],
+    Flag("--task-set", "KEY=VALUE", "the task's own"),
+    Field(description="An option of the task, as often as needed; `adapterhub-lite tasks` lists them."),
+]
 GUESSED = Flag(unset="guessed from its name")
 
 

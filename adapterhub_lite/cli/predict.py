@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Annotated
 
 import typer
@@ -29,7 +30,9 @@ def predict(
     engine = Engine()
     loaded = engine.load_adapter(adapter, base=loading.base, device=loading.device, force=loading.force)
     if loaded.attachment.task.generates:
-        write_answers(loaded, dataset, target, Sampling(max_new_tokens=max_new_tokens))
+        empty = write_answers(loaded, dataset, target, Sampling(max_new_tokens=max_new_tokens))
+        if empty:
+            print(f"note: {empty} of {len(dataset)} answers are empty: the model ended them at once", file=sys.stderr)
     else:
         rows = [dict(output.columns()) for output in loaded.predict(dataset)]
         assert dataset.table is not None

@@ -10,7 +10,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from adapterhub_lite.cli.bounded_yaml import UnusableYaml, read_yaml
-from adapterhub_lite.cli.options import ColumnsByRole
+from adapterhub_lite.cli.options import ColumnsByRole, TaskSettings
 from adapterhub_lite.data.files.options import FileOptions
 from adapterhub_lite.errors import ConfigError
 from adapterhub_lite.names import DTYPE_NAMES, QUANTIZATIONS, Flag, check_choice, did_you_mean
@@ -72,10 +72,7 @@ class RunFile(BaseModel):
     )
     dtype: str = Field("auto", description="What to compute in: auto, float32, bfloat16 or float16.")
     device: str = Field("auto", description="Where to compute: auto, cpu, cuda, ...")
-    task_options: Annotated[dict[str, Any], Flag("--task-set", "KEY=VALUE", "the task's own")] = Field(
-        default_factory=dict,
-        description="An option of the task, as often as needed; `adapterhub-lite tasks` lists them.",
-    )
+    task_options: TaskSettings = Field(default_factory=dict)
     columns: ColumnsByRole = Field(default_factory=dict)
     files: FileOptions = Field(default_factory=FileOptions, description="What the file of --data is")
     training: TrainConfig = Field(default_factory=TrainConfig, description="How to train")

@@ -98,10 +98,14 @@ def read_data(
 
 
 def _unused(dataset: Dataset) -> list[str]:
-    """A note on the columns of the data that play no role; arrays in an .npz are no columns."""
+    unused = unused_columns(dataset)
+    return [f"columns that are not used: {shortened(unused)}"] if unused else []
+
+
+def unused_columns(dataset: Dataset) -> list[str]:
+    """The columns of the data that play no role; arrays in an .npz are no columns."""
     if dataset.table is None or parse_reference(dataset.source)[0].lower().endswith(".npz"):
         return []
     # A role may have several columns, their names separated by commas.
     used = {name for names in dataset.columns.values() for name in (names, *names.split(","))}
-    unused = [name for name in dataset.table.columns if name not in used]
-    return [f"columns that are not used: {shortened(unused)}"] if unused else []
+    return [name for name in dataset.table.columns if name not in used]

@@ -17,6 +17,9 @@ from adapterhub_lite.interrupt import safe_point
 from adapterhub_lite.names import POOLINGS
 from adapterhub_lite.plugins.spec import Modality, TargetKind
 
+LEARNT = "learnt"
+"""The fact that says what training learnt from its data; it changes nothing in how an input is prepared."""
+
 
 @dataclass(frozen=True)
 class Preprocessing:
@@ -138,6 +141,17 @@ class Task(Protocol):
     def balance(self, data: Encoded) -> Encoded:
         """Weigh the targets as the options ask, for training on these examples; `weights` follows from now on."""
         return data
+
+    def token_labels(self, example: Example) -> tuple[list[int], list[str | None]] | None:
+        """The token ids of an example and what is learnt of each, for a person to see; None for an example of no tokens.
+
+        Learnt is a label, "" for the token itself, or None where the token is given alone.
+        """
+        texts = example.inputs if isinstance(example.inputs, tuple) else (example.inputs,)
+        if not all(isinstance(ids, list) for ids in texts):
+            return None
+        ids = [token for text in texts for token in text]
+        return ids, [None] * len(ids)
 
     @abstractmethod
     def collate(self, examples: Sequence[Example], base: Base) -> Batch:

@@ -24,6 +24,7 @@ from adapterhub_lite.training.checks import CheckedRun
 from adapterhub_lite.training.loop import Training
 from adapterhub_lite.training.processes import Processes
 from adapterhub_lite.training.randomness import seeded
+from adapterhub_lite.training.reach import reach_of
 from adapterhub_lite.training.run.place import Place, open_run_folder
 from adapterhub_lite.training.solve import solve_adapter, start_head
 
@@ -69,6 +70,9 @@ def fit(
         else:
             attachment = attach(base, task, run.strategy, strategy, run.settings, observers.watch)
         try:
+            reach = reach_of(attachment)
+            if reach is not None:
+                progress.say(f"{run.strategy.spec.name} {reach}")
             encoded = encode(task, data, base, learn=True)
             for note in encoded.notes:
                 progress.say(f"note: {note}")
@@ -88,7 +92,8 @@ def fit(
                     attachment, encoded, run.config, progress, observers,
                     held_out=scored, folder=folder, interrupt=place.interrupt,
                 )  # fmt: skip
-                return attachment, training.run().facts(run.config)
+                facts = training.run().facts(run.config)
+                return attachment, facts if reach is None else {**facts, "reach": reach}
         except BaseException:
             attachment.discard()
             raise

@@ -23,7 +23,9 @@ def speaker(tmp_path_factory: pytest.TempPathFactory) -> Path:
     engine = Engine(progress=Silent())
     rows = [{"prompt": "where is my card", "completion": "here"}, {"prompt": "help", "completion": "please wait"}]
     base = engine.load_base(folder / "base", dtype="float32", device="cpu")
-    adapter = engine.train(base, engine.load_data(rows, "causal-lm"), config=TrainConfig(steps=2, batch_size=2))
+    plain = {"template": "none"}
+    data = engine.load_data(rows, "causal-lm", options=plain)
+    adapter = engine.train(base, data, config=TrainConfig(steps=2, batch_size=2))
     adapter.save(folder / "adapter")
     return folder / "adapter"
 

@@ -16,28 +16,7 @@ from adapterhub_lite.errors import ConfigError, DataError
 from adapterhub_lite.tasks.task import Task
 
 
-def rows_to_predict(task: Task, given: Any, read: Callable[[Any], Dataset]) -> Dataset:
-    """Inputs in Python as a dataset without labels.
-
-    Args:
-        task: What is predicted.
-        given: A list, array or column of a frame of inputs, or something to be read.
-        read: Reads that.
-
-    Raises:
-        DataError: a text by itself, or what `read` raises.
-    """
-    inputs = _listed(given)
-    is_list = isinstance(inputs, (list, tuple)) and not (inputs and isinstance(inputs[0], dict))
-    if isinstance(inputs, str) and task.modality == "text" and not os.path.exists(parse_reference(inputs)[0]):  # noqa: PTH110  (never raises)
-        raise DataError(f"there is no file {inputs[:80]!r}; to predict for a text give a list of it: predict([text])")
-    if not is_list:  # a file, a frame, rows as dictionaries, ...
-        return read(inputs)
-    items = tuple(task.item(value, row) for row, value in enumerate(inputs))
-    return Dataset(task.name, items, None, (), {}, "<list>", "", None, form=task.preprocessing.form)
-
-
-def _listed(inputs: Any) -> Any:
+def listed(inputs: Any) -> Any:
     """An array, or a column of a frame, as the list of its entries; anything else as it is."""
     if isinstance(inputs, np.ndarray) and inputs.ndim:
         return inputs.tolist() if inputs.dtype.kind in "OU" else list(inputs)

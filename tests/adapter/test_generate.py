@@ -229,7 +229,8 @@ def test_added_tokens_and_layers_that_ask_for_the_prompt() -> None:
             return super().attach(view, config)
 
     engine = Engine(plugins_with(Places), Silent())
-    adapter = engine.train(tiny_base("decoder"), completions(), strategy="own", config=FEW)
+    config = TrainConfig(steps=4, batch_size=8, learning_rate=0.02)
+    adapter = engine.train(tiny_base("decoder"), completions(), strategy="own", config=config)
     prompts = ["one <beta> two", "<alpha>", *PROMPTS]
     wanted = [adapter.generate(prompt, max_new_tokens=8) for prompt in prompts]
     assert len(set(wanted)) > 2

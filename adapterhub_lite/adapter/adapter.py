@@ -81,18 +81,12 @@ class Adapter:
 
         `differences` are those between this base and the recorded one that are overridden now.
         """
+        metrics = {name: value for name, value in manifest.metrics.items() if value is not None}
         return cls(
-            attachment,
-            plugins,
-            progress,
-            data=manifest.data,
-            metrics={name: value for name, value in manifest.metrics.items() if value is not None},
-            training=dict(manifest.training),
-            columns=dict(manifest.task.columns),
-            files=dict(manifest.task.files),
-            forced=[*manifest.forced, *differences],
-            probe_inputs=list(probe_inputs),
-        )
+            attachment, plugins, progress, data=manifest.data, metrics=metrics, training=dict(manifest.training),
+            columns=dict(manifest.task.columns), files=dict(manifest.task.files),
+            forced=[*manifest.forced, *differences], probe_inputs=list(probe_inputs),
+        )  # fmt: skip
 
     def __repr__(self) -> str:
         kind, task = self.attachment.provided.spec.name, self.attachment.task.name

@@ -24,7 +24,7 @@ def read_for(
     plugins: Plugins,
     columns: Mapping[str, str] | None = None,
     require_labels: bool,
-    files: FileOptions | None = None,
+    files: FileOptions | Mapping[str, Any] | None = None,
 ) -> Dataset:
     """Read and check data for an adapter.
 
@@ -41,7 +41,7 @@ def read_for(
         ConfigError: a task that is not installed.
     """
     catalog, preprocessing = Catalog(plugins), cast(dict[str, Any], task.preprocessing)
-    files = (files or FileOptions()).over(task.files, source)
+    files = FileOptions.of(files).over(task.files, source)
     source, known = _columns_as_before(catalog, task.name, task.columns, source, files)
     return read_data(
         catalog,

@@ -10,9 +10,9 @@ from adapterhub_lite.base.describe import describe
 from adapterhub_lite.base.foreign import Foreign
 from adapterhub_lite.base.loading import Base
 from adapterhub_lite.base.model_files import calm, config_from, model_class, processor_from, usable
-from adapterhub_lite.base.precision import choose_dtype, dtype_name
 from adapterhub_lite.base.prepared import find_prepared, prepared_folder
 from adapterhub_lite.base.references import resolve
+from adapterhub_lite.names import DTYPE_NAMES
 from adapterhub_lite.storage.manifest import Fingerprint
 
 UNKNOWN = Fingerprint(architecture="", weights="", tokenizer=None, vocabulary=None, layers=0)
@@ -26,9 +26,10 @@ def outline_base(reference: str, foreign: Foreign) -> Base | None:
         NotSupportedError: the model is of a kind nobody described.
     """
     source = resolve(reference)
-    folder, cpu = source.folder, torch.device("cpu")
+    folder = source.folder
     if source.gguf is not None:
-        ready = find_prepared(prepared_folder(source, "none", dtype_name(choose_dtype("auto", cpu))))
+        kept = (find_prepared(prepared_folder(source, "none", dtype)) for dtype in DTYPE_NAMES if dtype != "auto")
+        ready = next(filter(None, kept), None)
         if ready is None:
             return None
         folder = ready.folder

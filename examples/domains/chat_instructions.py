@@ -34,7 +34,9 @@ def main() -> None:
 
     engine = ah.Engine()
     columns = {"group": "instruction"}  # instruction, input and output are recognised
-    data = engine.load_data(arguments.data / "instruction-data.json", "causal-lm", columns=columns)
+    # Answers right after the instructions; without this, both are turns of a chat.
+    plain = {"template": "none"}
+    data = engine.load_data(arguments.data / "instruction-data.json", "causal-lm", columns=columns, options=plain)
     # One instruction is asked of several inputs: all its rows are on one side.
     train, held_out = ah.split(data, 0.15, seed=0)
     base = engine.load_base(arguments.base, quantization=arguments.quantize)

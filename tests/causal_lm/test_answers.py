@@ -142,9 +142,9 @@ def test_adapter_and_bare_base_side_by_side(engine: Engine, base: Callable[..., 
     )
     answers = adapter.generate(data, max_new_tokens=8)
     with adapter.disabled():
-        asked = [adapter.attachment.task.prompt_ids(item, loaded) for item in data.inputs]
-        ends = adapter.attachment.task.end_ids(loaded)
-        bare = generate_texts(loaded, asked, Sampling(max_new_tokens=8), ends=ends)
+        task = adapter.attachment.task
+        asked = [task.prompt_ids(item, loaded) for item in data.inputs]
+        bare = generate_texts(loaded, asked, Sampling(max_new_tokens=8), ends=task.end_ids(loaded))
     assert answers != bare
     judge = Judge(data, r"(\w+)$", lambda answer, wanted: wanted in answer)
     groups = [words.index(next(w for w in words if w[0] == word[0])) for word in words]

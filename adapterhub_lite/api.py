@@ -134,6 +134,7 @@ if TYPE_CHECKING:
     from adapterhub_lite.data.table import JSON_TYPE as JSON_TYPE, Table as Table, place as place
     from adapterhub_lite.merging.peft_files import refuse_settings as refuse_settings
     from adapterhub_lite.plugins.strategy_call import is_out_of_memory as is_out_of_memory
+    from adapterhub_lite.plugins.surroundings import quiet as quiet
     from adapterhub_lite.tasks.classification import Classification as Classification
     from adapterhub_lite.tasks.head import HeadTask as HeadTask, pool as pool, targets_of as targets_of
     from adapterhub_lite.tasks.metrics import bootstrap as bootstrap, macro_f1 as macro_f1

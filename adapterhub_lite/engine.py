@@ -112,7 +112,7 @@ class Engine:
         quoting: str | None = None,
     ) -> Dataset:
         """Read and check labelled data for a task; see `read_data`, and `FileOptions` for what the last four say of a file."""
-        files = FileOptions(format=format, no_header=no_header, encoding=encoding, quoting=quoting)
+        files = FileOptions.of({"format": format, "no_header": no_header, "encoding": encoding, "quoting": quoting})
         return read_data(self.task_shelf, source, task, columns=columns, labels=labels, options=options, files=files)
 
     def train(

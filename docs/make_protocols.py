@@ -34,7 +34,7 @@ PROTOCOLS: list[tuple[type, type, str]] = [
 ]
 LOOKING = ("module", "weight", "is_quantized", "original_weight", "device", "attention", "capture_attention")
 CHANGING = ("replace", "before", "after", "extend_attention", "train_base", "add_tokens", "recording")
-THE_ENGINES = ("mount", "unmount", "unchanged", "copied", "rewrites_base", "settle", "forget")
+THE_ENGINES = ("mount", "unmount", "unchanged", "copied", "adapted", "rewrites_base", "settle", "forget")
 """Methods of a view that a strategy leaves alone."""
 MISBEHAVIOURS = {
     "raises": (

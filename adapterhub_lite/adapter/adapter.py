@@ -81,18 +81,12 @@ class Adapter:
 
         `differences` are those between this base and the recorded one that are overridden now.
         """
+        metrics = {name: value for name, value in manifest.metrics.items() if value is not None}
         return cls(
-            attachment,
-            plugins,
-            progress,
-            data=manifest.data,
-            metrics={name: value for name, value in manifest.metrics.items() if value is not None},
-            training=dict(manifest.training),
-            columns=dict(manifest.task.columns),
-            files=dict(manifest.task.files),
-            forced=[*manifest.forced, *differences],
-            probe_inputs=list(probe_inputs),
-        )
+            attachment, plugins, progress, data=manifest.data, metrics=metrics, training=dict(manifest.training),
+            columns=dict(manifest.task.columns), files=dict(manifest.task.files),
+            forced=[*manifest.forced, *differences], probe_inputs=list(probe_inputs),
+        )  # fmt: skip
 
     def __repr__(self) -> str:
         kind, task = self.attachment.provided.spec.name, self.attachment.task.name
@@ -113,13 +107,15 @@ class Adapter:
         """Number of trained weights."""
         return sum(tensor.numel() for tensor in self.attachment.tensors.values())
 
-    def load_data(self, source: Any, *, require_labels: bool = True, files: FileOptions | None = None) -> Dataset:
+    def load_data(
+        self, source: Any, *, require_labels: bool = True, files: FileOptions | Mapping[str, Any] | None = None
+    ) -> Dataset:
         """Read data for this adapter's task, with its columns and labels.
 
         Args:
             source: What `ah.load_data` takes.
             require_labels: False for prediction.
-            files: What is said of the file beside its name; the rest as in training.
+            files: What is said of the file beside its name, as in {"no_header": True}; the rest as in training.
 
         Raises:
             DataError: bad data, or a label the adapter was not trained on; names file, row and column.

@@ -24,7 +24,7 @@ def read_for(
     plugins: Plugins,
     columns: Mapping[str, str] | None = None,
     require_labels: bool,
-    files: FileOptions | None = None,
+    files: FileOptions | Mapping[str, Any] | None = None,
 ) -> Dataset:
     """Read and check data for an adapter.
 
@@ -41,19 +41,34 @@ def read_for(
         ConfigError: a task that is not installed.
     """
     catalog, preprocessing = Catalog(plugins), cast(dict[str, Any], task.preprocessing)
-    files = (files or FileOptions()).over(task.files, source)
-    source, known = _columns_as_before(catalog, task.name, task.columns, source, files)
+    source, columns, files = as_before(catalog, task, source, columns, files)
     return read_data(
         catalog,
         source,
         task.name,
-        columns={**known, **(columns or {})},
+        columns=columns,
         labels=task.labels or None,
         require_labels=require_labels,
         form=preprocessing.get("form"),
         options=preprocessing.get("options", {}),
         files=files,
     )
+
+
+def as_before(
+    catalog: Catalog,
+    task: TaskRecord,
+    source: Any,
+    columns: Mapping[str, str] | None,
+    files: FileOptions | Mapping[str, Any] | None,
+) -> tuple[Any, dict[str, str], FileOptions]:
+    """How to read new data for an adapter: the source, read if it is a table, its columns by role, and what its file is.
+
+    What is given goes first; the rest is as in training, where it fits the new data.
+    """
+    options = FileOptions.of(files).over(task.files, source)
+    source, known = _columns_as_before(catalog, task.name, task.columns, source, options)
+    return source, {**known, **(columns or {})}, options
 
 
 def read_like(catalog: Catalog, data: Dataset, source: Any, given: Mapping[str, str] | None = None) -> Dataset:

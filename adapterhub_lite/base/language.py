@@ -8,6 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from adapterhub_lite.errors import NotSupportedError
+from adapterhub_lite.names import one_line
+from adapterhub_lite.plugins.strategy_call import is_out_of_memory
+
 
 def is_multimodal(config: Any) -> bool:
     """Whether a checkpoint holds a decoder and what it looks at pictures with, as AutoModelForImageTextToText opens it."""
@@ -33,6 +37,9 @@ def unreached(model: Any, part: str, blocks: Iterable[str], inputs: Mapping[str,
         part: From `language_part`.
         blocks: Paths of the repeated blocks, some of which may look at pictures alone.
         inputs: The text.
+
+    Raises:
+        NotSupportedError: it takes no text without a picture.
     """
     run: set[nn.Module] = {model.get_input_embeddings(), model.get_output_embeddings()}
     modules = list(model.modules())
@@ -40,6 +47,12 @@ def unreached(model: Any, part: str, blocks: Iterable[str], inputs: Mapping[str,
     try:
         with torch.no_grad():
             model(**inputs)
+    except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
+        if is_out_of_memory(error):
+            raise
+        raise NotSupportedError(
+            f"{type(model).__name__} cannot be run on a text alone ({one_line(error)[:200]}); use a base for texts"
+        ) from error
     finally:
         for handle in handles:
             handle.remove()

@@ -217,6 +217,13 @@ def load_base(
     if left_out:
         say(f"left out of memory, since no text goes through: {', '.join(left_out)}")
         model_map = replace(model_map, unreached=tuple(p for p in model_map.unreached if p not in left_out))
+    if quantization != "none" and model_map.experts:
+        stacked = [model.get_parameter(path) for path in model_map.experts]
+        share = sum(map(numel, stacked)) / sum(map(numel, model.parameters()))
+        say(
+            f"{len(stacked)} tensors of experts, {share:.0%} of the weights of {reference}, stay in {dtype_name(wanted.dtype)}: "
+            f"transformers stores linear layers alone in {quantization}"
+        )
     if quantization == "none":  # int8 layers change when they are first run
         with calm(), usable(f"base '{reference}' was loaded from {source.folder} but cannot be run"):
             run_once(model, processor)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stderr
 from io import StringIO
@@ -17,7 +16,7 @@ from adapterhub_lite.base.quantization import quantization_config
 from adapterhub_lite.base.references import Source
 from adapterhub_lite.errors import AdapterHubError, BaseNotFoundError
 from adapterhub_lite.names import one_line
-from adapterhub_lite.plugins.surroundings import CHANGING
+from adapterhub_lite.plugins.surroundings import CHANGING, quiet
 
 Configure = Callable[[Mapping[str, Any]], Any]
 """Given what a config.json says, the configuration to make the model of; None for a model that needs no other."""
@@ -168,15 +167,14 @@ def calm() -> Iterator[None]:
     """Hold back the load reports and bars of the libraries below; what matters is checked and raised here."""
     from transformers.utils import logging as transformers_logging
 
-    level = transformers_logging.get_verbosity()
-    bars = transformers_logging.is_progress_bar_enabled()
-    transformers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+    with quiet():
+        level = transformers_logging.get_verbosity()
+        bars = transformers_logging.is_progress_bar_enabled()
+        transformers_logging.set_verbosity_error()
+        transformers_logging.disable_progress_bar()
+        try:
             yield
-    finally:
-        transformers_logging.set_verbosity(level)
-        if bars:
-            transformers_logging.enable_progress_bar()
+        finally:
+            transformers_logging.set_verbosity(level)
+            if bars:
+                transformers_logging.enable_progress_bar()

@@ -315,13 +315,13 @@ class ModelView:
     @property
     def adapted(self) -> set[int]:
         """The identities of those parameters of the base that are trained, or whose module was wrapped in another."""
-        found = {id(swap.parameter) for swap in self._log if isinstance(swap, DataSwap) and swap.trainable}
+        adapted = {id(swap.parameter) for swap in self._log if isinstance(swap, DataSwap) and swap.trainable}
         for swap in self._log:
             if isinstance(swap, ChildSwap) and isinstance(swap.old, nn.Module) and isinstance(swap.new, nn.Module):
                 only = getattr(swap.new, "parameter_name", None)  # of a wrapper for one parameter of a module
                 named = swap.old.named_parameters()
-                found |= {id(p) for name, p in named if only in (None, name.rpartition(".")[2])}
-        return found
+                adapted |= {id(p) for name, p in named if only in (None, name.rpartition(".")[2])}
+        return adapted
 
     @property
     def rewrites_base(self) -> bool:

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable
-from importlib import import_module
-from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import BaseModel, Field
@@ -15,8 +11,9 @@ from adapterhub_lite.adapter.sampling import Sampling
 from adapterhub_lite.cli.options import AdapterPath, AsJson, Columns, DataFile, Loading
 from adapterhub_lite.cli.output import plain_console, print_json
 from adapterhub_lite.cli.rows import checked_data
+from adapterhub_lite.cli.score_function import imported_function
 from adapterhub_lite.errors import ConfigError
-from adapterhub_lite.names import Flag, one_line
+from adapterhub_lite.names import Flag
 
 
 class Answers(BaseModel):
@@ -53,7 +50,7 @@ def evaluate(
     adapter: AdapterPath, data: DataFile, loading: Loading, columns: Columns, answers: Answers, json_: AsJson = False
 ) -> None:
     """Score an adapter on labelled data."""
-    wanted, score = answers.wanted, _imported(answers.score) if answers.score is not None else None
+    wanted, score = answers.wanted, imported_function(answers.score) if answers.score is not None else None
     dataset = checked_data(adapter, data, columns, require_labels=True)
     from adapterhub_lite.adapter.evaluation import BARE
     from adapterhub_lite.engine import Engine
@@ -96,24 +93,3 @@ def _cells(result: Any, name: str) -> list[str]:
         return ["", ""]
     ends = result.intervals.get(name)
     return [f"{result.metrics[name]:.4f}", f"{ends[0]:.4f} to {ends[1]:.4f}" if ends else ""]
-
-
-def _imported(place: str) -> Callable[[str, str], Any]:
-    """The function at `module:function`, of a module that is installed or lies in the current folder.
-
-    Raises:
-        ConfigError: there is none.
-    """
-    module, colon, name = place.partition(":")
-    if not colon or not module or not name:
-        raise ConfigError(f"--score {place}: write it as --score MODULE:FUNCTION, as in --score checks:is_right")
-    sys.path.insert(0, str(Path.cwd()))
-    try:
-        function = getattr(import_module(module), name)
-    except Exception as error:  # whatever a user's module raises
-        raise ConfigError(f"--score {place}: cannot be imported ({one_line(error)}); correct it") from error
-    finally:
-        sys.path.remove(str(Path.cwd()))
-    if not callable(function):
-        raise ConfigError(f"--score {place}: is a {type(function).__name__}, not a function")
-    return function

@@ -182,16 +182,18 @@ def read_rows(
     Raises:
         DataError: bad data; names file, row and column.
     """
-    from adapterhub_lite.adapter.read import read_like
+    from adapterhub_lite.adapter.read import as_before, read_like
     from adapterhub_lite.data.sampling import subsample
     from adapterhub_lite.data.splits import split
     from adapterhub_lite.tasks.catalog import read_data
 
+    source, columns, files = run.data, run.columns, run.files
+    if parent is not None:
+        source, columns, files = as_before(catalog, parent.manifest.task, source, columns, files)
+
     def read(labels: Sequence[str] | None) -> Dataset:
         settled = options or run.task_options
-        return read_data(
-            catalog, run.data, run.task, columns=run.columns, labels=labels, options=settled, files=run.files
-        )
+        return read_data(catalog, source, run.task, columns=columns, labels=labels, options=settled, files=files)
 
     dataset = read(None) if parent is None else parent.read(read)
     held_out = None

@@ -23,6 +23,7 @@ from adapterhub_lite.plugins.spec import Provided, ProvidedStrategy
 from adapterhub_lite.storage import Manifest
 from adapterhub_lite.tasks.spec import TaskSpec
 from adapterhub_lite.tasks.task import Preprocessing
+from adapterhub_lite.tasks.text import checked_length
 
 GENERATION, CLASSIFICATION = "CAUSAL_LM", "SEQ_CLS"
 """PEFT's task types: without a head, and with one."""
@@ -90,7 +91,7 @@ def import_peft(
         raise ConfigError(f"{folder} has {len(head['head.weight'])} outputs; name them with --labels a,b,...")
     provided, settings, tensors = _taken_over(engine, files, _local(body, base), base, provided_task)
     form, pooling = ("text", None) if kind == GENERATION else (None, "last")
-    length = min(getattr(base.model.config.get_text_config(), "max_position_embeddings", 512), 512)
+    length = checked_length(base, None, 512) if base.tokenizer is not None else 512
     made = engine.task_shelf.load(provided_task)(
         labels or (), Preprocessing(max_length=length, pooling=pooling, form=form)
     )

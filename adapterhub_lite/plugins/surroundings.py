@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -53,6 +54,18 @@ class StandardOutput:
 
 
 OUTPUT = StandardOutput()
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Hold back warnings, for the length of a `with` block.
+
+    What is filtered is kept for the whole process: two threads at once would put back each other's filters.
+    """
+    with CHANGING, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
 
 Setting = tuple[str, Callable[[], Any], Callable[[Any], Any]]
 """What is looked at: how it is called, how it is read, how it is put back."""

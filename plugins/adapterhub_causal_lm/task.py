@@ -182,8 +182,8 @@ class CausalLM(Task):
         bare: Callable[[Batch], Tensor],
         text: str | None,
     ) -> dict[str, float]:
-        """See `forgetting.forgetting`; without a text of the user's, of chats alone, and on a text of our own."""
-        if text is None and self.preprocessing.form != "chat":
+        """See `forgetting.forgetting`; without a text of the user's, of what is learnt as chats alone, and on a text of ours."""
+        if text is None and not self._takes_turns:
             return {}
         given = text if text is not None else GENERAL.read_text(encoding="utf-8")
         limit = min(AT_ONCE, checked_length(base, None, AT_ONCE))

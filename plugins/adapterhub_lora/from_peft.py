@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import torch
@@ -16,7 +16,8 @@ from adapterhub_lora.updates import FILE_PREFIX, is_bias
 # Settings that change nothing of what a trained LoRA adapter computes, or that can be read off its tensors.
 KNOWN = frozenset(
     {
-        "r", "lora_alpha", "lora_dropout", "target_modules", "exclude_modules", "use_rslora", "use_dora", "rank_pattern",
+        "r", "lora_alpha", "lora_dropout", "target_modules", "target_parameters", "exclude_modules", "use_rslora",
+        "use_dora", "rank_pattern",
         "alpha_pattern", "layers_to_transform", "layers_pattern", "init_lora_weights", "fan_in_fan_out",
         "modules_to_save", "loftq_config", "eva_config", "corda_config", "lora_ga_config", "bias",
         "runtime_config", "ensure_weight_tying",
@@ -67,9 +68,10 @@ def from_peft(
     bias = config.get("bias") or "none"
     if bias not in ("none", "all", "lora_only"):
         raise NotSupportedError(f"bias={bias!r} cannot be represented here, only none, all and lora_only")
-    layers = _layers(view, tensors)
+    layers = _by_parameter(view, _layers(view, tensors), config.get("target_parameters") or ())
     rank, alpha = int(config["r"]), float(config["lora_alpha"])
-    ranks = {path: len(tensors[names["A"]]) for path, names in layers.items()}
+    stacked = {path: len(view.model.get_parameter(path)) for path in view.map.experts}
+    ranks = {path: len(tensors[names["A"]]) // stacked.get(path, 1) for path, names in layers.items()}
     alphas = {path: float(by_pattern(config.get("alpha_pattern") or {}, path, alpha)) for path in layers}
     settings = {
         "rank": rank, "alpha": alpha, "dropout": float(config.get("lora_dropout") or 0),
@@ -132,6 +134,31 @@ def _layers(view: ModelView, tensors: Mapping[str, Tensor]) -> dict[str, dict[st
             raise NotSupportedError(f"tensor '{name.removeprefix(FILE_PREFIX)}' is no part of a LoRA update")
         layers.setdefault(path, {})[kind.removesuffix(".weight").removeprefix("embedding_")] = name
     return layers
+
+
+def _by_parameter(
+    view: ModelView, layers: dict[str, dict[str, str]], wanted: Collection[str]
+) -> dict[str, dict[str, str]]:
+    """The same with the updates of stacked experts by the paths of their parameters.
+
+    PEFT wraps a module once for each of its parameters, the first one innermost, and names updates by the wrappers.
+
+    Raises:
+        NotSupportedError: updates that fit no parameters of experts.
+    """
+    named = dict(layers)
+    for owner in dict.fromkeys(path.rpartition(".")[0] for path in view.map.experts):
+        own = [path for path in view.map.experts if path.rpartition(".")[0] == owner]
+        targeted = [path for path in own if any(path == name or path.endswith(f".{name}") for name in wanted)]
+        for depth, path in enumerate(reversed(targeted)):
+            update = named.pop(owner + ".base_layer" * depth, None)
+            if update is None:
+                raise NotSupportedError(f"the update of '{path}', which target_parameters names, is missing")
+            named[path] = update
+    modules = {path for path, _ in view.model.named_modules()}
+    for path in named.keys() - modules - {*view.map.experts}:
+        raise NotSupportedError(f"'{path}' has no place in this base")
+    return named
 
 
 def _is_of_base(view: ModelView, name: str, tensor: Tensor) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from adapterhub_lite.api import (
     Recipe,
     StrategyState,
     TrainingBatch,
+    quiet,
 )
 from adapterhub_lora import CHANGE_BASE, LoraConfig
 from adapterhub_lora.combine import combine
@@ -53,8 +53,7 @@ class Lora:
         check_start(view, config, targets)
         train_biases(view, config, targets)
         modules = [path for path in targets if path not in view.map.experts]
-        with view.recording(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # PEFT's remarks are about what the lines above decided
+        with view.recording(), quiet():  # PEFT's remarks are about what the lines above decided
             # By the names in a file, since PEFT reads some names in a list of targets as those of older models' experts.
             names = dict.fromkeys(f"{path}.lora_A.weight" for path in modules)
             if names:

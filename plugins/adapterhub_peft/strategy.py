@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import MISSING, fields
@@ -22,6 +21,7 @@ from adapterhub_lite.api import (
     NotSupportedError,
     StrategyConfig,
     StrategyState,
+    quiet,
     refuse_settings,
 )
 from adapterhub_peft.methods import known
@@ -71,7 +71,7 @@ class PeftMethod:
         theirs = {id(tensor) for tensor in (*model.parameters(), *model.buffers())}
         peft_config = self._make_config()
         problem: Exception | None = None
-        with view.recording(), _quiet(), _drawing_from(self._seed):
+        with view.recording(), quiet(), _drawing_from(self._seed):
             try:
                 self._tuner = PEFT_TYPE_TO_TUNER_MAPPING[peft_config.peft_type](model, peft_config, ADAPTER)
                 self._tuner._cast_adapter_dtype(ADAPTER, autocast_adapter_dtype=True)  # fp32 beside a base of 16 bits
@@ -83,6 +83,11 @@ class PeftMethod:
                 f"{self.name} cannot be attached to this {type(model).__name__}: {_reason(problem)}; change its options or "
                 "targets, or use strategy lora"
             ) from problem
+        if getattr(peft_config, "target_parameters", None):
+            raise NotSupportedError(
+                f"{self.name}: PEFT takes layers of this {type(model).__name__} for experts of an older version and puts its "
+                f"own on {', '.join(sorted(peft_config.target_parameters))} instead; use strategy lora, or targets=attention"
+            )
         model.train(model.training)
         self._keep_dtype_of_norms()
         for layer in self._tuner.modules():
@@ -139,7 +144,7 @@ class PeftMethod:
         tensors = {name: tensor for name, tensor in state.tensors.items() if name in self._fixed}
         if not tensors:
             return
-        with _quiet():
+        with quiet():
             set_peft_model_state_dict(self._around(self._make_config()), self._all_names(dict(tensors)), ADAPTER)
         kept = PeftMethod.state(self).tensors
         changed = [name for name in tensors if not torch.equal(kept[name], tensors[name].to(kept[name]))]
@@ -209,7 +214,7 @@ class PeftMethod:
 
     def _make_config(self, *, inference_mode: bool = False) -> Any:
         try:
-            with _quiet():
+            with quiet():
                 return PEFT_TYPE_TO_CONFIG_MAPPING[self.method.upper()](
                     **self._arguments, inference_mode=inference_mode
                 )
@@ -219,7 +224,7 @@ class PeftMethod:
     def _file(self, peft_config: Any) -> dict[str, Tensor]:
         """What PEFT would save, by its names: parameters and buffers themselves, not copies of them."""
         around = self._around(peft_config)
-        with _quiet():
+        with quiet():
             saved: dict[str, Tensor] = get_peft_model_state_dict(
                 around, around.state_dict(keep_vars=True), ADAPTER, save_embedding_layers=False
             )
@@ -309,14 +314,6 @@ def _as_json(value: Any) -> Any:
 def _reason(error: Exception) -> str:
     text = " ".join(str(error).split()).rstrip(".")
     return f"{text[:400]} ({type(error).__name__} in PEFT)" if text else type(error).__name__
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Hold back PEFT's remarks, which are about what this module decides."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from adapterhub_lite.errors import DataError, TrainingError
 from adapterhub_lite.progress import Silent
 from adapterhub_lite.testing import tiny_base
 from adapterhub_lite.training.config import TrainConfig
-from tests.training.test_protocols import Shift, plugins_with
+from tests.training.test_protocols import plugins_with
 
 PROMPTS = [
     "one two three", "ten", "five six", "one two three four five six seven eight nine ten one two", "nine eight seven",
@@ -212,7 +212,7 @@ def test_a_base_that_padding_disturbs_answers_one_length_at_a_time(
 def test_added_tokens_and_layers_that_ask_for_the_prompt() -> None:
     """A layer that adds to each token what depends on its place, and on the number of tokens of the prompt."""
 
-    class Places(Shift):
+    class Places:
         def attach(self, view: Any, config: Any) -> Any:
             view.add_tokens(["<alpha>", "<beta>"])
 
@@ -226,7 +226,9 @@ def test_added_tokens_and_layers_that_ask_for_the_prompt() -> None:
                 return hidden * (1 + scale.to(hidden.dtype))
 
             view.before(view.map.layers[0], add)
-            return super().attach(view, config)
+            shift = torch.nn.Parameter(torch.zeros(view.map.hidden_size))
+            view.after(view.map.layers[0], lambda hidden: hidden + shift)
+            return {"shift": shift}
 
     engine = Engine(plugins_with(Places), Silent())
     adapter = engine.train(tiny_base("decoder"), completions(), strategy="own", config=FEW)

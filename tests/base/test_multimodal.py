@@ -14,6 +14,7 @@ from transformers import AutoModelForImageTextToText, AutoModelForSequenceClassi
 
 from adapterhub_lite.base.loading import adopt
 from adapterhub_lite.base.quantization import is_quantized
+from adapterhub_lite.errors import NotSupportedError
 from adapterhub_lite.merging.merge import merge_adapter
 from adapterhub_lite.training.config import TrainConfig
 
@@ -125,3 +126,17 @@ def test_tower_of_a_model_in_memory_is_frozen(strategy: str, made: Any, engine: 
     adapter = engine.train(base, data, strategy=strategy, settings=settings, config=config)
     assert not [name for name in adapter.attachment.tensors if any(tower in name for tower in TOWERS)]
     adapter.detach()
+
+
+def test_model_that_takes_no_text_alone_is_refused(made: Any, base: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, _ = made("gemma3")
+
+    def looks(*_: Any, pixel_values: Any = None, **__: Any) -> None:
+        if pixel_values is None:
+            raise ValueError("pixel_values are needed")
+
+    monkeypatch.setattr(model, "forward", looks)
+    with pytest.raises(
+        NotSupportedError, match=r"Gemma3ForC.* cannot be run on a text alone \(ValueError: pixel_values are needed"
+    ):
+        adopt(model, base("tiny-llama").tokenizer)

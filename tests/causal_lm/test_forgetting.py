@@ -77,7 +77,11 @@ def test_chats_are_measured_on_a_text_of_ours_and_nothing_else_is(engine: Engine
     pieces = paragraphs(GENERAL.read_text(), loaded, 64)  # what this base reads
     assert measured["tokens"] == sum(len(piece) - 1 for piece in pieces)
     assert "forgetting" not in engine.train(loaded, chats, config=TrainConfig(**CONFIG, general_text="off")).training
-    rows = engine.load_data([{"prompt": "my card", "completion": "is here"}], "causal-lm")
+    prompts = engine.load_data([{"prompt": "my card", "completion": "is here"}], "causal-lm")
+    assert (
+        "forgetting" in engine.train(loaded, prompts, config=TrainConfig(**CONFIG)).training
+    )  # a chat by its template
+    rows = engine.load_data([{"text": "my card is here"}], "causal-lm")
     assert "forgetting" not in engine.train(loaded, rows, config=TrainConfig(**CONFIG)).training
 
 

@@ -92,3 +92,19 @@ def test_the_run_file_wins_over_the_adapter_and_is_refused_where_it_differs(
     assert outcome.code == 1
     assert "Traceback" not in outcome.err
     assert not (tmp_path / "x").exists()
+
+
+def test_columns_and_what_the_file_is_are_as_in_training(run: Any, base: Path, tmp_path: Path) -> None:
+    """Without them "said" would be no column of a text, and the file not be read at all."""
+    for name, rows in (("old", OLD), ("new", NEW)):
+        lines = [("said", "text", "sort"), *((text, "x" * number, kind) for number, (text, kind) in enumerate(rows, 1))]
+        (tmp_path / f"{name}.csv").write_bytes("\n".join(map(",".join, lines)).encode("utf-16"))
+    given = ["--base", base, "--task", "text-classification", "--steps", 2, "--encoding", "utf-16"]
+    given += ["--column", "text=said", "--column", "label=sort", "--set", "rank=2", "--data", tmp_path / "old.csv"]
+    first = run("train", *given, "--out", tmp_path / "first")
+    assert first.code == 0, first.err
+    rest = ["--data", tmp_path / "new.csv", "--steps", 2, "--out", tmp_path / "second"]
+    second = run("train", "--from-adapter", tmp_path / "first", *rest)
+    assert second.code == 0, second.err
+    task = read_adapter(tmp_path / "second").manifest.task
+    assert (task.columns["text"], task.columns["label"], task.labels) == ("said", "sort", ["bad", "good", "asks"])

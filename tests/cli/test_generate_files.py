@@ -96,3 +96,29 @@ def test_generate_refuses(given, message, run, speaker):
     assert outcome.code == 2
     assert message in outcome.err
     assert "Traceback" not in outcome.err
+
+
+def test_prompts_of_a_file_go_through_the_chat_template_as_one_does(run, tmp_path, references):
+    turns = [{"role": "user", "content": "where is my card"}, {"role": "assistant", "content": "it is here"}]
+    (tmp_path / "chat.jsonl").write_text(json.dumps({"messages": turns}) + "\n")
+    given = [
+        "--base",
+        references("tiny-llama"),
+        "--task",
+        "causal-lm",
+        "--dtype",
+        "float32",
+        "--steps",
+        20,
+        "--lr",
+        0.01,
+    ]
+    outcome = run("train", *given, "--data", tmp_path / "chat.jsonl", "--out", tmp_path / "chat")
+    assert outcome.code == 0, outcome.err
+    (tmp_path / "in.csv").write_text("prompt\nwhere is my card\nmy bank\n")
+    outcome = run("generate", tmp_path / "chat", "--data", tmp_path / "in.csv", "--out", tmp_path / "out.csv")
+    assert outcome.code == 0, outcome.err
+    written = list(csv.DictReader((tmp_path / "out.csv").read_text().splitlines()))
+    assert written[0]["generated"] == "it is here"
+    for row in written:
+        assert run("generate", tmp_path / "chat", "--prompt", row["prompt"]).out == row["generated"] + "\n"

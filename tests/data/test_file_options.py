@@ -207,8 +207,20 @@ def test_the_format_of_training_is_not_that_of_a_file_whose_name_says_another(tm
 
 def test_a_record_that_is_not_understood_is_an_error_of_ours(tmp_path: Path) -> None:
     path = write(tmp_path / "a.csv", HEADLESS)
-    with pytest.raises(ConfigError, match="what is recorded of the file of training is not understood"):
+    with pytest.raises(ConfigError, match="files: 'no_header' cannot be used as given"):
         read_for(record({}, {"no_header": [1]}), path, plugins=Plugins(), require_labels=True)
+
+
+def test_what_python_is_given_is_checked(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.csv", HEADLESS)
+    with pytest.raises(ConfigError, match="files: 'no_header' cannot be used as given; there are"):
+        ah.load_data(path, TASK, no_header="no")  # type: ignore[arg-type]
+    trained = record({}, {})
+    data = read_for(trained, path, plugins=Plugins(), require_labels=True, files={"no_header": True})
+    assert len(data) == 4
+    for wrong in ({"heade": False}, {"encoding": 3}, "latin-1"):
+        with pytest.raises(ConfigError, match="files"):
+            read_for(trained, path, plugins=Plugins(), require_labels=True, files=wrong)  # type: ignore[arg-type]
 
 
 def test_held_out_data_is_read_as_that_to_learn_from(tmp_path: Path) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import gc
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from adapterhub_lite.base.loading import adopt
 from adapterhub_lite.base.recompute import activation_checkpointing
 from adapterhub_lite.engine import Engine
 from adapterhub_lite.errors import NotSupportedError
+from adapterhub_lite.merging.from_peft import import_peft
 from adapterhub_lite.merging.merge import merge_adapter
 from adapterhub_lite.training.config import TrainConfig
 
@@ -23,7 +26,7 @@ from adapterhub_lite.training.config import TrainConfig
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated:FutureWarning"),
     # It looks for ranks among modules alone, though it gives them to parameters too.
-    pytest.mark.filterwarnings("ignore:The following rank_pattern keys did not match:RuntimeWarning"),
+    pytest.mark.filterwarnings("ignore:The following .*_pattern keys did not match:RuntimeWarning"),
 ]
 
 SIZES = {
@@ -58,10 +61,10 @@ TEXTS = [{"text": "the card is lost where is it"}, {"text": "my money is pending
 CONFIG = TrainConfig(steps=3, batch_size=2, learning_rate=1e-2)
 
 
-def made(kind: str, folder: Path, tokenizer: Any) -> Any:
+def made(kind: str, folder: Path, tokenizer: Any, **sizes: int) -> Any:
     """Save a random model, and return it."""
     torch.manual_seed(0)
-    model = AutoModelForCausalLM.from_config(CONFIG_MAPPING[kind](**{**SIZES, **MODELS[kind]})).eval()
+    model = AutoModelForCausalLM.from_config(CONFIG_MAPPING[kind](**{**SIZES, **MODELS[kind], **sizes})).eval()
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return model
@@ -107,10 +110,15 @@ def test_experts_are_adapted_and_peft_opens_it(kind: str, base: Any, tmp_path: P
     assert torch.allclose(logits(opened, tokenizer), ours, atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.parametrize("implementation", ["eager", "grouped_mm", "batched_mm"])
 @pytest.mark.parametrize("recompute", [False, True])
-def test_gradients_are_pefts(recompute: bool, base: Any, put: Any, data_for: Any, tmp_path: Path) -> None:
+def test_gradients_are_pefts(
+    recompute: bool, implementation: str, base: Any, put: Any, data_for: Any, tmp_path: Path
+) -> None:
+    """However the experts are computed: one by one, sorted, or with their weights gathered for each token."""
     tokenizer = base("tiny-llama").tokenizer
     model = made("qwen3_moe", tmp_path, tokenizer)
+    model.set_experts_implementation(implementation)
     plain = copy.deepcopy(model).train()
     mounted = put(adopt(model, tokenizer), data_for("causal-lm"), "lora", {"rank": 4})
     attachment = mounted.attachment
@@ -135,6 +143,43 @@ def test_gradients_are_pefts(recompute: bool, base: Any, put: Any, data_for: Any
         assert torch.allclose(ours[name], parameter.grad, atol=1e-5, rtol=1e-4), name
 
 
+def test_no_sum_is_kept_for_the_backward_pass(base: Any, put: Any, data_for: Any, tmp_path: Path) -> None:
+    """What autograd holds between the passes is no larger than on a base whose experts are not adapted."""
+    tokenizer = base("tiny-llama").tokenizer
+    loaded, data = adopt(made("mixtral", tmp_path, tokenizer), tokenizer), data_for("causal-lm")
+    sums = []
+    mounted = put(loaded, data, "lora", {"rank": 4})
+    add = torch.baddbmm
+
+    def watched(*args: Any, **kwargs: Any) -> torch.Tensor:
+        made_now: torch.Tensor = add(*args, **kwargs)
+        sums.append(weakref.ref(made_now.untyped_storage()))
+        return made_now
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch, "baddbmm", watched)
+        logits, _ = mounted.attachment.logits(mounted.batch([0, 1]))
+        gc.collect()
+        assert len(sums) == 4  # two layers of two parameters
+        assert logits.requires_grad
+        assert not [reference for reference in sums if reference() is not None]
+
+
+def test_experts_that_stay_as_they_are_are_said(base: Any, tmp_path: Path) -> None:
+    """bitsandbytes packs linear layers; an adapter trains on the others as they are."""
+    made("mixtral", tmp_path, base("tiny-llama").tokenizer, hidden_size=64)
+    progress = Listening()
+    engine = Engine(progress=progress)
+    loaded = engine.load_base(str(tmp_path), quantization="nf4", dtype="float32", device="cpu")
+    experts = 2 * 4 * (2 * 16 * 64 + 64 * 16)
+    said = f"4 tensors of experts, {experts / loaded.parameters:.0%} of the weights of {tmp_path}, stay in float32: "
+    assert [line for line in progress.lines if line.startswith(said)]
+    adapter = engine.train(loaded, engine.load_data(TEXTS, "causal-lm"), strategy="lora", config=CONFIG)
+    assert all(bool(tensor.any()) for tensor in adapter.attachment.tensors.values())
+    assert [name for name in adapter.attachment.tensors if "experts" in name]
+    adapter.detach()
+
+
 def test_what_has_no_form_for_experts(base: Any, put: Any, data_for: Any, tmp_path: Path) -> None:
     """DoRA and starts from weights leave experts alone, and are refused where these are asked for by name."""
     tokenizer = base("tiny-llama").tokenizer
@@ -147,3 +192,33 @@ def test_what_has_no_form_for_experts(base: Any, put: Any, data_for: Any, tmp_pa
             put(loaded, data_for("causal-lm"), "lora", {"rank": 4, "targets": "down_proj", **settings})
     alone = put(loaded, data_for("causal-lm"), "lora", {"rank": 4, "targets": "down_proj"}).attachment.tensors
     assert {name.partition("experts.")[2] for name in alone} == {"lora_A.weight", "lora_B.weight"}
+
+
+def test_a_method_that_peft_puts_elsewhere_is_refused(base: Any, put: Any, data_for: Any, tmp_path: Path) -> None:
+    """PEFT's own LoRA would leave the dense layers of DeepSeek-V3 for its experts."""
+    tokenizer = base("tiny-llama").tokenizer
+    loaded = adopt(made("deepseek_v3", tmp_path, tokenizer), tokenizer)
+    with pytest.raises(NotSupportedError, match="down_proj, gate_up_proj instead; use strategy lora"):
+        put(loaded, data_for("causal-lm"), "peft:lora")
+    assert put(loaded, data_for("causal-lm"), "peft:lora", {"targets": "attention"}).attachment.tensors
+
+
+def test_what_peft_trained_on_experts_is_imported(base: Any, engine: Any, tmp_path: Path) -> None:
+    tokenizer = base("tiny-llama").tokenizer
+    plain = made("mixtral", tmp_path / "base", tokenizer)
+    config = LoraConfig(
+        r=4, lora_alpha=6, target_modules=["q_proj"], target_parameters=["experts.gate_up_proj", "experts.down_proj"],
+        rank_pattern={"experts.down_proj": 2}, alpha_pattern={"experts.gate_up_proj": 3}, task_type="CAUSAL_LM",
+    )  # fmt: skip
+    theirs = get_peft_model(copy.deepcopy(plain), config).eval()
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in theirs.parameters():
+            if parameter.requires_grad:
+                parameter.copy_(torch.randn(parameter.shape, generator=generator) / 8)
+    theirs.save_pretrained(tmp_path / "theirs")
+    loaded = engine.load_base(str(tmp_path / "base"), dtype="float32", device="cpu")
+    import_peft(engine, tmp_path / "theirs", tmp_path / "ours", base=loaded)
+    adapter = engine.load_adapter(tmp_path / "ours", base=loaded)
+    assert torch.allclose(logits(loaded.model, tokenizer), logits(theirs, tokenizer), atol=1e-5, rtol=1e-5)
+    adapter.detach()

@@ -9,6 +9,7 @@ import re
 import sys
 import threading
 import time
+import warnings
 from types import ModuleType
 
 import pytest
@@ -21,7 +22,7 @@ from adapterhub_lite.engine import Engine
 from adapterhub_lite.errors import NotSupportedError, PluginError
 from adapterhub_lite.plugins import guard
 from adapterhub_lite.plugins.manager import Plugins
-from adapterhub_lite.plugins.surroundings import CHANGING, OUTPUT, surroundings_kept
+from adapterhub_lite.plugins.surroundings import CHANGING, OUTPUT, quiet, surroundings_kept
 from adapterhub_lite.progress import Silent
 from adapterhub_lite.testing.models import tiny_base
 from adapterhub_lite.training.config import TrainConfig
@@ -566,3 +567,21 @@ def test_output_that_was_changed_is_put_back_while_another_thread_asks():
         OUTPUT.put(io.StringIO())
     assert said == ["changed standard output; it was put back"]
     assert sys.stdout is own
+
+
+def test_warnings_held_back_in_two_threads_are_shown_again():
+    """Each would otherwise put back the filters that the other one had just set."""
+    before, inside = list(warnings.filters), threading.Event()
+
+    def hold():
+        with quiet():
+            inside.set()
+            time.sleep(0.1)
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    inside.wait(10)
+    with quiet():
+        thread.join(10)
+        assert not thread.is_alive(), "one waits for the other"
+    assert warnings.filters == before

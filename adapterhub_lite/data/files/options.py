@@ -14,8 +14,9 @@ from adapterhub_lite.names import Flag, check_choice
 
 FORMATS = ("csv", "tsv", "jsonl", "ndjson", "json", "parquet", "arrow", "feather")
 """Those that every task reads."""
-DELIMITED = ("csv", "tsv")
-BINARY = ("parquet", "arrow", "feather")
+BINARY, TEXT, TABLE = {"format"}, {"format", "encoding"}, {"format", "encoding", "no_header", "quoting"}
+USABLE = {"csv": TABLE, "tsv": TABLE, "parquet": BINARY, "arrow": BINARY, "feather": BINARY}
+"""The options that say something of a file of a format; of all others, `TEXT`."""
 
 
 class FileOptions(BaseModel):
@@ -37,6 +38,25 @@ class FileOptions(BaseModel):
         None, description="Whether double quotes enclose values in a CSV or TSV: minimal (where they need it) or none."
     )
 
+    @classmethod
+    def of(cls, given: FileOptions | Mapping[str, Any] | None) -> FileOptions:
+        """The options, given as they are or by name.
+
+        Raises:
+            ConfigError: an unknown name, or a value of another kind.
+        """
+        if isinstance(given, FileOptions):
+            return given
+        if given is not None and not isinstance(given, Mapping):
+            raise ConfigError(f"files is a {type(given).__name__}; give options by name, as in {{'no_header': True}}")
+        try:
+            return cls.model_validate(dict(given or {}), strict=True)
+        except ValidationError as error:
+            names = ", ".join(f"{'.'.join(map(str, item['loc']))!r}" for item in error.errors())
+            raise ConfigError(
+                f"files: {names} cannot be used as given; there are format, encoding and quoting (text), no_header (True, False)"
+            ) from None
+
     def given(self) -> dict[str, Any]:
         """The options that were set, as JSON."""
         return self.model_dump(exclude_defaults=True)
@@ -47,17 +67,13 @@ class FileOptions(BaseModel):
         Raises:
             ConfigError: what is recorded of the earlier data is none of these.
         """
-        path = Path(source) if isinstance(source, (str, os.PathLike)) else None
-        if path is None:
+        if not isinstance(source, (str, os.PathLike)):
             return self
-        suffix = path.suffix.lower().removeprefix(".")
-        kind = self.format or (suffix if suffix in FORMATS else before.get("format", suffix))
-        usable = _usable(kind) - ({"format"} if suffix in FORMATS else set())
-        kept = {name: value for name, value in before.items() if name in usable}
-        try:
-            return FileOptions.model_validate(kept | self.given())
-        except ValidationError:
-            raise ConfigError(f"what is recorded of the file of training is not understood: {kept!r:.100}") from None
+        suffix = Path(source).suffix.lower().removeprefix(".")
+        named = suffix in FORMATS
+        usable = USABLE.get(self.format or (suffix if named else before.get("format", suffix)), TEXT)
+        kept = {name: value for name, value in before.items() if name in usable and not (named and name == "format")}
+        return FileOptions.of(kept | self.given())
 
     def check(self, source: str, kind: str) -> None:
         """Refuse an option that says nothing of a file of this kind, or nothing that is known.
@@ -72,19 +88,10 @@ class FileOptions(BaseModel):
             raise ConfigError(
                 f"there is no text encoding '{self.encoding}'; give a name that Python knows, such as latin-1 or cp1252"
             ) from None
-        wrong = next((name for name in self.given() if name not in _usable(kind)), None)
+        wrong = next((name for name in self.given() if name not in USABLE.get(kind, TEXT)), None)
         if wrong is not None:
             which = "text files" if wrong == "encoding" else "CSV and TSV files"
             raise ConfigError(f"--{wrong.replace('_', '-')} is for {which}, and {source} is none; leave it out")
-
-
-def _usable(kind: str) -> set[str]:
-    """The options that say something of a file of this kind."""
-    return (
-        {"format"}
-        | (set() if kind in BINARY else {"encoding"})
-        | ({"no_header", "quoting"} if kind in DELIMITED else set())
-    )
 
 
 DEFAULT = FileOptions()

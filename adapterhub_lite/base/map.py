@@ -27,13 +27,7 @@ class ModelMap:
     joined by "+" for their vectors one behind the other, or "spatial" for a convolutional network."""
     causal: bool
     """Each position sees only those before it."""
-    normalized: bool = False
-    """Its pooled features are made to be compared at one length, as sentence-transformers' Normalize leaves them."""
-    prompt: str = ""
-    """What goes before every text by default, as its files declare."""
-    pools_prompt: bool = True
-    """Whether the tokens of a prompt are pooled with the others."""
-    not_done: str | None = None
-    """What its files declare of pooling that is not done here, in words; None where all is."""
+    sees_padding: bool = False
+    """What it makes of a text depends on the padding behind it, so that texts of one length alone are run together."""
     example: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     """Shape of each argument of the smallest input, for models of neither texts nor images; zeros are given for them."""

@@ -17,13 +17,15 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from adapterhub_lite.adapter.adapter import Adapter as Adapter, Evaluation as Evaluation
+    from adapterhub_lite.adapter.adapter import Adapter as Adapter
+    from adapterhub_lite.adapter.evaluation import Evaluation as Evaluation
     from adapterhub_lite.base.loading import Base as Base
     from adapterhub_lite.data.dataset import Dataset as Dataset
     from adapterhub_lite.data.sampling import subsample as subsample
     from adapterhub_lite.data.splits import split as split
     from adapterhub_lite.engine import Engine as Engine
     from adapterhub_lite.errors import AdapterHubError as AdapterHubError
+    from adapterhub_lite.estimators import Classifier as Classifier, Regressor as Regressor
     from adapterhub_lite.tasks.outputs import (
         LabelsPrediction as LabelsPrediction,
         Prediction as Prediction,
@@ -44,11 +46,13 @@ _HOME = {
     "Adapter": "adapter.adapter",
     "AdapterHubError": "errors",
     "Base": "base.loading",
+    "Classifier": "estimators",
     "Dataset": "data.dataset",
     "Engine": "engine",
-    "Evaluation": "adapter.adapter",
+    "Evaluation": "adapter.evaluation",
     "LabelsPrediction": "tasks.outputs",
     "Prediction": "tasks.outputs",
+    "Regressor": "estimators",
     "TrainConfig": "training.config",
     "ValuePrediction": "tasks.outputs",
     "split": "data.splits",

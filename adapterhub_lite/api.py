@@ -57,6 +57,7 @@ from adapterhub_lite.base.strategy import (
     Strategy as Strategy,
     WeightUpdater as WeightUpdater,
 )
+from adapterhub_lite.data.files.options import FileOptions as FileOptions
 from adapterhub_lite.data.request import SEVERAL as SEVERAL, Request as Request
 from adapterhub_lite.errors import (
     AdapterCorruptError as AdapterCorruptError,
@@ -91,10 +92,10 @@ if TYPE_CHECKING:
         AttentionSite as AttentionSite,
         ModelView as ModelView,
     )
+    from adapterhub_lite.data.arrays import RowBuilder as RowBuilder
     from adapterhub_lite.data.dataset import Dataset as Dataset
     from adapterhub_lite.data.files.npz import (
         load_arrays as load_arrays,
-        parse_reference as parse_reference,
         rows_of_split as rows_of_split,
     )
     from adapterhub_lite.data.files.read import (
@@ -102,21 +103,29 @@ if TYPE_CHECKING:
         file_sha256 as file_sha256,
         read_table as read_table,
     )
-    from adapterhub_lite.data.files.text import open_text as open_text, undecodable as undecodable
+    from adapterhub_lite.data.files.references import parse_reference as parse_reference
+    from adapterhub_lite.data.files.text import (
+        encoding_of as encoding_of,
+        open_text as open_text,
+        undecodable as undecodable,
+    )
     from adapterhub_lite.data.items import read_items as read_items
     from adapterhub_lite.data.roles.choices import read_choices as read_choices
     from adapterhub_lite.data.roles.columns import (
         check_roles as check_roles,
         checked_text as checked_text,
+        columns_shown as columns_shown,
         counted as counted,
         find_column as find_column,
         guess_column as guess_column,
         is_missing as is_missing,
+        refuse_header as refuse_header,
         shortened as shortened,
     )
     from adapterhub_lite.data.roles.groups import read_groups as read_groups
     from adapterhub_lite.data.roles.labels import (
         Labels as Labels,
+        notes_on_looks as notes_on_looks,
         one_label as one_label,
         ordered_labels as ordered_labels,
         read_labels as read_labels,
@@ -133,6 +142,7 @@ if TYPE_CHECKING:
     from adapterhub_lite.tasks.regression import Regression as Regression, standard_units as standard_units
     from adapterhub_lite.tasks.stored import collected as collected
     from adapterhub_lite.tasks.task import (
+        LEARNT as LEARNT,
         Batch as Batch,
         Encoded as Encoded,
         Example as Example,

@@ -7,15 +7,20 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from adapterhub_lite.adapter.adapter import Adapter, Evaluation
+from adapterhub_lite.adapter.adapter import Adapter
+from adapterhub_lite.adapter.evaluation import Evaluation
+from adapterhub_lite.adapter.parent import Asked, Parent
 from adapterhub_lite.adapter.read import read_like
 from adapterhub_lite.adapter.restore import restore
+from adapterhub_lite.adapter.train import train_adapter
 from adapterhub_lite.base.differences import explain_architecture
 from adapterhub_lite.base.foreign import foreign_bases
+from adapterhub_lite.base.loaded import LoadedBases
 from adapterhub_lite.base.loading import Base, load_base
 from adapterhub_lite.base.references import parse_scratch
 from adapterhub_lite.base.scratch import with_random_weights
 from adapterhub_lite.data.dataset import Dataset
+from adapterhub_lite.data.files.options import FileOptions
 from adapterhub_lite.errors import BaseNotFoundError, ConfigError, NotSupportedError
 from adapterhub_lite.interrupt import Interrupt, listener, safe_point
 from adapterhub_lite.plugins.manager import Plugins
@@ -24,7 +29,7 @@ from adapterhub_lite.plugins.shelf import strategy_shelf
 from adapterhub_lite.plugins.spec import ProvidedStrategy
 from adapterhub_lite.plugins.strategy_call import is_out_of_memory
 from adapterhub_lite.progress import Lines, Progress
-from adapterhub_lite.storage import BaseRecord, DataRecord, TaskRecord, check_base
+from adapterhub_lite.storage import BaseRecord, TaskRecord, check_base
 from adapterhub_lite.storage.bundle import open_any
 from adapterhub_lite.storage.public import local_reference
 from adapterhub_lite.tasks.catalog import Catalog, read_data
@@ -33,11 +38,8 @@ from adapterhub_lite.tasks.task import Task, encode
 from adapterhub_lite.training.checks import CheckedRun, check_arguments, check_run
 from adapterhub_lite.training.config import TrainConfig
 from adapterhub_lite.training.evaluate import score_language_model
-from adapterhub_lite.training.fit import fit
 from adapterhub_lite.training.processes import Processes
 from adapterhub_lite.training.run.place import Place
-
-PROBES = 3
 
 
 class Engine:
@@ -53,6 +55,7 @@ class Engine:
         self.strategy_shelf = strategy_shelf(self.plugins)
         self.task_shelf = Catalog(self.plugins)
         self.progress: Progress = progress if progress is not None else Lines()
+        self._loaded = LoadedBases()
 
     def load_base(
         self,
@@ -103,16 +106,21 @@ class Engine:
         columns: Mapping[str, str] | None = None,
         labels: Sequence[str] | None = None,
         options: Mapping[str, Any] | None = None,
+        format: str | None = None,
+        no_header: bool = False,
+        encoding: str | None = None,
+        quoting: str | None = None,
     ) -> Dataset:
-        """Read and check labelled data for a task, ours or a plug-in's; see `adapterhub_lite.tasks.catalog.read_data`."""
-        return read_data(self.task_shelf, source, task, columns=columns, labels=labels, options=options)
+        """Read and check labelled data for a task; see `read_data`, and `FileOptions` for what the last four say of a file."""
+        files = FileOptions(format=format, no_header=no_header, encoding=encoding, quoting=quoting)
+        return read_data(self.task_shelf, source, task, columns=columns, labels=labels, options=options, files=files)
 
     def train(
         self,
         base: Base,
         data: Dataset,
         *,
-        strategy: str = "lora",
+        strategy: str | None = None,
         settings: Mapping[str, Any] | None = None,
         eval_data: Any = None,
         config: TrainConfig | None = None,
@@ -122,13 +130,14 @@ class Engine:
         run_file: str | None = None,
         interrupt: Interrupt | None = None,
         callbacks: Sequence[object] = (),
+        from_adapter: str | Path | None = None,
     ) -> Adapter:
         """Adapt a base to a task.
 
         Args:
             base: From `load_base`. It is not changed; the adapter sits on it.
             data: From `load_data`.
-            strategy: Name of an installed strategy.
+            strategy: Name of an installed strategy; by default "lora", or that of `from_adapter`.
             settings: The strategy's options.
             eval_data: Held-out data, scored after training and every `config.eval_every` steps; the last scores are
                 saved with the adapter.
@@ -139,6 +148,8 @@ class Engine:
             run_file: The run as YAML, to be kept in that folder.
             interrupt: Says when to stop; the run can then be resumed. By default what listens to signals now, if anything.
             callbacks: Objects that look on, with methods named as the hooks of a run (`adapterhub_step_end` and so on).
+            from_adapter: A saved adapter to go on with, on its base, with its strategy and options. Labels that it does not
+                know come behind its own, whose rows of the head start as they are.
 
         Raises:
             StrategyNotFoundError, ConfigError: an unknown strategy or option, or a run to be resumed that is another one.
@@ -146,21 +157,24 @@ class Engine:
             TrainingError: the run cannot go on.
         """
         check_arguments(base, data, eval_data, config, run_folder, resume=resume)
+        parent = Parent.open(from_adapter) if from_adapter is not None else None
+        asked = Asked(data.task, strategy, settings or {}, {**data.options, **(task_options or {})})
+        asked = asked if parent is None else parent.completed(asked)
         run = check_run(
             self.strategy_shelf,
             self.task_shelf,
-            strategy=strategy,
-            settings=settings or {},
+            strategy=asked.strategy or "lora",
+            settings=asked.settings,
             task=data.task,
-            task_options={**data.options, **(task_options or {})},
+            task_options=asked.task_options,
             config=config or TrainConfig(),
             quantization=base.quantization,
             held_out=eval_data is not None,
         )
         place = Place(Path(run_folder) if run_folder is not None else None, resume, run_file, interrupt or listener())
         if eval_data is not None and not isinstance(eval_data, Dataset):
-            eval_data = read_like(self.task_shelf, data, eval_data)
-        return self.train_checked(base, data, eval_data, run, place, callbacks)
+            eval_data = read_like(self.task_shelf, data if parent is None else parent.relabelled(data), eval_data)
+        return self.train_checked(base, data, eval_data, run, place, callbacks, parent)
 
     def train_checked(
         self,
@@ -170,6 +184,7 @@ class Engine:
         run: CheckedRun,
         place: Place,
         callbacks: Sequence[object] = (),
+        parent: Parent | None = None,
     ) -> Adapter:
         """Adapt a base to a task, as `train` does once strategy, task and options are checked.
 
@@ -184,7 +199,10 @@ class Engine:
             error: BaseException | None = None
             metrics: dict[str, float] = {}
             try:
-                adapter = self._trained(base, data, held_out, run, place, observers)
+                adapter = train_adapter(
+                    base, data, held_out, run, place, parent, strategies=self.strategy_shelf, tasks=self.task_shelf,
+                    plugins=self.plugins, observers=observers, progress=self.progress,
+                )  # fmt: skip
                 learnt = {name: adapter.training[name] for name in ("train_loss",) if name in adapter.training}
                 metrics = {**learnt, **adapter.metrics}
                 return adapter
@@ -193,29 +211,6 @@ class Engine:
                 raise
             finally:
                 observers.end(error, metrics)
-
-    def _trained(
-        self,
-        base: Base,
-        data: Dataset,
-        held_out: Dataset | None,
-        run: CheckedRun,
-        place: Place,
-        observers: Observers,
-    ) -> Adapter:
-        task = settled_task(self.task_shelf, run.task, base, data, run.task_options)
-        attachment, facts = fit(
-            base, task, data, held_out, run, place,
-            strategy_shelf=self.strategy_shelf, observers=observers, progress=self.progress,
-        )  # fmt: skip
-        adapter = Adapter(
-            attachment, self.plugins, self.progress, training=facts, columns=dict(data.columns),
-            data=DataRecord(source=data.source, sha256=data.sha256, rows=len(data)),
-            probe_inputs=list(data.inputs[:PROBES]), run_file=place.run_file, run_folder=place.folder,
-        )  # fmt: skip
-        if held_out is not None:
-            adapter.metrics = adapter.evaluate(held_out, Processes()).record()
-        return adapter
 
     def task_for(self, base: Base, data: Dataset, options: Mapping[str, Any] | None = None) -> Task:
         """The task of a dataset on a base, its preprocessing settled; `options` go over those the data was read with.
@@ -244,7 +239,8 @@ class Engine:
 
         Args:
             path: The adapter's directory, or a bundle of it.
-            base: A loaded base, or a reference; by default the one recorded in the adapter.
+            base: A loaded base, or a reference; by default the one recorded in the adapter. Adapters that are loaded without
+                one share it.
             dtype: What to compute in; by default what the adapter was trained in.
             device: Where, if the base is not loaded yet.
             force: Accept a base that differs from the one of training; recorded in whatever is saved afterwards.
@@ -301,11 +297,12 @@ class Engine:
                 raise ConfigError(f"base is a {type(base).__name__}; give a loaded base, or its reference")
             given = str(base) if base is not None else None
             try:
-                base = self.load_base(
+                base = self._loaded.shared(
                     given if given is not None else local_reference(record),
-                    quantization=record.quantization,
-                    dtype=dtype or record.dtype,
-                    device=device,
+                    record,
+                    dtype or record.dtype,
+                    device,
+                    self.load_base,
                 )
             except BaseNotFoundError as error:
                 if given is not None:
@@ -313,13 +310,9 @@ class Engine:
                 raise BaseNotFoundError(
                     f"the base that the adapter records: {error}; or give it with --base"
                 ) from error
+        explain = partial(explain_architecture, record, base.model)
         differences = check_base(
-            record,
-            base.fingerprint,
-            base.quantization,
-            base.reference,
-            force=force,
-            explain=partial(explain_architecture, record, base.model),
+            record, base.fingerprint, base.quantization, base.reference, force=force, explain=explain
         )
         return base, differences
 

@@ -19,7 +19,7 @@ ORDER = [
     {"cli"},
     {"api"},
     {"testing", "scaffold"},
-    {"exchange", "merging"},
+    {"exchange", "merging", "estimators"},
     {"engine"},
     {"adapter"},
     {"training"},
@@ -113,4 +113,4 @@ def test_rooms_are_small():
     assert statistics.median(lengths.values()) < 100
     assert {str(file.relative_to(ROOT)): n for file, n in lengths.items() if n > 350} == {}
     # A wing that is added may raise this, and says by how much; nothing else may.
-    assert sum(lengths.values()) < 24_000
+    assert sum(lengths.values()) < 27_000

@@ -19,6 +19,7 @@ ALLOWED = {
     "cli/demo.py": "the demo is a run of some strategies on some tasks",
     "cli/run_file.py": "the default of --strategy",
     "engine.py": "the default of Engine.train",
+    "estimators.py": "the defaults of estimators",
 }
 
 

@@ -3,55 +3,39 @@
 from __future__ import annotations
 
 import math
-import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar, overload
 
-import numpy as np
-import torch
+from torch import Tensor
 
-from adapterhub_lite.adapter.generate import check_sampling, generate_text
+from adapterhub_lite.adapter.evaluation import Evaluation, beside, evaluate_answers
+from adapterhub_lite.adapter.generate import alone, generate_texts, stream_text
+from adapterhub_lite.adapter.inputs import prompts_of, require_alike, rows_to_predict
 from adapterhub_lite.adapter.probe import probe_record
 from adapterhub_lite.adapter.read import read_for
+from adapterhub_lite.adapter.sampling import Sampling
 from adapterhub_lite.adapter.save import save_adapter
 from adapterhub_lite.base.learning import BatchContext
 from adapterhub_lite.base.loading import Base
 from adapterhub_lite.data.dataset import Dataset
-from adapterhub_lite.data.request import SEVERAL
+from adapterhub_lite.data.files.options import FileOptions
 from adapterhub_lite.errors import ConfigError, DataError, NotSupportedError
 from adapterhub_lite.plugins.manager import Plugins
 from adapterhub_lite.plugins.observers import Observers
 from adapterhub_lite.progress import Lines, Progress
 from adapterhub_lite.storage import KEEP, DataRecord, Manifest, TaskRecord
 from adapterhub_lite.tasks.stored import without_targets
-from adapterhub_lite.tasks.task import Encoded, Task, encode
+from adapterhub_lite.tasks.task import Encoded, encode
 from adapterhub_lite.training.attachment import Attachment
 from adapterhub_lite.training.evaluate import predict_logits, score
 from adapterhub_lite.training.processes import Processes
 from adapterhub_lite.training.run.layout import finish_run
 
 Said = TypeVar("Said")
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """Scores on a dataset."""
-
-    n: int
-    metrics: dict[str, float]
-    notes: tuple[str, ...] = ()
-    intervals: dict[str, tuple[float, float]] = field(default_factory=dict)
-    """95 % confidence intervals of some of the metrics, for rows drawn like these; where rows have groups, for groups."""
-
-    def record(self) -> dict[str, float]:
-        """All of it as numbers by name, as saved with an adapter."""
-        ends: dict[str, float] = {}
-        for name, (low, high) in self.intervals.items():
-            ends |= {f"{name}_low": low, f"{name}_high": high}
-        return {"n": float(self.n), **self.metrics, **ends}
 
 
 @dataclass(repr=False)
@@ -72,6 +56,8 @@ class Adapter:
     training: dict[str, Any] = field(default_factory=dict)
     columns: dict[str, str] = field(default_factory=dict)
     """Which column of the training data played which role."""
+    files: dict[str, Any] = field(default_factory=dict)
+    """What was said of its file beside the name; see `FileOptions`."""
     run_file: str | None = None
     """The run's configuration as YAML, saved as run.yaml."""
     run_folder: Path | None = None
@@ -103,6 +89,7 @@ class Adapter:
             metrics={name: value for name, value in manifest.metrics.items() if value is not None},
             training=dict(manifest.training),
             columns=dict(manifest.task.columns),
+            files=dict(manifest.task.files),
             forced=[*manifest.forced, *differences],
             probe_inputs=list(probe_inputs),
         )
@@ -126,16 +113,21 @@ class Adapter:
         """Number of trained weights."""
         return sum(tensor.numel() for tensor in self.attachment.tensors.values())
 
-    def load_data(self, source: Any, *, require_labels: bool = True) -> Dataset:
+    def load_data(self, source: Any, *, require_labels: bool = True, files: FileOptions | None = None) -> Dataset:
         """Read data for this adapter's task, with its columns and labels.
+
+        Args:
+            source: What `ah.load_data` takes.
+            require_labels: False for prediction.
+            files: What is said of the file beside its name; the rest as in training.
 
         Raises:
             DataError: bad data, or a label the adapter was not trained on; names file, row and column.
         """
         if isinstance(source, Dataset):
-            _require_alike(self.attachment.task, source)
+            require_alike(self.attachment.task, source)
             return source
-        return read_for(self.task_record(), source, plugins=self.plugins, require_labels=require_labels)
+        return read_for(self.task_record(), source, plugins=self.plugins, require_labels=require_labels, files=files)
 
     def task_record(self) -> TaskRecord:
         """The task as it is written into the manifest."""
@@ -144,6 +136,7 @@ class Adapter:
             name=task.name,
             labels=list(task.labels),
             columns=self.columns,
+            files=self.files,
             preprocessing=task.preprocessing.record(),
         )
 
@@ -170,6 +163,40 @@ class Adapter:
             )
         return Evaluation(len(encoded.examples), metrics, (*dataset.notes, *encoded.notes), intervals)
 
+    def evaluate_answers(
+        self,
+        data: Any,
+        *,
+        extract: str | None = None,
+        score: Callable[[str, str], Any] | None = None,
+        bare: bool = True,
+        **options: Any,
+    ) -> Evaluation:
+        """Let a language model answer the prompts of labelled data, and score the answers beside those of the data.
+
+        Args:
+            data: What `evaluate` takes.
+            extract: A regular expression for the part of an answer that counts, such as r"#### (.+)".
+            score: Given an answer and the wanted one, whether it is right, or how right from 0 to 1.
+            bare: Let the bare base answer as well; names of its scores begin with "bare_".
+            options: Of `Sampling`.
+
+        Raises:
+            NotSupportedError: the adapter does not continue text.
+            ConfigError, DataError: options or rows that cannot be used; names the row.
+        """
+        sampling, task, dataset = Sampling(**options), self.attachment.task, self.load_data(data)
+        judge = task.judge(dataset, extract, score)
+        with self._at_work():
+            own = evaluate_answers(
+                task, self.base, dataset, judge, sampling, self.attachment.logits, self._ready, self.progress
+            )
+        if not bare:
+            return own
+        with self.disabled() as base:
+            run = partial(task.logits, base, None)
+            return beside(own, evaluate_answers(task, base, dataset, judge, sampling, run, alone, self.progress))
+
     @overload
     def predict(self, inputs: Any, *, keep_features: bool = False) -> Sequence[Any]: ...
 
@@ -194,17 +221,7 @@ class Adapter:
         task = self.attachment.task
         if task.generates:
             raise NotSupportedError("a language model has no labels to predict; use generate")
-        inputs = _listed(inputs)
-        is_list = isinstance(inputs, (list, tuple)) and not (inputs and isinstance(inputs[0], dict))
-        if isinstance(inputs, str) and task.modality == "text" and not os.path.exists(inputs):  # noqa: PTH110  (never raises)
-            raise DataError(
-                f"there is no file {inputs[:80]!r}; to predict for a text give a list of it: predict([text])"
-            )
-        if not is_list:  # a file, a frame, rows as dictionaries, ...
-            dataset = self.load_data(inputs, require_labels=False)
-        else:
-            items = tuple(task.item(value, row) for row, value in enumerate(inputs))
-            dataset = Dataset(task.name, items, None, (), {}, "<list>", "", None, form=task.preprocessing.form)
+        dataset = rows_to_predict(task, inputs, partial(self.load_data, require_labels=False))
         if not len(dataset):
             return []
         with self._at_work():  # an adapter may have tokens of its own
@@ -219,33 +236,54 @@ class Adapter:
             raise ConfigError(f"an adapter for {task.name} predicts {given.__name__}, not {kind.__name__}")
         return predictions
 
-    def generate(
-        self,
-        prompt: Any,
-        *,
-        max_new_tokens: int = 128,
-        temperature: float = 0.0,
-        seed: int = 0,
-    ) -> str:
-        """Continue a prompt; an adapter trained on chats answers it as a user's turn.
+    @overload
+    def generate(self, prompt: list[Any] | tuple[Any, ...] | Dataset, **options: Any) -> list[str]: ...
+
+    @overload
+    def generate(self, prompt: Any, **options: Any) -> str: ...
+
+    def generate(self, prompt: Any, **options: Any) -> str | list[str]:
+        """Continue a prompt, or all prompts of a list or a dataset; an adapter trained on chats answers a user's turn.
+
+        The answer to a prompt is the same alone and among others, where the likeliest token is taken each time (which is
+        the default) and where tokens are drawn: row i of any list draws from the stream of the seed and i.
 
         Args:
             prompt: The text, without any template, or an item of a dataset of its task; its own completion is not used.
-            max_new_tokens: Length at which the answer is cut.
-            temperature: 0 takes the likeliest token each time; above, tokens are sampled.
-            seed: Of the sampling.
+            options: Those of `Sampling`: max_new_tokens, temperature, top_p, top_k, min_p, repetition_penalty, stop, seed
+                and at_once.
 
         Raises:
             NotSupportedError: the adapter does not continue text.
             ConfigError: a prompt or an option that cannot be used.
-            DataError: a prompt that leaves no room for an answer.
+            DataError: a prompt that leaves no room for an answer; names its row.
         """
-        check_sampling(max_new_tokens, temperature, seed)
-        base = self.base
+        sampling, task = Sampling(**options), self.attachment.task
+        with self._at_work():  # an adapter may have tokens of its own
+            ids, where = prompts_of(task, self.base, prompt)
+            several = isinstance(prompt, (list, tuple, Dataset))
+            replies = generate_texts(
+                self.base, ids, sampling, ends=task.end_ids(self.base), ready=self._ready, where=where,
+                progress=self.progress if several else None,
+            )  # fmt: skip
+        return replies if several else replies[0]
+
+    def stream(self, prompt: Any, **options: Any) -> Iterator[str]:
+        """Continue one prompt in pieces, which together are what `generate` returns for it.
+
+        Between two pieces the base is free for anything else. Arguments and errors are those of `generate`.
+        """
+        sampling = Sampling(**options)
         with self._at_work():
-            ids = self.attachment.task.prompt_ids(prompt, base)
-            with self.attachment.running(BatchContext({"input_ids": torch.tensor([ids], device=base.device)})):
-                return generate_text(base, ids, max_new_tokens=max_new_tokens, temperature=temperature, seed=seed)
+            ids = self.attachment.task.prompt_ids(prompt, self.base)
+            ends = self.attachment.task.end_ids(self.base)
+        return stream_text(self.base, ids, sampling, ends=ends, ready=self._ready)
+
+    @contextmanager
+    def _ready(self, inputs: Mapping[str, Tensor]) -> Iterator[None]:
+        """Mount the adapter to run prompts with it, which its layers may ask for."""
+        with self._at_work(), self.attachment.running(BatchContext(inputs)):
+            yield
 
     def use(self) -> None:
         """Make this the adapter that is mounted on the base; the others on it are taken off, not lost."""
@@ -309,27 +347,3 @@ class Adapter:
         if self.base.shards is not None:
             self.use()
             probe_record(self.attachment, self.probe_inputs)
-
-
-def _listed(inputs: Any) -> Any:
-    """An array, or a column of a frame, as the list of its entries; anything else as it is."""
-    if isinstance(inputs, np.ndarray) and inputs.ndim:
-        return inputs.tolist() if inputs.dtype.kind in "OU" else list(inputs)
-    return inputs.to_list() if hasattr(inputs, "to_list") and not hasattr(inputs, "columns") else inputs
-
-
-def _require_alike(task: Task, data: Dataset) -> None:
-    """Refuse rows that were read for another task, which would be taken for what they are not.
-
-    Raises:
-        ConfigError: naming both tasks.
-    """
-    read, own = data.task.rpartition(":")[2], task.name.rpartition(":")[2]
-    if read != own or (SEVERAL in (data.form, task.preprocessing.form) and data.form != task.preprocessing.form):
-        forms = [
-            f"{name} ({form})" if form else name for name, form in ((read, data.form), (own, task.preprocessing.form))
-        ]
-        raise ConfigError(
-            f"{data.source} was read for {forms[0]}, and this adapter is for {forms[1]}; read it with "
-            "adapter.load_data(source)"
-        )

@@ -7,6 +7,7 @@ from contextlib import suppress
 from typing import Any, cast
 
 from adapterhub_lite.data.dataset import Dataset
+from adapterhub_lite.data.files.options import FileOptions
 from adapterhub_lite.data.files.read import read_table
 from adapterhub_lite.data.table import Table
 from adapterhub_lite.errors import DataError
@@ -23,6 +24,7 @@ def read_for(
     plugins: Plugins,
     columns: Mapping[str, str] | None = None,
     require_labels: bool,
+    files: FileOptions | None = None,
 ) -> Dataset:
     """Read and check data for an adapter.
 
@@ -32,13 +34,15 @@ def read_for(
         plugins: Those that may provide the task.
         columns: Which column plays which role; by default as in training where the data has those, else guessed.
         require_labels: False for prediction.
+        files: What is said of the file beside its name; the rest as in training, where it says something of this file.
 
     Raises:
         DataError: bad data, or a label the adapter was not trained on; names file, row and column.
         ConfigError: a task that is not installed.
     """
     catalog, preprocessing = Catalog(plugins), cast(dict[str, Any], task.preprocessing)
-    source, known = _columns_as_before(catalog, task.name, task.columns, source)
+    files = (files or FileOptions()).over(task.files, source)
+    source, known = _columns_as_before(catalog, task.name, task.columns, source, files)
     return read_data(
         catalog,
         source,
@@ -48,6 +52,7 @@ def read_for(
         require_labels=require_labels,
         form=preprocessing.get("form"),
         options=preprocessing.get("options", {}),
+        files=files,
     )
 
 
@@ -59,24 +64,25 @@ def read_like(catalog: Catalog, data: Dataset, source: Any, given: Mapping[str, 
     Raises:
         DataError: bad data, or a label that is not learnt; names file, row and column.
     """
-    source, columns = _columns_as_before(catalog, data.task, data.columns, source)
+    files = FileOptions().over(data.files, source)
+    source, columns = _columns_as_before(catalog, data.task, data.columns, source, files)
     # Groups are for splitting, and this is not split: they may be missing.
     columns |= {role: name for role, name in (given or {}).items() if role != "group"}
     return read_data(
         catalog,
-        source, data.task, columns=columns, labels=data.labels or None, form=data.form, options=data.options
+        source, data.task, columns=columns, labels=data.labels or None, form=data.form, options=data.options, files=files
     )  # fmt: skip
 
 
 def _columns_as_before(
-    catalog: Catalog, task: str, columns: Mapping[str, str], source: Any
+    catalog: Catalog, task: str, columns: Mapping[str, str], source: Any, files: FileOptions
 ) -> tuple[Any, dict[str, str]]:
     """Give columns of a new source the roles that columns of these names had in training; roles left out are guessed.
 
     Returns the source, read if it is a table, and the columns by role: none where the inputs' column is not there.
     """
     spec = catalog.resolve(task).spec
-    source = catalog.opened(source, spec)
+    source = catalog.opened(source, spec, files)
     if spec.columns_again is not None:
         return source, dict(imported(spec.columns_again)(columns, source))
     # Not a table: a folder of images, an .npz; or a bad one, about which the task's reader will say the same.

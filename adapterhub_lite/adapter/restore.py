@@ -11,17 +11,19 @@ import safetensors.torch
 import torch
 
 from adapterhub_lite.adapter.allocation import AllocationLimit
+from adapterhub_lite.adapter.parent import Parent
 from adapterhub_lite.adapter.peft_names import MODULES, from_file, names_class, to_file
 from adapterhub_lite.adapter.save import config_file
 from adapterhub_lite.base.loading import Base
-from adapterhub_lite.base.strategy import Strategy
-from adapterhub_lite.errors import AdapterCorruptError, PluginError
+from adapterhub_lite.base.strategy import Solver, Strategy
+from adapterhub_lite.errors import AdapterCorruptError, NotSupportedError, PluginError
 from adapterhub_lite.names import one_line
 from adapterhub_lite.plugins.spec import ProvidedStrategy, StrategyConfig
 from adapterhub_lite.storage import CONFIG, TENSORS, StoredAdapter, check_tensors
 from adapterhub_lite.tasks.task import Task
 from adapterhub_lite.tasks.text import longest_input
 from adapterhub_lite.training.attachment import Attachment, attach
+from adapterhub_lite.training.checks import CheckedRun
 from adapterhub_lite.training.contract import DTYPE_CODES
 
 # Keys of PEFT's configuration that decide what the tensors do, whatever the base and the version of PEFT.
@@ -70,6 +72,35 @@ def restore(
     except BaseException:
         attachment.discard()
         raise
+    return attachment
+
+
+def go_on(
+    base: Base, parent: Parent, parents_task: Task, task: Task, run: CheckedRun, strategy: Strategy
+) -> Attachment:
+    """Attach a saved adapter to train it further, its head with rows for the labels that `task` has and its own has not.
+
+    The rows of its own labels stay as they are, to the bit; new ones start as those of a fresh head.
+
+    Raises:
+        NotSupportedError: a strategy that solves for its weights and so begins anew, whatever they were.
+        AdapterCorruptError: see `restore`.
+    """
+    if isinstance(strategy, Solver):
+        raise NotSupportedError(
+            f"{run.strategy.spec.name} finds its weights from all of the data at once, so that nothing of {parent.path} would be "
+            "left; train on the old and the new data together (cached features are not computed again), or go on with a lora "
+            "adapter, which may start from the probe's head (--start-head probe)"
+        )
+    own = run.settings
+    attachment = restore(base, parents_task, run.strategy, strategy, own, parent.stored, parent.payload)
+    head, grown = attachment.head, task.head(base.map)
+    if head is not None and grown is not None:
+        with torch.no_grad():
+            for old, new in zip(head.parameters(), grown.to(base.device).parameters(), strict=True):
+                new[: len(old)] = old
+        attachment.head = grown
+    attachment.task, attachment.goes_on_from = task, parent.digest
     return attachment
 
 

@@ -1,11 +1,12 @@
-"""One attention function, registered through transformers' `AttentionInterface`, that adapters can extend per layer.
+"""Attention functions, registered through transformers' `AttentionInterface`, that adapters can extend per layer.
 
-It computes what "sdpa" computes, and lets a function set on the calling module change queries, keys, values and mask
-first. The registration adds a name; it changes nothing for models that do not ask for it.
+They compute what "sdpa" and "eager" compute, and let a function set on the calling module change queries, keys, values
+and mask first. The registration adds names; it changes nothing for models that do not ask for them.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -14,9 +15,11 @@ import torch
 from torch import Tensor, nn
 from transformers import AttentionInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
-from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
+from transformers.masking_utils import AttentionMaskInterface, eager_mask, sdpa_mask
 
 ATTENTION_IMPLEMENTATION = "adapterhub"
+EXTENSIBLE = {"sdpa": ATTENTION_IMPLEMENTATION, "eager": f"{ATTENTION_IMPLEMENTATION}_eager"}
+"""For each implementation, the one that computes the same and can be extended."""
 EXTENSION = "_adapterhub_extension"
 
 
@@ -78,22 +81,51 @@ def extensible_attention(
     **kwargs: Any,  # the signature is transformers', models pass what they have
 ) -> tuple[Tensor, Tensor | None]:
     """Compute scaled dot-product attention after the module's extension, if it has one, changed the arguments."""
-    extension: Extension | None = getattr(module, EXTENSION, None)
-    if extension is None:
-        return sdpa_attention_forward(
-            module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, is_causal=is_causal, **kwargs
-        )
-    causal = bool(getattr(module, "is_causal", True) if is_causal is None else is_causal)
-    call = AttentionCall(query, key, value, attention_mask, causal)
-    extension(call)
-    bias = kwargs.get("position_bias")
-    if bias is not None and call.key.shape[2] > key.shape[2]:
-        kwargs["position_bias"] = nn.functional.pad(bias, (call.key.shape[2] - key.shape[2], 0))
+    call = _extended(module, AttentionCall(query, key, value, attention_mask, _is_causal(module, is_causal)), kwargs)
     return sdpa_attention_forward(
         module, call.query, call.key, call.value, call.mask,
         dropout=dropout, scaling=scaling, is_causal=call.causal, **kwargs,
     )  # fmt: skip
 
 
+def extensible_eager_attention(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    is_causal: bool | None = None,
+    **kwargs: Any,  # the signature is transformers', models pass what they have
+) -> tuple[Tensor, Tensor | None]:
+    """Compute attention as the file of the model does, which may cap scores or have sinks, after the module's extension.
+
+    Some ways to attend, such as those of Gemma 2 and GPT-OSS, no kernel of torch knows.
+    """
+    call = _extended(module, AttentionCall(query, key, value, attention_mask, _is_causal(module, is_causal)), kwargs)
+    mask = call.mask
+    if mask is not None and mask.dtype == torch.bool:
+        mask = torch.zeros_like(mask, dtype=query.dtype).masked_fill_(~mask, torch.finfo(query.dtype).min)
+    own = vars(sys.modules[type(module).__module__])["eager_attention_forward"]
+    attended: tuple[Tensor, Tensor | None] = own(module, call.query, call.key, call.value, mask, **kwargs)
+    return attended
+
+
+def _is_causal(module: nn.Module, is_causal: bool | None) -> bool:
+    return bool(getattr(module, "is_causal", True) if is_causal is None else is_causal)
+
+
+def _extended(module: nn.Module, call: AttentionCall, kwargs: dict[str, Any]) -> AttentionCall:
+    """Let a module's extension, if it has one, change a call, and make its bias by position fit."""
+    extension: Extension | None = getattr(module, EXTENSION, None)
+    if extension is not None:
+        keys, bias = call.key.shape[2], kwargs.get("position_bias")
+        extension(call)
+        if bias is not None and call.key.shape[2] > keys:
+            kwargs["position_bias"] = nn.functional.pad(bias, (call.key.shape[2] - keys, 0))
+    return call
+
+
 AttentionInterface.register(ATTENTION_IMPLEMENTATION, extensible_attention)
 AttentionMaskInterface.register(ATTENTION_IMPLEMENTATION, sdpa_mask)
+AttentionInterface.register(EXTENSIBLE["eager"], extensible_eager_attention)
+AttentionMaskInterface.register(EXTENSIBLE["eager"], eager_mask)

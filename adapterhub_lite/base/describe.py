@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from adapterhub_lite.base.language import language_part, unreached
 from adapterhub_lite.base.map import ModelMap
 from adapterhub_lite.errors import NotSupportedError
 from adapterhub_lite.plugins.spec import Modality
@@ -53,16 +54,20 @@ def introspect(
         NotSupportedError: when the model has no repeated blocks.
     """
     example = example or {}
-    layers = _blocks(model)
-    attention = tuple(n for n, m in model.named_modules() if "Attention" in type(m).__name__)
-    inside = [(n, m) for n, m in model.named_modules() if n.startswith(tuple(f"{p}." for p in layers))]
-    linears = [n for n, m in inside if (isinstance(m, nn.Linear) and _is_plain(m)) or type(m).__name__ == "Conv1D"]
+    part = language_part(model) if modality == "text" else ""
+    modules = [(n, m) for n, m in model.named_modules() if not part or f"{n}.".startswith(f"{part}.")]
+    blocks = _blocks(type(model).__name__, modules)
+    silent = unreached(model, part, blocks, example_inputs(model)) if part else ()
+    layers = tuple(path for path in blocks if path not in silent)
+    attention = tuple(n for n, m in modules if "Attention" in type(m).__name__)
+    inside = [(n, m) for n, m in modules if n.startswith(tuple(f"{p}." for p in layers))]
+    linears = [n for n, m in inside if _is_matrix(m)]
     passed_by = _passed_by(inside)
     linears = [name for name in linears if name not in passed_by]
     if not linears:
         # A convolutional network: pointwise and full convolutions carry its weights, depthwise ones next to none.
         kinds = (nn.Conv1d, nn.Conv2d)
-        linears = [n for n, m in model.named_modules() if isinstance(m, kinds) and m.groups == 1]
+        linears = [n for n, m in modules if isinstance(m, kinds) and m.groups == 1]
     output = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None
     causal = output is not None or any(getattr(m, "is_causal", False) is True for _, m in inside)
     return ModelMap(
@@ -74,6 +79,8 @@ def introspect(
         output=next((n for n, m in model.named_modules() if m is output), None) if output is not None else None,
         pooling=_pooling(model, modality, causal, bool(attention)),
         causal=causal,
+        experts=tuple(f"{n}.{own}" for n, m in inside for own, p in _stacked(m)),
+        unreached=silent,
         example=example,
     )
 
@@ -105,26 +112,21 @@ def example_inputs(model: Any, example: Mapping[str, tuple[int, ...]] | None = N
     raise NotSupportedError(f"{type(model).__name__} takes '{name}', and its ModelMap gives no example of an input")
 
 
-def _blocks(model: nn.Module) -> tuple[str, ...]:
-    """The module list of like children that holds most parameters: the repeated blocks of the network."""
-    largest, blocks = 0, tuple[str, ...]()
-    for path, module in model.named_modules():
-        if isinstance(module, nn.ModuleList) and len(module) and _alike(module):
-            size = sum(p.numel() for p in module.parameters())
+def _blocks(name: str, modules: Iterable[tuple[str, nn.Module]]) -> tuple[str, ...]:
+    """The module list that holds most parameters, of like children where there is one: the repeated blocks of the network."""
+    largest, blocks = (False, 0), tuple[str, ...]()
+    for path, module in modules:
+        if isinstance(module, nn.ModuleList):
+            alike = len({type(child) for child in module}) == 1
+            size = alike, sum(p.numel() for p in module.parameters())
             if size > largest:
                 largest, blocks = size, tuple(f"{path}.{i}" for i in range(len(module)))
     if not blocks:
         raise NotSupportedError(
-            f"{type(model).__name__} has no list of repeated blocks; a plug-in can describe it through "
+            f"{name} has no list of repeated blocks; a plug-in can describe it through "
             "the hook adapterhub_describe_model"
         )
     return blocks
-
-
-def _alike(modules: nn.ModuleList) -> bool:
-    """Whether modules are blocks of one kind, or of several kinds that take turns, as in Jamba."""
-    kinds = {type(child) for child in modules}
-    return len(kinds) == 1 or all(kind.__name__.endswith(("Layer", "Block")) for kind in kinds)
 
 
 def _is_plain(linear: nn.Linear) -> bool:
@@ -132,6 +134,8 @@ def _is_plain(linear: nn.Linear) -> bool:
     if type(linear).forward is nn.Linear.forward or not type(linear).__module__.startswith("transformers.models."):
         return True
     given = linear.weight.detach()[:1]  # (1, in_features)
+    if given.is_meta:
+        return True  # there is nothing to compare
     try:
         with torch.no_grad():
             return torch.equal(linear(given), nn.functional.linear(given, linear.weight, linear.bias))
@@ -149,6 +153,19 @@ def _passed_by(inside: Sequence[tuple[str, nn.Module]]) -> set[str]:
     return passed_by
 
 
+def _is_matrix(module: nn.Module) -> bool:
+    """Whether a module multiplies by its weight and does no more; a router gives scores as well."""
+    name = type(module).__name__
+    return name == "Conv1D" or (isinstance(module, nn.Linear) and "Router" not in name and _is_plain(module))
+
+
+def _stacked(module: Any) -> list[tuple[str, nn.Parameter]]:
+    """The parameters of a module that hold a matrix for each of its experts."""
+    count = getattr(module, "num_experts", None)
+    own = list(module.named_parameters(recurse=False))
+    return [(name, p) for name, p in own if p.dim() == 3 and (len(p) == count or "Expert" in type(module).__name__)]
+
+
 def _hidden_size(model: Any, modality: Modality, example: Mapping[str, tuple[int, ...]]) -> int:
     if modality == "text":
         config, output = model.config.get_text_config(), model.get_output_embeddings()
@@ -161,10 +178,13 @@ def _hidden_size(model: Any, modality: Modality, example: Mapping[str, tuple[int
 
 
 def backbone(model: Any) -> Any:
-    """The model without its language-modelling head."""
+    """The model without its language-modelling head, which may lie in a part of it together with its decoder."""
     if model.get_output_embeddings() is None:
         return model
-    return model.base_model if model.base_model is not model else getattr(model, "model", model)
+    if model.base_model is not model:
+        return model.base_model
+    decoder = model.get_decoder()
+    return getattr(decoder, "model", decoder)
 
 
 def features_of(output: Any, model: Any) -> Tensor:

@@ -68,10 +68,16 @@ def fingerprint_of_module(model: Any, layers: int) -> Fingerprint:
 
 def config_hash(config: Mapping[str, Any]) -> str:
     """SHA-256 of a configuration without what is incidental."""
-    normal = {key: value for key, value in config.items() if key not in INCIDENTAL}
+    normal = _essential(config)
     # Files saved with a language-modelling head are opened with it, and one layer is then called otherwise.
     normal["generates"] = any(str(name).endswith("ForCausalLM") for name in config.get("architectures") or [])
     return hashlib.sha256(json.dumps(normal, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def _essential(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A configuration, and those of its parts, without what is incidental."""
+    kept = {key: value for key, value in config.items() if key not in INCIDENTAL}
+    return {k: _essential(v) if isinstance(v, Mapping) and "model_type" in v else v for k, v in kept.items()}
 
 
 def weights_hash(source: Source, *, anew: bool = False) -> str:

@@ -13,10 +13,12 @@ import torch
 from safetensors import safe_open
 from torch import Tensor, nn
 
+from adapterhub_lite.base.arguments import check_arguments
 from adapterhub_lite.base.batch_norm import batch_norms
 from adapterhub_lite.base.describe import describe
 from adapterhub_lite.base.fingerprint import fingerprint_of_files, fingerprint_of_module
 from adapterhub_lite.base.foreign import NOTHING_FOREIGN, Asked, Foreign
+from adapterhub_lite.base.language import leave_out
 from adapterhub_lite.base.map import ModelMap
 from adapterhub_lite.base.model_files import calm, model_from, model_from_gguf, processor_from, show_all, usable
 from adapterhub_lite.base.precision import choose_device, choose_dtype, dtype_name
@@ -24,7 +26,7 @@ from adapterhub_lite.base.prepared import find_prepared, keep_prepared, prepared
 from adapterhub_lite.base.quantization import is_quantized, make_trainable, stored_transposed, unpack_misread
 from adapterhub_lite.base.references import Source, resolve
 from adapterhub_lite.base.shards import Shards
-from adapterhub_lite.base.trial import check_arguments, run_once
+from adapterhub_lite.base.trial import run_once
 from adapterhub_lite.base.view import ModelView
 from adapterhub_lite.errors import BaseNotFoundError, NotSupportedError, StorageError
 from adapterhub_lite.names import QUANTIZATIONS, check_choice
@@ -45,6 +47,7 @@ class Base:
         lock: Held by the thread that uses the base, so that no other mounts an adapter meanwhile. Re-entrant.
         folder: Its files, those of the trained model where the weights are random; None where it was made in memory.
         shards: Where its weights are spread over processes, what keeps these in step; else None.
+        left_out: Paths of the parts of its class that were taken out of memory because no text goes through them.
     """
 
     reference: str
@@ -61,6 +64,7 @@ class Base:
     active: ModelView | None = field(default=None, repr=False)
     lock: Any = field(default_factory=threading.RLock, init=False, compare=False)
     shards: Shards | None = field(default=None, repr=False)
+    left_out: tuple[str, ...] = ()
     kept_bare: bool = field(default=False, init=False, compare=False)
     """Whether a thread holds it bare: whoever mounts an adapter then takes it off again."""
     parameters: int = field(init=False)
@@ -74,8 +78,12 @@ class Base:
         """Refuse to be copied or pickled, with all its weights and adapters that would not be on the copy."""
         raise NotSupportedError("a base is not copied or pickled; save the adapter and load it where it is needed")
 
+    def __sklearn_clone__(self) -> Base:
+        """Itself, which estimators of scikit-learn share; see `adapterhub_lite.estimators`."""
+        return self
+
     def __post_init__(self) -> None:
-        self.parameters = sum(_numel(parameter) for parameter in self.model.parameters())
+        self.parameters = sum(numel(parameter) for parameter in self.model.parameters())
 
     @property
     def tokenizer(self) -> Any:
@@ -103,6 +111,15 @@ class Base:
             if view is not None:
                 view.mount()
             self.active = view
+
+    def put_back(self) -> None:
+        """Put what was left out of memory back in, on the CPU, before the model is saved."""
+        if self.left_out and self.source is not None:
+            whole = model_from(self.source, self.source.folder, self.dtype, torch.device("cpu"), None, False)
+            for path in self.left_out:
+                parent, _, name = path.rpartition(".")
+                self.model.get_submodule(parent)._modules[name] = whole.get_submodule(path)
+            self.left_out = ()
 
     def _original_weight(self, path: str) -> Tensor:
         """Read one weight of the unquantized base, by its path in the model (fp32), laid out as `ModelView.weight`."""
@@ -201,12 +218,17 @@ def load_base(
     with usable(f"base '{reference}' was loaded from {source.folder} but cannot be described"):
         model_map = _describe(model, foreign.describe)
         identity = known or fingerprint_of_files(source, model, model_map)
+    left_out = leave_out(model, model_map.unreached)
+    if left_out:
+        say(f"left out of memory, since no text goes through: {', '.join(left_out)}")
+        model_map = replace(model_map, unreached=tuple(p for p in model_map.unreached if p not in left_out))
     if quantization == "none":  # int8 layers change when they are first run
         with calm(), usable(f"base '{reference}' was loaded from {source.folder} but cannot be run"):
             model_map = replace(model_map, sees_padding=run_once(model, processor, model_map.hidden_size))
     return Base(
         reference, source.revision, model, processor, model_map, identity, quantization, wanted.dtype, target, source,
         folder=source.folder,
+        left_out=left_out,
     )  # fmt: skip
 
 
@@ -311,6 +333,7 @@ def adopt(
     return Base(reference, None, model, processor, model_map, identity, quantization, first.dtype, first.device)
 
 
-def _numel(parameter: nn.Parameter) -> int:
+def numel(parameter: nn.Parameter) -> int:
+    """Number of weights that a parameter stands for, however it is stored."""
     state = getattr(parameter, "quant_state", None)
     return int(state.shape.numel()) if state is not None else parameter.numel()

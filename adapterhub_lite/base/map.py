@@ -29,5 +29,13 @@ class ModelMap:
     """Each position sees only those before it."""
     sees_padding: bool = False
     """What it makes of a text depends on the padding behind it, so that texts of one length alone are run together."""
+    experts: tuple[str, ...] = ()
+    """Paths of the parameters in the blocks that hold one weight matrix an expert: (experts, rows, columns)."""
+    unreached: tuple[str, ...] = ()
+    """Paths of the parts that no input of the task goes through, such as the vision tower of a model that is given texts."""
     example: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     """Shape of each argument of the smallest input, for models of neither texts nor images; zeros are given for them."""
+
+    def reaches(self, path: str) -> bool:
+        """Whether an input goes through the module, or meets the parameter, at a path."""
+        return not f"{path}.".startswith(tuple(f"{part}." for part in self.unreached))

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from adapterhub_lite.base.language import is_multimodal
 from adapterhub_lite.base.quantization import quantization_config
 from adapterhub_lite.base.references import Source
 from adapterhub_lite.errors import AdapterHubError, BaseNotFoundError
@@ -91,9 +92,11 @@ def model_class(config: Any) -> Any:
     Of an encoder with a decoder it is the encoder alone, where transformers has a class for that: T5EncoderModel for T5.
     """
     import transformers
-    from transformers import MODEL_MAPPING, AutoModel, AutoModelForCausalLM
+    from transformers import MODEL_MAPPING, AutoModel, AutoModelForCausalLM, AutoModelForImageTextToText
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
+    if is_multimodal(config):
+        return AutoModelForImageTextToText
     saved_as = (config.architectures or [""])[0]
     generates = saved_as in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values() or saved_as.endswith("ForCausalLM")
     whole = MODEL_MAPPING.get(type(config), None)

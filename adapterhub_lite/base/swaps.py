@@ -9,7 +9,8 @@ from typing import Any, Protocol
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from adapterhub_lite.base.attention import ATTENTION_IMPLEMENTATION, EXTENSION, Extension
+from adapterhub_lite.base.attention import EXTENSIBLE, EXTENSION, Extension
+from adapterhub_lite.base.language import text_config
 
 
 class Swap(Protocol):
@@ -112,16 +113,27 @@ class TokenizerSwap:
 
 @dataclass
 class ImplementationSwap:
-    """The model's attention implementation, ours while an extension is in place."""
+    """The implementation of a model's attention, of its language part's where it has others, while one is extended."""
 
     model: Any
     old: str
 
     def mount(self) -> None:
-        self.model.set_attn_implementation(ATTENTION_IMPLEMENTATION)
+        self._put(EXTENSIBLE[self.old])
 
     def unmount(self) -> None:
-        self.model.set_attn_implementation(self.old)
+        self._put(self.old)
+
+    def _put(self, name: str) -> None:
+        config, text = self.model.config, text_config(self.model.config)
+        part = next((key for key in config.sub_configs if getattr(config, key) is text), None)
+        self.model.set_attn_implementation(name if part is None else {part: name})
+
+
+def attention_implementation(model: Any) -> str:
+    """How a model computes attention; its language part, where it takes more than texts."""
+    name: str = (text_config(model.config) or model.config)._attn_implementation
+    return name
 
 
 def module_tree(model: nn.Module) -> dict[tuple[int, str, str], tuple[nn.Module, Any]]:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from adapterhub_lite.base.attention import AttentionCall, AttentionSite, Extension
+from adapterhub_lite.base.attention import EXTENSIBLE, AttentionCall, AttentionSite, Extension
 from adapterhub_lite.base.batch_norm import statistics_of
 from adapterhub_lite.base.describe import example_inputs
 from adapterhub_lite.base.learning import BatchContext
@@ -24,6 +24,7 @@ from adapterhub_lite.base.swaps import (
     ImplementationSwap,
     Swap,
     TokenizerSwap,
+    attention_implementation,
     module_tree,
 )
 from adapterhub_lite.base.tokens import add_rows, add_to_tokenizer
@@ -127,9 +128,9 @@ class ModelView:
     def capture_attention(self, inputs: Mapping[str, Tensor]) -> dict[str, AttentionCall]:
         """Run the base on `inputs` and return the arguments of every attention call, by module path, in order."""
         calls: dict[str, AttentionCall] = {}
-        before: str = self.model.config._attn_implementation
-        if before != "sdpa":
-            return {}  # extensions build on sdpa; a model without it has no site to offer
+        before = attention_implementation(self.model)
+        if before not in EXTENSIBLE:
+            return {}
         modules = dict(self.model.named_modules())
 
         def recorder(path: str) -> Extension:
@@ -185,7 +186,7 @@ class ModelView:
         if path not in {site.path for site in self.attention}:
             raise NotSupportedError(f"{type(self.model).__name__} has no attention at '{path}' that can be extended")
         if not any(isinstance(swap, ImplementationSwap) for swap in self._log):
-            self._do(ImplementationSwap(self.model, self.model.config._attn_implementation))
+            self._do(ImplementationSwap(self.model, attention_implementation(self.model)))
         self._do(AttentionSwap(self.module(path), extension))
 
     def train_base(self, names: Sequence[str]) -> dict[str, nn.Parameter]:
@@ -310,6 +311,17 @@ class ModelView:
     def copied(self) -> set[int]:
         """The identities of those parameters of the base that have a storage of the adapter's own."""
         return {id(swap.parameter) for swap in self._log if isinstance(swap, DataSwap)}
+
+    @property
+    def adapted(self) -> set[int]:
+        """The identities of those parameters of the base that are trained, or whose module was wrapped in another."""
+        found = {id(swap.parameter) for swap in self._log if isinstance(swap, DataSwap) and swap.trainable}
+        for swap in self._log:
+            if isinstance(swap, ChildSwap) and isinstance(swap.old, nn.Module) and isinstance(swap.new, nn.Module):
+                only = getattr(swap.new, "parameter_name", None)  # of a wrapper for one parameter of a module
+                named = swap.old.named_parameters()
+                found |= {id(p) for name, p in named if only in (None, name.rpartition(".")[2])}
+        return found
 
     @property
     def rewrites_base(self) -> bool:

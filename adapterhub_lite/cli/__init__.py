@@ -6,8 +6,9 @@ import errno
 import os
 import sys
 from functools import partial
-from importlib import import_module
+from importlib import import_module, metadata
 from io import TextIOWrapper
+from platform import python_version
 from typing import Annotated, Any
 
 import typer
@@ -20,6 +21,10 @@ from adapterhub_lite.names import one_line
 
 VERBS = {
     "train": ("train:train", "Adapt a base to your data and save the adapter."),
+    "preview": (
+        "preview:preview",
+        "Show what rows become for a base before training: what is learnt, and what is not.",
+    ),
     "evaluate": ("evaluate:evaluate", "Score an adapter on labelled data."),
     "predict": ("predict:predict", "Predict a label with probabilities, or a completion, for every row of a file."),
     "generate": ("generate:generate", "Let an adapted language model answer a prompt."),
@@ -73,11 +78,22 @@ app = typer.Typer(
 )
 
 
+def _version(asked: bool) -> None:
+    """Print the versions a report of a fault needs, and end."""
+    if asked:
+        names = ("adapterhub-lite", "torch", "transformers", "peft", "bitsandbytes")
+        typer.echo(", ".join(f"{name} {metadata.version(name)}" for name in names) + f", Python {python_version()}")
+        raise typer.Exit
+
+
 @app.callback()
 def options(
     context: typer.Context,
     no_plugins: Annotated[
         bool, typer.Option("--no-plugins", metavar="", help="Only the strategies of adapterhub-lite itself.")
+    ] = False,
+    version: Annotated[
+        bool, typer.Option("--version", metavar="", help="Print versions.", is_eager=True, callback=_version)
     ] = False,
     strict: Annotated[bool, typer.Option("--strict", metavar="", help="A plug-in that fails is an error.")] = False,
 ) -> None:

@@ -83,7 +83,8 @@ def read_corpus() -> dict[str, list[tuple[str, str]]]:
 
 def _chat(engine: Engine, console: Console, corpus: dict[str, list[tuple[str, str]]], path: Path) -> Base:
     """Adapt the chat model; returns its base."""
-    from adapterhub_lite.adapter.generate import generate_text
+    from adapterhub_lite.adapter.generate import generate_texts
+    from adapterhub_lite.adapter.sampling import Sampling
     from adapterhub_lite.data.splits import split
     from adapterhub_lite.training.config import TrainConfig
 
@@ -103,7 +104,8 @@ def _chat(engine: Engine, console: Console, corpus: dict[str, list[tuple[str, st
     task = engine.task_for(base, train)
 
     def replies() -> list[str]:
-        return [generate_text(base, task.prompt_ids(q, base), max_new_tokens=32) for q in QUESTIONS]
+        asked = [task.prompt_ids(question, base) for question in QUESTIONS]
+        return generate_texts(base, asked, Sampling(max_new_tokens=32), ends=task.end_ids(base))
 
     loss_before = engine.evaluate_base(base, held_out).metrics["loss"]
     before = replies()

@@ -88,7 +88,7 @@ def _given(model: type[BaseModel], values: Mapping[str, Any]) -> dict[str, Any]:
 def _option(name: str, field: FieldInfo, panel: str | None) -> inspect.Parameter:
     """The option of a field; its value is None where it is not given."""
     kind: Any = next((kind for kind in (bool, int, float) if kind in _parts(field)), str)
-    if get_origin(field.annotation) is dict:
+    if get_origin(field.annotation) is dict or field.annotation == list[str]:
         kind = list[str]
     option = typer.Option(
         flag_of(name, field),

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from rich.table import Table
 
+from adapterhub_lite.adapter.parent import LINEAGE
 from adapterhub_lite.cli.options import AdapterPath, AsJson
 from adapterhub_lite.cli.output import plain_console, print_json, scores_in_words
 from adapterhub_lite.names import human_size
@@ -32,6 +33,13 @@ def inspect(adapter: AdapterPath, json_: AsJson = False) -> None:
         table.add_row("labels", shown)
     if manifest.data is not None:
         table.add_row("trained on", f"{manifest.data.source}, {manifest.data.rows:,} rows")
+    forgotten = manifest.training.get("forgetting")
+    if isinstance(forgotten, dict):
+        table.add_row("general text", ", ".join(f"{name} {value:.4g}" for name, value in forgotten.items()))
+    lineage = manifest.training.get(LINEAGE)
+    if isinstance(lineage, list):
+        before = [f"{str(one['manifest_sha256'])[:12]} ({one['created']})" for one in lineage if isinstance(one, dict)]
+        table.add_row("went on from", ", ".join(before))
     table.add_row("held-out scores", scores_in_words(manifest.metrics) or "none recorded")
     table.add_row("tensors", f"{len(stored.header)}")
     table.add_row("saved", manifest.created)

@@ -9,6 +9,7 @@ import typer
 from pydantic import BaseModel, Field
 
 from adapterhub_lite.cli.bounded_yaml import UnboundedYaml, UnusableYaml, read_yaml
+from adapterhub_lite.data.files.options import FileOptions
 from adapterhub_lite.errors import ConfigError
 from adapterhub_lite.names import Flag
 
@@ -27,6 +28,11 @@ ColumnsByRole = Annotated[
     dict[str, str],
     Flag("--column", "ROLE=NAME", "guessed from the names"),
     Field(description="The column of a role, such as pair, labels, target, group or time; as often as needed."),
+]
+TaskSettings = Annotated[
+    dict[str, Any],
+    Flag("--task-set", "KEY=VALUE", "the task's own"),
+    Field(description="An option of the task, as often as needed; `adapterhub-lite tasks` lists them."),
 ]
 GUESSED = Flag(unset="guessed from its name")
 
@@ -60,6 +66,7 @@ class Columns(NamedColumns):
     """The columns of the data for a saved adapter."""
 
     columns: ColumnsByRole = Field(default_factory=dict)
+    files: FileOptions = Field(default_factory=FileOptions, description="What the file is")
 
 
 def columns_by_role(named: NamedColumns, others: Mapping[str, str]) -> dict[str, str]:

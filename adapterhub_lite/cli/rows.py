@@ -7,10 +7,13 @@ from typing import TYPE_CHECKING
 
 from adapterhub_lite.cli.options import Columns, columns_by_role
 from adapterhub_lite.cli.output import say_columns
+from adapterhub_lite.errors import ConfigError
 from adapterhub_lite.storage.bundle import manifest_of
 
 if TYPE_CHECKING:
     from adapterhub_lite.data.dataset import Dataset
+
+SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
 
 
 def checked_data(adapter: str, source: str, columns: Columns, *, require_labels: bool) -> Dataset:
@@ -26,6 +29,22 @@ def checked_data(adapter: str, source: str, columns: Columns, *, require_labels:
 
     named = columns_by_role(columns, columns.columns)
     task = manifest_of(Path(adapter)).task
-    dataset = read_for(task, source, plugins=Plugins(), columns=named, require_labels=require_labels)
+    dataset = read_for(
+        task, source, plugins=Plugins(), columns=named, require_labels=require_labels, files=columns.files
+    )
     say_columns(dataset.columns, source)
     return dataset
+
+
+def check_target(out: str) -> Path:
+    """Refuse a file that rows cannot be written to, before a model is loaded.
+
+    Raises:
+        ConfigError: a name of another type, a folder, or a place that is not there.
+    """
+    target = Path(out)
+    if target.suffix not in SUFFIXES:
+        raise ConfigError(f"--out {out}: the name must end in one of {', '.join(SUFFIXES)}")
+    if target.is_dir() or not target.absolute().parent.is_dir():
+        raise ConfigError(f"--out {out}: {'is a directory' if target.is_dir() else 'its folder does not exist'}")
+    return target

@@ -10,10 +10,12 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from adapterhub_lite.cli.bounded_yaml import UnusableYaml, read_yaml
-from adapterhub_lite.cli.options import ColumnsByRole
+from adapterhub_lite.cli.options import ColumnsByRole, TaskSettings
+from adapterhub_lite.data.files.options import FileOptions
 from adapterhub_lite.errors import ConfigError
 from adapterhub_lite.names import DTYPE_NAMES, QUANTIZATIONS, Flag, check_choice, did_you_mean
-from adapterhub_lite.storage.public import local_run
+from adapterhub_lite.storage.bundle import manifest_of
+from adapterhub_lite.storage.public import local_reference, local_run
 from adapterhub_lite.training.config import TrainConfig
 
 
@@ -45,6 +47,11 @@ class RunFile(BaseModel):
     fraction: Annotated[float | None, Flag(metavar="SHARE", unset="all rows")] = Field(
         None, gt=0, le=1, description="Learn from this share of the rows, or of the groups."
     )
+    from_adapter: Annotated[str | None, Flag(metavar="DIR")] = Field(
+        None,
+        description="A saved adapter to go on with: its base, task, strategy and options are taken; labels that it does not "
+        "know come behind its own.",
+    )
     from_scratch: bool = Field(
         False,
         description="Start from random weights in place of the base's: the control that shows what pre-training is worth.",
@@ -65,11 +72,9 @@ class RunFile(BaseModel):
     )
     dtype: str = Field("auto", description="What to compute in: auto, float32, bfloat16 or float16.")
     device: str = Field("auto", description="Where to compute: auto, cpu, cuda, ...")
-    task_options: Annotated[dict[str, Any], Flag("--task-set", "KEY=VALUE", "the task's own")] = Field(
-        default_factory=dict,
-        description="An option of the task, as often as needed; `adapterhub-lite tasks` lists them.",
-    )
+    task_options: TaskSettings = Field(default_factory=dict)
     columns: ColumnsByRole = Field(default_factory=dict)
+    files: FileOptions = Field(default_factory=FileOptions, description="What the file of --data is")
     training: TrainConfig = Field(default_factory=TrainConfig, description="How to train")
 
     def to_yaml(self) -> str:
@@ -97,6 +102,8 @@ def read_run(path: str | Path | None, given: Mapping[str, Any]) -> RunFile:
             values[key] = {**before, **{k: v for k, v in value.items() if v is not None}}
         elif value is not None:
             values[key] = value
+    if isinstance(values.get("from_adapter"), str):
+        values = {**_of_adapter(values["from_adapter"]), **values}
     try:
         run = RunFile.model_validate(values)
     except ValidationError as error:
@@ -108,6 +115,19 @@ def read_run(path: str | Path | None, given: Mapping[str, Any]) -> RunFile:
     if run.shots is not None and run.fraction is not None:
         raise ConfigError("--shots and --fraction both choose the rows to learn from; give one of them")
     return run
+
+
+def _of_adapter(path: str) -> dict[str, Any]:
+    """What a run that goes on with an adapter takes from it, unless it is given."""
+    manifest = manifest_of(Path(path))
+    base = manifest.base
+    return {
+        "base": local_reference(base),
+        "quantize": base.quantization,
+        "dtype": base.dtype,
+        "task": manifest.task.name,
+        "strategy": manifest.strategy.name,
+    }
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
@@ -131,7 +151,8 @@ def _problem(item: Any, path: str | Path | None) -> str:
     if item["type"] == "missing":
         return f"{option} is missing; give it on the command line or as '{name}:' in --config"
     if item["type"] == "extra_forbidden":
-        known = TrainConfig.model_fields if names[0] == "training" else RunFile.model_fields
+        within: dict[str, type[BaseModel]] = {"training": TrainConfig, "files": FileOptions}
+        known = within.get(names[0], RunFile).model_fields
         meant = did_you_mean(names[-1], list(known)) or f"; the keys are: {', '.join(known)}"
         return f"{path or 'the run'}: there is no key '{name}'{meant}"
     return f"{name}: {str(item['msg']).lower()}, not {_shown(item['input'])}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,6 +11,7 @@ import typer
 from pydantic import BaseModel, Field
 from rich.text import Text
 
+from adapterhub_lite.adapter.parent import Asked, Parent
 from adapterhub_lite.base.references import parse_scratch, resolve, scratch_reference
 from adapterhub_lite.cli.options import AsJson, NamedColumns, columns_by_role
 from adapterhub_lite.cli.output import plain_console, print_json, say_columns
@@ -96,13 +98,16 @@ def run_training(run: RunFile, *, resume: bool = False) -> dict[str, Any]:
 
     plugins = Plugins()
     tasks = Catalog(plugins)
+    parent = Parent.open(run.from_adapter) if run.from_adapter is not None else None
+    asked = Asked(run.task, run.strategy, run.settings, run.task_options)
+    asked = asked if parent is None else parent.completed(asked)
     checked = check_run(
         strategy_shelf(plugins),
         tasks,
         strategy=run.strategy,
-        settings=run.settings,
+        settings=asked.settings,
         task=run.task,
-        task_options=run.task_options,
+        task_options=asked.task_options,
         config=run.training,
         quantization=run.quantize,
         held_out=run.eval_data is not None or run.hold_out is not None,
@@ -115,7 +120,7 @@ def run_training(run: RunFile, *, resume: bool = False) -> dict[str, Any]:
     if not plugins.implementations("adapterhub_load_base"):
         scratch = parse_scratch(run.base)
         resolve(run.base if scratch is None else scratch[1])
-    dataset, held_out = read_rows(run, tasks, checked.task_options)
+    dataset, held_out = read_rows(run, tasks, checked.task_options, parent)
     say_columns(dataset.columns, run.data)
 
     from adapterhub_lite.base.precision import choose_device, choose_dtype, dtype_name
@@ -135,7 +140,7 @@ def run_training(run: RunFile, *, resume: bool = False) -> dict[str, Any]:
     # "auto" depends on the machine: what it came to is what reproduces the run.
     settled = run.model_copy(update={"dtype": dtype_name(loaded.dtype), "device": device})
     place = Place(run_folder, resume, settled.to_yaml(), listener())
-    adapter = engine.train_checked(loaded, dataset, held_out, checked, place)
+    adapter = engine.train_checked(loaded, dataset, held_out, checked, place, parent=parent)
     if not processes.is_main:
         adapter.accompany_saving()
         processes.end()
@@ -157,7 +162,9 @@ def run_training(run: RunFile, *, resume: bool = False) -> dict[str, Any]:
     }
 
 
-def read_rows(run: RunFile, catalog: Catalog, options: TaskOptions | None = None) -> tuple[Dataset, Dataset | None]:
+def read_rows(
+    run: RunFile, catalog: Catalog, options: TaskOptions | None = None, parent: Parent | None = None
+) -> tuple[Dataset, Dataset | None]:
     """Read and check the data of a run.
 
     Rows are held out first, by group where there is a group column, and only what is left is sampled, so that the scores
@@ -167,6 +174,7 @@ def read_rows(run: RunFile, catalog: Catalog, options: TaskOptions | None = None
         run: Names the files, columns and shares.
         catalog: The tasks.
         options: Those of the task, where they were built from the run's already.
+        parent: The adapter that is gone on with, if one is.
 
     Returns:
         What to learn from, and what to score on, if anything.
@@ -179,10 +187,16 @@ def read_rows(run: RunFile, catalog: Catalog, options: TaskOptions | None = None
     from adapterhub_lite.data.splits import split
     from adapterhub_lite.tasks.catalog import read_data
 
-    dataset = read_data(catalog, run.data, run.task, columns=run.columns, options=options or run.task_options)
+    def read(labels: Sequence[str] | None) -> Dataset:
+        settled = options or run.task_options
+        return read_data(
+            catalog, run.data, run.task, columns=run.columns, labels=labels, options=settled, files=run.files
+        )
+
+    dataset = read(None) if parent is None else parent.read(read)
     held_out = None
     if run.eval_data is not None:
-        held_out = read_like(catalog, dataset, run.eval_data, run.columns)
+        held_out = read_like(catalog, parent.relabelled(dataset) if parent else dataset, run.eval_data, run.columns)
     elif run.hold_out is not None:
         dataset, held_out = split(dataset, run.hold_out, seed=run.training.seed, groups=dataset.groups)
     if run.shots is not None or run.fraction is not None:
@@ -206,4 +220,10 @@ def _show(report: dict[str, Any]) -> None:
     )
     if scores:
         console.print(f"held-out ({metrics['n']:.0f} rows): {', '.join(scores)}")
+    forgotten = report.get("training", {}).get("forgetting")
+    if forgotten:
+        console.print(
+            f"on general text ({forgotten['tokens']} tokens): loss {forgotten['loss_before']:.4f} before, "
+            f"{forgotten['loss_after']:.4f} after; the same next token in {forgotten['agreement']:.1%}"
+        )
     console.print(f"next: adapterhub-lite predict {report['adapter']} --data FILE --out FILE", style="dim")

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from adapterhub_lite.data.files.options import DEFAULT, FileOptions
+
 SEVERAL = "several"
 """The form of data whose rows have any number of labels."""
 
@@ -24,3 +26,5 @@ class Request:
     """`Dataset.form` of the data the adapter was trained on; None to find it out."""
     options: Any = None
     """An instance of the spec's options class."""
+    files: FileOptions = DEFAULT
+    """What is said of the file beside its name; a table has been read by it already."""

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,6 +20,7 @@ from adapterhub_lite.errors import BaseMismatchError, ConfigError, NotSupportedE
 from adapterhub_lite.merging.saved import SavedAdapter, open_saved, provider_of, remake, strategy_of
 from adapterhub_lite.plugins.strategy_call import StrategyCalls
 from adapterhub_lite.storage import Manifest, check_base
+from adapterhub_lite.tasks.task import LEARNT
 
 
 @dataclass(frozen=True)
@@ -158,10 +160,18 @@ def _check_task(first: Manifest, other: Manifest, path: Path) -> None:
         raise NotSupportedError(
             f"{path} has other labels than the first adapter, or in another order, so their heads cannot be averaged"
         )
-    ours, theirs = ({**record.task.preprocessing, "max_length": None} for record in (first, other))
+    ours, theirs = (_preparation(record) for record in (first, other))
     if ours != theirs:
         differing = ", ".join(sorted(key for key in ours | theirs if ours.get(key) != theirs.get(key)))
         raise NotSupportedError(f"{path} prepares its inputs otherwise than the first adapter ({differing})")
+
+
+def _preparation(manifest: Manifest) -> dict[str, Any]:
+    """How an input is prepared, without what differs between adapters that may be combined."""
+    preprocessing = manifest.task.preprocessing
+    facts = preprocessing.get("facts")
+    kept = {name: fact for name, fact in facts.items() if name != LEARNT} if isinstance(facts, dict) else {}
+    return {**preprocessing, "max_length": None, "facts": kept}
 
 
 def _mean_head(saved: Sequence[SavedAdapter], weights: Sequence[float]) -> dict[str, Tensor]:

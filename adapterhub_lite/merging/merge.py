@@ -259,6 +259,7 @@ class _Job:
         view.settle()
         base.active = None
         base.model.to(base.dtype)
+        base.put_back()
         if folder is not None:  # what `save_pretrained` does not write
             copy_side_files(folder, out)
             (out / "model.safetensors.index.json").unlink(missing_ok=True)  # of other shards than those written below

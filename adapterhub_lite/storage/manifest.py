@@ -111,6 +111,11 @@ class TaskRecord(Record):
     name: str = Field(description="Name of the task.")
     labels: list[str] = Field(description="Names of the classes in the order of the outputs; empty without classes.")
     columns: dict[str, str] = Field(description="Column of the data that played each role.")
+    files: dict[str, Json] = Field(
+        default_factory=dict,
+        exclude_if=lambda files: not files,
+        description="What was said of the file of data beside its name.",
+    )
     preprocessing: dict[str, Json] = Field(description="How inputs were prepared: max_length, pooling, chat template.")
 
     @model_validator(mode="after")

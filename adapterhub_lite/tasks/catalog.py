@@ -10,8 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from adapterhub_lite.data.dataset import Dataset
-from adapterhub_lite.data.files.read import READERS, read_foreign
+from adapterhub_lite.data.files.options import FileOptions
+from adapterhub_lite.data.files.read import SUFFIXES, read_foreign, read_table
+from adapterhub_lite.data.files.references import parse_reference
 from adapterhub_lite.data.request import Request
+from adapterhub_lite.data.roles.columns import shortened
 from adapterhub_lite.errors import ConfigError
 from adapterhub_lite.plugins.manager import Plugins
 from adapterhub_lite.plugins.shelf import Shelf
@@ -31,17 +34,24 @@ class Catalog(Shelf[TaskSpec]):
         super().__init__("task", offered, lambda: plugins.records)
         self._readers = partial(plugins.gathered, "adapterhub_readers", ReaderSpec)
 
-    def opened(self, source: Any, spec: TaskSpec) -> Any:
-        """The source as a table where it is a file that a plug-in alone reads; any other source as it is.
+    def opened(self, source: Any, spec: TaskSpec, files: FileOptions) -> Any:
+        """The source as a table where something is said of it beside its name, or a plug-in alone reads it; or as it is.
 
         Raises:
             DataError: a bad file.
-            ConfigError: two plug-ins read files of its suffix.
+            ConfigError: two plug-ins read files of its suffix, or an option does not go with the source.
         """
-        suffix = Path(source).suffix.lower() if isinstance(source, (str, os.PathLike)) else ""
-        if not suffix or suffix in READERS or suffix in spec.suffixes:
-            return source
+        path = Path(source) if isinstance(source, (str, os.PathLike)) else None
+        suffix = path.suffix.lower() if path is not None else ""
         readers = {plugin: reader for plugin, reader in self._readers() if suffix in reader.suffixes}
+        if files.given():
+            if (files.format or ("folder" if path is not None and path.is_dir() else "")) in spec.formats:
+                return source
+            if not files.format and (suffix in spec.suffixes or readers):
+                files.check(str(source), "arrow")  # which the task or a plug-in reads as they are
+            return read_table(source, files)
+        if not suffix or suffix in SUFFIXES or suffix in spec.suffixes:
+            return source
         if len(readers) > 1:
             raise ConfigError(
                 f"{source}: files of type {suffix} are read by the plug-ins {' and '.join(readers)}; leave all but one out "
@@ -60,6 +70,7 @@ def read_data(
     require_labels: bool = True,
     form: str | None = None,
     options: Mapping[str, Any] | TaskOptions | None = None,
+    files: FileOptions | None = None,
 ) -> Dataset:
     """Read and check the data for a task, every row of it, before any model is loaded.
 
@@ -68,6 +79,7 @@ def read_data(
     result's `columns` says how. `labels` are the classes of a trained adapter: their order is kept, and a label outside
     them is an error; `form` is that of the data it was trained on. With `require_labels=False` (prediction) labels may be
     absent; targets are None unless all rows have a usable one. `options` are those of the task, as `Engine.train` takes them.
+    `files` is what is said of a file beside its name.
 
     Raises DataError, which names the file, row and column, and ConfigError for an unknown task, role or option.
     """
@@ -76,8 +88,24 @@ def read_data(
     roles = columns if columns is not None else {}
     if not isinstance(roles, Mapping) or not all(isinstance(text, str) for pair in roles.items() for text in pair):
         raise ConfigError(f"columns is {columns!r:.80}; give a mapping from roles to names, {{'text': 'clause'}}")
-    request = Request(dict(roles), labels, require_labels, form, settled)
+    files = files or FileOptions()
+    request = Request(dict(roles), labels, require_labels, form, settled, files)
     # The reader of a task knows neither the name that adapters record nor which options were given.
     given = settled.model_dump(mode="json", exclude_unset=True)
-    read = imported(provided.spec.read)
-    return replace(read(catalog.opened(source, provided.spec), request), task=provided.recorded, options=given)
+    dataset: Dataset = imported(provided.spec.read)(catalog.opened(source, provided.spec, files), request)
+    notes = (*dataset.notes, *_unused(dataset))
+    return replace(dataset, task=provided.recorded, options=given, notes=notes, files=files.given())
+
+
+def _unused(dataset: Dataset) -> list[str]:
+    unused = unused_columns(dataset)
+    return [f"columns that are not used: {shortened(unused)}"] if unused else []
+
+
+def unused_columns(dataset: Dataset) -> list[str]:
+    """The columns of the data that play no role; arrays in an .npz are no columns."""
+    if dataset.table is None or parse_reference(dataset.source)[0].lower().endswith(".npz"):
+        return []
+    # A role may have several columns, their names separated by commas.
+    used = {name for names in dataset.columns.values() for name in (names, *names.split(","))}
+    return [name for name in dataset.table.columns if name not in used]

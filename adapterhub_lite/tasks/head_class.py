@@ -72,7 +72,9 @@ def find_head_class(base: Base, task: HeadTask) -> HeadClass:
     names = {name for name, _ in model.named_parameters()}
     outside = sorted(name for name in names if not name.startswith(prefix))
     own = {name for name, _ in backbone(base.model).named_parameters()}
-    lacking = sorted(name for name in names if name.startswith(prefix) and name.removeprefix(prefix) not in own)
+    left_out = tuple(f"{path}." for path in base.left_out)
+    inside_class = [name for name in names if name.startswith(prefix) and not name.startswith(left_out)]
+    lacking = sorted(name for name in inside_class if name.removeprefix(prefix) not in own)
     heads = {name.rpartition(".")[0] for name in outside}
     linear = model.get_submodule(next(iter(heads))) if len(heads) == 1 else None
     shape = (task.output_size, task.feature_size(base.map))

@@ -79,6 +79,8 @@ class TaskSpec(Spec):
     """What model hubs call it; its name by default."""
     suffixes: tuple[str, ...] = ()
     """Of files that `read` opens by itself, for which no plug-in's reader of tables is asked."""
+    formats: tuple[str, ...] = ()
+    """Formats by the names for `--format`, and "folder", of what `read` opens by itself as `Request.files` says."""
     api: int = API_VERSION
 
     @property

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Protocol
 
@@ -16,6 +16,9 @@ from adapterhub_lite.errors import AdapterCorruptError, NotSupportedError
 from adapterhub_lite.interrupt import safe_point
 from adapterhub_lite.names import POOLINGS
 from adapterhub_lite.plugins.spec import Modality, TargetKind
+
+LEARNT = "learnt"
+"""The fact that says what training learnt from its data; it changes nothing in how an input is prepared."""
 
 
 @dataclass(frozen=True)
@@ -139,6 +142,17 @@ class Task(Protocol):
         """Weigh the targets as the options ask, for training on these examples; `weights` follows from now on."""
         return data
 
+    def token_labels(self, example: Example) -> tuple[list[int], list[str | None]] | None:
+        """The token ids of an example and what is learnt of each, for a person to see; None for an example of no tokens.
+
+        Learnt is a label, "" for the token itself, or None where the token is given alone.
+        """
+        texts = example.inputs if isinstance(example.inputs, tuple) else (example.inputs,)
+        if not all(isinstance(ids, list) for ids in texts):
+            return None
+        ids = [token for text in texts for token in text]
+        return ids, [None] * len(ids)
+
     @abstractmethod
     def collate(self, examples: Sequence[Example], base: Base) -> Batch:
         """Pad examples into tensors on the CPU; "targets" is among them where there are targets."""
@@ -197,6 +211,43 @@ class Task(Protocol):
             NotSupportedError: the task does not continue text.
         """
         raise NotSupportedError("this adapter does not continue text; use predict")
+
+    def end_ids(self, base: Base) -> Sequence[int]:
+        """Token ids that end an answer, beside those that the base and its tokenizer name as the end of a text."""
+        return ()
+
+    def judge(
+        self, data: Dataset, extract: str | None, score: Callable[[str, str], Any] | None
+    ) -> Callable[[Sequence[str]], Mapping[str, Sequence[float]]]:
+        """What scores answers to the rows of a dataset, each from 0 to 1, by name; asked of a task that `generates`.
+
+        Args:
+            data: Prompts with the answers that are wanted.
+            extract: A regular expression for the part of an answer that counts; a score of its own.
+            score: The user's own score of an answer, beside the one that is wanted.
+
+        Raises:
+            NotSupportedError: the task has no answers to score.
+            DataError, ConfigError: rows, an expression or a function that cannot be used.
+        """
+        raise NotSupportedError(f"answers are scored of tasks that continue text, and not of {self.name}")
+
+    def forgetting(
+        self,
+        base: Base,
+        adapted: Callable[[Batch], tuple[Tensor, Tensor | None]],
+        bare: Callable[[Batch], Tensor],
+        text: str | None,
+    ) -> dict[str, float]:
+        """What training made the base forget, in numbers by name; nothing for a task that does not measure it.
+
+        Args:
+            base: Carries the adapter.
+            adapted: From a batch to (n, outputs) logits of the adapted model, and targets.
+            bare: From a batch to those of the bare base.
+            text: What to measure it on; None for whatever the task has for that.
+        """
+        return {}
 
     @abstractmethod
     def samples(self) -> Sequence[Any]:

@@ -55,6 +55,8 @@ class Attachment:
     unchanged: BaseWatch
     bare: dict[str, Any]
     """What could be seen of the bare base before."""
+    goes_on_from: str | None = None
+    """Where training goes on with a saved adapter, what that adapter is, as SHA-256."""
 
     @property
     def traits(self) -> Traits:

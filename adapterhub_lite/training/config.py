@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 from adapterhub_lite.errors import ConfigError
-from adapterhub_lite.names import Flag, refuse_truth_for_number
+from adapterhub_lite.names import Flag, one_line, refuse_truth_for_number
 from adapterhub_lite.plugins.shelf import refused_options
 
 Optimizer = Literal["adamw", "adamw_8bit", "paged_adamw", "paged_adamw_8bit"]
@@ -20,8 +21,11 @@ Schedule = Literal[
 
 Tracker = Literal["tensorboard", "wandb", "mlflow", "trackio"]
 
-KEEPS_NO_RESULT = frozenset({"checkpoint_every", "keep_checkpoints", "activation_offload", "track"})
+KEEPS_NO_RESULT = frozenset({"checkpoint_every", "keep_checkpoints", "activation_offload", "track", "general_text"})
 """Options that change no number of a run, and may be other ones when it is resumed."""
+
+OFF = "off"
+"""The general text that is none."""
 
 
 def world_size() -> int:
@@ -114,6 +118,12 @@ class TrainConfig(BaseModel):
     keep_checkpoints: int = Field(
         default=2, ge=1, description="Newest checkpoints to keep; the best one is kept as well."
     )
+    general_text: Annotated[str | None, Flag(metavar="FILE", unset="a short one of ours, after training on chats")] = (
+        Field(
+            default=None,
+            description="Text on which it is measured what a language model has forgotten: a file of paragraphs, or off.",
+        )
+    )
     track: list[Tracker] = Field(
         default_factory=list, description="Experiment trackers to log to, separated by commas."
     )
@@ -128,6 +138,21 @@ class TrainConfig(BaseModel):
     def _by_commas(cls, value: Any) -> Any:
         return [name.strip() for name in value.split(",") if name.strip()] if isinstance(value, str) else value
 
+    def read_general_text(self) -> str | None:
+        """The text of the user's on which forgetting is measured; None where there is none.
+
+        Raises:
+            ConfigError: a file that cannot be read.
+        """
+        if self.general_text in (None, OFF):
+            return None
+        try:
+            return Path(self.general_text).expanduser().read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(
+                f"--general-text {self.general_text}: cannot be read as UTF-8 text ({one_line(error)}); give a file, or off"
+            ) from None
+
     def evaluates_at(self, step: int, total: int) -> bool:
         """Whether the held-out data is scored after a step: every so often, and at the end, which may be the best."""
         return self.eval_every is not None and (step % self.eval_every == 0 or step >= total)
@@ -138,6 +163,7 @@ class TrainConfig(BaseModel):
         Raises:
             ConfigError: naming them.
         """
+        self.read_general_text()
         if self.eval_every is not None and not held_out:
             raise ConfigError("--eval-every needs held-out data; give it with --eval-data")
         if self.shard and world_size() == 1:

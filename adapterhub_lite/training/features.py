@@ -135,9 +135,10 @@ def _read(path: Path, examples: Sequence[Example], progress: Progress) -> tuple[
         _check(features, targets, examples)
         if note.get("sha256") != _digest(path.stem, features, targets):
             raise ValueError("its content is not what was written")
-    except FileNotFoundError:
-        return None
     except Exception as error:  # whatever is wrong with an entry, it is made again
+        # A file is opened twice; where another process deletes it in between, torch says so in a RuntimeError.
+        if isinstance(error, FileNotFoundError) or "No such file" in str(error):
+            return None
         progress.say(f"features of {len(examples)} examples in the cache cannot be used ({error}); they are made again")
         return None
     with suppress(OSError):  # another process deleted it, or the cache is read-only

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 
 from adapterhub_lite.base.loading import Base
 from adapterhub_lite.base.shards import shard
-from adapterhub_lite.base.strategy import PeftCompatible, Solver
+from adapterhub_lite.base.strategy import PeftCompatible, Solver, Strategy
 from adapterhub_lite.data.dataset import Dataset
 from adapterhub_lite.data.roles.columns import counted
 from adapterhub_lite.errors import NotSupportedError
@@ -23,6 +24,7 @@ from adapterhub_lite.training.checks import CheckedRun
 from adapterhub_lite.training.loop import Training
 from adapterhub_lite.training.processes import Processes
 from adapterhub_lite.training.randomness import seeded
+from adapterhub_lite.training.reach import reach_of
 from adapterhub_lite.training.run.place import Place, open_run_folder
 from adapterhub_lite.training.solve import solve_adapter, start_head
 
@@ -38,10 +40,12 @@ def fit(
     strategy_shelf: Shelf[StrategySpec],
     observers: Observers,
     progress: Progress,
+    begin: Callable[[Strategy], Attachment] | None = None,
 ) -> tuple[Attachment, dict[str, Any]]:
     """Attach the strategy of a run to a base and fit it to data; where that fails the base is as it was.
 
     The task is settled on this base and data. `strategy_shelf` is asked again for a probe, where the head starts from one.
+    `begin` attaches what training goes on with, instead of a fresh adapter.
 
     Returns:
         The trained attachment, and facts about the run to be saved with the adapter.
@@ -53,12 +57,22 @@ def fit(
     """
     _say_notes(data, held_out, progress)
     strategy = strategy_shelf.load(run.strategy)
-    if isinstance(task, HeadTask) and (run.strategy.spec.traits.mergeable or isinstance(strategy, PeftCompatible)):
+    if (
+        begin is None
+        and isinstance(task, HeadTask)
+        and (run.strategy.spec.traits.mergeable or isinstance(strategy, PeftCompatible))
+    ):
         base.activate(None)  # the layers of another adapter would hide what class the base is
         task.follow_class(base)  # other libraries will open what is made of this adapter
     with seeded(run.config.seed, base.device):
-        attachment = attach(base, task, run.strategy, strategy, run.settings, observers.watch)
+        if begin is not None:
+            attachment = begin(strategy)
+        else:
+            attachment = attach(base, task, run.strategy, strategy, run.settings, observers.watch)
         try:
+            reach = reach_of(attachment)
+            if reach is not None:
+                progress.say(f"{run.strategy.spec.name} {reach}")
             encoded = encode(task, data, base, learn=True)
             for note in encoded.notes:
                 progress.say(f"note: {note}")
@@ -78,7 +92,8 @@ def fit(
                     attachment, encoded, run.config, progress, observers,
                     held_out=scored, folder=folder, interrupt=place.interrupt,
                 )  # fmt: skip
-                return attachment, training.run().facts(run.config)
+                facts = training.run().facts(run.config)
+                return attachment, facts if reach is None else {**facts, "reach": reach}
         except BaseException:
             attachment.discard()
             raise

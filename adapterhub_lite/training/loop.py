@@ -39,6 +39,7 @@ from adapterhub_lite.training.prepare import attach_again, prepare
 from adapterhub_lite.training.processes import Processes
 from adapterhub_lite.training.protocols import Protocols
 from adapterhub_lite.training.randomness import random_state, restored, set_random_state
+from adapterhub_lite.training.reach import Met
 from adapterhub_lite.training.run.checkpoint import Checkpoint, part, under
 from adapterhub_lite.training.run.folder import RunFolder
 from adapterhub_lite.training.run.identity import new_id
@@ -109,12 +110,13 @@ class Training:
             raise ConfigError("training needs gradients; call it outside torch.no_grad() and torch.inference_mode()")
         started = time.monotonic()
         newest = self._newest()
-        if newest is None:
+        if newest is None and self.attachment.goes_on_from is None:
             prepare(self.attachment, self.protocols, self.data, self.config)
-        else:
+        elif newest is not None:
             self._attach_as_then(newest[0])
         self.tensors = self.attachment.tensors
         self.parameters = [p for p in self.tensors.values() if p.requires_grad]
+        self.met = Met(self.attachment)
         self.average = Average(self.tensors if self.config.average else {})
         factors = {self.tensors[name]: own for name, own in self.protocols.groups().items()}
         self.optimizer = make_optimizer(self.parameters, self.config, self.rate, factors)
@@ -182,6 +184,7 @@ class Training:
         (loss,) = self.processes.add(loss, device=self.device)
         self.processes.add_gradients(self.parameters)
         self.processes.average(self.attachment.statistics)
+        self.met.look(self.tensors)
         penalties = self._penalize(step)
         loss += sum(penalties.values())
         norm = float(nn.utils.clip_grad_norm_(self.parameters, self.config.clip))
@@ -194,6 +197,7 @@ class Training:
             self.protocols.after_step(step, self.order.total)
             self.average.update(state.step - state.skipped + 1)
             self.report.losses.append(loss)
+            self.met.judge(len(self.report.losses), ended=step == self.order.total)
         self.optimizer.zero_grad(set_to_none=True)
         state.skipped += not applied
         state.bad_in_a_row = 0 if applied else state.bad_in_a_row + 1

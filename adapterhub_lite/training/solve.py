@@ -22,7 +22,13 @@ from adapterhub_lite.training.config import TrainConfig
 from adapterhub_lite.training.features import encode_features
 from adapterhub_lite.training.run.identity import new_id
 
-OPTIONS_OF_STEPS = frozenset(TrainConfig.model_fields) - {"seed", "shard", "micro_batch_size", "keep_checkpoints"}
+OPTIONS_OF_STEPS = frozenset(TrainConfig.model_fields) - {
+    "seed",
+    "shard",
+    "micro_batch_size",
+    "keep_checkpoints",
+    "general_text",
+}
 """Options that are about the steps of an optimizer."""
 
 

@@ -113,6 +113,11 @@ def _add_gradient(
             added = output_loss(batch, logits)
             loss = loss if added is None else loss + added.sum() / rows
             loss = loss if counts else loss * 0
+            if not loss.requires_grad:
+                raise TrainingError(
+                    f"nothing that {attachment.provided.spec.name} trains has a part in the loss: the model does not use "
+                    "what it adapts; choose other targets"
+                )
             loss.backward()
     finally:
         attachment.forget_batch()

@@ -29,7 +29,8 @@ def main() -> None:
     out = arguments.out
 
     from adapterhub_causal_lm.items import Chat, Message
-    from adapterhub_lite.adapter.generate import generate_text
+    from adapterhub_lite.adapter.generate import generate_texts
+    from adapterhub_lite.adapter.sampling import Sampling
 
     engine = ah.Engine()
     columns = {"group": "instruction"}  # instruction, input and output are recognised
@@ -44,7 +45,7 @@ def main() -> None:
     # Asked as it expects to be, through its chat template; without, it often says nothing at all.
     task = engine.task_for(base, train)
     chats = [Chat((Message("user", one.prompt),)) for one in asked]
-    first = [generate_text(base, task.prompt_ids(chat, base), max_new_tokens=WORDS) for chat in chats]
+    first = generate_texts(base, [task.prompt_ids(chat, base) for chat in chats], Sampling(max_new_tokens=WORDS))
 
     if (out / "chat-lora").exists():
         adapter = engine.load_adapter(out / "chat-lora", base=base)
@@ -56,7 +57,7 @@ def main() -> None:
         )  # fmt: skip
         adapter.save(out / "chat-lora")
     after = adapter.evaluate(held_out)
-    then = [adapter.generate(one, max_new_tokens=WORDS) for one in asked]
+    then = adapter.generate(list(asked), max_new_tokens=WORDS)
 
     print(f"{len(train)} instructions to learn from, {len(held_out)} held out")
     for name, score in (("before", before), ("after", after)):

@@ -2,10 +2,25 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from adapterhub_lite.api import Field, TaskOptions
 
 TASK = "causal-lm"
-ROLES = ("messages", "prompt", "input", "completion", "text", "group")
+ROLES = (
+    *(
+        "messages",
+        "prompt",
+        "input",
+        "completion",
+        "text",
+        "system",
+        "history",
+        "tools",
+        "chat_template_kwargs",
+        "group",
+    ),
+)
 FORMS = ("text", "completion", "chat")
 """Every `Dataset.form` of texts to continue, by what a row holds."""
 
@@ -19,4 +34,9 @@ class CausalLMOptions(TaskOptions):
     packing: bool = Field(
         default=False,
         description="Several short examples in a row of max_length tokens, without seeing each other, instead of padding.",
+    )
+    template: Literal["auto", "chat", "none"] = Field(
+        default="auto",
+        description="How prompts and completions are written: chat (as a user's and the assistant's turn, by the base's chat "
+        "template), none (one after the other), or auto (chat where the base has a template). Messages take the template.",
     )

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import math
-from array import array
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from adapterhub_causal_lm.answers import Judge
+from adapterhub_causal_lm.forgetting import AT_ONCE, GENERAL, forgetting, paragraphs
 from adapterhub_causal_lm.items import Chat, Completion, Message, Text
 from adapterhub_causal_lm.options import CausalLMOptions
 from adapterhub_causal_lm.packing import SEGMENTS, UNPACKED, block_mask, check_packing, packed_batch, unpacked
-from adapterhub_causal_lm.tokens import IGNORED, encode_item, prompt_ids
+from adapterhub_causal_lm.rows import EncodedRows
+from adapterhub_causal_lm.tokens import IGNORED, prompt_ids
+from adapterhub_causal_lm.turns import Turns, chat_of_probe, probe_of_chat, takes_turns
 from adapterhub_lite.api import (
+    LEARNT,
     SAMPLE_TEXTS,
     AdapterCorruptError,
     Base,
@@ -36,7 +41,6 @@ from adapterhub_lite.api import (
     collected,
     is_out_of_memory,
     pad_tokens,
-    place,
 )
 
 NO_HEAD = "this base has no language-modelling head; causal-lm needs a decoder saved with one"
@@ -60,6 +64,8 @@ class CausalLM(Task):
         self.preprocessing = preprocessing
         self.packing = bool(preprocessing.options.get("packing", False))
         self.pads = not self.packing
+        self.turns = Turns.from_facts(preprocessing.facts)
+        self._rows: EncodedRows | None = None
         self._shown_exact = False
 
     @classmethod
@@ -73,15 +79,11 @@ class CausalLM(Task):
                 "another base"
             )
         length = checked_length(base, options.max_length, LONGEST)
-        if data.form == "chat" and not base.tokenizer.chat_template:
-            raise NotSupportedError(
-                f"'{base.reference}' has no chat template, so it cannot be trained on messages; "
-                "use prompt and completion columns"
-            )
         if options.packing:
             check_packing(base.model, base.reference, length)
         given = options.model_dump(mode="json", exclude_unset=True)
-        return Preprocessing(max_length=length, form=data.form, options=given)
+        facts = Turns().facts() if takes_turns(base, data.form, options.template) else {}
+        return Preprocessing(max_length=length, form=data.form, options=given, facts=facts)
 
     def head(self, model_map: ModelMap) -> nn.Linear | None:
         if model_map.output is None:
@@ -93,37 +95,28 @@ class CausalLM(Task):
 
     def encode(self, dataset: Dataset, base: Base) -> Encoded:
         limit = self.preprocessing.max_length
-        rows, cut = array("q"), 0
-
-        def made() -> Iterator[Example]:
-            nonlocal cut
-            for row, item in enumerate(dataset.inputs):
-                try:
-                    ids, labels = encode_item(item, base.tokenizer)
-                except DataError as error:
-                    where = dataset.table.where(row) if dataset.table is not None else place(dataset.source, row)
-                    raise DataError(f"{where}: {error}") from error
-                if limit and len(ids) > limit:
-                    ids, labels, cut = ids[:limit], labels[:limit], cut + 1
-                weight = sum(label != IGNORED for label in labels[1:])
-                if weight:
-                    rows.append(row)
-                    yield Example(ids, labels, len(ids), weight, rows=weight)
-
-        examples = collected(made())
-        dropped = len(dataset) - len(examples)
+        self._rows = rows = EncodedRows(base, limit, turns=self.turns is not None)
+        examples = collected(rows.examples(dataset))
         if not examples:
             raise DataError(
                 f"{dataset.source}: no row has anything left to learn within {limit} tokens; raise --max-length"
             )
-        notes = []
-        if cut:
-            notes.append(f"{cut} of {len(dataset)} rows are longer than {limit} tokens and were cut")
-        if dropped:
-            notes.append(
-                f"{dropped} of {len(dataset)} rows have nothing to learn within {limit} tokens and were left out"
-            )
-        return Encoded(examples, tuple(notes), tuple(rows) if dropped else None)
+        return Encoded(examples, rows.notes(), rows.places())
+
+    def balance(self, data: Encoded) -> Encoded:
+        """Note what is learnt, and record how it was told apart."""
+        rows = self._rows
+        if rows is None:
+            return data
+        facts = {**self.preprocessing.facts, LEARNT: rows.record(data.examples)}
+        if self.turns is not None:
+            self.turns = Turns(thinks=rows.thinks)
+            facts |= self.turns.facts()
+        self.preprocessing = replace(self.preprocessing, facts=facts)
+        return replace(data, notes=(*rows.told(self.preprocessing.form, data.examples), *data.notes))
+
+    def token_labels(self, example: Example) -> tuple[list[int], list[str | None]]:
+        return example.inputs, [None if label == IGNORED else "" for label in example.target]
 
     def collate(self, examples: Sequence[Example], base: Base) -> Batch:
         if self.packing:
@@ -151,7 +144,7 @@ class CausalLM(Task):
         return functional.cross_entropy(logits, targets, reduction="none")
 
     def prompt_ids(self, prompt: str | Text | Completion | Chat, base: Base) -> list[int]:
-        """The ids of a prompt. An adapter trained on chats takes a text as a user's turn.
+        """The ids of a prompt. An adapter trained through the chat template takes a text as a user's turn.
 
         Args:
             prompt: The text, without any template, or an item of a dataset of this task; its own completion is not used.
@@ -164,7 +157,42 @@ class CausalLM(Task):
             raise ConfigError(f"the prompt is a {type(prompt).__name__}; give a text, or an item of a dataset")
         if isinstance(prompt, str):
             check_characters(prompt, "the prompt")
-        return prompt_ids(prompt, base.tokenizer, chat=self.preprocessing.form == "chat")
+        thinks = self.turns.thinks if self.turns is not None else None
+        return prompt_ids(prompt, base.tokenizer, chat=self._takes_turns, thinks=thinks)
+
+    @property
+    def _takes_turns(self) -> bool:
+        # An adapter of an earlier version has no facts of turns, and its chats were opened as the template does by itself.
+        return self.turns is not None or self.preprocessing.form == "chat"
+
+    def end_ids(self, base: Base) -> list[int]:
+        """The token that ends an assistant's turn in what is learnt, where that is one of the tokenizer's special tokens."""
+        if not self._takes_turns:
+            return []
+        try:
+            ((_, labels),) = EncodedRows(base, None, turns=True).encode(Completion(*SAMPLE_TEXTS[:2]))
+        except (DataError, NotSupportedError):  # a template that could be trained with in an earlier version
+            return []
+        last = next((label for label in reversed(labels) if label != IGNORED), IGNORED)
+        return [last] if last in base.tokenizer.all_special_ids else []
+
+    def judge(self, data: Dataset, extract: str | None, score: Callable[[str, str], Any] | None) -> Judge:
+        """See `answers.Judge`."""
+        return Judge(data, extract, score)
+
+    def forgetting(
+        self,
+        base: Base,
+        adapted: Callable[[Batch], tuple[Tensor, Tensor | None]],
+        bare: Callable[[Batch], Tensor],
+        text: str | None,
+    ) -> dict[str, float]:
+        """See `forgetting.forgetting`; without a text of the user's, of chats alone, and on a text of our own."""
+        if text is None and self.preprocessing.form != "chat":
+            return {}
+        given = text if text is not None else GENERAL.read_text(encoding="utf-8")
+        limit = min(AT_ONCE, checked_length(base, None, AT_ONCE))
+        return forgetting(self, base, adapted, bare, paragraphs(given, base, limit))
 
     def predictions(self, logits: Tensor, data: Encoded) -> list[Any]:
         raise NotSupportedError("a language model has no labels to predict; use generate")
@@ -177,7 +205,7 @@ class CausalLM(Task):
 
     def probe(self, item: Any, number: int) -> Any:
         if isinstance(item, Chat):
-            return {"messages": [{"role": m.role, "content": m.content} for m in item.messages]}
+            return probe_of_chat(item)
         if isinstance(item, Completion):
             return {"prompt": item.prompt, "completion": item.completion}
         return {"text": item.text} if isinstance(item, Text) else None
@@ -188,8 +216,8 @@ class CausalLM(Task):
                 return Text(text)
             case {"prompt": str(prompt), "completion": str(completion), **rest} if not rest:
                 return Completion(prompt, completion)
-            case {"messages": [*messages], **rest} if not rest and messages:
-                return Chat(tuple(_message_of_probe(message) for message in messages))
+            case {"messages": _}:
+                return chat_of_probe(value)
         raise AdapterCorruptError(
             f"adapterhub.json: probe input not understood: {str(value)[:80]!r}; save the adapter again"
         )
@@ -264,12 +292,3 @@ class CausalLM(Task):
         finally:
             handle.remove()
         return output.logits[0].float(), wanted[keep]
-
-
-def _message_of_probe(value: Any) -> Message:
-    match value:
-        case {"role": str(role), "content": str(content), **rest} if not rest:
-            return Message(role, content)
-    raise AdapterCorruptError(
-        f"adapterhub.json: probe message not understood: {str(value)[:80]!r}; save the adapter again"
-    )

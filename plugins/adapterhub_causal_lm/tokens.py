@@ -2,27 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
-from jinja2.exceptions import TemplateError
-
+from adapterhub_causal_lm.chat import ChatTemplate, Written
 from adapterhub_causal_lm.items import Chat, Completion, Message, Text
-from adapterhub_causal_lm.template import CostlyTemplate, render_template
-from adapterhub_lite.api import DataError, NotSupportedError
+from adapterhub_lite.api import NotSupportedError
 
 IGNORED = -100
 """The label of a token that is given and not learnt."""
+Labelled = tuple[list[int], list[int]]
+"""Token ids, and labels of the same length: the id where the token is to be learnt, -100 where it is given."""
 
 
-def encode_item(item: Text | Completion | Chat, tokenizer: Any) -> tuple[list[int], list[int]]:
-    """Tokenize one item.
-
-    Returns:
-        Token ids, and labels of the same length: the id where the token is to be learnt, -100 where it is given.
-    """
-    if isinstance(item, Chat):
-        return _encode_chat(item, tokenizer)
+def encode_plain(item: Text | Completion, tokenizer: Any) -> Labelled:
+    """Tokenize a text to learn whole, or a prompt and the completion to learn after it."""
     end = [tokenizer.eos_token_id] if tokenizer.eos_token_id is not None else []
     if isinstance(item, Text):
         ids = tokenizer(item.text)["input_ids"]
@@ -41,85 +34,68 @@ def encode_prompt(prompt: str, tokenizer: Any) -> list[int]:
     return ids
 
 
-def prompt_ids(prompt: str | Text | Completion | Chat, tokenizer: Any, *, chat: bool) -> list[int]:
-    """Tokenize a prompt: a conversation through the chat template, anything else as it is."""
-    if isinstance(prompt, Chat) or (isinstance(prompt, str) and chat):
-        turns = prompt.messages if isinstance(prompt, Chat) else (Message("user", prompt),)
-        # In a recorded conversation the last answer is dropped: it is what is asked for.
-        kept = turns[:-1] if turns[-1].role == "assistant" else turns
-        messages = [{"role": turn.role, "content": turn.content} for turn in kept]
-        ids: list[int] = tokenizer(render_chat(messages, tokenizer, reply=True), add_special_tokens=False)["input_ids"]
-        return ids
-    text = prompt.prompt if isinstance(prompt, Completion) else prompt.text if isinstance(prompt, Text) else prompt
-    return encode_prompt(text, tokenizer)
+def encode_written(written: Written, tokenizer: Any) -> Labelled:
+    """Tokenize what a chat template wrote.
 
-
-def render_chat(messages: Sequence[dict[str, str]], tokenizer: Any, *, reply: bool) -> str:
-    """Write a conversation as the tokenizer's template does, opened for a reply where asked.
+    What is given is tokenized as it is when the model is asked, where it ends at the edge of what is learnt: a token that
+    reaches over that edge is split there, and blanks in front of it may make other tokens.
 
     Raises:
-        DataError: a conversation that the template does not allow, such as one of other roles.
-        NotSupportedError: when the tokenizer has no chat template, or one that takes forever or gigabytes.
+        NotSupportedError: the tokenizer does not give back a text that is tokenized in parts.
     """
-    if not tokenizer.chat_template:
-        raise NotSupportedError(
-            "this base's tokenizer has no chat template, so it cannot be trained on 'messages'; give the data as "
-            "'prompt' and 'completion' columns, or use an instruct version of the base"
-        )
-    try:
-        return render_template(
-            tokenizer.get_chat_template(),
-            messages=list(messages),
-            tools=None,
-            documents=None,
-            add_generation_prompt=reply,
-            **tokenizer.special_tokens_map,
-        )
-    except CostlyTemplate as error:
-        raise NotSupportedError(
-            f"the chat template of this base's tokenizer is not rendered: {error}; use a base with a template that is sound, or "
-            "give the data as 'prompt' and 'completion' columns"
-        ) from None
-    except Exception as error:  # whatever a template raises, it refuses the conversation
-        roles = ", ".join(message["role"] for message in messages)
-        raise DataError(
-            f"the chat template of this base's tokenizer refuses a conversation of the roles {roles} ({_why(error)}); bring "
-            "the messages into the order that it takes, or give the data as 'prompt' and 'completion' columns"
-        ) from error
-
-
-def _why(error: Exception) -> str:
-    text = " ".join(str(error).split())[:300]
-    return (
-        text
-        if text and isinstance(error, (TemplateError, TypeError, ValueError))
-        else f"{type(error).__name__}: {text}"
-    )
-
-
-def _encode_chat(chat: Chat, tokenizer: Any) -> tuple[list[int], list[int]]:
-    """Learn what the assistant says, and the token that ends its turn."""
-    messages = [{"role": message.role, "content": message.content} for message in chat.messages]
-    spans = []
-    for turn, message in enumerate(messages):
-        if message["role"] != "assistant":
-            continue
-        if turn == 0:
-            raise DataError("the conversation begins with the assistant; put the user's or a system turn in front")
-        before = render_chat(messages[:turn], tokenizer, reply=True)
-        after = render_chat(messages[: turn + 1], tokenizer, reply=False)
-        if not after.startswith(before):
-            raise NotSupportedError(
-                "this tokenizer's chat template rewrites earlier turns, so the assistant's part cannot be told apart; "
-                "give the data as 'prompt' and 'completion' columns"
-            )
-        spans.append((len(before), len(after.rstrip())))
-    encoded = tokenizer(
-        render_chat(messages, tokenizer, reply=False), add_special_tokens=False, return_offsets_mapping=True
-    )
+    text, cuts = written.text, {cut for span in written.learnt for cut in span}
+    encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
     ids: list[int] = encoded["input_ids"]
-    labels = [
-        token if any(first <= start < last for first, last in spans) else IGNORED
-        for token, (start, _) in zip(ids, encoded["offset_mapping"], strict=True)
-    ]
-    return ids, labels
+    starts, reached = [], 0
+    for start, end in encoded["offset_mapping"]:
+        # Many tokens leave out the blank in front of them; those of one character in several parts begin alike.
+        starts.append(min(start, reached))
+        reached = max(reached, end)
+    asked = (first for first, _ in written.learnt)
+    if cuts - {*starts, len(text)} or any(
+        tokenizer(text[:first], add_special_tokens=False)["input_ids"] != ids[: starts.index(first)] for first in asked
+    ):
+        ids, starts = _in_parts(text, sorted(cuts), tokenizer)
+    inside = [any(first <= start < last for first, last in written.learnt) for start in starts]
+    return ids, [token if learnt else IGNORED for token, learnt in zip(ids, inside, strict=True)]
+
+
+def _in_parts(text: str, cuts: list[int], tokenizer: Any) -> tuple[list[int], list[int]]:
+    """Tokenize each part of a text by itself: ids, and where the part of each begins."""
+    ids: list[int] = []
+    starts: list[int] = []
+    for first, last in zip([0, *cuts], [*cuts, len(text)], strict=True):
+        part = tokenizer(text[first:last], add_special_tokens=False)["input_ids"]
+        ids += part
+        starts += [first] * len(part)
+    whole = tokenizer(text, add_special_tokens=False)["input_ids"]
+    if tokenizer.decode(ids) != tokenizer.decode(whole):
+        raise NotSupportedError(
+            "the tokenizer joins the end of what is given with the beginning of what is to be learnt"
+        )
+    return ids, starts
+
+
+def as_chat(item: Completion) -> Chat:
+    """A prompt and its completion as a user's turn and the assistant's."""
+    return Chat((Message("user", item.prompt), Message("assistant", item.completion)))
+
+
+def prompt_ids(prompt: str | Text | Completion | Chat, tokenizer: Any, *, chat: bool, thinks: bool | None) -> list[int]:
+    """Tokenize a prompt: a conversation through the chat template, anything else as it is.
+
+    Args:
+        prompt: What is asked.
+        tokenizer: Of the base.
+        chat: Whether a text is a user's turn of a conversation.
+        thinks: As `ChatTemplate.opened`.
+    """
+    text = prompt.prompt if isinstance(prompt, Completion) else prompt.text if isinstance(prompt, Text) else prompt
+    if not isinstance(text, Chat) and not chat:
+        return encode_prompt(text, tokenizer)
+    asked = text if isinstance(text, Chat) else Chat((Message("user", text),))
+    # In a recorded conversation the last answer is dropped: it is what is asked for.
+    turns = asked.messages[:-1] if asked.messages[-1].role == "assistant" else asked.messages
+    opened = ChatTemplate(tokenizer, asked.settings).opened([turn.fields() for turn in turns], thinks=thinks)
+    ids: list[int] = tokenizer(opened, add_special_tokens=False)["input_ids"]
+    return ids

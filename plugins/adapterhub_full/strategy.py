@@ -24,7 +24,7 @@ class Full:
             ConfigError: more layers asked for than there are.
             NotSupportedError: a quantized base.
         """
-        names = [name for name, _ in view.model.named_parameters()]
+        names = [name for name, _ in view.model.named_parameters() if view.map.reaches(name)]
         if config.top_layers is not None:
             if config.top_layers > len(view.map.layers):
                 raise ConfigError(

@@ -17,6 +17,7 @@ from adapterhub_lite.api import (
     Request,
     Table,
     check_roles,
+    columns_shown,
     counted,
     existing,
     find_column,
@@ -27,7 +28,6 @@ from adapterhub_lite.api import (
     read_groups,
     read_items,
     read_table,
-    shortened,
 )
 
 IMAGE_NAMES = ("image", "image_path", "path", "file", "filename", "file_name", "filepath", "file_path", "img", "images")
@@ -42,7 +42,7 @@ def read(source: Any, request: Request) -> Dataset:
     inputs: Sequence[Any]
     if isinstance(source, (str, os.PathLike)) and parse_reference(os.fspath(source))[0].lower().endswith(".npz"):
         table, inputs, used, declared = read_arrays(os.fspath(source), given, require_labels and "labels" not in given)
-    elif isinstance(source, (str, os.PathLike)) and _is_image_folder(os.fspath(source)):
+    elif isinstance(source, (str, os.PathLike)) and _is_image_folder(parse_reference(os.fspath(source))[0]):
         table, inputs, used = read_image_folder(os.fspath(source), require_labels)
     else:
         table = read_table(source)
@@ -76,7 +76,7 @@ def _choose_columns(table: Table, given: Mapping[str, str], require_labels: bool
         elif role == "image" or require_labels:
             raise DataError(
                 f"{table.source}: cannot tell which column is the {role}; "
-                f"name one with --{role}-column (columns={{{role!r}: NAME}} in Python): {shortened(table.columns)}"
+                f"name one with --{role}-column (columns={{{role!r}: NAME}} in Python): {columns_shown(table)}"
             )
     return used
 

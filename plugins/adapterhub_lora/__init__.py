@@ -20,9 +20,10 @@ class LoraConfig(StrategyConfig):
     )
     dropout: float = Field(default=0.0, ge=0, lt=1, description="Dropout on the input of the updates while training.")
     targets: str = Field(
-        default="all-linear",
-        description="Which weight matrices: all-linear, attention, names such as q_proj,v_proj separated by commas, or "
-        "re: and a regular expression for whole paths, such as re:.*layers\\.[02]\\..*(q|v)_proj.",
+        default="all",
+        description="Which weight matrices: all (of the layers, experts included), all-linear (without stacked experts), "
+        "attention, names such as q_proj,v_proj separated by commas, or re: and a regular expression for whole paths, such "
+        "as re:.*layers\\.[02]\\..*(q|v)_proj.",
     )
     top_layers: int | None = Field(
         default=None,

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from adapterhub_lite.api import NotSupportedError
 from adapterhub_lora import LoraConfig
-from adapterhub_lora.scales import scale_at
+from adapterhub_lora.scales import rank_at, scale_at
 from adapterhub_lora.updates import FILE_PREFIX
 
 
@@ -42,6 +42,11 @@ def factors_of(config: LoraConfig, tensors: Mapping[str, Tensor]) -> dict[str, F
         if kind not in ("A.weight", "B.weight"):
             raise NotSupportedError(f"tensor '{name}' is no factor of a plain LoRA update, so it cannot be combined")
         halves.setdefault(path, {})[kind[0]] = tensor.float()
+    for path, half in halves.items():
+        if len(half["A"]) != rank_at(config, path):
+            raise NotSupportedError(
+                f"the update of '{path}' is of several experts, and such updates cannot be combined"
+            )
     return {path: Factors(half["A"], scale_at(config, path) * half["B"]) for path, half in halves.items()}
 
 

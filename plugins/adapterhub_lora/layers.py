@@ -1,9 +1,10 @@
-"""The layers that PEFT wrapped, their weights, and the adapter's parameters."""
+"""The layers that are wrapped, their weights, and the adapter's parameters."""
 
 from __future__ import annotations
 
 from typing import Any
 
+from peft.tuners.lora.layer import ParamWrapper
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 
@@ -14,14 +15,24 @@ ADAPTER = "default"
 
 
 def lora_layers(view: ModelView) -> list[tuple[str, Any]]:
-    """Path and wrapper of each layer that has an update."""
+    """Path and wrapper of each layer that has an update, stacked experts apart."""
+    return [(path, module) for path, module in _wrapped(view) if not isinstance(module, ParamWrapper)]
+
+
+def expert_layers(view: ModelView) -> list[tuple[str, Any]]:
+    """Path of each parameter of stacked experts that has an update, and its wrapper."""
+    wrappers = [(path, module) for path, module in _wrapped(view) if isinstance(module, ParamWrapper)]
+    return [(f"{path.replace('.base_layer', '')}.{module.parameter_name}", module) for path, module in wrappers]
+
+
+def _wrapped(view: ModelView) -> list[tuple[str, BaseTunerLayer]]:
     return [(path, module) for path, module in view.model.named_modules() if isinstance(module, BaseTunerLayer)]
 
 
 def parameters_of(view: ModelView) -> dict[str, nn.Parameter]:
     """The factors, and DoRA's magnitudes, by the names that PEFT gives them in a file."""
     parameters: dict[str, nn.Parameter] = {}
-    for path, layer in lora_layers(view):
+    for path, layer in _wrapped(view):
         for name, parameter in layer.named_parameters():
             if not name.startswith("lora_"):
                 continue

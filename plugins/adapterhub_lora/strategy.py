@@ -25,9 +25,10 @@ from adapterhub_lite.api import (
 from adapterhub_lora import CHANGE_BASE, LoraConfig
 from adapterhub_lora.combine import combine
 from adapterhub_lora.eva import eva
+from adapterhub_lora.experts import as_parameters, in_parameters, wrap_experts
 from adapterhub_lora.from_peft import from_peft
 from adapterhub_lora.gguf_file import write_gguf
-from adapterhub_lora.layers import ADAPTER, is_transposed, lora_layers, parameters_of
+from adapterhub_lora.layers import ADAPTER, expert_layers, is_transposed, lora_layers, parameters_of
 from adapterhub_lora.scales import alpha_at, alpha_of, pattern_of, rank_at, scale_at, settled
 from adapterhub_lora.starts import Rest, check_start, find_start, put, refuse_shards
 from adapterhub_lora.targets import bias_parameters, find_targets, train_biases
@@ -52,9 +53,15 @@ class Lora:
         targets = find_targets(view, config)
         check_start(view, config, targets)
         train_biases(view, config, targets)
+        modules = [path for path in targets if path not in view.map.experts]
         with view.recording(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # PEFT's remarks are about what the lines above decided
-            inject_adapter_in_model(_in_peft(config, targets), view.model, ADAPTER)
+            # By the names in a file, since PEFT reads some names in a list of targets as those of older models' experts.
+            names = dict.fromkeys(f"{path}.lora_A.weight" for path in modules)
+            if names:
+                inject_adapter_in_model(_in_peft(config, []), view.model, ADAPTER, state_dict=names)
+        experts = [path for path in view.map.experts if path in targets]
+        wrap_experts(view, config, experts, _in_peft(config.model_copy(update={"dropout": 0.0}), []))
         _tell_of_convolutions(view)
         trained = _trained(view, config)
         if config.init == "loftq":
@@ -115,7 +122,7 @@ class Lora:
         With W = R + s B0 A0 at the start, R + s B A = W + s [B, -B0] [A; A0] (PEFT's conversion, done here in memory).
         """
         # A saved adapter needs no start of its own: what it starts with is in its tensors.
-        config = settled(config, [path for path, _ in lora_layers(view)]).model_copy(update={"init": "default"})
+        config = settled(config, _adapted(view)).model_copy(update={"init": "default"})
         if not self._rest.start:
             return config, tensors
         saved = dict(tensors)
@@ -138,6 +145,13 @@ class Lora:
         layers = lora_layers(view)
         # What was wrapped; asked for again by name, the layers would not be found behind their wrappers.
         peft_config = _in_peft(config, [path for path, _ in layers])
+        by_parameter = as_parameters(view.model, config, [path for path, _ in layers])
+        experts = [path for path, _ in expert_layers(view)]
+        if by_parameter or experts:
+            modules = [path for path, _ in layers if path not in by_parameter]
+            peft_config = _in_peft(in_parameters(settled(config, _adapted(view)), by_parameter), modules)
+            peft_config.target_parameters = [*(f"{path}.weight" for path in by_parameter), *experts]
+            peft_config.lora_dropout = 0.0  # which PEFT has for modules alone, and which is off once training is over
         peft_config.bias = config.bias
         peft_config.init_lora_weights = True
         peft_config.fan_in_fan_out = any(is_transposed(layer.get_base_layer()) for _, layer in layers)
@@ -153,7 +167,7 @@ class Lora:
         for path, _ in lora_layers(view):
             if view.is_quantized(f"{path}.base_layer"):
                 raise NotSupportedError(f"lora: '{path}' is quantized; merge into the unquantized base instead")
-        for _, layer in lora_layers(view):
+        for _, layer in (*lora_layers(view), *expert_layers(view)):
             layer.merge(safe_merge=True, adapter_names=[ADAPTER])
 
     def updates(
@@ -212,6 +226,11 @@ def _in_peft(config: LoraConfig, targets: list[str]) -> PeftLoraConfig:
         use_dora=config.dora,
         init_lora_weights="gaussian" if config.init == "gaussian" else True,
     )
+
+
+def _adapted(view: ModelView) -> list[str]:
+    """Paths of everything that has an update."""
+    return [path for path, _ in (*lora_layers(view), *expert_layers(view))]
 
 
 def _trained(view: ModelView, config: LoraConfig) -> dict[str, nn.Parameter]:

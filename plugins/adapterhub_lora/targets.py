@@ -12,19 +12,29 @@ from adapterhub_lora.layers import lora_layers
 from adapterhub_lora.scales import fits
 from adapterhub_lora.updates import FILE_PREFIX
 
+PLAIN_STARTS = ("default", "gaussian")
+"""Starts that look neither at weights nor at data."""
 EXPRESSION = "re:"
 """What a regular expression for targets begins with."""
 
 
 def find_targets(view: ModelView, config: LoraConfig) -> list[str]:
-    """Resolve the options `targets` and `top_layers` to paths of weight matrices.
+    """Resolve the options `targets` and `top_layers` to paths: of modules, and of the parameters of stacked experts.
 
     Raises:
         ConfigError: a name that fits no weight matrix of this model, with those there are; more layers than there are;
             an expression that is none; a pattern for ranks or scales that fits no target.
-        NotSupportedError: attention asked for in a model that has none.
+        NotSupportedError: attention asked for in a model that has none; experts with options that have no form for them.
     """
     chosen = _by_kind(view, config.targets)
+    experts = [path for path in chosen if path in view.map.experts]
+    if experts and (config.dora or config.init not in PLAIN_STARTS):
+        if config.targets != "all":
+            raise NotSupportedError(
+                f"lora: '{experts[0]}' holds the matrices of several experts, for which there is neither dora nor "
+                f"init={config.init}; use dora=false and init=default, or other targets"
+            )
+        chosen = [path for path in chosen if path not in experts]
     if config.top_layers is not None:
         layers = view.map.layers
         if config.top_layers > len(layers):
@@ -49,7 +59,7 @@ def train_biases(view: ModelView, config: LoraConfig, targets: list[str]) -> Non
     """
     if config.bias == "none":
         return
-    named = dict(view.model.named_parameters())
+    named = [name for name, _ in view.model.named_parameters() if view.map.reaches(name)]
     own = {f"{path}.bias" for path in targets}
     names = [name for name in named if (name in own if config.bias == "lora_only" else _is_bias(name))]
     if not names:
@@ -63,7 +73,8 @@ def bias_parameters(view: ModelView, config: LoraConfig) -> dict[str, nn.Paramet
     return {
         f"{FILE_PREFIX}{name}": parameter
         for name, parameter in view.model.named_parameters()
-        if (config.bias == "all" and _is_bias(name)) or (config.bias == "lora_only" and name in own)
+        if (config.bias == "all" and _is_bias(name) and view.map.reaches(name))
+        or (config.bias == "lora_only" and name in own)
     }
 
 
@@ -73,15 +84,17 @@ def _is_bias(name: str) -> bool:
 
 def _by_kind(view: ModelView, wanted: str) -> list[str]:
     """Paths for the option `targets` alone."""
-    if wanted == "all-linear":
-        if not view.map.linears:
+    if wanted in ("all", "all-linear"):
+        matrices = [*view.map.linears, *(view.map.experts if wanted == "all" else ())]
+        if not matrices:
             raise NotSupportedError("lora: this model has no weight matrices in its layers; use full or linear_probe")
-        return list(view.map.linears)
+        return matrices
     if wanted == "attention":
         if not view.map.attention_linears:
-            raise NotSupportedError("lora: targets=attention, but this model has no attention; use targets=all-linear")
+            raise NotSupportedError("lora: targets=attention, but this model has no attention; use targets=all")
         return list(view.map.attention_linears)
-    everything = [path for path, module in view.model.named_modules() if _has_weight(module)]
+    everything = [path for path, module in view.model.named_modules() if _has_weight(module) and view.map.reaches(path)]
+    everything += view.map.experts
     if wanted.startswith(EXPRESSION):
         try:
             chosen = [path for path in everything if re.fullmatch(wanted.removeprefix(EXPRESSION), path)]
@@ -98,13 +111,13 @@ def _by_kind(view: ModelView, wanted: str) -> list[str]:
             raise ConfigError(f"lora: targets={name} fits no weight matrix of this model; there are: {_there(view)}")
         chosen += [path for path in paths if path not in chosen]
     if not chosen:
-        raise ConfigError("lora: targets is empty; use all-linear, attention or names separated by commas")
+        raise ConfigError("lora: targets is empty; use all, attention or names separated by commas")
     return chosen
 
 
 def _there(view: ModelView) -> str:
     """The last names of the weight matrices of a model."""
-    return ", ".join(sorted({path.rpartition(".")[2] for path in view.map.linears}))
+    return ", ".join(sorted({path.rpartition(".")[2] for path in (*view.map.linears, *view.map.experts)}))
 
 
 def _fits(option: str, pattern: str, path: str) -> bool:

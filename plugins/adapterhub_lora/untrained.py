@@ -11,9 +11,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from adapterhub_lite.api import ModelView, TrainingBatch
 from adapterhub_lora import LoraConfig
-from adapterhub_lora.layers import ADAPTER, lora_layers
+from adapterhub_lora.layers import ADAPTER, expert_layers, lora_layers
 
-CHOSEN_HERE = ("all-linear", "attention")
+CHOSEN_HERE = ("all", "all-linear", "attention")
 """Values of the option `targets` by which the layers are not named one by one."""
 
 
@@ -56,7 +56,8 @@ def let_go(view: ModelView, config: LoraConfig, batch: TrainingBatch) -> LoraCon
     for path in layers:
         if path not in kept:
             view.replace(path, layers[path].get_base_layer())
-    return config.model_copy(update={"targets": ",".join(kept), "top_layers": None})
+    experts = [path for path, _ in expert_layers(view)]
+    return config.model_copy(update={"targets": ",".join([*kept, *experts]), "top_layers": None})
 
 
 def _place(path: str) -> str:

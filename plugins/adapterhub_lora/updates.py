@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from adapterhub_lora import LoraConfig
-from adapterhub_lora.scales import scale_at
+from adapterhub_lora.scales import rank_at, scale_at
 
 FILE_PREFIX = "base_model.model."
 # How tensors are called behind the path of the layer they belong to; those of an embedding are laid out transposed.
@@ -54,6 +54,8 @@ def weight_updates(tensors: Mapping[str, Tensor], config: LoraConfig) -> Mapping
         kinds, scale = set(parts), scale_at(config, path)
         if kinds == {"embedding_A", "embedding_B"}:
             updates[f"{path}.weight"] = _embedding(parts["embedding_A"], parts["embedding_B"], scale)
+        elif len(parts.get("A", ())) not in (0, rank_at(config, path)):
+            return None  # stacked experts
         elif kinds in ({"A", "B"}, {"A", "B", "magnitude"}) and parts["B"].shape[1] == parts["A"].shape[0]:
             updates[f"{path}.weight"] = _matrix(parts["A"], parts["B"], parts.get("magnitude"), scale)
         else:

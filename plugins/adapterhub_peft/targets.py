@@ -25,7 +25,8 @@ def find_targets(view: ModelView, wanted: str, strategy: str) -> list[str]:
         case "attention":
             paths = list(view.map.attention_linears)
         case "norms":
-            paths = [path for path, module in view.model.named_modules() if "norm" in type(module).__name__.lower()]
+            named = view.model.named_modules()
+            paths = [p for p, module in named if "norm" in type(module).__name__.lower() and view.map.reaches(p)]
         case "embedding":
             embedding = view.model.get_input_embeddings() if view.map.modality == "text" else None
             paths = [path for path, module in view.model.named_modules() if module is embedding]
@@ -45,7 +46,8 @@ def is_transposed(module: nn.Module) -> bool:
 
 def _by_name(view: ModelView, wanted: str, strategy: str) -> list[str]:
     names = [name.strip() for name in wanted.split(",") if name.strip()]
-    everything = [path for path, module in view.model.named_modules() if "weight" in module._parameters]
+    named = view.model.named_modules()
+    everything = [path for path, module in named if "weight" in module._parameters and view.map.reaches(path)]
     chosen: list[str] = []
     for name in names:
         paths = [path for path in everything if path == name or path.endswith(f".{name}")]

@@ -8,6 +8,7 @@ from adapterhub_lite.api import SEVERAL, TaskSpec, hookimpl
 from adapterhub_text.options import (
     CLASSIFICATION,
     CLASSIFICATION_ROLES,
+    LABEL_TEXT,
     REGRESSION,
     REGRESSION_ROLES,
     TextClassificationOptions,
@@ -30,6 +31,7 @@ def adapterhub_tasks() -> list[TaskSpec]:
             roles=CLASSIFICATION_ROLES,
             options=TextClassificationOptions,
             forms=(None, SEVERAL),
+            formats=(LABEL_TEXT, "folder"),
             peft_task_type="SEQ_CLS",
         ),
         TaskSpec(

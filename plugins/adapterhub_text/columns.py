@@ -11,10 +11,10 @@ from adapterhub_lite.api import (
     Table,
     check_roles,
     checked_text,
+    columns_shown,
     find_column,
     guess_column,
     read_items,
-    shortened,
 )
 
 # In the order tried: the names people give these columns.
@@ -87,7 +87,7 @@ def choose_text_columns(
             option = f"--{role}-column" if role in ("text", "label") else f"--column {role}=NAME"
             raise DataError(
                 f"{table.source}: cannot tell which column is the {role}; "
-                f"name one with {option} (columns={{{role!r}: NAME}} in Python): {shortened(table.columns)}"
+                f"name one with {option} (columns={{{role!r}: NAME}} in Python): {columns_shown(table)}"
             )
     return {role: used[role] for role in roles if role in used}
 

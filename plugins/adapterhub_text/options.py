@@ -8,6 +8,8 @@ from adapterhub_lite.api import ClassificationOptions, Field, TaskOptions
 
 CLASSIFICATION = "text-classification"
 CLASSIFICATION_ROLES = ("text", "pair", "label", "labels", "group")
+LABEL_TEXT = "label-text"
+"""The name for `--format` of files whose lines are a label and a text."""
 REGRESSION = "text-regression"
 REGRESSION_ROLES = ("text", "pair", "target", "group")
 

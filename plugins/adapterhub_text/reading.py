@@ -3,11 +3,26 @@
 from __future__ import annotations
 
 import math
+import os
+from pathlib import Path
 from typing import Any
 
-from adapterhub_lite.api import DataError, Dataset, Request, Table, number_of, read_choices, read_groups, read_table
+from adapterhub_lite.api import (
+    DataError,
+    Dataset,
+    FileOptions,
+    Request,
+    Table,
+    number_of,
+    read_choices,
+    read_groups,
+    read_table,
+    refuse_header,
+)
 from adapterhub_text.columns import choose_text_columns, read_texts
-from adapterhub_text.options import CLASSIFICATION, CLASSIFICATION_ROLES, REGRESSION, REGRESSION_ROLES
+from adapterhub_text.folder import holds_texts, read_text_folder
+from adapterhub_text.label_text import read_label_text
+from adapterhub_text.options import CLASSIFICATION, CLASSIFICATION_ROLES, LABEL_TEXT, REGRESSION, REGRESSION_ROLES
 
 # In the order tried: the names people give these columns.
 LABEL_NAMES = (
@@ -19,7 +34,7 @@ TARGET_NAMES = ("target", "score", "rating", "value", "similarity", "price", "st
 
 def read_labelled(source: Any, request: Request) -> Dataset:
     """Read and check labelled texts; see `load_data`."""
-    table = read_table(source)
+    table = _table(source, request.files, request.require_labels)
     required = request.require_labels
     used = choose_text_columns(
         table, request.columns, CLASSIFICATION, CLASSIFICATION_ROLES, "label", LABEL_NAMES, required=required
@@ -33,6 +48,22 @@ def read_labelled(source: Any, request: Request) -> Dataset:
     )  # fmt: skip
 
 
+def _table(source: Any, files: FileOptions, required: bool) -> Table:
+    """The source as a table: a file of labels with texts, a folder of class folders, or what every task reads."""
+    if files.format == LABEL_TEXT:
+        return read_label_text(source, files)
+    if holds_texts(source) and files.format is None:
+        return read_text_folder(source, files, required)
+    try:
+        return read_table(source)
+    except DataError as error:
+        if isinstance(source, (str, os.PathLike)) and Path(source).suffix.lower() == ".txt" and Path(source).is_file():
+            raise DataError(
+                f"{error}; --format {LABEL_TEXT} where each line is a label, a space, and a text"
+            ) from error
+        raise
+
+
 def read_valued(source: Any, request: Request) -> Dataset:
     """Read and check texts with numbers; see `load_data`."""
     table = read_table(source)
@@ -41,6 +72,8 @@ def read_valued(source: Any, request: Request) -> Dataset:
         table, request.columns, REGRESSION, REGRESSION_ROLES, "target", TARGET_NAMES, required=required
     )
     inputs, text_notes = read_texts(table, used, request.columns)
+    if "target" in used and "target" not in request.columns and math.isfinite(number_of(used["target"])[0]):
+        refuse_header(table, used["target"], "target", "which is a number")
     targets, target_notes = read_values(table, used["target"], required=required) if "target" in used else (None, ())
     notes = (*table.notes, *text_notes, *target_notes)
     return Dataset(

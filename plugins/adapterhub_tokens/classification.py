@@ -120,6 +120,13 @@ class TokenClassification(HeadTask):
             )
         return Encoded(examples, tuple(notes))
 
+    def token_labels(self, example: Example) -> tuple[list[int], list[str | None]]:
+        ids = list(example.inputs.ids)
+        labels: list[str | None] = [None] * len(ids)
+        for start, target in zip(example.inputs.starts, example.target or (), strict=False):
+            labels[start] = self.labels[target]
+        return ids, labels
+
     def balance(self, data: Encoded) -> Encoded:
         """Leave sentences without any word to learn from out of training."""
         kept = [row for row, example in enumerate(data.examples) if example.rows]

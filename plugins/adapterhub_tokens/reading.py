@@ -13,6 +13,7 @@ from adapterhub_lite.api import (
     Request,
     Table,
     check_roles,
+    columns_shown,
     counted,
     did_you_mean,
     existing,
@@ -21,6 +22,7 @@ from adapterhub_lite.api import (
     guess_column,
     is_missing,
     list_in_text,
+    notes_on_looks,
     one_label,
     ordered_labels,
     read_groups,
@@ -45,6 +47,7 @@ def read(source: Any, request: Request) -> Dataset:
     if "tags" in used:
         try:
             names, targets = _tags(table, used["tags"], words, request.labels, required)
+            notes = (*notes, *(notes_on_looks(names, used["tags"]) if request.labels is None else ()))
         except DataError as error:
             if required:
                 raise
@@ -72,7 +75,7 @@ def _choose_columns(table: Table, given: Mapping[str, str], required: bool) -> d
         elif role == "tokens" or required:
             raise DataError(
                 f"{table.source}: cannot tell which column holds the {role}; name one with --column {role}=NAME "
-                f"(columns={{{role!r}: NAME}} in Python): {shortened(table.columns)}"
+                f"(columns={{{role!r}: NAME}} in Python): {columns_shown(table)}"
             )
     return {role: used[role] for role in ROLES if role in used}
 

@@ -46,6 +46,11 @@ def writer(engine: Engine) -> Adapter:
         *(({"max_new_tokens": wrong}, "max_new_tokens is") for wrong in (0, -3, 1.5, True, "4")),
         *(({"temperature": wrong}, "temperature is") for wrong in (-1.0, float("nan"), float("inf"), 1e-30, "1", True)),
         *(({"seed": wrong}, "seed is") for wrong in (-1, 2**64, 1.5, None)),
+        *(({"top_p": wrong}, "top_p is") for wrong in (0, 1.5, "1", True)),
+        *(({"top_k": wrong}, "top_k is") for wrong in (0, 1.5, False)),
+        *(({"repetition_penalty": wrong}, "repetition_penalty is") for wrong in (0, -1.0, float("nan"))),
+        *(({"stop": wrong}, "stop") for wrong in ("word", [""], [1])),
+        ({"top": 1}, "top is"),
     ],
 )
 def test_options_of_generate(options: dict[str, Any], message: str, writer: Adapter) -> None:
@@ -53,10 +58,16 @@ def test_options_of_generate(options: dict[str, Any], message: str, writer: Adap
         writer.generate("one two", **options)
 
 
-@pytest.mark.parametrize("prompt", [None, 5, b"one", ["one"], {"prompt": "one", "completion": "two"}, HALF])
+@pytest.mark.parametrize("prompt", [None, 5, b"one", {"prompt": "one", "completion": "two"}, HALF])
 def test_what_is_no_prompt(prompt: Any, writer: Adapter) -> None:
     with pytest.raises(ConfigError, match="the prompt"):
         writer.generate(prompt)
+
+
+@pytest.mark.parametrize("wrong", [None, 5, b"one", {"prompt": "one"}, ["one"], HALF])
+def test_what_is_no_prompt_in_a_list(wrong: Any, writer: Adapter) -> None:
+    with pytest.raises(ConfigError, match="prompt 2: the prompt"):
+        writer.generate(["one", wrong])
 
 
 def test_an_answer_ends_where_the_base_does(writer: Adapter, monkeypatch: pytest.MonkeyPatch) -> None:

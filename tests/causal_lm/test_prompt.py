@@ -31,7 +31,7 @@ def test_a_chat_is_opened_for_a_reply(engine: Any, base: Any) -> None:
 def test_any_other_prompt_begins_as_a_text_does(engine: Any, base: Any, prompt: Any) -> None:
     loaded = base("tiny-llama")
     data = engine.load_data([{"prompt": "the card", "completion": "is here"}], "causal-lm")
-    task = engine.task_for(loaded, data)
+    task = engine.task_for(loaded, data, {"template": "none"})
     (example,) = task.encode(data, loaded).examples
     ids = task.prompt_ids(prompt, loaded)
     assert loaded.tokenizer.convert_ids_to_tokens(ids) == ["<s>", "the", "card"]

@@ -69,7 +69,7 @@ BAD = [
     ([{"messages": None}], "row 2 (line 2), column 'messages': holds no list of messages"),
     ([{"messages": [USER, "x"]}], "column 'messages', message 2: must be an object"),
     ([{"messages": [{"role": "user"}]}], "message 1: must be an object with"),
-    ([{"messages": [{"role": "bot", "content": "x"}]}], "message 1: role 'bot' is not known"),
+    ([{"messages": [{"role": "narrator", "content": "x"}]}], "message 1: role 'narrator' is not known"),
     ([{"messages": [{"role": ["bot"], "content": "x"}]}], "message 1: role ['bot'] is not known"),
     ([{"messages": [USER, {"role": "assistant", "content": None}]}], "message 2: content is of type NoneType"),
     ([{"messages": [USER, {"role": "assistant", "content": " "}]}], "message 2: content of the assistant is empty"),

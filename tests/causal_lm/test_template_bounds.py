@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
+from adapterhub_causal_lm.manner import rendered
 from adapterhub_causal_lm.template import CostlyTemplate, render_template
-from adapterhub_causal_lm.tokens import render_chat
 from adapterhub_lite.errors import DataError, NotSupportedError
 
 CHAT = [
@@ -64,6 +64,11 @@ COSTLY = {
     "lorem": "{{ lipsum(n=99999999) }}",
     "a long template": "a" * 200_001,
 }
+
+
+def render_chat(messages: list[dict[str, str]], tokenizer: Any, *, reply: bool) -> str:
+    given = {"tools": None, "documents": None, **tokenizer.special_tokens_map}
+    return rendered(tokenizer.get_chat_template(), messages, given, reply=reply)[0]
 
 
 @pytest.mark.parametrize("kind", COSTLY)

@@ -11,16 +11,16 @@ from adapterhub_lite.errors import DataError
 from tests.reading import load_data
 
 ROWS = [
-    {"prompt": "the card", "completion": "is here"},  # <s> the card | is here </s>
-    {"prompt": "the card", "completion": "is not here please help"},  # 9 tokens, of which 8 stay
-    {"prompt": "the card is not here please help with it", "completion": "good"},  # 10 of the prompt alone
+    {"prompt": "the card ", "completion": "is here"},  # <s> the card | is here </s>
+    {"prompt": "the card ", "completion": "is not here please help"},  # 9 tokens, of which 8 stay
+    {"prompt": "the card is not here please help with it ", "completion": "good"},  # 10 of the prompt alone
 ]
 
 
 @pytest.mark.parametrize("packing", [False, True])
 def test_what_is_cut_and_what_is_left_out(engine: Any, base: Any, packing: bool) -> None:
     loaded, data = base("tiny-llama"), load_data(ROWS, "causal-lm")
-    task = engine.task_for(loaded, data, {"max_length": 8, "packing": packing})
+    task = engine.task_for(loaded, data, {"max_length": 8, "packing": packing, "template": "none"})
     encoded = task.encode(data, loaded)
     assert encoded.notes == (
         "2 of 3 rows are longer than 8 tokens and were cut",

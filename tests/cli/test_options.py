@@ -12,14 +12,16 @@ from pydantic.fields import FieldInfo
 from typer.main import get_command
 
 import adapterhub_lite.cli.train as train_verb
-from adapterhub_lite.cli import VERBS, app
+from adapterhub_lite.cli import VERBS, app, run_file
 from adapterhub_lite.cli.from_models import flag_of
 from adapterhub_lite.cli.run_file import RunFile
+from adapterhub_lite.data.files.options import FileOptions
 from adapterhub_lite.training.config import TrainConfig
 
 FIELDS = {
-    **{(name,): field for name, field in RunFile.model_fields.items() if name != "training"},
+    **{(name,): field for name, field in RunFile.model_fields.items() if name not in ("training", "files")},
     **{("training", name): field for name, field in TrainConfig.model_fields.items()},
+    **{("files", name): field for name, field in FileOptions.model_fields.items()},
 }
 NEEDED = {"base": "b", "data": "d.csv", "task": "text-classification", "out": "o"}
 # What `train` took before its options were made from the models, and scripts of users give.
@@ -42,6 +44,8 @@ def options_shown(run: Any, monkeypatch: pytest.MonkeyPatch, verb: str, width: i
     shown: dict[str, str] = {}
     option = ""
     for line in lines:
+        if line.startswith("╭"):  # the next panel
+            option = ""
         start = re.match(r"│ [* ]{0,3}(--[a-z-]+) ", line)
         option = start.group(1) if start is not None else option
         shown[option] = " ".join([*shown.get(option, "").split(), *line.strip("│╰╯─ *").split()])
@@ -105,10 +109,11 @@ def test_an_option_wins_over_the_run_file_and_its_absence_does_not(path, run, mo
         return {"adapter": "a", "size_bytes": 1, "trainable": 1, "base_parameters": 1, "metrics": {}}
 
     monkeypatch.setattr(train_verb, "run_training", only_record)
+    monkeypatch.setattr(run_file, "_of_adapter", lambda path: {})  # there is none of these names
     field, name = FIELDS[path], path[-1]
     recorded, given = ("nf4", "fp4") if name == "quantize" else samples(field)
     file = tmp_path / "run.yaml"
-    nested = {"training": {name: recorded}} if len(path) == 2 else {name: recorded}
+    nested = {path[0]: {name: recorded}} if len(path) == 2 else {name: recorded}
     file.write_text(yaml.safe_dump({**NEEDED, **nested}))
     words = [
         flag_of(name, field),
@@ -118,7 +123,7 @@ def test_an_option_wins_over_the_run_file_and_its_absence_does_not(path, run, mo
     for arguments, expected in (([], recorded), (words, given)):
         outcome = run("train", "--config", file, *arguments)
         assert outcome.code == 0, outcome.err
-        section = asked[-1].training if len(path) == 2 else asked[-1]
+        section = getattr(asked[-1], path[0]) if len(path) == 2 else asked[-1]
         assert getattr(section, name) == expected
 
 

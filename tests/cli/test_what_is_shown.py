@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import shutil
 import subprocess
 import sys
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -57,3 +59,11 @@ def test_labels_on_a_terminal_of_ascii(options: list[str], trained: Path, tmp_pa
     assert done.returncode == 1
     assert "f\\xfcrx" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_versions_for_a_report_of_a_fault(run):
+    said = run("--version").out
+    assert said.startswith(
+        f"adapterhub-lite {metadata.version('adapterhub-lite')}, torch {metadata.version('torch')}, "
+    )
+    assert f"Python {platform.python_version()}" in said

@@ -41,10 +41,15 @@ def manifest(adapter: str | Path) -> dict[str, Any]:
 
 
 def as_before(after: dict[str, Any], before: dict[str, Any]) -> None:
-    """Take out of a new manifest what may differ: the version that saved it, and options that came since."""
+    """Take out of a new manifest what may differ: the version that saved it, and options and facts that came since."""
     after["strategy"]["version"] = before["strategy"]["version"]
     for name in after["strategy"]["config"].keys() - before["strategy"]["config"].keys():
         del after["strategy"]["config"][name]
+    facts = after["task"]["preprocessing"].get("facts", {})
+    for name in {"turns", "learnt"} - before["task"]["preprocessing"].get("facts", {}).keys():
+        facts.pop(name, None)  # how a language model's rows are written, and what is learnt of them
+    if not facts:
+        after["task"]["preprocessing"].pop("facts", None)
 
 
 def without_class(after: dict[str, Any], tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

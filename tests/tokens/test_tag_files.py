@@ -42,7 +42,7 @@ def test_a_conll_file(tmp_path: Path) -> None:
     assert named == [["B-ORG", "O", "B-MISC"], ["B-PER", "I-PER", "O"]]
     assert dataset.table is not None
     assert dataset.table.where(1).endswith("row 2 (line 8)")
-    assert dataset.notes == (f"{path}: 1 line beginning with # skipped",)
+    assert dataset.notes == (f"{path}: 1 line beginning with # skipped", "columns that are not used: field_2, field_3")
     chunks = load(path, columns={"tags": "field_3"})
     assert set(chunks.labels) == {"B-NP", "B-VP", "I-NP", "O"}
 

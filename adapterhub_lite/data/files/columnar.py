@@ -9,6 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from adapterhub_lite.data.files.options import FileOptions
 from adapterhub_lite.data.spill import Batches
 from adapterhub_lite.data.table import Table, check_names
 from adapterhub_lite.errors import DataError
@@ -17,8 +18,8 @@ IPC_FILE = b"ARROW1"
 """First bytes of an Arrow file that has a footer; a stream has neither."""
 
 
-def read_parquet(path: Path, source: str, sha256: str) -> Table:
-    """Read a Parquet file."""
+def read_parquet(path: Path, source: str, sha256: str, files: FileOptions) -> Table:
+    """Read a Parquet file, of which there is nothing to say beside its name."""
     import pyarrow.parquet as parquet  # 40 ms that a CSV need not pay
 
     batches = Batches()
@@ -33,8 +34,8 @@ def read_parquet(path: Path, source: str, sha256: str) -> Table:
     return _table(source, batches, schema, sha256)
 
 
-def read_arrow(path: Path, source: str, sha256: str) -> Table:
-    """Read an Arrow IPC file or stream (.arrow, .feather)."""
+def read_arrow(path: Path, source: str, sha256: str, files: FileOptions) -> Table:
+    """Read an Arrow IPC file or stream (.arrow, .feather), of which there is nothing to say beside its name."""
     batches = Batches()
     return _table(source, batches, _ipc(path, source, batches), sha256)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import struct
 import zipfile
 import zlib
@@ -21,21 +22,40 @@ UNREADABLE = (
     struct.error,
 )  # fmt: skip
 SPLITS = {"train": 0, "val": 1, "test": 2}
+_PART = re.compile("(train|val|test)_(.+)|(.+)_(train|val|test)")
+_SHARED = ("classes", "channels")
+"""Arrays that every split of a file has in common."""
 Array = np.ndarray[Any, Any]
 
 
-def parse_reference(reference: str) -> tuple[str, str]:
-    """The path and the split of "file.npz#train"; the split is "" where none is named."""
-    path, _, split = reference.rpartition("#")
-    return (path, split) if path.lower().endswith(".npz") else (reference, "")
+def load_arrays(path: Path, name: str, split: str = "") -> dict[str, Array]:
+    """The arrays of an .npz file by name; where each split has its own, as MedMNIST's `train_images`, those of one alone.
 
+    Those lose the split in their names, and get an array `split` as other files have it.
 
-def load_arrays(path: Path, name: str) -> dict[str, Array]:
-    """All arrays of an .npz file by name; DataError where one is not a plain array, or the file not whole."""
+    Args:
+        path: The file.
+        name: What it is called in messages.
+        split: The split, "" where none is named.
+
+    Raises:
+        DataError: an array that is not plain, a file that is not whole, or one of splits of which none is named.
+    """
     try:
         # Opened here, since numpy leaves a file that is no archive open.
         with path.open("rb") as handle, np.load(handle, allow_pickle=False) as file:
-            return {key: _array(file, key) for key in file.files}
+            parts = {key: _PART.fullmatch(key) for key in file.files if key not in _SHARED}
+            if not parts or not all(parts.values()):
+                return {key: _array(file, key) for key in file.files}
+            of_split = {key: (part[1] or part[4], part[2] or part[3]) for key, part in parts.items() if part}
+            known = dict.fromkeys(owner for owner, _ in of_split.values())
+            if split not in known:
+                lacks = f"no split is called {split!r}" if split else "each split has arrays of its own"
+                shown = ", ".join(f"#{one}" for one in known)
+                raise DataError(f"{name}: {lacks}; give one of {shown}, as in '{name}#{next(iter(known))}'")
+            arrays = {plain: _array(file, key) for key, (owner, plain) in of_split.items() if owner == split}
+            arrays["split"] = np.full(len(next(iter(arrays.values()))), SPLITS[split])
+            return arrays | {key: _array(file, key) for key in file.files if key in _SHARED}
     except (*UNREADABLE, zipfile.BadZipFile, zlib.error) as error:
         reason = " ".join(str(error).split())[:200]
         raise DataError(f"{name}: not a readable .npz of plain arrays ({reason}); write it with numpy.savez") from error

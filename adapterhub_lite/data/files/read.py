@@ -13,21 +13,25 @@ from typing import Any
 from adapterhub_lite.data.files.columnar import read_arrow, read_parquet, read_saved_dataset
 from adapterhub_lite.data.files.delimited import read_delimited
 from adapterhub_lite.data.files.in_memory import read_object
-from adapterhub_lite.data.files.json_files import read_json_array, read_json_lines
+from adapterhub_lite.data.files.json_files import read_json, read_json_lines
+from adapterhub_lite.data.files.options import DEFAULT, FileOptions
+from adapterhub_lite.data.files.references import parse_reference
 from adapterhub_lite.data.table import Table
 from adapterhub_lite.errors import AdapterHubError, DataError
-from adapterhub_lite.names import one_line
+from adapterhub_lite.names import check_choice, one_line
 
-READERS: dict[str, Callable[[Path, str, str], Table]] = {
-    ".csv": read_delimited,
-    ".tsv": read_delimited,
-    ".jsonl": read_json_lines,
-    ".ndjson": read_json_lines,
-    ".json": read_json_array,
-    ".parquet": read_parquet,
-    ".arrow": read_arrow,
-    ".feather": read_arrow,
+READERS: dict[str, Callable[[Path, str, str, FileOptions], Table]] = {
+    "csv": read_delimited,
+    "tsv": read_delimited,
+    "jsonl": read_json_lines,
+    "ndjson": read_json_lines,
+    "json": read_json,
+    "parquet": read_parquet,
+    "arrow": read_arrow,
+    "feather": read_arrow,
 }
+"""What reads a file, by its format, which its suffix says."""
+SUFFIXES = tuple(f".{name}" for name in READERS)
 
 # What to do about the files people have that hold tables but are not read here.
 ELSEWHERE = {
@@ -37,30 +41,41 @@ ELSEWHERE = {
     ".zip": "unpack it first",
     ".zst": "unpack it first",
     ".pkl": "pickles run code when opened; write it as Parquet or CSV",
-    ".txt": "name the columns in a first line and rename it to .csv or .tsv",
+    ".txt": "say what it is: --format csv or --format tsv (and --no-header where the first line names no columns)",
 }
 
 
-def read_table(source: Any) -> Table:
+def read_table(source: Any, files: FileOptions = DEFAULT) -> Table:
     """Read rows from a file, a `datasets` folder, or a table in memory.
 
-    Files: .csv, .tsv, .jsonl, .ndjson, .json (an array of objects), .parquet, .arrow and .feather. In memory: a pandas
-    DataFrame, a `datasets.Dataset`, a pyarrow Table, a list of dicts, a dict of lists. Raises DataError, which names
-    the file, the row and the line.
+    Files: .csv, .tsv, .jsonl, .ndjson, .json (an array of rows, or several such splits), .parquet, .arrow and .feather. In
+    memory: a pandas DataFrame, a `datasets.Dataset`, a pyarrow Table, a list of dicts, a dict of lists.
+
+    Args:
+        source: The file, folder or object.
+        files: What is said of the file beside its name.
+
+    Raises:
+        DataError: it cannot be read; names the file, the row and the line.
+        ConfigError: an option that does not go with it.
     """
     if isinstance(source, Table):
         return source
     if not isinstance(source, (str, os.PathLike)):
+        files.check("data in memory", "arrow")
         return read_object(source)
     name = os.fspath(source)
-    path = existing(name)
+    path = existing(parse_reference(name)[0])
     if path.is_dir():
-        return _read_folder(path, name)
-    reader = READERS.get(path.suffix.lower())
-    if reader is None:
-        advice = ELSEWHERE.get(path.suffix.lower(), "give one of " + " ".join(READERS))
+        return _read_folder(path, name, files)
+    if files.format is not None:
+        check_choice("format", files.format, tuple(READERS))
+    kind = files.format or path.suffix.lower().removeprefix(".")
+    files.check(name, kind)
+    if kind not in READERS:
+        advice = ELSEWHERE.get(path.suffix.lower(), "give one of " + " ".join(SUFFIXES))
         raise DataError(f"{name}: files of type {path.suffix or '(no suffix)'} are not read; {advice}")
-    return reader(path, name, file_sha256(path, name))
+    return READERS[kind](path, name, file_sha256(path, name), files)
 
 
 def read_foreign(source: str | os.PathLike[str], read: Callable[[Path], Any]) -> Table:
@@ -109,7 +124,8 @@ def file_sha256(path: Path, name: str) -> str:
         raise DataError(f"{name}: cannot be read ({error.strerror or error}); check its permissions") from error
 
 
-def _read_folder(path: Path, name: str) -> Table:
+def _read_folder(path: Path, name: str, files: FileOptions) -> Table:
+    files.check(name, "arrow")
     if (path / "state.json").is_file():
         return read_saved_dataset(path, name)
     if (path / "dataset_dict.json").is_file():
@@ -117,6 +133,6 @@ def _read_folder(path: Path, name: str) -> Table:
         raise DataError(
             f"{name}: holds several splits ({', '.join(splits)}); give one, such as {str(path / 'train')!r}"
         )
-    files = sorted(entry.name for entry in path.iterdir() if entry.suffix.lower() in READERS)
-    hint = f"give a file in it: {', '.join(files[:5])}" if files else "it holds no file that can be read as a table"
+    tables = sorted(entry.name for entry in path.iterdir() if entry.suffix.lower() in SUFFIXES)
+    hint = f"give a file in it: {', '.join(tables[:5])}" if tables else "it holds no file that can be read as a table"
     raise DataError(f"{name}: is a folder; {hint}")

@@ -9,9 +9,9 @@ from typing import TextIO
 from adapterhub_lite.errors import DataError
 
 
-def open_text(path: Path, source: str) -> TextIO:
+def open_text(path: Path, source: str, encoding: str | None = None) -> TextIO:
     """Open a text file, its line ends kept; decoding is strict, see `undecodable` for the error to raise."""
-    return path.open(encoding=encoding_of(path, source), newline="")
+    return path.open(encoding=encoding or encoding_of(path, source), newline="")
 
 
 def encoding_of(path: Path, source: str) -> str:
@@ -33,10 +33,10 @@ def encoding_of(path: Path, source: str) -> str:
     return "utf-8-sig"
 
 
-def undecodable(path: Path, source: str) -> DataError:
+def undecodable(path: Path, source: str, given: str | None = None) -> DataError:
     """The error for a file that did not decode: finds the byte and line of the first place that is wrong."""
     # Plain UTF-8 here, since "utf-8-sig" counts its error's place from behind the mark.
-    encoding = encoding_of(path, source).removesuffix("-sig")
+    encoding = given or encoding_of(path, source).removesuffix("-sig")
     decoder = codecs.getincrementaldecoder(encoding)("strict")
     offset, line = 0, 1
     with path.open("rb") as file:
@@ -49,9 +49,11 @@ def undecodable(path: Path, source: str) -> DataError:
                 good = max(0, error.start - pending)
                 line += decoder.decode(chunk[:good]).count("\n")
                 where = f"{source}, line {line} (byte {offset - pending + error.start})"
+                advice = (
+                    "save it as UTF-8, or name what it is, as in --encoding cp1252" if given is None else "give another"
+                )
                 return DataError(
-                    f"{where}: not {encoding.upper()} (0x{error.object[error.start]:02x}: {error.reason}); "
-                    f"save it as UTF-8, or convert it: iconv -f WINDOWS-1252 -t UTF-8 {path.name} > utf8-{path.name}"
+                    f"{where}: not {encoding.upper()} (0x{error.object[error.start]:02x}: {error.reason}); {advice}"
                 )
             offset += len(chunk)
             if not chunk:

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from adapterhub_lite.data.request import SEVERAL, Request
-from adapterhub_lite.data.roles.labels import Labels, read_labels
+from adapterhub_lite.data.roles.columns import refuse_header
+from adapterhub_lite.data.roles.labels import INTEGER, Labels, read_labels
 from adapterhub_lite.data.roles.several_labels import is_list_column, read_several
 from adapterhub_lite.data.table import Table
 from adapterhub_lite.errors import ConfigError
@@ -44,6 +45,8 @@ def read_choices(
         separator = getattr(request.options, "separator", None)
         return roles, form, read_several(table, roles["labels"], known=known, required=required, separator=separator)
     if "label" in roles:
+        if guessed:
+            _check_header(table, roles["label"], known)
         labels = read_labels(table, roles["label"], known=known, required=required, declared=declared)
         compound = [name for name in labels.names if "|" in name or ";" in name or (name[:1], name[-1:]) == ("[", "]")]
         if fresh and guessed and compound:
@@ -54,3 +57,19 @@ def read_choices(
             labels = replace(labels, notes=(*labels.notes, note))
         return roles, form, labels
     return roles, form, Labels(None, tuple(known or ()), ())
+
+
+def _check_header(table: Table, column: str, known: Sequence[str] | None) -> None:
+    """Refuse a label column whose name is one of its labels: then the file has no header, and its first row would be lost.
+
+    Raises:
+        DataError: naming the row that has the label.
+    """
+    name = column.strip()
+    row = next((row for row, value in enumerate(table.iterate(column)) if str(value).strip() == name), None)
+    if row is not None:
+        refuse_header(table, column, "label", f"which is the label of row {row + 1} as well")
+    if known and name in known:
+        refuse_header(table, column, "label", "which is one of the adapter's labels")
+    if INTEGER.fullmatch(name):
+        refuse_header(table, column, "label", "which is a number")

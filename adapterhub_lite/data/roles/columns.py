@@ -41,6 +41,26 @@ def guess_column(table: Table, names: Sequence[str], taken: Sequence[str] = ()) 
     return next((there[name] for name in names if name in there), None)
 
 
+def columns_shown(table: Table) -> str:
+    """The columns of a table for a message on one that cannot be told, with the way out where the first is a row."""
+    suffix = table.source.lower().rpartition(".")[2]
+    hint = "; or give --no-header if the first line is a row" if suffix in ("csv", "tsv") else ""
+    return shortened(table.columns) + (hint if table.columns[0] != "column_1" else "")
+
+
+def refuse_header(table: Table, column: str, role: str, why: str) -> None:
+    """Refuse a column whose name looks like one of its values, but for the names 0, 1, 2, ... that pandas gives.
+
+    Raises:
+        DataError: saying why, and what to do.
+    """
+    if table.columns != tuple(map(str, range(len(table.columns)))):
+        raise DataError(
+            f"{table.source}: the column of the {role} is called {column!r}, {why}: is the first line a row, and no header? "
+            f"Then give --no-header (no_header=True in Python); if it is the header, name it: --column {role}={column}"
+        )
+
+
 def shortened(names: Sequence[str]) -> str:
     """Names for a message, the first dozen where there are many."""
     more = f", ... ({len(names)} in all)" if len(names) > SHOWN else ""

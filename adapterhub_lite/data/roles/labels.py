@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any
 
 from adapterhub_lite.data.roles.columns import counted, is_missing, shortened
@@ -15,6 +16,9 @@ from adapterhub_lite.errors import ConfigError, DataError
 from adapterhub_lite.names import did_you_mean
 
 INTEGER = re.compile(r"[+-]?\d{1,18}")
+NUMBER = re.compile(r"[+-]?[0-9]{1,18}(\.[0-9]{0,18})?")
+UNSEEN = re.compile("[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0]")
+"""Characters beside those of format that show nothing: fillers, the joiner of graphemes, selectors of variants."""
 
 
 @dataclass(frozen=True)
@@ -131,22 +135,34 @@ def notes_on_names(counts: Mapping[str, int], declared: Sequence[str], column: s
         notes.append(
             f"column {column!r}: {counted(len(single), 'class', 'classes')} with a single row: {shortened(single)}"
         )
+    return notes + notes_on_looks(counts, column)
+
+
+def notes_on_looks(names: Iterable[str], column: str) -> list[str]:
+    """A note where two names are one number, or differ in what a reader does not see."""
     by_look: dict[str, list[str]] = {}
-    for name in sorted(counts):
+    for name in sorted(names):
         by_look.setdefault(_look(name), []).append(name)
     alike = [names for names in by_look.values() if len(names) > 1]
-    if alike:
-        one, other = alike[0][:2]
-        case = one.casefold() == other.casefold()
-        how = "differ only in case" if case else "look alike"
-        shown = " and ".join(map(repr if case else ascii, (one, other)))
-        notes.append(f"column {column!r}: labels {shown} {how}, and are kept apart ({len(alike)} such)")
-    return notes
+    if not alike:
+        return []
+    one, other = alike[0][:2]
+    case, number = one.casefold() == other.casefold(), NUMBER.fullmatch(_seen(one))
+    how = "differ only in case" if case else "are the same number" if number else "look alike"
+    shown = " and ".join(map(repr if case else ascii, (one, other)))
+    return [f"column {column!r}: labels {shown} {how}, and are kept apart ({len(alike)} such)"]
 
 
 def _look(name: str) -> str:
-    """A name without what a reader does not see: case, kinds of blanks, characters without width, forms of Unicode."""
-    seen = "".join(char for char in unicodedata.normalize("NFKC", name) if unicodedata.category(char) != "Cf")
+    """A name without what a reader does not see: case, and how a number is written."""
+    seen = _seen(name)
+    return str(Decimal(seen).normalize()) if NUMBER.fullmatch(seen) else seen
+
+
+def _seen(name: str) -> str:
+    """A name without case, kinds of blanks, characters that show nothing, and forms of Unicode."""
+    plain = unicodedata.normalize("NFKC", name)
+    seen = "".join(char for char in plain if unicodedata.category(char) != "Cf" and not UNSEEN.fullmatch(char))
     return " ".join(seen.split()).casefold()
 
 

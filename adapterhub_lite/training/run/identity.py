@@ -23,7 +23,9 @@ def run_identity(
 ) -> dict[str, Any]:
     """Everything that decides the numbers of a run, but for library versions and the machine, as JSON."""
     base, provided = attachment.base, attachment.provided
+    begun = {} if attachment.goes_on_from is None else {"from_adapter": attachment.goes_on_from}
     return {
+        **begun,
         "base": {
             "fingerprint": base.fingerprint.model_dump(mode="json"),
             "quantization": base.quantization,

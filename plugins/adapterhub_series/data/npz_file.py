@@ -40,7 +40,7 @@ def read_npz(reference: str, given: Mapping[str, str], answer: str, required: bo
     name, split = parse_reference(reference)
     path = existing(name)
     sha256 = file_sha256(path, name)
-    arrays = load_arrays(path, name)
+    arrays = load_arrays(path, name, split)
     values_name = _first(arrays, VALUES, "array of series", name)
     values = _values(arrays[values_name], name, values_name)
     used = {role: _find(arrays, array, role, name, len(values)) for role, array in given.items() if role != "channels"}

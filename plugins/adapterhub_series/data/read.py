@@ -146,7 +146,7 @@ def _from_file(source: str | os.PathLike[str], how: Reading, given: Mapping[str,
     if parse_reference(name)[0].lower().endswith(".npz"):
         _refuse_roles(given, (how.answer, "series", "group", "channels"), "an .npz file")
         return read_npz(name, given, how.answer, how.required)
-    path = existing(name)
+    path = existing(parse_reference(name)[0])
     if path.is_dir():
         return None
     suffix = path.suffix.lower()

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pydantic import ConfigDict, field_serializer
@@ -103,7 +103,21 @@ MUTANTS: tuple[Mutant, ...] = (
     _mutant("check_config_round_trip", "an option is written otherwise than it was", config=Forgetful),
     _mutant("check_config_strict", "takes options it does not have", config=Lax),
     _mutant("check_names", "names with a blank", "Blank"),
-    _mutant("check_returned_tensors_train", "returns a parameter that nothing uses", "Dead"),
+    replace(
+        _mutant("check_returned_tensors_train", "returns a parameter that nothing uses", "Dead"),
+        caught_by=frozenset(
+            f"check_{name}"
+            for name in [
+                "returned_tensors_train",
+                "base_unchanged",
+                "loss_falls",
+                "deterministic",
+                "save_load",
+                "resume",
+            ]
+        ),
+        inseparable="a run ends with an error where no gradient meets what trains, so that every check that trains fails",
+    ),
     _mutant("check_nothing_else_trains", "keeps a trainable parameter to itself", "Secretive"),
     _mutant("check_identity_at_init", "does not start at zero", "Loud"),
     _mutant("check_options", "with another option than the default it fails", "Halfway", config=WithChoice),

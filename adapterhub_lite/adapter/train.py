@@ -1,0 +1,94 @@
+"""From a checked run to the adapter that it makes: of a fresh one, or going on with a saved one."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+from adapterhub_lite.adapter.adapter import Adapter
+from adapterhub_lite.adapter.parent import LINEAGE, Parent
+from adapterhub_lite.adapter.restore import go_on
+from adapterhub_lite.base.loading import Base
+from adapterhub_lite.data.dataset import Dataset
+from adapterhub_lite.errors import NotSupportedError
+from adapterhub_lite.plugins.manager import Plugins
+from adapterhub_lite.plugins.observers import Observers
+from adapterhub_lite.plugins.shelf import Shelf
+from adapterhub_lite.plugins.spec import StrategySpec
+from adapterhub_lite.progress import Progress
+from adapterhub_lite.storage import DataRecord
+from adapterhub_lite.tasks.make import recorded_task, settled_task
+from adapterhub_lite.tasks.spec import TaskSpec
+from adapterhub_lite.training.checks import CheckedRun
+from adapterhub_lite.training.config import OFF, TrainConfig
+from adapterhub_lite.training.evaluate import evaluating
+from adapterhub_lite.training.fit import fit
+from adapterhub_lite.training.processes import Processes
+from adapterhub_lite.training.run.place import Place
+
+PROBES = 3
+FORGETTING = "forgetting"
+"""Where the manifest's `training` says what the base has forgotten."""
+
+
+def train_adapter(
+    base: Base,
+    data: Dataset,
+    held_out: Dataset | None,
+    run: CheckedRun,
+    place: Place,
+    parent: Parent | None,
+    *,
+    strategies: Shelf[StrategySpec],
+    tasks: Shelf[TaskSpec],
+    plugins: Plugins,
+    observers: Observers,
+    progress: Progress,
+) -> Adapter:
+    """Train an adapter and score it on what is held out, if anything; where that fails the base is as it was.
+
+    With a parent, a run that does not go on with it is refused, and new labels come behind its own.
+
+    Raises:
+        ConfigError, NotSupportedError, TrainingError: as `Engine.train`.
+    """
+    begin, record, forced = None, DataRecord(source=data.source, sha256=data.sha256, rows=len(data)), []
+    if parent is None:
+        task = settled_task(tasks, run.task, base, data, run.task_options)
+    else:
+        data, held_out = parent.relabelled(data), None if held_out is None else parent.relabelled(held_out)
+        parent.check(run, strategies, tasks, data)
+        for difference in parent.check_base(base):
+            progress.say(f"warning: {difference}")
+        task = recorded_task(tasks, parent.task_record(data.labels))
+        begin = partial(go_on, base, parent, recorded_task(tasks, parent.manifest.task), task, run)
+        forced = parent.manifest.forced
+    attachment, facts = fit(
+        base, task, data, held_out, run, place,
+        strategy_shelf=strategies, observers=observers, progress=progress, begin=begin,
+    )  # fmt: skip
+    lineage: dict[str, Any] = {} if parent is None else {LINEAGE: parent.lineage()}
+    adapter = Adapter(
+        attachment, plugins, progress, training={**facts, **lineage}, columns=dict(data.columns),
+        files=dict(data.files), data=record, probe_inputs=list(data.inputs[:PROBES]), run_file=place.run_file,
+        run_folder=place.folder, forced=list(forced),
+    )  # fmt: skip
+    if held_out is not None:
+        adapter.metrics = adapter.evaluate(held_out, Processes()).record()
+    forgotten = _forgotten(adapter, run.config)
+    if forgotten:
+        adapter.training[FORGETTING] = forgotten
+    return adapter
+
+
+def _forgotten(adapter: Adapter, config: TrainConfig) -> dict[str, float]:
+    """What the task measures of what the base could do before."""
+    attachment, text = adapter.attachment, config.read_general_text()
+    if config.general_text == OFF:
+        return {}
+    try:
+        with evaluating(adapter.base.model):
+            return attachment.task.forgetting(adapter.base, attachment.logits, attachment.teacher, text)
+    except NotSupportedError as error:  # the adapter has tokens of its own for what is in the text
+        adapter.progress.say(f"note: what was forgotten is not measured: {error}")
+        return {}

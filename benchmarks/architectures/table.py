@@ -23,7 +23,8 @@ train two steps, save, load again. **yes** means that
 - the base is bit for bit what it was when the adapter is taken off.
 
 **no** with a number is refused with that reason, before anything is trained where it does not name a step or `detach`;
-**fails** with a number is a fault that is not mended yet, of this project, of PEFT or of so small a model; the reasons are below. *causal-lm* is LoRA on the language model itself; the others stand for a classifier.
+**fails** with a number is a fault that is not mended yet, of this project, of PEFT or of so small a model; the reasons are
+below. *causal-lm* is LoRA on the language model itself; the others stand for a classifier.
 
 Of {types} types {bases} are bases: {good} of {all} pairs of a base and a strategy do all of the above, {refused} are refused and
 {failed} fail.

@@ -40,6 +40,7 @@ from adapterhub_lite.base.learning import (
     TrainingBatch as TrainingBatch,
 )
 from adapterhub_lite.base.map import ModelMap as ModelMap
+from adapterhub_lite.base.model_folder import CONFIG_LIMIT as CONFIG_LIMIT, read_object as read_object
 from adapterhub_lite.base.strategy import (
     Combinable as Combinable,
     Combination as Combination,

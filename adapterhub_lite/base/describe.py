@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from pathlib import Path
+import inspect
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -11,19 +12,17 @@ from torch import Tensor, nn
 
 from adapterhub_lite.base.language import language_part, unreached
 from adapterhub_lite.base.map import ModelMap
-from adapterhub_lite.base.pooling import declared_pooling
 from adapterhub_lite.errors import NotSupportedError
 from adapterhub_lite.plugins.spec import Modality
 
 MODALITY_OF_INPUT: dict[str, Modality] = {"input_ids": "text", "pixel_values": "image"}
 
 
-def describe(model: Any, folder: Path | None = None) -> ModelMap:
+def describe(model: Any) -> ModelMap:
     """Describe a transformers model.
 
     Args:
         model: The loaded model, with or without a language-modelling head.
-        folder: Its files, where a sentence-transformers pooling choice may lie.
 
     Raises:
         NotSupportedError: when the model has no repeated blocks or takes an unknown kind of input.
@@ -35,14 +34,13 @@ def describe(model: Any, folder: Path | None = None) -> ModelMap:
             "a plug-in can describe it through the hook adapterhub_describe_model (see `adapterhub-lite plugins list`; "
             "the built-in ones come with `pip install adapterhub-lite`)"
         )
-    return introspect(model, MODALITY_OF_INPUT[input_name], folder=folder)
+    return introspect(model, MODALITY_OF_INPUT[input_name])
 
 
 def introspect(
     model: Any,
     modality: Modality,
     *,
-    folder: Path | None = None,
     example: Mapping[str, tuple[int, ...]] | None = None,
 ) -> ModelMap:
     """Describe a transformers model by its modules, for a plug-in that knows what it takes; it is run once.
@@ -50,7 +48,6 @@ def introspect(
     Args:
         model: The loaded model, with or without a language-modelling head.
         modality: What it takes.
-        folder: Its files, where a sentence-transformers pooling choice may lie.
         example: As `ModelMap.example`, for a model of neither texts nor images.
 
     Raises:
@@ -65,13 +62,14 @@ def introspect(
     attention = tuple(n for n, m in modules if "Attention" in type(m).__name__)
     inside = [(n, m) for n, m in modules if n.startswith(tuple(f"{p}." for p in layers))]
     linears = [n for n, m in inside if _is_matrix(m)]
+    passed_by = _passed_by(inside)
+    linears = [name for name in linears if name not in passed_by]
     if not linears:
         # A convolutional network: pointwise and full convolutions carry its weights, depthwise ones next to none.
         kinds = (nn.Conv1d, nn.Conv2d)
         linears = [n for n, m in modules if isinstance(m, kinds) and m.groups == 1]
     output = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None
     causal = output is not None or any(getattr(m, "is_causal", False) is True for _, m in inside)
-    declared = declared_pooling(folder if modality == "text" else None)
     return ModelMap(
         modality=modality,
         hidden_size=_hidden_size(model, modality, example),
@@ -79,13 +77,9 @@ def introspect(
         linears=tuple(linears),
         attention_linears=tuple(n for n in linears if n.startswith(tuple(f"{a}." for a in attention))),
         output=next((n for n, m in model.named_modules() if m is output), None) if output is not None else None,
-        pooling=declared.pooling or _pooling(model, modality, causal, bool(attention)),
+        pooling=_pooling(model, modality, causal, bool(attention)),
         causal=causal,
         experts=tuple(f"{n}.{own}" for n, m in inside for own, p in _stacked(m)),
-        normalized=declared.normalized,
-        prompt=declared.prompt,
-        pools_prompt=declared.pools_prompt,
-        not_done=declared.not_done,
         unreached=silent,
         example=example,
     )
@@ -135,10 +129,34 @@ def _blocks(name: str, modules: Iterable[tuple[str, nn.Module]]) -> tuple[str, .
     return blocks
 
 
+def _is_plain(linear: nn.Linear) -> bool:
+    """Whether a layer multiplies by its weight and does no more, unlike Llama 4's router, which is a linear layer by class."""
+    if type(linear).forward is nn.Linear.forward or not type(linear).__module__.startswith("transformers.models."):
+        return True
+    given = linear.weight.detach()[:1]  # (1, in_features)
+    if given.is_meta:
+        return True  # there is nothing to compare
+    try:
+        with torch.no_grad():
+            return torch.equal(linear(given), nn.functional.linear(given, linear.weight, linear.bias))
+    except (RuntimeError, TypeError, ValueError):  # it takes other shapes, or gives several tensors
+        return False
+
+
+def _passed_by(inside: Sequence[tuple[str, nn.Module]]) -> set[str]:
+    """Layers of state-space mixers whose weights a kernel reads by itself: what wraps such a layer is passed by."""
+    passed_by = set()
+    for path, module in inside:
+        if hasattr(module, "A_log"):
+            source = inspect.getsource(type(module))
+            passed_by |= {f"{path}.{name}" for name in re.findall(r"self\.(\w+)\.weight\b(?!\.dtype|\.device)", source)}
+    return passed_by
+
+
 def _is_matrix(module: nn.Module) -> bool:
     """Whether a module multiplies by its weight and does no more; a router gives scores as well."""
     name = type(module).__name__
-    return name == "Conv1D" or (isinstance(module, nn.Linear) and "Router" not in name)
+    return name == "Conv1D" or (isinstance(module, nn.Linear) and "Router" not in name and _is_plain(module))
 
 
 def _stacked(module: Any) -> list[tuple[str, nn.Parameter]]:
@@ -150,9 +168,11 @@ def _stacked(module: Any) -> list[tuple[str, nn.Parameter]]:
 
 def _hidden_size(model: Any, modality: Modality, example: Mapping[str, tuple[int, ...]]) -> int:
     if modality == "text":
-        return int(model.config.get_text_config().hidden_size)
+        config, output = model.config.get_text_config(), model.get_output_embeddings()
+        # An OPT may have narrower features than its layers have.
+        return int(getattr(output, "in_features", None) or getattr(config, "word_embed_proj_dim", config.hidden_size))
     with torch.no_grad():
-        features = backbone(model)(**example_inputs(model, example)).last_hidden_state
+        features = features_of(backbone(model)(**example_inputs(model, example)), model)
     # (batch, channels, height, width) of a convolutional network, (..., hidden) of any other
     return int(features.shape[1] if features.dim() == 4 and modality == "image" else features.shape[-1])
 
@@ -167,6 +187,21 @@ def backbone(model: Any) -> Any:
     return getattr(decoder, "model", decoder)
 
 
+def features_of(output: Any, model: Any) -> Tensor:
+    """The features in what a model gives: (batch, tokens, hidden_size), or (batch, channels, height, width).
+
+    Raises:
+        NotSupportedError: there are none, as in a model for another task.
+    """
+    features = getattr(output, "last_hidden_state", None)
+    if not isinstance(features, Tensor):
+        raise NotSupportedError(
+            f"{type(model).__name__} gives no features of tokens or pixels (last_hidden_state), but {', '.join(output)}: it was "
+            "made for another task; a plug-in can describe it through the hook adapterhub_describe_model"
+        )
+    return features
+
+
 def _pooling(model: nn.Module, modality: Modality, causal: bool, has_attention: bool) -> str:
     if modality != "image":
         return "last" if causal else "mean"
@@ -175,3 +210,11 @@ def _pooling(model: nn.Module, modality: Modality, causal: bool, has_attention: 
     # A token of that name in a pooling head is a query of its own, and stands in no row of features.
     names = [name for name, _ in model.named_parameters() if "head." not in name]
     return "cls" if any(name.endswith(("cls_token", "class_embedding")) for name in names) else "mean"
+
+
+def vocabulary_of(model: Any) -> int | None:
+    """How many tokens the embedding of a model has rows for; None where it has none, as Canine, which hashes characters."""
+    try:
+        return int(model.get_input_embeddings().weight.shape[0])
+    except (AttributeError, NotImplementedError):
+        return None

@@ -13,13 +13,14 @@ import torch
 from safetensors import safe_open
 from torch import Tensor, nn
 
+from adapterhub_lite.base.arguments import check_arguments
 from adapterhub_lite.base.batch_norm import batch_norms
 from adapterhub_lite.base.describe import describe
 from adapterhub_lite.base.fingerprint import fingerprint_of_files, fingerprint_of_module
 from adapterhub_lite.base.foreign import NOTHING_FOREIGN, Asked, Foreign
 from adapterhub_lite.base.language import leave_out
 from adapterhub_lite.base.map import ModelMap
-from adapterhub_lite.base.model_files import calm, model_from, model_from_gguf, processor_from, usable
+from adapterhub_lite.base.model_files import calm, model_from, model_from_gguf, processor_from, show_all, usable
 from adapterhub_lite.base.precision import choose_device, choose_dtype, dtype_name
 from adapterhub_lite.base.prepared import find_prepared, keep_prepared, prepared_folder, temporary_folder
 from adapterhub_lite.base.quantization import is_quantized, make_trainable, stored_transposed, unpack_misread
@@ -44,6 +45,7 @@ class Base:
         fingerprint: Its identity by content.
         active: The view of the adapter that is mounted now, if any.
         lock: Held by the thread that uses the base, so that no other mounts an adapter meanwhile. Re-entrant.
+        folder: Its files, those of the trained model where the weights are random; None where it was made in memory.
         shards: Where its weights are spread over processes, what keeps these in step; else None.
         left_out: Paths of the parts of its class that were taken out of memory because no text goes through them.
     """
@@ -58,6 +60,7 @@ class Base:
     dtype: torch.dtype
     device: torch.device
     source: Source | None = None
+    folder: Path | None = None
     active: ModelView | None = field(default=None, repr=False)
     lock: Any = field(default_factory=threading.RLock, init=False, compare=False)
     shards: Shards | None = field(default=None, repr=False)
@@ -210,8 +213,10 @@ def load_base(
         say(
             f"{misread} layers of {reference} are kept unpacked: bitsandbytes reads their {quantization} form wrongly here"
         )
+    check_arguments(model)
+    show_all(model)
     with usable(f"base '{reference}' was loaded from {source.folder} but cannot be described"):
-        model_map = _describe(model, source.folder, foreign.describe)
+        model_map = _describe(model, foreign.describe)
         identity = known or fingerprint_of_files(source, model, model_map)
     left_out = leave_out(model, model_map.unreached)
     if left_out:
@@ -226,9 +231,10 @@ def load_base(
         )
     if quantization == "none":  # int8 layers change when they are first run
         with calm(), usable(f"base '{reference}' was loaded from {source.folder} but cannot be run"):
-            run_once(model, processor)
+            model_map = replace(model_map, sees_padding=run_once(model, processor, model_map.hidden_size))
     return Base(
         reference, source.revision, model, processor, model_map, identity, quantization, wanted.dtype, target, source,
+        folder=source.folder,
         left_out=left_out,
     )  # fmt: skip
 
@@ -271,7 +277,7 @@ def _load_prepared(wanted: _Wanted) -> tuple[Any, Any, Fingerprint]:
         model = wanted.model(source.folder, quantization)
         processor = processor_from(source.folder, model, wanted.trust)
         make_trainable(model)  # describing it may run it, which would repack what is about to be kept
-        identity = fingerprint_of_files(source, model, _describe(model, source.folder, wanted.foreign.describe))
+        identity = fingerprint_of_files(source, model, _describe(model, wanted.foreign.describe))
     try:
         keep_prepared(wanted.prepared(quantization), model, processor, identity)
     except StorageError as error:
@@ -298,9 +304,9 @@ def _unpack_gguf(wanted: _Wanted) -> tuple[Any, Any, Fingerprint]:
     return model, processor, identity
 
 
-def _describe(model: Any, folder: Path | None, describe_foreign: Callable[[nn.Module], ModelMap | None]) -> ModelMap:
+def _describe(model: Any, describe_foreign: Callable[[nn.Module], ModelMap | None]) -> ModelMap:
     given = describe_foreign(model)
-    return given if given is not None else describe(model, folder)
+    return given if given is not None else describe(model)
 
 
 def adopt(
@@ -325,8 +331,9 @@ def adopt(
     model.requires_grad_(False)
     model.eval()
     make_trainable(model)
+    show_all(model)
     unpack_misread(model)
-    model_map = _describe(model, None, describe_foreign)
+    model_map = _describe(model, describe_foreign)
     first = next(p for p in model.parameters() if p.is_floating_point())
     identity = fingerprint_of_module(model, len(model_map.layers))
     processor = processor if processor is not None else getattr(model, "processor", None)

@@ -27,18 +27,12 @@ class ModelMap:
     joined by "+" for their vectors one behind the other, or "spatial" for a convolutional network."""
     causal: bool
     """Each position sees only those before it."""
-    normalized: bool = False
-    """Its pooled features are made to be compared at one length, as sentence-transformers' Normalize leaves them."""
+    sees_padding: bool = False
+    """What it makes of a text depends on the padding behind it, so that texts of one length alone are run together."""
     experts: tuple[str, ...] = ()
     """Paths of the parameters in the blocks that hold one weight matrix an expert: (experts, rows, columns)."""
     unreached: tuple[str, ...] = ()
     """Paths of the parts that no input of the task goes through, such as the vision tower of a model that is given texts."""
-    prompt: str = ""
-    """What goes before every text by default, as its files declare."""
-    pools_prompt: bool = True
-    """Whether the tokens of a prompt are pooled with the others."""
-    not_done: str | None = None
-    """What its files declare of pooling that is not done here, in words; None where all is."""
     example: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     """Shape of each argument of the smallest input, for models of neither texts nor images; zeros are given for them."""
 

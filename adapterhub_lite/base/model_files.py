@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from adapterhub_lite.base.language import is_multimodal
 from adapterhub_lite.base.quantization import quantization_config
@@ -85,14 +86,21 @@ def _compute_by_code_at_hand(config: Any) -> None:
 
 
 def model_class(config: Any) -> Any:
-    """The class a checkpoint is opened with: the one with a language-modelling head where it was saved with one."""
-    from transformers import AutoModel, AutoModelForCausalLM, AutoModelForImageTextToText
+    """The class a checkpoint is opened with: the one with a language-modelling head where it was saved with one.
+
+    Of an encoder with a decoder it is the encoder alone, where transformers has a class for that: T5EncoderModel for T5.
+    """
+    import transformers
+    from transformers import MODEL_MAPPING, AutoModel, AutoModelForCausalLM, AutoModelForImageTextToText
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
     if is_multimodal(config):
         return AutoModelForImageTextToText
     saved_as = (config.architectures or [""])[0]
     generates = saved_as in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values() or saved_as.endswith("ForCausalLM")
+    whole = MODEL_MAPPING.get(type(config), None)
+    if config.is_encoder_decoder and whole is not None:
+        return getattr(transformers, f"{whole.__name__.removesuffix('Model')}EncoderModel", AutoModel)
     return AutoModelForCausalLM if generates else AutoModel
 
 
@@ -137,9 +145,24 @@ def processor_from(folder: Path, model: Any, trust: bool) -> Any:
     return None
 
 
+def show_all(model: Any) -> None:
+    """Let a model see the whole of what it is given, where it was made to be shown a random part of it, as ViTMAE was."""
+    for module in model.modules():
+        if hasattr(module, "random_masking"):
+            module.random_masking = _nothing_hidden
+
+
+def _nothing_hidden(sequence: Tensor, noise: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
+    """All patches in their order, (batch, patches, hidden_size), a mask that hides none, and the order, (batch, patches)."""
+    batch, patches, _ = sequence.shape
+    order = torch.arange(patches, device=sequence.device).expand(batch, -1)
+    return sequence, torch.zeros(batch, patches, device=sequence.device), order
+
+
 @contextmanager
 def usable(
-    failure: str, cure: str = "one of its files is damaged, or needs another version of transformers: fetch it anew"
+    failure: str,
+    cure: str = "one of its files is damaged, or needs another version of transformers: fetch it anew; or it is for another task",
 ) -> Iterator[None]:
     """Tell what libraries raise over the files of a base, which may be anything, in one line: what failed, why, the cure.
 

@@ -37,12 +37,12 @@ def outline_base(reference: str, foreign: Foreign) -> Base | None:
         config = config_from(folder, False, foreign.configure)
         with torch.device("meta"):
             model = model_class(config).from_config(config)
-            model_map = foreign.describe(model) or describe(model, folder)
+            model_map = foreign.describe(model) or describe(model)
         processor = processor_from(folder, model, False)
         if model.can_generate():
             with suppress(OSError):  # there is none
                 model.generation_config = type(model.generation_config).from_pretrained(folder)
     return Base(
         reference, source.revision, model.eval(), processor, model_map, UNKNOWN, "none", torch.float32,
-        torch.device("meta"), source,
+        torch.device("meta"), source, source.folder,
     )  # fmt: skip

@@ -17,7 +17,7 @@ from adapterhub_lite.base.describe import example_inputs
 from adapterhub_lite.base.fingerprint import fingerprint_of_module
 from adapterhub_lite.base.loading import Base
 from adapterhub_lite.base.map import ModelMap
-from adapterhub_lite.base.model_files import without_pooler
+from adapterhub_lite.base.model_files import show_all, without_pooler
 from adapterhub_lite.base.references import scratch_reference
 from adapterhub_lite.errors import NotSupportedError
 
@@ -48,6 +48,7 @@ def with_random_weights(base: Base, seed: int) -> Base:
     fresh = fresh.to(device=base.device, dtype=base.dtype)
     fresh.requires_grad_(False)
     fresh.eval()
+    show_all(fresh)
     weights = fingerprint_of_module(fresh, len(base.map.layers)).weights
     return dataclasses.replace(
         base,

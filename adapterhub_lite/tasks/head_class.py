@@ -106,7 +106,9 @@ def _without_weights(base: Base, task: HeadTask) -> Any:
     assert task.auto_class is not None
     classes = getattr(transformers, task.auto_class)._model_mapping
     config = copy.deepcopy(base.model.config)
-    if type(config) not in classes:
+    kinds = classes.get(type(config), ())
+    kind = kinds[0] if isinstance(kinds, tuple) and kinds else kinds  # DeiT has one with a teacher too
+    if not kind:
         raise NotSupportedError(f"transformers has no {task.auto_class} for models of type '{config.model_type}'")
     config.num_labels = task.output_size
     pad = getattr(base.tokenizer, "pad_token_id", None)
@@ -114,11 +116,9 @@ def _without_weights(base: Base, task: HeadTask) -> Any:
         config.get_text_config().pad_token_id = config.pad_token_id = pad
     try:
         with torch.device("meta"):
-            return classes[type(config)](config)
+            return kind(config)
     except Exception as error:  # raised by its own code, which may assert things
-        raise NotSupportedError(
-            f"{classes[type(config)].__name__} cannot be made for this base ({type(error).__name__})"
-        ) from error
+        raise NotSupportedError(f"{kind.__name__} cannot be made for this base ({type(error).__name__})") from error
 
 
 def _agrees(model: Any, head: str, bias: bool, base: Base, task: HeadTask) -> bool:

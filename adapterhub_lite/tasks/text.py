@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn import functional
 
 from adapterhub_lite.base.describe import backbone
 from adapterhub_lite.base.loading import Base
@@ -37,8 +38,15 @@ def longest_input(base: Base) -> int:
 
 
 def reach(base: Base) -> int:
-    """The most positions that a text base was made for, as its configuration says."""
-    return int(getattr(base.model.config.get_text_config(), "max_position_embeddings", None) or 1 << 30)
+    """The most tokens that a text base was made for, as its configuration says; a large number where it sets no limit."""
+    positions = getattr(base.model.config.get_text_config(), "max_position_embeddings", None) or -1
+    if positions < 0:  # XLNet, whose positions are relative, has -1
+        return 1 << 30
+    # RoBERTa and its like count positions from behind the id of the padding token: 512 of 514 are left.
+    tables = [
+        m for n, m in base.model.named_modules() if n.endswith("position_embeddings") and isinstance(m, nn.Embedding)
+    ]
+    return int(positions - max((table.padding_idx + 1 for table in tables if table.padding_idx is not None), default=0))
 
 
 def checked_length(base: Base, given: int | None, at_most: int) -> int:
@@ -70,5 +78,20 @@ def hidden_states(base: Base, batch: Batch) -> Tensor:
     given: dict[str, Any] = {name: batch[name] for name in names if name in batch}
     if base.map.causal:
         given["use_cache"] = False
-    hidden: Tensor = backbone(base.model)(**given).last_hidden_state
-    return hidden
+    lengths = batch["attention_mask"].sum(dim=1)
+    if not base.map.sees_padding or bool((lengths == lengths.max()).all()):
+        hidden: Tensor = backbone(base.model)(**given).last_hidden_state
+        return hidden
+    return _by_length(base, given, lengths)
+
+
+def _by_length(base: Base, given: dict[str, Any], lengths: Tensor) -> Tensor:
+    """Hidden states of texts that are padded on the right, those of one length run together and without padding."""
+    width = int(lengths.max())
+    rows: list[Tensor] = [lengths] * len(lengths)
+    for length in lengths.unique().tolist():
+        alike = (lengths == length).nonzero().flatten()
+        part = {name: value[alike, :length] if isinstance(value, Tensor) else value for name, value in given.items()}
+        for row, hidden in zip(alike.tolist(), backbone(base.model)(**part).last_hidden_state, strict=True):
+            rows[row] = functional.pad(hidden, (0, 0, 0, width - length))
+    return torch.stack(rows)

@@ -73,6 +73,11 @@ class CausalLM(Task):
         """Settle the length; refuse a base that has no chat template for chats, or cannot take packed examples."""
         if base.map.output is None:
             raise NotSupportedError(NO_HEAD)
+        if base.map.sees_padding:
+            raise NotSupportedError(
+                f"what '{base.reference}' predicts depends on the padding behind a text, so batches cannot be learnt from; use "
+                "another base"
+            )
         length = checked_length(base, options.max_length, LONGEST)
         if options.packing:
             check_packing(base.model, base.reference, length)

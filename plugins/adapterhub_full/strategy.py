@@ -9,6 +9,10 @@ from torch import Tensor, nn
 from adapterhub_full import FullConfig
 from adapterhub_lite.api import ConfigError, ModelView
 
+OF_BASE = "base."
+TAKEN = ("head.", "tokens.", OF_BASE)
+"""What the names of the base's weights may not begin with in a file."""
+
 
 class Full:
     """Trains weights of the base on fp32 copies; the base itself stays as it was."""
@@ -28,7 +32,7 @@ class Full:
                 )
             kept = tuple(f"{path}." for path in view.map.layers[-config.top_layers :])
             names = [name for name in names if name.startswith(kept)]
-        return view.train_base(names)
+        return {_in_file(name): parameter for name, parameter in view.train_base(names).items()}
 
     def merge(self, view: ModelView, config: FullConfig, tensors: Mapping[str, Tensor]) -> None:
         """Nothing is left to do: the weights in place are the trained ones."""
@@ -41,4 +45,9 @@ class Full:
         def replacement(tensor: Tensor) -> Callable[[Tensor, bool], Tensor]:
             return lambda weight, transposed: tensor.float()
 
-        return {name: replacement(tensor) for name, tensor in tensors.items()}
+        return {name.removeprefix(OF_BASE): replacement(tensor) for name, tensor in tensors.items()}
+
+
+def _in_file(name: str) -> str:
+    """The name of a weight in a file, where that of the task's head is `head.weight`, as it may be of the base's own."""
+    return f"{OF_BASE}{name}" if name.startswith(TAKEN) else name

@@ -32,6 +32,7 @@ from adapterhub_lora.layers import ADAPTER, expert_layers, is_transposed, lora_l
 from adapterhub_lora.scales import alpha_at, alpha_of, pattern_of, rank_at, scale_at, settled
 from adapterhub_lora.starts import Rest, check_start, find_start, put, refuse_shards
 from adapterhub_lora.targets import bias_parameters, find_targets, train_biases
+from adapterhub_lora.untrained import CHOSEN_HERE, let_go
 from adapterhub_lora.updates import FILE_PREFIX, weight_updates
 
 
@@ -60,6 +61,7 @@ class Lora:
                 inject_adapter_in_model(_in_peft(config, []), view.model, ADAPTER, state_dict=names)
         experts = [path for path in view.map.experts if path in targets]
         wrap_experts(view, config, experts, _in_peft(config.model_copy(update={"dropout": 0.0}), []))
+        _tell_of_convolutions(view)
         trained = _trained(view, config)
         if config.init == "loftq":
             self._make_up_for_quantization(view, config, targets)
@@ -72,7 +74,7 @@ class Lora:
         parameters: Mapping[str, nn.Parameter],
         batches: Iterable[TrainingBatch],
     ) -> tuple[LoraConfig, Mapping[str, nn.Parameter]] | None:
-        """Begin where the option `init` says, for starts that change the base or look at the data.
+        """Begin where the option `init` says, for starts that change the base or look at the data, with targets that train.
 
         Raises:
             ConfigError, NotSupportedError: data or weights that the start cannot work on; names the layer.
@@ -86,6 +88,11 @@ class Lora:
             directions = eva([path for path, _ in lora_layers(view)], config, batches)
             self._config = _spread_ranks(view, config, directions)
             return self._config, _trained(view, self._config)
+        if config.init not in CHANGE_BASE and config.targets in CHOSEN_HERE:
+            fewer = let_go(view, config, next(iter(batches)))
+            if fewer is not None:
+                self._config = fewer
+                return fewer, _trained(view, fewer)
         return None
 
     def groups(self, config: LoraConfig, parameters: Mapping[str, nn.Parameter]) -> Mapping[str, Factors]:
@@ -195,6 +202,14 @@ class Lora:
             a, b = layer.lora_A[ADAPTER].weight.data.zero_(), layer.lora_B[ADAPTER].weight.data.zero_()
             a[: len(root)] = root[:, None] * v[:rank]
             b[:, : len(root)] = u[:, :rank] * root / scale
+
+
+def _tell_of_convolutions(view: ModelView) -> None:
+    """Let wrapped convolutions say of themselves what models ask them before they run them, as MobileNet's tf_padding."""
+    for _, layer in lora_layers(view):
+        inner = layer.get_base_layer()
+        if isinstance(inner, nn.Conv2d):
+            layer.stride, layer.kernel_size, layer.dilation = inner.stride, inner.kernel_size, inner.dilation
 
 
 def _in_peft(config: LoraConfig, targets: list[str]) -> PeftLoraConfig:

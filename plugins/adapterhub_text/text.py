@@ -5,6 +5,7 @@ The functions whose first argument is a task are methods of both tasks.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any, TypeVar
@@ -35,6 +36,7 @@ from adapterhub_lite.api import (
     targets_of,
 )
 from adapterhub_text.columns import Pair
+from adapterhub_text.declared import declared_pooling
 from adapterhub_text.options import PooledText
 
 TOKENIZED_AT_ONCE = 1024
@@ -55,21 +57,22 @@ def settle_text(base: Base, data: Dataset, options: PooledText) -> Preprocessing
     Raises:
         NotSupportedError: the base's files declare a pooling that is not done here, and no other was asked for.
     """
-    if base.map.not_done is not None and options.pooling is None:
+    declared = declared_pooling(base.folder)
+    if declared.not_done is not None and options.pooling is None:
         raise NotSupportedError(
-            f"'{base.reference}' was made for sentence-transformers with {base.map.not_done}, which is not done here; "
+            f"'{base.reference}' was made for sentence-transformers with {declared.not_done}, which is not done here; "
             "name what is to be done with the features of the model itself, as with --set pooling=mean"
         )
-    normalize = base.map.normalized if options.normalize is None else options.normalize
+    normalize = declared.normalized if options.normalize is None else options.normalize
     pairs = isinstance(next(iter(data.inputs), None), Pair)
-    prompt = (base.map.prompt if not pairs else "") if options.prompt is None else options.prompt
+    prompt = (declared.prompt if not pairs else "") if options.prompt is None else options.prompt
     facts: dict[str, Any] = {PAIRS: True} if pairs else {}
     facts |= {NORMALIZE: True} if normalize else {}
     if prompt:
-        facts |= {PROMPT: prompt} | ({} if base.map.pools_prompt else {NOT_POOLED: _tokens_before(prompt, base)})
+        facts |= {PROMPT: prompt} | ({} if declared.pools_prompt else {NOT_POOLED: _tokens_before(prompt, base)})
     return Preprocessing(
         max_length=checked_length(base, options.max_length, LONGEST_TEXT),
-        pooling=options.pooling or base.map.pooling,
+        pooling=options.pooling or declared.pooling or base.map.pooling,
         form=data.form,
         options=options.model_dump(mode="json", exclude_unset=True),
         facts=facts,
@@ -150,9 +153,15 @@ def tokenize(items: Sequence[str | Pair], base: Base, limit: int | None, prompt:
     cut = sum(len(ids) > limit for ids in encoded["input_ids"]) if limit else 0
     if cut:
         encoded = base.tokenizer(first, second, truncation=True, max_length=limit)
-    if pairs and "token_type_ids" in encoded:
+    if pairs and "token_type_ids" in encoded and _tells_segments_apart(base):
         return list(zip(encoded["input_ids"], encoded["token_type_ids"], strict=True)), cut
     return encoded["input_ids"], cut
+
+
+def _tells_segments_apart(base: Base) -> bool:
+    """Whether a base takes the type of a token, first or second text; RoBERTa has a row for the first alone."""
+    rows: int = getattr(base.model.config.get_text_config(), "type_vocab_size", 2)
+    return rows > 1 and "token_type_ids" in inspect.signature(base.model.forward).parameters
 
 
 def count(tokens: Tokens) -> int:

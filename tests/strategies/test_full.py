@@ -18,6 +18,7 @@ from adapterhub_lite.data.batches import epoch_batches
 from adapterhub_lite.errors import ConfigError, NotSupportedError
 from adapterhub_lite.training.config import TrainConfig
 from adapterhub_lite.training.step import accumulate
+from adapterhub_text.declared import declared_pooling
 
 STEPS, SIZE, RATE, DECAY, CLIP, WARMUP = 6, 4, 1e-3, 0.1, 0.5, 0.34
 
@@ -95,7 +96,11 @@ def test_training_is_a_plain_loop(
             mask = batch["attention_mask"][:, :, None]
             mean = (output.last_hidden_state * mask).sum(1) / mask.sum(1)
             # MiniLM's features are made to be compared at one length.
-            features = functional.normalize(mean) * mean.shape[1] ** 0.5 if loaded.map.normalized else mean
+            features = (
+                functional.normalize(mean) * mean.shape[1] ** 0.5
+                if declared_pooling(loaded.folder).normalized
+                else mean
+            )
             loss = functional.cross_entropy(head(features), targets)
         loss.backward()
         losses.append(float(loss.detach()))

@@ -17,6 +17,7 @@ from adapterhub_lite.base.prepared import prepared_folder
 from adapterhub_lite.data import batches
 from adapterhub_lite.data.batches import epoch_batches
 from adapterhub_lite.errors import BaseNotFoundError, ConfigError, NotSupportedError
+from adapterhub_text.declared import declared_pooling
 
 # PEFT asks transformers in a way that transformers is giving up; nothing of ours is involved.
 pytestmark = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated:FutureWarning")
@@ -112,7 +113,11 @@ def test_training_is_pefts(
             hidden, mask = theirs(**inputs_of(batch)).last_hidden_state, batch["attention_mask"][:, :, None]
             mean = (hidden * mask).sum(1) / mask.sum(1)
             # MiniLM's features are made to be compared at one length.
-            features = functional.normalize(mean) * mean.shape[1] ** 0.5 if loaded.map.normalized else mean
+            features = (
+                functional.normalize(mean) * mean.shape[1] ** 0.5
+                if declared_pooling(loaded.folder).normalized
+                else mean
+            )
             loss = functional.cross_entropy(head(features), batch["targets"])
         optimizer.zero_grad()
         loss.backward()

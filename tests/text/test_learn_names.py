@@ -9,6 +9,7 @@ import adapterhub_lite as ah
 from adapterhub_lite.errors import ConfigError
 from adapterhub_lite.progress import Silent
 from adapterhub_text.classification import words_of
+from adapterhub_text.declared import declared_pooling
 
 ROWS = {"text": ["a good day", "one bad day", "good", "bad two"], "label": ["card_arrival", "getHelp"] * 2}
 
@@ -76,4 +77,4 @@ def test_minilm_says_that_its_features_are_compared_at_one_length(load):
 
 def test_a_bare_encoder_is_left_as_it_is(references):
     base = ah.Engine(progress=Silent()).load_base(references("tiny-bert"))
-    assert not base.map.normalized
+    assert not declared_pooling(base.folder).normalized

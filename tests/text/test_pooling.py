@@ -15,6 +15,7 @@ from torch import Tensor
 
 from adapterhub_lite.errors import NotSupportedError
 from adapterhub_lite.training.config import TrainConfig
+from adapterhub_text.declared import declared_pooling
 
 TEXTS = ["my card", "the new card was not here", "i paid the old bill with the app please"]
 ST = "sentence_transformers.models"
@@ -124,7 +125,8 @@ def test_several_ways_are_put_one_behind_the_other(engine: Any, declared: Any, c
 
 def test_the_config_that_shared_cases_have(engine: Any, declared: Any) -> None:
     base = declared({"embedding_dimension": 32, "pooling_mode": "lasttoken", "include_prompt": True}, f"{ST}.Normalize")
-    assert (base.map.pooling, base.map.normalized) == ("last", True)
+    declares = declared_pooling(base.folder)
+    assert (declares.pooling, declares.normalized) == ("last", True)
     expected = torch.stack([by_hand(hidden(base, text), "last") for text in TEXTS])
     expected = expected / expected.norm(dim=1, keepdim=True) * math.sqrt(expected.shape[1])
     torch.testing.assert_close(features(engine, base), expected, atol=1e-5, rtol=1e-5)

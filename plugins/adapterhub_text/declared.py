@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from adapterhub_lite.base.model_folder import CONFIG_LIMIT, read_object
+from adapterhub_lite.api import CONFIG_LIMIT, read_object
 
 # In the order in which sentence-transformers puts the vectors together: our name, the older spelling, the newer one.
 SPELLINGS = (

@@ -1,0 +1,52 @@
+"""Every architecture of transformers behaves as docs/architectures.md says: some in each run, all of them by hand."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from benchmarks.architectures.table import verdicts
+from benchmarks.architectures.tiny import kinds
+
+ROOT = Path(__file__).parents[2]
+DOCUMENT = ROOT / "docs" / "architectures.md"
+TROUBLESOME = (
+    "bart", "clip", "deit", "falcon_h1", "fnet", "jamba", "longformer", "mamba", "mobilenet_v2", "nystromformer", "opt",
+    "roberta", "siglip2_vision_model", "t5", "vit_mae", "xlnet",
+)  # fmt: skip
+"""Each was once a traceback, a wrong number or a silence."""
+
+
+def run(names: Sequence[str], tmp_path: Path) -> str:
+    out = tmp_path / "results.jsonl"
+    command = [sys.executable, "-m", "benchmarks.architectures"]
+    subprocess.run([*command, *names, "--out", out], check=True, capture_output=True, cwd=ROOT)
+    assert [json.loads(line)["kind"] for line in out.read_text().splitlines()] == list(names)
+    return subprocess.run([*command, "--table", out], check=True, capture_output=True, text=True, cwd=ROOT).stdout
+
+
+def compare(names: Sequence[str], tmp_path: Path) -> None:
+    now, then = verdicts(run(names, tmp_path)), verdicts(DOCUMENT.read_text(encoding="utf-8"))
+    for name in names:
+        assert now.get(name) == then.get(name), f"{name}: run python -m benchmarks.architectures, and look why"
+
+
+def test_those_that_gave_trouble(tmp_path: Path) -> None:
+    compare(TROUBLESOME, tmp_path)
+
+
+def test_the_document_has_them_all() -> None:
+    text = DOCUMENT.read_text(encoding="utf-8")
+    lacking = [kind for kind in kinds() if kind not in text]
+    assert not lacking
+    assert len(verdicts(text)) > 200
+
+
+@pytest.mark.slow
+def test_all_of_them(tmp_path: Path) -> None:
+    compare(kinds(), tmp_path)

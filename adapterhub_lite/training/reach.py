@@ -31,8 +31,10 @@ def reach_of(attachment: Attachment) -> str | None:
     if not reached:
         return None
     kinds, sizes = Counter[str](), Counter[str]()
+    own = tuple(f"{path}." for path in base.map.layers)
     for name in matrices.keys() - reached.keys():
-        kind = ".".join([part for part in name.removesuffix(".weight").split(".") if not part.isdigit()][-2:])
+        parts = [part for part in name.removesuffix(".weight").split(".") if not part.isdigit()]
+        kind = ".".join(parts[-2:] if name.startswith(own) else parts)
         kinds[kind] += 1
         sizes[kind] += numel(matrices[name])
     share = sum(map(numel, reached.values())) / base.parameters
@@ -45,9 +47,13 @@ def reach_of(attachment: Attachment) -> str | None:
 
 
 def _matrices(base: Base) -> dict[str, nn.Parameter]:
-    """The weights in the layers that mix features: biases, and filters of a single feature, are none."""
-    inside = tuple(f"{path}." for path in (*base.map.layers, *base.map.linears))
-    named = {name: p for name, p in base.model.named_parameters() if name.startswith(inside)}
+    """The weights in the layers that mix features: biases, and filters of a single feature, are none.
+
+    Those of an encoder whose decoder is adapted count as well.
+    """
+    other_half = [path for path, _ in base.model.named_modules() if re.fullmatch(r"(.*\.)?encoder\.layers?\.\d+", path)]
+    inside = tuple(f"{path}." for path in (*base.map.layers, *base.map.linears, *other_half))
+    named = {n: p for n, p in base.model.named_parameters() if n.startswith(inside) and base.map.reaches(n)}
     mixing = {n: p for n, p in named.items() if hasattr(p, "quant_state") or (p.dim() > 1 and p.shape[1] > 1)}
     return {name: matrix for name, matrix in mixing.items() if not name.endswith("bias")}
 

@@ -110,6 +110,16 @@ def test_the_encoder_of_an_encoder_and_a_decoder_is_the_base(built: Any) -> None
     assert all("decoder" not in path for path in base.map.linears)
 
 
+def test_an_encoder_that_is_left_as_it_is_is_said(engine: Any, built: Any) -> None:
+    base = built("bart")
+    data = engine.load_data(PAIRS, "text-classification", columns={"text": "text", "label": "label"})
+    adapter = engine.train(base, data, strategy="lora", config=CONFIG)
+    layers = base.model.config.encoder_layers
+    said = adapter.training["reach"]
+    assert f"; left: {layers} encoder.layers." in said, said
+    assert {path.split(".")[0] for path in base.map.linears} == {"decoder"}
+
+
 @pytest.mark.parametrize(("kind", "named"), [
     ("clip", r"CLIPVisionModel\.from_pretrained"), ("siglip", r"SiglipVisionModel\.from_pretrained"),
     ("siglip2_vision_model", "pixel_attention_mask and spatial_shapes"), ("dpr", "pooler_output"),

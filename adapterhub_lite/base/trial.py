@@ -33,7 +33,9 @@ def run_once(model: Any, processor: Any, hidden_size: int) -> bool:
         ids = processor(TEXT, return_tensors="pt")["input_ids"]  # (1, tokens)
         rows = model.get_input_embeddings().weight.shape[0]
         words, added = processor.get_vocab(), processor.get_added_vocab()
-        beyond = next((word for word, number in words.items() if number >= rows and word not in added), None)
+        in_use = {value for name, value in processor.special_tokens_map.items() if isinstance(value, str)}
+        rare = added.keys() - in_use  # a text that has one of them is rare
+        beyond = next((word for word, number in words.items() if number >= rows and word not in rare), None)
         if beyond is not None:
             raise ValueError(
                 f"the tokenizer gives {beyond[:40]!r} the number {words[beyond]}, and the model knows {rows} tokens"

@@ -85,7 +85,7 @@ from adapterhub_lite.tasks.spec import TaskKind as TaskKind, TaskOptions as Task
 if TYPE_CHECKING:
     # Each of these is imported when it is first asked for: they need torch or pyarrow.
     from adapterhub_lite.base.attention import ATTENTION_IMPLEMENTATION as ATTENTION_IMPLEMENTATION
-    from adapterhub_lite.base.describe import introspect as introspect
+    from adapterhub_lite.base.describe import example_inputs as example_inputs, introspect as introspect
     from adapterhub_lite.base.loading import Base as Base
     from adapterhub_lite.base.view import (
         AttentionCall as AttentionCall,

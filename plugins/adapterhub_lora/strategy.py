@@ -89,7 +89,7 @@ class Lora:
             self._config = _spread_ranks(view, config, directions)
             return self._config, _trained(view, self._config)
         if config.init not in CHANGE_BASE and config.targets in CHOSEN_HERE:
-            fewer = let_go(view, config, next(iter(batches)))
+            fewer = let_go(view, config)
             if fewer is not None:
                 self._config = fewer
                 return fewer, _trained(view, fewer)

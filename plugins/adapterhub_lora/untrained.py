@@ -6,10 +6,10 @@ import re
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from adapterhub_lite.api import ModelView, TrainingBatch
+from adapterhub_lite.api import ModelView, example_inputs, quiet
 from adapterhub_lora import LoraConfig
 from adapterhub_lora.layers import ADAPTER, expert_layers, lora_layers
 
@@ -17,8 +17,10 @@ CHOSEN_HERE = ("all", "all-linear", "attention")
 """Values of the option `targets` by which the layers are not named one by one."""
 
 
-def let_go(view: ModelView, config: LoraConfig, batch: TrainingBatch) -> LoraConfig | None:
-    """Unwrap the targets that a loss does not depend on, such as the layers that only choose what is attended to.
+def let_go(view: ModelView, config: LoraConfig) -> LoraConfig | None:
+    """Unwrap the targets that nothing the model gives depends on, such as layers that only choose what is attended to.
+
+    The smallest input shows it, whatever the data: it is a matter of which operations have a derivative.
 
     A layer that was not run, such as an expert that got no token, stays where one of its place in another layer or of
     another number was reached.
@@ -43,12 +45,14 @@ def let_go(view: ModelView, config: LoraConfig, batch: TrainingBatch) -> LoraCon
             if isinstance(module, _BatchNorm):
                 module.eval()
         with torch.random.fork_rng([view.device] if view.device.type == "cuda" else []):
-            batch.loss(adapted=True).backward()
+            _given(view).backward()
     finally:
         view.model.eval()
         for handle in handles:
             handle.remove()
     reached = {path for path, layer in layers.items() if layer.lora_B[ADAPTER].weight.grad is not None}
+    for parameter in view.model.parameters():
+        parameter.grad = None
     places = {_place(path) for path in reached}
     kept = [path for path in layers if path in reached or (path not in run and _place(path) in places)]
     if len(kept) == len(layers) or not kept:
@@ -58,6 +62,17 @@ def let_go(view: ModelView, config: LoraConfig, batch: TrainingBatch) -> LoraCon
             view.replace(path, layers[path].get_base_layer())
     experts = [path for path, _ in expert_layers(view)]
     return config.model_copy(update={"targets": ",".join([*kept, *experts]), "top_layers": None})
+
+
+def _given(view: ModelView) -> Tensor:
+    """A number that depends on all that the model makes of the smallest input."""
+    inputs: dict[str, Any] = dict(example_inputs(view.model, view.map.example))
+    if view.map.causal and view.map.modality == "text":
+        inputs["use_cache"] = False
+    with quiet(), torch.enable_grad():
+        given = view.model(**inputs)
+    features = getattr(given, "last_hidden_state", None)
+    return (features if features is not None else given.logits).float().sum()
 
 
 def _place(path: str) -> str:

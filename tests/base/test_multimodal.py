@@ -44,7 +44,18 @@ def logits(model: Any, tokenizer: Any) -> torch.Tensor:
     return given
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+def test_a_decoder_that_attends_to_what_comes_after_cannot_learn_to_continue(made: Any, engine: Any) -> None:
+    """PaliGemma takes a text without a picture as a prefix, all of which each token attends to."""
+    _, folder = made("paligemma")
+    base = engine.load_base(folder, dtype="float32", device="cpu")
+    assert base.left_out
+    with pytest.raises(NotSupportedError, match="depends on the padding behind a text"):
+        engine.train(base, engine.load_data(TEXTS, "causal-lm"), strategy="lora")
+    classified = engine.load_data(LABELS, "text-classification")
+    engine.train(base, classified, strategy="lora", config=TrainConfig(steps=2, batch_size=2)).detach()
+
+
+@pytest.mark.parametrize("family", [family for family in FAMILIES if family != "paligemma"])
 def test_language_part_alone_is_adapted_and_opens_in_peft(family: str, made: Any, engine: Any, tmp_path: Path) -> None:
     model, folder = made(family)
     base = engine.load_base(folder, dtype="float32", device="cpu")

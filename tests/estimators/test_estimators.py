@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import shutil
 
 import joblib
 import numpy as np
@@ -147,9 +148,8 @@ def test_two_loaded_adapters_share_their_base(encoder, tmp_path):
     assert other.base is not first.base
 
 
-def test_a_base_that_was_exchanged_on_disk_is_not_the_one_in_use(references, tmp_path):
-    import shutil
-
+def test_a_base_that_was_exchanged_on_disk_is_not_the_one_in_use(references, tmp_path, monkeypatch):
+    monkeypatch.setenv("ADAPTERHUB_CACHE", str(tmp_path / "cache"))  # where it was is remembered there
     place = tmp_path / "base"
     shutil.copytree(references("tiny-bert"), place)
     model = Classifier(str(place)).fit(TEXTS, LABELS)

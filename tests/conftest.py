@@ -47,6 +47,17 @@ CHAT_TEMPLATE = (
 )
 
 
+LONGEST = (
+    "test_sharding.py", "test_tutorial.py", "test_signals.py", "test_commit.py", "test_processes.py", "test_own_losses.py",
+    "test_third_party.py", "test_series_wheel.py", "test_sweep.py", "test_fuzz.py", "test_types.py", "test_workflow.py",
+)  # fmt: skip
+"""Files of tests that take longest: begun first, so that no process is left with one of them at the end."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
+
+
 class LoadBase(Protocol):
     """How a test loads a base: by its reference, or by the short name of its model."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import suppress
 from itertools import groupby
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,7 +14,7 @@ from rich.text import Text
 from adapterhub_lite.cli.options import AsJson, Columns, DataFile, TaskSettings, columns_by_role
 from adapterhub_lite.cli.output import plain_console, print_json
 from adapterhub_lite.cli.train import TaskShortcuts
-from adapterhub_lite.errors import AdapterHubError, DataError, NotSupportedError
+from adapterhub_lite.errors import AdapterHubError, ConfigError, DataError, NotSupportedError
 from adapterhub_lite.tasks.catalog import unused_columns
 
 if TYPE_CHECKING:
@@ -32,10 +33,15 @@ class Options(BaseModel):
 def preview(
     data: DataFile,
     base: Annotated[str, typer.Option(metavar="REF", help="The foundation model that the rows are meant for.")],
-    task: Annotated[str, typer.Option(metavar="NAME", help="What the model is to do; see `adapterhub-lite tasks`.")],
     of_task: Options,
     shortcuts: Annotated[dict[str, Any], TaskShortcuts],
     columns: Columns,
+    task: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME", help="What the model is to do; by default the task that uses most of the columns."
+        ),
+    ] = None,
     rows: Annotated[int, typer.Option(metavar="N", min=1, help="How many rows, from the first on.")] = 3,
     json_: AsJson = False,
 ) -> None:
@@ -43,11 +49,14 @@ def preview(
     from adapterhub_lite.engine import Engine
 
     engine = Engine()
-    dataset = engine.load_data(
-        data, task, columns=columns_by_role(columns, columns.columns), options={**of_task.task_options, **shortcuts},
-        **columns.files.given(),
-    )  # fmt: skip
+    roles, options = columns_by_role(columns, columns.columns), {**of_task.task_options, **shortcuts}
+
+    def read(name: str) -> Dataset:
+        return engine.load_data(data, name, columns=roles, options=options, **columns.files.given())
+
+    dataset = read(task) if task is not None else _guessed(engine, data, read)
     report: dict[str, Any] = {
+        "task": dataset.task,
         "rows": len(dataset),
         "columns": dict(dataset.columns),
         "ignored": unused_columns(dataset),
@@ -59,6 +68,25 @@ def preview(
         print_json(report)
     else:
         _print(report, data)
+
+
+def _guessed(engine: Engine, source: str, read: Callable[[str], Dataset]) -> Dataset:
+    """The rows as the task reads them that uses most of their columns.
+
+    Raises:
+        ConfigError: no task reads them, or several do equally well.
+    """
+    unused: dict[str, int] = {}
+    datasets: dict[str, Dataset] = {}
+    for offer in engine.task_shelf.offered:
+        with suppress(AdapterHubError):
+            datasets[offer.spec.name] = read(offer.spec.name)
+            unused[offer.spec.name] = len(unused_columns(datasets[offer.spec.name]))
+    best = [name for name, number in unused.items() if number == min(unused.values())]
+    if len(best) != 1:
+        which = f"could be for {' or '.join(best)}" if best else "is not read by any task as it is"
+        raise ConfigError(f"{source}: {which}; name the task with --task, which says what it reads of it")
+    return datasets[best[0]]
 
 
 def _settled(engine: Engine, reference: str, dataset: Dataset) -> tuple[Base, Task]:
@@ -118,7 +146,8 @@ def _print(report: dict[str, Any], source: str) -> None:
     used = ", ".join(f"{role} from '{name}'" for role, name in report["columns"].items())
     ignored = ", ".join(report["ignored"]) or "none"
     console.print(
-        f"{source}: {report['rows']} rows; columns used: {used or 'none'}; ignored: {ignored}", soft_wrap=True
+        f"{source}: {report['rows']} rows for {report['task']}; columns used: {used or 'none'}; ignored: {ignored}",
+        soft_wrap=True,
     )
     for note in report["notes"]:
         console.print(f"note: {note}", soft_wrap=True)

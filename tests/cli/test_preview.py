@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -123,3 +124,39 @@ def test_train_says_what_is_learnt_and_predict_what_is_empty(
     done = run("predict", tmp_path / "a", "--data", data, "--out", tmp_path / "out.jsonl")
     assert done.code == 0, done.err
     assert "note: 2 of 2 answers are empty" in done.err
+
+
+@pytest.mark.parametrize(
+    ("rows", "task"),
+    [
+        (CHATS, "causal-lm"),
+        ([{"text": "good money", "label": "a"}, {"text": "bad card", "label": "b"}] * 2, "text-classification"),
+        ([{"prompt": "the card", "completion": "is lost"}] * 2, "causal-lm"),
+        (
+            [{"tokens": ["my", "bank"], "tags": ["O", "B-ORG"]}, {"tokens": ["card"], "tags": ["O"]}],
+            "token-classification",
+        ),
+    ],
+)
+def test_a_task_that_is_not_named(
+    rows: list[dict[str, Any]], task: str, run: Run, references: Callable[[str], str], tmp_path: Path
+) -> None:
+    data, base = written(tmp_path / "rows.jsonl", rows), references("tiny-llama")
+    done = run("preview", "--data", data, "--base", base, "--json")
+    assert done.code == 0, done.err
+    assert json.loads(done.out)["task"] == task
+    assert json.loads(run("preview", "--data", data, "--base", base, "--task", task, "--json").out) == json.loads(
+        done.out
+    )
+
+
+def test_a_task_that_has_to_be_named(run: Run, references: Callable[[str], str], tmp_path: Path) -> None:
+    numbers = written(tmp_path / "numbers.jsonl", [{"text": f"card {n}", "label": n % 2} for n in range(4)])
+    nothing = written(tmp_path / "nothing.jsonl", [{"a": 1}, {"a": 2}])
+    for data, said in (
+        (numbers, "could be for .* or .*; name the task"),
+        (nothing, "is not read by any task as it is"),
+    ):
+        done = run("preview", "--data", data, "--base", references("tiny-llama"))
+        assert done.code == 2
+        assert re.search(said, done.err), done.err

@@ -76,16 +76,20 @@ def _guessed(engine: Engine, source: str, read: Callable[[str], Dataset]) -> Dat
     Raises:
         ConfigError: no task reads them, or several do equally well.
     """
-    unused: dict[str, int] = {}
     datasets: dict[str, Dataset] = {}
+    reasons: dict[str, str] = {}
     for offer in engine.task_shelf.offered:
-        with suppress(AdapterHubError):
+        try:
             datasets[offer.spec.name] = read(offer.spec.name)
-            unused[offer.spec.name] = len(unused_columns(datasets[offer.spec.name]))
+        except AdapterHubError as error:
+            reasons.setdefault(str(error).removeprefix(f"{source}: "), offer.spec.name)
+    unused = {name: len(unused_columns(dataset)) for name, dataset in datasets.items()}
     best = [name for name, number in unused.items() if number == min(unused.values())]
-    if len(best) != 1:
-        which = f"could be for {' or '.join(best)}" if best else "is not read by any task as it is"
-        raise ConfigError(f"{source}: {which}; name the task with --task, which says what it reads of it")
+    if len(best) > 1:
+        raise ConfigError(f"{source}: could be for {' or '.join(best)}; name the task with --task")
+    if not best:
+        said = "; ".join(f"{name}: {reason[:200]}" for reason, name in reasons.items())
+        raise ConfigError(f"{source}: is not read by any task as it is; {said}")
     return datasets[best[0]]
 
 

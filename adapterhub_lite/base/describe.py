@@ -183,6 +183,8 @@ def backbone(model: Any) -> Any:
         return model
     if model.base_model is not model:
         return model.base_model
+    if getattr(model.config, "is_encoder_decoder", False):
+        return model  # FSMT's output layer is its embedding
     decoder = model.get_decoder()
     return getattr(decoder, "model", decoder)
 

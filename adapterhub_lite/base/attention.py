@@ -101,7 +101,8 @@ def extensible_eager_attention(
 
     Some ways to attend, such as those of Gemma 2 and GPT-OSS, no kernel of torch knows.
     """
-    call = _extended(module, AttentionCall(query, key, value, attention_mask, _is_causal(module, is_causal)), kwargs)
+    # Without a mask each token attends to all: what a model written out does not mask, no kernel masks for it.
+    call = _extended(module, AttentionCall(query, key, value, attention_mask, False), kwargs)
     mask = call.mask
     if mask is not None and mask.dtype == torch.bool:
         mask = torch.zeros_like(mask, dtype=query.dtype).masked_fill_(~mask, torch.finfo(query.dtype).min)

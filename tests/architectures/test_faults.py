@@ -169,3 +169,13 @@ def test_a_wrapped_convolution_is_asked_for_its_stride(engine: Any, built: Any, 
 def test_features_may_be_narrower_than_layers(built: Any) -> None:
     base = built("opt")
     assert (base.map.hidden_size, base.model.config.hidden_size) == (16, 32)
+
+
+def test_a_prefix_on_an_encoder_without_kernels_leaves_each_token_all_others(engine: Any, built: Any) -> None:
+    """Alone a text has no mask there, and was taken for one that each token reads from the left."""
+    base = built("splinter")
+    data = engine.load_data(PAIRS, "text-classification", columns={"text": "text", "label": "label"})
+    adapter = engine.train(base, data, strategy="prefix", settings={"init_std": 1.0}, config=CONFIG)
+    texts = ["my card", "where is my new card now please"]
+    alone = [adapter.predict([text])[0].probability for text in texts]
+    assert [said.probability for said in adapter.predict(texts)] == pytest.approx(alone, abs=1e-6)

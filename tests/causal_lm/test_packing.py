@@ -149,7 +149,7 @@ def test_the_comparison_that_runs_out_of_memory_is_made_again(
     blind.model.register_forward_pre_hook(full)
     options = {"packing": True, "max_length": 32}
     with pytest.raises(NotSupportedError, match="examples would see each other"):
-        engine.train(blind, counted, task_options=options, config=TrainConfig(steps=1, batch_size=8))
+        engine.train(blind, counted, strategy="full", task_options=options, config=TrainConfig(steps=1, batch_size=8))
     assert passes == [False] * 4, "it never trains"
 
 

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from adapterhub_lite.adapter.adapter import Adapter
+from adapterhub_lite.adapter.inputs import listed
 from adapterhub_lite.base.loading import Base
 from adapterhub_lite.data.roles.columns import counted
 from adapterhub_lite.engine import Engine
@@ -195,10 +196,10 @@ class _Estimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no ty
             if shape[1] != 1:
                 raise RefusedRowsError(f"X has {shape[1]} columns; give the one with the inputs, as in frame['text']")
             rows = rows.iloc[:, 0] if hasattr(rows, "iloc") else np.asarray(rows)[:, 0]
-        listed = rows.tolist() if hasattr(rows, "tolist") else list(rows)
-        if not listed:
+        inputs = list(listed(rows))
+        if not inputs:
             raise RefusedRowsError("X has 0 rows; give at least one (minimum of 1 is required)")
-        return listed
+        return inputs
 
 
 class Classifier(ClassifierMixin, _Estimator):  # type: ignore[misc]

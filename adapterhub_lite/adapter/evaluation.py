@@ -14,6 +14,7 @@ from adapterhub_lite.adapter.inputs import prompts_of
 from adapterhub_lite.adapter.sampling import Sampling
 from adapterhub_lite.base.loading import Base
 from adapterhub_lite.data.dataset import Dataset
+from adapterhub_lite.data.roles.groups import numbered
 from adapterhub_lite.progress import Progress
 from adapterhub_lite.tasks.metrics import bootstrap, share_interval
 from adapterhub_lite.tasks.task import Batch, Task, encode
@@ -71,10 +72,7 @@ def evaluate_answers(
     )
     encoded = encode(task, data, base)
     metrics, intervals = score_language_model(base, task, run, encoded, progress, intervals=True)
-    groups = None
-    if data.groups is not None:
-        numbers = {group: number for number, group in enumerate(dict.fromkeys(data.groups))}
-        groups = [numbers[group] for group in data.groups]
+    groups = None if data.groups is None else numbered(data.groups)
     for name, values in scores.items():
         each = torch.tensor(values, dtype=torch.float64)
         metrics[name] = float(each.mean())

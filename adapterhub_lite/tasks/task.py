@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from adapterhub_lite.base.loading import Base
 from adapterhub_lite.base.map import ModelMap
 from adapterhub_lite.data.dataset import Dataset
+from adapterhub_lite.data.roles.groups import numbered
 from adapterhub_lite.errors import AdapterCorruptError, NotSupportedError
 from adapterhub_lite.interrupt import safe_point
 from adapterhub_lite.names import POOLINGS
@@ -287,7 +288,8 @@ def encode(task: Task, data: Dataset, base: Base, *, learn: bool = False) -> Enc
     rows = tuple(source[row] if row < len(source) else -1 for row in own)
     if data.groups is None:
         return replace(encoded, rows=rows)
-    numbers = {group: number for number, group in enumerate(dict.fromkeys(data.groups))}
+    numbers = numbered(data.groups)
+    first_free = len(set(numbers))
     # An example that is in no row, such as the name of a class, is a group of its own.
-    groups = tuple(numbers[data.groups[row]] if row < len(source) else len(numbers) + row for row in own)
+    groups = tuple(numbers[row] if row < len(source) else first_free + row for row in own)
     return replace(encoded, rows=rows, groups=groups)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 
 from adapterhub_lite.data.roles.columns import is_missing
 from adapterhub_lite.data.table import Table
@@ -26,3 +26,9 @@ def read_groups(table: Table, used: Mapping[str, str], *, required: bool) -> tup
             raise DataError(f"{table.where(row, used['group'])}: group {what}; give each row what it came from")
         groups.append(value)
     return tuple(groups)
+
+
+def numbered(groups: Sequence[Hashable]) -> list[int]:
+    """The number of each row's group, from 0 on in the order in which they come."""
+    numbers = {group: number for number, group in enumerate(dict.fromkeys(groups))}
+    return [numbers[group] for group in groups]

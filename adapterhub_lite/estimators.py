@@ -9,6 +9,7 @@ import tempfile
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -117,7 +118,7 @@ class _Estimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no ty
             with tempfile.TemporaryDirectory() as folder:
                 bundle = Path(folder, f"estimator{SUFFIX}")
                 bundle.write_bytes(self._bundle)
-                engine = self._engine()
+                engine = _engine(self.verbose)
                 self._adapter = engine.load_adapter(bundle, base=self._base(engine))
         return self._adapter
 
@@ -144,9 +145,6 @@ class _Estimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no ty
             state["base"] = self.base.reference
         return state
 
-    def _engine(self) -> Engine:
-        return Engine(progress=Lines() if self.verbose else Silent())
-
     def _base(self, engine: Engine) -> Base:
         if isinstance(self.base, Base):
             return self.base
@@ -158,7 +156,7 @@ class _Estimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no ty
             raise RefusedRowsError(
                 f"X has {counted(len(inputs), 'row')} and y has {len(targets)}; give one target a row"
             )
-        engine, config, task = self._engine(), self.config or {}, self.task or self.default_task
+        engine, config, task = _engine(self.verbose), self.config or {}, self.task or self.default_task
         if not isinstance(config, TrainConfig):
             config = TrainConfig(**{"seed": self._seed(), **config})
         with _value_errors():
@@ -279,6 +277,12 @@ class Regressor(RegressorMixin, _Estimator):  # type: ignore[misc]
     def predict(self, X: Any) -> NDArray[np.float64]:
         """One number a row, in the units of y."""
         return np.array([said.value for said in self._predictions(X)])
+
+
+@cache
+def _engine(verbose: bool) -> Engine:
+    """One for all estimators of this process: plug-ins are looked for once, not for each fold."""
+    return Engine(progress=Lines() if verbose else Silent())
 
 
 def forget_base() -> None:

@@ -20,6 +20,7 @@ from adapterhub_lite.tasks.catalog import unused_columns
 if TYPE_CHECKING:
     from adapterhub_lite.base.loading import Base
     from adapterhub_lite.data.dataset import Dataset
+    from adapterhub_lite.data.files.options import FileOptions
     from adapterhub_lite.engine import Engine
     from adapterhub_lite.tasks.task import Example, Task
 
@@ -51,10 +52,10 @@ def preview(
     engine = Engine()
     roles, options = columns_by_role(columns, columns.columns), {**of_task.task_options, **shortcuts}
 
-    def read(name: str) -> Dataset:
-        return engine.load_data(data, name, columns=roles, options=options, **columns.files.given())
+    def read(name: str, source: Any = data) -> Dataset:
+        return engine.load_data(source, name, columns=roles, options=options, **columns.files.given())
 
-    dataset = read(task) if task is not None else _guessed(engine, data, read)
+    dataset = read(task) if task is not None else _guessed(engine, data, columns.files, read)
     report: dict[str, Any] = {
         "task": dataset.task,
         "rows": len(dataset),
@@ -70,17 +71,22 @@ def preview(
         _print(report, data)
 
 
-def _guessed(engine: Engine, source: str, read: Callable[[str], Dataset]) -> Dataset:
+def _guessed(engine: Engine, source: str, files: FileOptions, read: Callable[[str, Any], Dataset]) -> Dataset:
     """The rows as the task reads them that uses most of their columns.
 
     Raises:
         ConfigError: no task reads them, or several do equally well.
     """
+    from adapterhub_lite.data.files.read import read_table
+
+    opened: Any = source
+    with suppress(AdapterHubError):  # what is no table each task reads in its own way, or says why not
+        opened = read_table(source, files)
     datasets: dict[str, Dataset] = {}
     reasons: dict[str, str] = {}
     for offer in engine.task_shelf.offered:
         try:
-            datasets[offer.spec.name] = read(offer.spec.name)
+            datasets[offer.spec.name] = read(offer.spec.name, opened)
         except AdapterHubError as error:
             reasons.setdefault(str(error).removeprefix(f"{source}: "), offer.spec.name)
     unused = {name: len(unused_columns(dataset)) for name, dataset in datasets.items()}

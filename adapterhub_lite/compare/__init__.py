@@ -1,0 +1,1 @@
+"""Baselines and strategies side by side on the same held-out rows."""

@@ -28,7 +28,8 @@ from adapterhub_lite.training.checks import CheckedRun
 from adapterhub_lite.training.config import OFF, TrainConfig
 from adapterhub_lite.training.defaults import choose
 from adapterhub_lite.training.evaluate import evaluating
-from adapterhub_lite.training.fit import fit
+from adapterhub_lite.training.fit import NOTES, fit
+from adapterhub_lite.training.notes import note_of_size
 from adapterhub_lite.training.processes import Processes
 from adapterhub_lite.training.run.place import Place
 
@@ -84,6 +85,7 @@ def train_adapter(
     )  # fmt: skip
     if held_out is not None:
         adapter.metrics = adapter.evaluate(held_out, Processes()).record()
+        adapter.training[NOTES] = [*facts.get(NOTES, []), *note_of_size(adapter.metrics, task.metric)]
     forgotten = _forgotten(adapter, run.config)
     if forgotten:
         adapter.training[FORGETTING] = forgotten

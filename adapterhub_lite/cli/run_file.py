@@ -128,7 +128,7 @@ def _complete(values: dict[str, Any]) -> None:
     """
     options, training = TrainConfig.model_fields, values.get("training")
     if isinstance(training, dict) and {name for name, field in options.items() if field.default} <= set(training):
-        values["training"] = {**dict.fromkeys(options), "track": [], **training}
+        values["training"] = {**{name: None for name, field in options.items() if field.default is None}, **training}
         if values.get("eval_data") is None:
             values.setdefault("hold_out", 0)
 

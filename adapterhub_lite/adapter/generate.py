@@ -123,7 +123,7 @@ def stream_text(
             said = text
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Prompt:
     """One prompt of a batch."""
 

@@ -31,15 +31,13 @@ def serve(
         raise ConfigError(f"serve needs {' and '.join(missing)}: pip install 'adapterhub-lite[serve]'")
     if settings.token is None and os.environ.get(TOKEN):
         settings = settings.model_copy(update={"token": os.environ[TOKEN]})
-    from adapterhub_lite.serve.models import named_places
+    from adapterhub_lite.engine import Engine
+    from adapterhub_lite.serve.models import Models, named_places
     from adapterhub_lite.serve.server import Server, address_of, bound
 
-    named_places(adapters)
-    listening = bound(settings)
-    from adapterhub_lite.engine import Engine
-    from adapterhub_lite.serve.models import load_models
-
-    models = load_models(Engine(), adapters, settings, device=device)
+    places, listening, engine = named_places(adapters), bound(settings), Engine()
+    loaded = {name: engine.load_adapter(path, device=device) for name, path in places.items()}
+    models = Models(loaded, settings)
     for model in models:
         print(f"{model.name}: {model.task.name} on {model.adapter.base.reference}", file=sys.stderr)
     if settings.token is None and listening.getsockname()[0] not in ("127.0.0.1", "::1"):

@@ -31,7 +31,7 @@ def make_app(models: Models, settings: Settings, version: str) -> FastAPI:
 
     @app.get("/health")
     async def health() -> dict[str, Any]:
-        waiting = sum(turns.waiting for turns in models.turns)
+        waiting = sum(len(turns.waiting) for turns in models.turns)
         return {"status": "ok", "models": [model.name for model in models], "waiting": waiting}
 
     @app.get("/v1/models")
@@ -45,10 +45,8 @@ def make_app(models: Models, settings: Settings, version: str) -> FastAPI:
     @app.post("/predict", openapi_extra=_schema(PredictRequest))
     async def predict(request: Request) -> Any:
         asked = await _body(request, PredictRequest)
-        model = models.named(asked.model)
-        model.require(generates=False)
-        job = model.predicting(await asyncio.to_thread(read_rows, model, asked, settings))
-        model.turns.submit(job)
+        model = models.named(asked.model, generates=False)
+        job = model.job(await asyncio.to_thread(read_rows, model, asked, settings))
         try:
             outputs = await _unless_gone(request, job.next())
         finally:
@@ -58,15 +56,13 @@ def make_app(models: Models, settings: Settings, version: str) -> FastAPI:
     @app.post("/v1/chat/completions", openapi_extra=_schema(ChatRequest))
     async def chat(request: Request) -> Any:
         asked = await _body(request, ChatRequest)
-        model = models.named(asked.model)
-        model.require(generates=True)
-        job = model.answering(await asyncio.to_thread(read_chat, model, asked, settings))
-        model.turns.submit(job)
+        model = models.named(asked.model, generates=True)
+        job = model.job(await asyncio.to_thread(read_chat, model, asked, settings))
         streaming = False
         try:
             reply = await _unless_gone(request, job.next())
             if asked.stream:
-                usage = asked.stream_options is not None and asked.stream_options.include_usage
+                usage = (asked.stream_options or {}).get("include_usage", False)
                 streaming = True
                 return StreamingResponse(
                     events(model, job, reply, include_usage=usage), media_type="text/event-stream",

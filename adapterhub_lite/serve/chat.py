@@ -32,14 +32,6 @@ AS_IF_ABSENT: dict[str, tuple[Any, ...]] = {
 """Parameters that are not done here, with the values that ask for nothing."""
 
 
-class StreamOptions(BaseModel):
-    """How an answer is streamed."""
-
-    model_config = ConfigDict(extra="ignore", strict=True)
-
-    include_usage: bool = False
-
-
 class ChatRequest(BaseModel):
     """A conversation to be answered."""
 
@@ -48,7 +40,7 @@ class ChatRequest(BaseModel):
     model: str | None = Field(None, description="The name of the adapter; may be left out where there is only one.")
     messages: list[dict[str, Any]] = Field(min_length=1, description="The turns so far, the user's last.")
     stream: bool | None = Field(None, description="Send the answer as it grows, as server-sent events.")
-    stream_options: StreamOptions | None = None
+    stream_options: dict[str, bool] | None = Field(None, description="include_usage: count tokens in a last event.")
     stop: str | list[str] | None = Field(None, description="Texts at which the answer ends, without them.")
     max_completion_tokens: int | None = Field(None, ge=1)
     max_tokens: int | None = Field(None, ge=1, description="An older name of max_completion_tokens.")

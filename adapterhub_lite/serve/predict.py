@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
+import pyarrow as pa
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -47,11 +48,12 @@ def read_rows(model: Model, asked: PredictRequest, settings: Settings) -> Datase
         raise Refusal(
             413, f"rows: {len(asked.rows)} in one request, of at most {settings.max_rows}; send fewer", "rows"
         )
-    rows: Sequence[Any] = asked.rows
+    rows: Any = asked.rows
     try:
         if model.task.modality == "image":
             column = model.adapter.columns.get("image", "image")
-            rows = [{column: {"bytes": _image(row, column, number)}} for number, row in enumerate(rows, start=1)]
+            images = [{"bytes": _image(row, column, number)} for number, row in enumerate(rows, start=1)]
+            rows = pa.table({column: pa.array(images, pa.struct({"bytes": pa.binary()}))})
         elif any(isinstance(row, Mapping) != isinstance(rows[0], Mapping) for row in rows):
             raise bad("rows: some are objects and some are not; write all alike", "rows")
         return rows_to_predict(model.task, rows, partial(model.adapter.load_data, require_labels=False))

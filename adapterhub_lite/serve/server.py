@@ -15,7 +15,7 @@ import uvicorn
 
 import adapterhub_lite
 from adapterhub_lite.errors import ConfigError
-from adapterhub_lite.interrupt import CAUGHT, Interrupt, listener
+from adapterhub_lite.interrupt import CAUGHT, listener
 from adapterhub_lite.serve.app import make_app
 from adapterhub_lite.serve.gate import Gate
 from adapterhub_lite.serve.models import Models
@@ -26,32 +26,19 @@ LAST = 5.0
 
 
 def bound(settings: Settings) -> socket.socket:
-    """A socket at the address, before anything is loaded.
+    """A socket that listens at the address, before anything is loaded; who connects meanwhile waits.
 
     Raises:
-        ConfigError: there is no such address, or something else listens there.
+        ConfigError: there is no such address here, or something else listens at it.
     """
     try:
-        family, _, _, _, address = socket.getaddrinfo(
-            settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-        listening = socket.socket(family, socket.SOCK_STREAM)
+        family, _, _, _, address = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM)[0]
+        return socket.create_server(address, family=family)
     except (OSError, UnicodeError) as error:
-        raise ConfigError(f"--host {settings.host}: {error}; give an address of this machine") from error
-    try:
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listening.bind(address)
-    except (OSError, OverflowError) as error:
-        listening.close()
-        raise _unusable(settings, error) from error
-    return listening
-
-
-def _unusable(settings: Settings, error: Exception) -> ConfigError:
-    what = getattr(error, "strerror", None) or error
-    return ConfigError(
-        f"cannot listen at {settings.host}, port {settings.port}: {what}; give another --port, or 0 for a free one"
-    )
+        raise ConfigError(
+            f"cannot listen at {settings.host}, port {settings.port}: {getattr(error, 'strerror', None) or error}; "
+            "give another --port (0 takes a free one), or another --host"
+        ) from error
 
 
 def address_of(listening: socket.socket) -> str:
@@ -82,29 +69,26 @@ class Server(uvicorn.Server):
 
         Raises:
             Stopped: a signal came, and what was asked before is answered.
-            ConfigError: something else began to listen there meanwhile.
         """
         outer = listener()
         for turns in self.models.turns:
             turns.start()
         try:
             asyncio.run(self.serve(sockets=[listening]))
-        except OSError as error:
-            raise _unusable(self.settings, error) from error
         finally:
             for turns in self.models.turns:
-                turns.give_up()
+                turns.stop(at_once=True)
             for turns in self.models.turns:
                 turns.join(LAST)
             listening.close()
         if self._signals:
-            _stop(outer, self._signals[0])
+            outer.stop(self._signals[0])
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Take no new requests, and wait for those that were taken."""
         self.gate.closed = True
         for turns in self.models.turns:
-            turns.stop()
+            turns.stop(at_once=False)
         await super().shutdown(sockets)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
@@ -125,8 +109,3 @@ class Server(uvicorn.Server):
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
-
-
-def _stop(outer: Interrupt, number: int) -> None:
-    """End the program as the other verbs do after a signal."""
-    outer.stop(number)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections import deque
 from collections.abc import Callable, Hashable
 from contextlib import suppress
 from typing import Any, Protocol
@@ -19,19 +18,20 @@ class Job:
         kind: Requests of one kind can be answered in one batch; those of one adapter alone are.
         asked: What the adapter is asked.
         rows: How many rows or prompts that is.
-        begin: Makes a `Batch` of jobs of this kind.
+        begin: Answers jobs of this kind, or begins to.
     """
 
-    def __init__(self, kind: Hashable, asked: Any, rows: int, begin: Callable[[list[Job]], Answering]):
+    def __init__(self, kind: Hashable, asked: Any, rows: int, begin: Callable[[list[Job]], Answering | None]):
         self.kind, self.asked, self.rows, self.begin = kind, asked, rows, begin
         self.dropped = False
+        """Whether nobody waits for it any more."""
         self._loop = asyncio.get_running_loop()
-        self._events: asyncio.Queue[Any] = asyncio.Queue()
+        self._told: asyncio.Queue[Any] = asyncio.Queue()
 
-    def tell(self, event: Any) -> None:
+    def tell(self, what: Any) -> None:
         """Hand something to the request, from any thread; an exception ends it."""
-        with suppress(RuntimeError):  # the loop is closed: nobody listens any more
-            self._loop.call_soon_threadsafe(self._events.put_nowait, event)
+        with suppress(RuntimeError):  # the loop is closed
+            self._loop.call_soon_threadsafe(self._told.put_nowait, what)
 
     async def next(self) -> Any:
         """What is told next.
@@ -39,14 +39,14 @@ class Job:
         Raises:
             Refusal: the request cannot be answered.
         """
-        event = await self._events.get()
-        if isinstance(event, BaseException):
-            raise refusal_of(event)
-        return event
+        what = await self._told.get()
+        if isinstance(what, BaseException):
+            raise refusal_of(what)
+        return what
 
 
 class Answering(Protocol):
-    """Jobs that are answered together."""
+    """Jobs of one kind that are answered together."""
 
     jobs: list[Job]
 
@@ -69,15 +69,10 @@ class Turns(threading.Thread):
     def __init__(self, at_once: int, most: int):
         super().__init__(name="adapterhub-serve", daemon=True)
         self.at_once, self.most = at_once, most
-        self._waiting: deque[Job] = deque()
+        self.waiting: list[Job] = []
         self._running: list[Answering] = []
         self._changed = threading.Condition()
         self._stopping = False
-
-    @property
-    def waiting(self) -> int:
-        """How many requests wait."""
-        return len(self._waiting)
 
     def submit(self, job: Job) -> None:
         """Let a job wait for its turn.
@@ -88,69 +83,55 @@ class Turns(threading.Thread):
         with self._changed:
             if self._stopping:
                 raise stopping()
-            idle = not self._waiting and not self._running
-            if len(self._waiting) >= self.most and not idle:
-                raise Refusal(
-                    429, f"{self.most} requests wait already; ask again later", code="queue_full", retry_after="1"
-                )
-            self._waiting.append(job)
+            if len(self.waiting) >= self.most and (self.waiting or self._running):
+                message = f"{len(self.waiting)} requests wait already; ask again later"
+                raise Refusal(429, message, code="queue_full", headers={"retry-after": "1"})
+            self.waiting.append(job)
             self._changed.notify()
 
     def drop(self, job: Job) -> None:
         """Forget a job that nobody waits for any more; what runs of it ends at its next turn."""
         job.dropped = True
         with self._changed, suppress(ValueError):
-            self._waiting.remove(job)
+            self.waiting.remove(job)
 
-    def stop(self) -> None:
-        """Take no new jobs; the thread ends when those that wait and run are done."""
+    def stop(self, *, at_once: bool) -> None:
+        """Take no new jobs, and end the thread when those that wait and run are done, or at its next turn."""
         with self._changed:
             self._stopping = True
-            self._changed.notify()
-
-    def give_up(self) -> None:
-        """End what waits and what runs at once."""
-        with self._changed:
-            self._stopping = True
-            for job in [*self._waiting, *(job for batch in self._running for job in batch.jobs)]:
-                job.dropped = True
-                job.tell(stopping())
-            self._waiting.clear()
+            if at_once:
+                for job in [*self.waiting, *(job for batch in self._running for job in batch.jobs)]:
+                    job.dropped = True
+                    job.tell(stopping())
+                self.waiting.clear()
             self._changed.notify()
 
     def run(self) -> None:
         """Answer until the server stops."""
         while True:
             with self._changed:
-                while not self._waiting and not self._running and not self._stopping:
+                while not (self.waiting or self._running or self._stopping):
                     self._changed.wait()
-                if not self._waiting and not self._running:
+                if not (self.waiting or self._running):
                     return
                 jobs = self._next()
-            if jobs:
-                self._begin(jobs)
+            try:
+                begun = jobs[0].begin(jobs) if jobs else None
+                self._running += [begun] if begun is not None else []
+            except Exception as error:
+                tell_all(jobs, error)
             self._running = [batch for batch in self._running if self._advance(batch)]
 
     def _next(self) -> list[Job]:
-        """The oldest job of a kind that nothing runs of, and those that are answered with it."""
+        """The oldest job of a kind that nothing runs of, and those that are answered with it; taken out of the waiting."""
         busy = {batch.jobs[0].kind for batch in self._running}
-        first = next((job for job in self._waiting if job.kind not in busy), None)
-        if first is None:
-            return []
-        chosen, rows = [first], first.rows
-        for job in self._waiting:
-            if job is not first and job.kind == first.kind and rows + job.rows <= self.at_once:
+        chosen: list[Job] = []
+        for job in [job for job in self.waiting if job.kind not in busy]:
+            rows = sum(one.rows for one in chosen) + job.rows
+            if not chosen or (job.kind == chosen[0].kind and rows <= self.at_once):
                 chosen.append(job)
-                rows += job.rows
-        for job in chosen:
-            self._waiting.remove(job)
+                self.waiting.remove(job)
         return chosen
-
-    def _begin(self, jobs: list[Job]) -> None:
-        try:
-            self._running.append(jobs[0].begin(jobs))
-        except Exception as error:
-            tell_all(jobs, error)
 
     def _advance(self, batch: Answering) -> bool:
         try:

@@ -1,4 +1,4 @@
-"""A live server in a thread, with tiny adapters: two classifiers and a language model on one base, images and series."""
+"""A live server in a thread, with tiny adapters: classifiers and language models that share bases, and one for images."""
 
 from __future__ import annotations
 
@@ -23,17 +23,24 @@ from adapterhub_lite.training.config import TrainConfig
 from tests.conftest import GOOD_AND_BAD, LoadBase
 
 CONFIG = TrainConfig(steps=12, batch_size=8, learning_rate=0.02)
+Serve = Callable[..., Any]
 
 
 class Live:
     """A server that runs, and a client for it."""
 
-    def __init__(self, server: Server, address: str):
-        self.server, self.address = server, address
+    def __init__(self, server: Server, address: str, thread: threading.Thread):
+        self.server, self.address, self.thread = server, address, thread
         self.client = httpx2.Client(base_url=address, timeout=60, trust_env=False)
 
-    def post(self, path: str, **body: Any) -> httpx2.Response:
+    def post(self, path: str, **body: Any) -> Any:
         return self.client.post(path, json=body)
+
+    def stop(self) -> None:
+        """Stop it as a signal does, and wait for its end."""
+        self.server.should_exit = True
+        self.thread.join(30)
+        assert not self.thread.is_alive()
 
 
 @contextmanager
@@ -41,40 +48,32 @@ def serving(adapters: dict[str, Adapter], **settings: Any) -> Iterator[Live]:
     """Serve adapters at a free port for the length of a `with` block."""
     chosen = Settings(**{"port": 0, "grace": 5, **settings})
     listening = bound(chosen)
-    address = address_of(listening)
     server = Server(Models(adapters, chosen), chosen)
     thread = threading.Thread(target=server.serve_at, args=[listening], daemon=True)
+    live = Live(server, address_of(listening), thread)
     thread.start()
     while not server.started:
         time.sleep(0.01)
-    live = Live(server, address)
     try:
         yield live
     finally:
         live.client.close()
-        server.should_exit = True
-        thread.join(30)
-        assert not thread.is_alive()
+        live.stop()
 
 
 @pytest.fixture(scope="session")
-def adapters(
-    engine: Engine, load: LoadBase, references: Callable[[str], str], pictures: Dataset
-) -> dict[str, Adapter]:
+def adapters(engine: Engine, load: LoadBase, references: Callable[[str], str], pictures: Dataset) -> dict[str, Adapter]:
     words = engine.load_data(GOOD_AND_BAD, "text-classification")
-    flipped = [{**row, "label": "bad" if row["label"] == "good" else "good"} for row in GOOD_AND_BAD]
-    others = engine.load_data(flipped, "text-classification")
-    talk = tiny_base("decoder")
+    other = {"good": "bad", "bad": "good"}
+    flipped = engine.load_data([{**row, "label": other[row["label"]]} for row in GOOD_AND_BAD], "text-classification")
+    talk, bert, vit = tiny_base("decoder"), load(references("tiny-bert")), load(references("tiny-vit"))
     up = completions()
-    down = up.select(range(0, len(up), 2))
-    bert = load(references("tiny-bert"))
-    vit = load(references("tiny-vit"))
     return {
         "counts": engine.train(talk, up, config=CONFIG),
-        "counts-down": engine.train(talk, down, strategy="prefix", config=CONFIG),
+        "counts-less": engine.train(talk, up.select(range(0, len(up), 2)), strategy="prefix", config=CONFIG),
         "mood": engine.train(talk, words, config=CONFIG),
         "words": engine.train(bert, words, config=CONFIG),
-        "flipped": engine.train(bert, others, config=CONFIG),
+        "flipped": engine.train(bert, flipped, config=CONFIG),
         "colours": engine.train(vit, pictures, strategy="linear_probe"),
     }
 

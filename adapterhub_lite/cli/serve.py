@@ -35,12 +35,14 @@ def serve(
     from adapterhub_lite.serve.models import Models, named_places
     from adapterhub_lite.serve.server import Server, address_of, bound
 
-    places, listening, engine = named_places(adapters), bound(settings), Engine()
-    loaded = {name: engine.load_adapter(path, device=device) for name, path in places.items()}
-    models = Models(loaded, settings)
-    for model in models:
-        print(f"{model.name}: {model.task.name} on {model.adapter.base.reference}", file=sys.stderr)
-    if settings.token is None and listening.getsockname()[0] not in ("127.0.0.1", "::1"):
-        print("note: whoever reaches this address can ask; give --token", file=sys.stderr)
-    print(f"serving at {address_of(listening)}", file=sys.stderr, flush=True)
-    Server(models, settings).serve_at(listening)
+    places = named_places(adapters)
+    with bound(settings) as listening:  # before anything is loaded
+        engine = Engine()
+        loaded = {name: engine.load_adapter(path, device=device) for name, path in places.items()}
+        models = Models(loaded, settings)
+        for model in models:
+            print(f"{model.name}: {model.task.name} on {model.adapter.base.reference}", file=sys.stderr)
+        if settings.token is None and listening.getsockname()[0] not in ("127.0.0.1", "::1"):
+            print("note: whoever reaches this address can ask; give --token", file=sys.stderr)
+        print(f"serving at {address_of(listening)}", file=sys.stderr, flush=True)
+        Server(models, settings).serve_at(listening)

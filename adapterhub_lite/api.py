@@ -74,6 +74,7 @@ from adapterhub_lite.plugins.spec import (
     MODALITIES as MODALITIES,
     Modality as Modality,
     ReaderSpec as ReaderSpec,
+    Situation as Situation,
     StrategyConfig as StrategyConfig,
     StrategySpec as StrategySpec,
     TargetKind as TargetKind,
@@ -87,6 +88,7 @@ if TYPE_CHECKING:
     from adapterhub_lite.base.attention import ATTENTION_IMPLEMENTATION as ATTENTION_IMPLEMENTATION
     from adapterhub_lite.base.describe import example_inputs as example_inputs, introspect as introspect
     from adapterhub_lite.base.loading import Base as Base
+    from adapterhub_lite.base.quantization import dense_weight as dense_weight, is_quantized as is_quantized
     from adapterhub_lite.base.view import (
         AttentionCall as AttentionCall,
         AttentionSite as AttentionSite,

@@ -25,6 +25,7 @@ from transformers import (
 
 from adapterhub_lite.adapter.sampling import Sampling
 from adapterhub_lite.base.loading import Base
+from adapterhub_lite.base.vocabulary import check_ids
 from adapterhub_lite.errors import DataError
 from adapterhub_lite.interrupt import safe_point
 from adapterhub_lite.progress import Progress, Silent
@@ -64,11 +65,12 @@ def generate_texts(
         progress: Shows the work.
 
     Raises:
-        DataError: a prompt of as many ids as the base reads, or more; nothing is generated.
+        DataError: a prompt of as many ids as the base reads, or more, or with one that it does not know; nothing is generated.
         TrainingError: a single prompt does not fit into memory.
     """
     reads = reach(base)
     for number, ids in enumerate(prompts):
+        check_ids(ids, base.beyond, where(number))
         if len(ids) >= reads:
             raise DataError(
                 f"{where(number)} has {len(ids)} tokens, and '{base.reference}' reads {reads} with the answer; shorten the prompt"
@@ -108,8 +110,9 @@ def stream_text(
     """Continue one prompt in pieces that together are what `generate_texts` gives for it; between two, nothing is held.
 
     Raises:
-        DataError: a prompt of as many ids as the base reads, or more.
+        DataError: a prompt of as many ids as the base reads, or more, or with one that it does not know.
     """
+    check_ids(ids, base.beyond, "the prompt")
     room = min(sampling.max_new_tokens, reach(base) - len(ids))
     if room < 1:
         generate_texts(base, [ids], sampling, where=lambda row: "the prompt")  # which says why it cannot

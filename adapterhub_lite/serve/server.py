@@ -9,12 +9,12 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.metadata import version
 from types import FrameType
 from typing import Any
 
 import uvicorn
 
-import adapterhub_lite
 from adapterhub_lite.errors import ConfigError
 from adapterhub_lite.interrupt import CAUGHT, listener
 from adapterhub_lite.serve.app import make_app
@@ -55,7 +55,7 @@ class Server(uvicorn.Server):
     """
 
     def __init__(self, models: Models, settings: Settings):
-        self.gate = Gate(make_app(models, settings, adapterhub_lite.__version__), settings)
+        self.gate = Gate(make_app(models, settings, version("adapterhub-lite")), settings)
         super().__init__(
             uvicorn.Config(
                 self.gate, log_config=None, access_log=False, lifespan="off", server_header=False, ws="none",

@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import sys
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from adapterhub_lite.errors import ConfigError
 from adapterhub_lite.serve.settings import TOKEN, Settings
+from adapterhub_lite.storage.bundle import manifest_of
 
 NEEDED = ("fastapi", "uvicorn")
 
@@ -36,7 +38,9 @@ def serve(
     from adapterhub_lite.serve.server import Server, address_of, bound
 
     places = named_places(adapters)
-    with bound(settings) as listening:  # before anything is loaded
+    for path in places.values():
+        manifest_of(Path(path))  # before any base is loaded
+    with bound(settings) as listening:
         engine = Engine()
         loaded = {name: engine.load_adapter(path, device=device) for name, path in places.items()}
         models = Models(loaded, settings)

@@ -27,7 +27,7 @@ from adapterhub_lite.interrupt import Interrupt, Stopped
 from adapterhub_lite.serve.models import Models, named_places
 from adapterhub_lite.serve.server import Server, address_of, bound
 from adapterhub_lite.serve.settings import Settings
-from tests.conftest import Outcome
+from tests.conftest import ROOT, Outcome
 from tests.serve.conftest import Live, serving
 
 CHAT = "/v1/chat/completions"
@@ -505,3 +505,11 @@ def test_a_second_signal_ends_everything(adapters: dict[str, Adapter], monkeypat
         assert (answer.status_code, error_of(answer)["code"]) == (503, "stopping")
         live.thread.join(10)
         assert not live.thread.is_alive()
+
+
+def test_the_page_on_serving_names_every_limit() -> None:
+    page = (ROOT / "docs" / "serving.md").read_text(encoding="utf-8")
+    for name, field in Settings.model_fields.items():
+        assert f"--{name.replace('_', '-')}" in page
+        if isinstance(field.default, (int, float)):
+            assert f"`--{name.replace('_', '-')} {field.default:g}`" in page or name in ("port", "at_once", "grace")

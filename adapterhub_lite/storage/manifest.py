@@ -60,6 +60,7 @@ def _one_of(*choices: str) -> AfterValidator:
 
 Json = Annotated[JsonValue, AfterValidator(_all_finite)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
+Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 
 
 class Record(BaseModel):
@@ -105,6 +106,47 @@ class BaseRecord(Record):
     parameters: int = Field(ge=0, description="Number of parameters of the base.")
 
 
+class TemperatureRecord(Record):
+    """The number that logits are divided by, found on held-out rows."""
+
+    value: float = Field(gt=0, le=1e3, allow_inf_nan=False, description="The temperature.")
+    rows: int = Field(ge=1, description="Held-out rows it was found on.")
+    loss_before: Finite = Field(description="Their log loss without it, in nats.")
+    loss_after: Finite = Field(description="Their log loss with temperatures found on other parts of them.")
+
+
+class AbstentionRecord(Record):
+    """The probability below which nothing is answered."""
+
+    threshold: Share = Field(description="The probability of the likeliest class from which it is answered.")
+    rule: str = Field(description="How it was chosen, as in coverage=0.9.")
+    rows: int = Field(ge=0, description="Held-out rows it was chosen on; 0 where it was given.")
+    coverage: Share | None = Field(None, description="Share of them answered, chosen on other parts of them.")
+    accuracy: Share | None = Field(None, description="Share of those that is right, chosen on other parts of them.")
+
+
+class LabelThresholdsRecord(Record):
+    """The probability from which each of several labels is given."""
+
+    thresholds: list[Share] = Field(description="For each label; one with 1 is never given.")
+    rule: str = Field(description="How they were chosen: f1, or as in precision=0.9.")
+    rows: int = Field(ge=1, description="Held-out rows they were chosen on.")
+    macro_f1_before: Share = Field(description="Macro-F1 of these rows with a half for all labels.")
+    macro_f1_after: Share = Field(description="Macro-F1 of these rows with thresholds chosen on other parts of them.")
+
+
+class DecisionRecord(Record):
+    """What is done between the outputs and the answer; nothing, unless something was chosen on held-out rows."""
+
+    temperature: TemperatureRecord | None = Field(None, description="What logits are divided by.")
+    abstention: AbstentionRecord | None = Field(None, description="Below which probability nothing is answered.")
+    labels: LabelThresholdsRecord | None = Field(None, description="From which probability each label is given.")
+
+
+PLAIN = DecisionRecord()
+"""The likeliest class, or the labels with a probability of at least a half."""
+
+
 class TaskRecord(Record):
     """What the model was asked to do."""
 
@@ -117,6 +159,18 @@ class TaskRecord(Record):
         description="What was said of the file of data beside its name.",
     )
     preprocessing: dict[str, Json] = Field(description="How inputs were prepared: max_length, pooling, chat template.")
+    decision: DecisionRecord = Field(
+        default=PLAIN,
+        exclude_if=lambda decision: decision == PLAIN,
+        description="What is done between the outputs and the answer.",
+    )
+
+    @model_validator(mode="after")
+    def _a_threshold_each(self) -> Self:
+        chosen = self.decision.labels
+        if chosen is not None and len(chosen.thresholds) != len(self.labels):
+            raise ValueError(f"{len(chosen.thresholds)} thresholds for {len(self.labels)} labels")
+        return self
 
     @model_validator(mode="after")
     def _labels_differ(self) -> Self:

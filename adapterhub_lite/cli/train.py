@@ -84,8 +84,9 @@ def train(
         print_json(report)
     else:
         _show(report)
-    if NOT_CHOSEN in report["training"]:
-        raise DataError(f"{report['adapter']} is saved and answers every row: {report['training'][NOT_CHOSEN]}")
+    why = report.get("training", {}).get(NOT_CHOSEN)
+    if why:
+        raise DataError(f"{report['adapter']} is saved and answers every row: {why}")
 
 
 def run_training(run: RunFile, *, resume: bool = False) -> dict[str, Any]:

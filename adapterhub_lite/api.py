@@ -74,6 +74,7 @@ from adapterhub_lite.plugins.spec import (
     MODALITIES as MODALITIES,
     Modality as Modality,
     ReaderSpec as ReaderSpec,
+    Situation as Situation,
     StrategyConfig as StrategyConfig,
     StrategySpec as StrategySpec,
     TargetKind as TargetKind,
@@ -87,6 +88,7 @@ if TYPE_CHECKING:
     from adapterhub_lite.base.attention import ATTENTION_IMPLEMENTATION as ATTENTION_IMPLEMENTATION
     from adapterhub_lite.base.describe import example_inputs as example_inputs, introspect as introspect
     from adapterhub_lite.base.loading import Base as Base
+    from adapterhub_lite.base.quantization import dense_weight as dense_weight, is_quantized as is_quantized
     from adapterhub_lite.base.view import (
         AttentionCall as AttentionCall,
         AttentionSite as AttentionSite,
@@ -139,10 +141,10 @@ if TYPE_CHECKING:
     from adapterhub_lite.plugins.surroundings import quiet as quiet
     from adapterhub_lite.scoring.by_class import of_classes as of_classes, scores_of as scores_of
     from adapterhub_lite.scoring.detail import Detail as Detail
+    from adapterhub_lite.scoring.metrics import bootstrap as bootstrap, macro_f1 as macro_f1
     from adapterhub_lite.scoring.of_classes import TagDetail as TagDetail
     from adapterhub_lite.tasks.classification import Classification as Classification
     from adapterhub_lite.tasks.head import HeadTask as HeadTask, pool as pool, targets_of as targets_of
-    from adapterhub_lite.tasks.metrics import bootstrap as bootstrap, macro_f1 as macro_f1
     from adapterhub_lite.tasks.options import ClassificationOptions as ClassificationOptions
     from adapterhub_lite.tasks.regression import Regression as Regression, standard_units as standard_units
     from adapterhub_lite.tasks.stored import collected as collected

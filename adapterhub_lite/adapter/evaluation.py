@@ -14,16 +14,14 @@ from adapterhub_lite.adapter.sampling import Sampling
 from adapterhub_lite.base.loading import Base
 from adapterhub_lite.data.dataset import Dataset
 from adapterhub_lite.data.roles.groups import numbered
-from adapterhub_lite.evaluation.result import Evaluation
+from adapterhub_lite.evaluation.result import BARE, Evaluation
 from adapterhub_lite.progress import Progress
-from adapterhub_lite.tasks.metrics import bootstrap, share_interval
+from adapterhub_lite.scoring.metrics import bootstrap, share_interval
 from adapterhub_lite.tasks.task import Batch, Task, encode
 from adapterhub_lite.training.evaluate import score_language_model
 
 Judge = Callable[[Sequence[str]], Mapping[str, Sequence[float]]]
 """From the answers to all rows to the scores of each, by name."""
-BARE = "bare_"
-"""What the names of the bare base's scores begin with."""
 
 
 def evaluate_answers(

@@ -14,7 +14,8 @@ from adapterhub_lite.data.request import SEVERAL
 from adapterhub_lite.errors import BaseMismatchError, ConfigError, DataError
 from adapterhub_lite.plugins.shelf import Shelf
 from adapterhub_lite.plugins.spec import StrategySpec
-from adapterhub_lite.storage import PLAIN, Manifest, StoredAdapter, TaskRecord, check_base
+from adapterhub_lite.scoring.decision import PLAIN
+from adapterhub_lite.storage import Manifest, StoredAdapter, TaskRecord, check_base
 from adapterhub_lite.storage.bundle import open_any
 from adapterhub_lite.storage.manifest import encode_manifest
 from adapterhub_lite.tasks.spec import TaskSpec
@@ -150,7 +151,7 @@ class Parent:
         for options, asked in ((own, run.settings), (own_task, run.task_options)):
             for name in type(options).model_fields:
                 self._same(f"option {name}", getattr(options, name), getattr(asked, name))
-        if run.config.start_head != "random":
+        if run.config.start_head not in (None, "random"):
             raise ConfigError(f"--start-head {run.config.start_head}: the head starts as it is in {self.path}")
 
     def _same(self, what: str, own: Any, asked: Any) -> None:

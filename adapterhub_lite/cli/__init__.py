@@ -28,6 +28,7 @@ VERBS = {
     "evaluate": ("evaluate:evaluate", "Score an adapter on labelled data."),
     "predict": ("predict:predict", "Predict a label with its probability, or a completion, for every row of a file."),
     "generate": ("generate:generate", "Let an adapted language model answer a prompt."),
+    "serve": ("serve:serve", "Answer requests for adapters over HTTP, as OpenAI's API does."),
     "inspect": ("inspect:inspect", "Say what an adapter is, and check that its files are what was saved."),
     "verify": ("verify:verify", "Check that an adapter is what was saved: its files, its base and its outputs."),
     "history": ("history:history", "List the versions of an adapter: those that a save replaced, and the one in use."),

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import BaseModel, Field
-from rich.table import Column, Table
 
 from adapterhub_lite.adapter.sampling import Sampling
 from adapterhub_lite.cli.options import AdapterPath, AsJson, Columns, DataFile, Loading
@@ -15,7 +14,6 @@ from adapterhub_lite.cli.rows import check_target, checked_data
 from adapterhub_lite.cli.score_function import imported_function
 from adapterhub_lite.errors import ConfigError
 from adapterhub_lite.names import Flag
-from adapterhub_lite.scoring.detail import Section
 from adapterhub_lite.scoring.rules import Choices
 from adapterhub_lite.storage import rewrite_task
 from adapterhub_lite.tasks.outputs import ClassColumns
@@ -111,9 +109,9 @@ def evaluate(
 
     charts = check_charts(rows.charts) if rows.charts is not None else None
     dataset = checked_data(adapter, data, columns, require_labels=True, keep_unknown=True)
-    from adapterhub_lite.adapter.evaluation import BARE
     from adapterhub_lite.data.write import write_rows
     from adapterhub_lite.engine import Engine
+    from adapterhub_lite.evaluation.tables import tables_of
 
     loaded = Engine().load_adapter(adapter, base=loading.base, device=loading.device, force=loading.force)
     if loaded.attachment.task.generates and (rows.model_fields_set or choices is not None):
@@ -136,44 +134,10 @@ def evaluate(
         decision = loaded.attachment.task.decision.model_dump(mode="json")
         print_json({**result.in_full(), "decision": decision, "charts": [str(path) for path in drawn]})
         return
-    beside = any(name.startswith(BARE) for name in result.metrics)
-    more = [Column(title, justify="right") for title in ("bare base", "95 % interval")] if beside else []
-    table = Table(
-        "metric",
-        Column("value", justify="right"),
-        Column("95 % interval", justify="right"),
-        *more,
-        title=f"{adapter} on {data}, {result.n} rows",
-        title_justify="left",
-    )
-    for name in result.metrics:
-        if not name.startswith(BARE):
-            cells = [cell for of in [name, BARE + name][: 1 + beside] for cell in _cells(result, of)]
-            table.add_row(name, *cells)
     console = plain_console()
-    console.print(table)
-    for section in result.detail.sections() if result.detail is not None else ():
-        console.print(_shown(section))
+    for table in tables_of(result, f"{adapter} on {data}, {result.n} rows"):
+        console.print(table)
     for note in result.notes:
         console.print(f"note: {note}")
     for path in (*([target] if target is not None else []), *drawn):
         console.print(f"written: {path}")
-
-
-def _shown(section: Section) -> Table:
-    """A table as the terminal shows it: names at the left, numbers at the right."""
-    first, *others = section.columns
-    table = Table(first, *(Column(name, justify="right") for name in others), title=section.title, title_justify="left")
-    for row in section.rows:
-        table.add_row(
-            *("" if cell is None else f"{cell:.4f}" if isinstance(cell, float) else str(cell) for cell in row)
-        )
-    return table
-
-
-def _cells(result: Any, name: str) -> list[str]:
-    """A score and its interval; nothing where there is none."""
-    if name not in result.metrics:
-        return ["", ""]
-    ends = result.intervals.get(name)
-    return [f"{result.metrics[name]:.4f}", f"{ends[0]:.4f} to {ends[1]:.4f}" if ends else ""]

@@ -11,6 +11,9 @@ from adapterhub_lite.evaluation.predictions import RowOutputs
 from adapterhub_lite.scoring.detail import Detail
 from adapterhub_lite.tasks.outputs import ClassColumns
 
+BARE = "bare_"
+"""What the names of the bare base's scores begin with."""
+
 
 @dataclass(frozen=True)
 class UnknownLabel:

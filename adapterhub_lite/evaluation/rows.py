@@ -60,6 +60,8 @@ def evaluate_rows(
     logits, targets = labelled_outputs(attachment, encoded, progress, processes)
     if choices is not None:
         logits = choose(task, logits, targets, encoded.groups, choices)
+        for line in task.decision.in_words():
+            progress.say(line)
     known = targets < len(task.labels) if data.unknown and targets.dim() == 1 else slice(None)
     loss = float(task.losses(logits[known], targets[known]).mean())
     outputs = RowOutputs(task, Encoded(without_targets(encoded.examples)), logits)

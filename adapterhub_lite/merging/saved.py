@@ -21,7 +21,8 @@ from adapterhub_lite.engine import Engine
 from adapterhub_lite.errors import AdapterCorruptError, NotSupportedError
 from adapterhub_lite.plugins.spec import ProvidedStrategy, StrategyConfig
 from adapterhub_lite.plugins.strategy_call import StrategyCalls
-from adapterhub_lite.storage import PLAIN, Manifest, open_adapter
+from adapterhub_lite.scoring.decision import PLAIN
+from adapterhub_lite.storage import Manifest, open_adapter
 from adapterhub_lite.tasks.head_class import HeadClass
 from adapterhub_lite.tasks.task import Preprocessing, Task
 from adapterhub_lite.training.attachment import HEAD, Attachment, attach

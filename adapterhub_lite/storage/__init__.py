@@ -15,19 +15,14 @@ from adapterhub_lite.storage.header import (
 from adapterhub_lite.storage.history import KEEP as KEEP
 from adapterhub_lite.storage.layout import CONFIG as CONFIG, MANIFEST as MANIFEST, TENSORS as TENSORS
 from adapterhub_lite.storage.manifest import (
-    PLAIN as PLAIN,
-    AbstentionRecord as AbstentionRecord,
     BaseRecord as BaseRecord,
     DataRecord as DataRecord,
-    DecisionRecord as DecisionRecord,
     FileRecord as FileRecord,
     Fingerprint as Fingerprint,
-    LabelThresholdsRecord as LabelThresholdsRecord,
     Manifest as Manifest,
     ProbeRecord as ProbeRecord,
     StrategyRecord as StrategyRecord,
     TaskRecord as TaskRecord,
-    TemperatureRecord as TemperatureRecord,
 )
 from adapterhub_lite.storage.store import (
     StoredAdapter as StoredAdapter,

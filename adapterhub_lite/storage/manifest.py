@@ -17,6 +17,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, Va
 
 from adapterhub_lite.errors import AdapterCorruptError, StorageError
 from adapterhub_lite.names import QUANTIZATIONS
+from adapterhub_lite.scoring.decision import PLAIN, DecisionRecord
 from adapterhub_lite.storage.migrate import migrate
 from adapterhub_lite.storage.strict_json import parse_json
 
@@ -60,7 +61,6 @@ def _one_of(*choices: str) -> AfterValidator:
 
 Json = Annotated[JsonValue, AfterValidator(_all_finite)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
-Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 
 
 class Record(BaseModel):
@@ -104,47 +104,6 @@ class BaseRecord(Record):
         description="Dtype the base computed in."
     )
     parameters: int = Field(ge=0, description="Number of parameters of the base.")
-
-
-class TemperatureRecord(Record):
-    """The number that logits are divided by, found on held-out rows."""
-
-    value: float = Field(gt=0, le=1e3, allow_inf_nan=False, description="The temperature.")
-    rows: int = Field(ge=1, description="Held-out rows it was found on.")
-    loss_before: Finite = Field(description="Their log loss without it, in nats.")
-    loss_after: Finite = Field(description="Their log loss with temperatures found on other parts of them.")
-
-
-class AbstentionRecord(Record):
-    """The probability below which nothing is answered."""
-
-    threshold: Share = Field(description="The probability of the likeliest class from which it is answered.")
-    rule: str = Field(description="How it was chosen, as in coverage=0.9.")
-    rows: int = Field(ge=0, description="Held-out rows it was chosen on; 0 where it was given.")
-    coverage: Share | None = Field(None, description="Share of them answered, chosen on other parts of them.")
-    accuracy: Share | None = Field(None, description="Share of those that is right, chosen on other parts of them.")
-
-
-class LabelThresholdsRecord(Record):
-    """The probability from which each of several labels is given."""
-
-    thresholds: list[Share] = Field(description="For each label; one with 1 is never given.")
-    rule: str = Field(description="How they were chosen: f1, or as in precision=0.9.")
-    rows: int = Field(ge=1, description="Held-out rows they were chosen on.")
-    macro_f1_before: Share = Field(description="Macro-F1 of these rows with a half for all labels.")
-    macro_f1_after: Share = Field(description="Macro-F1 of these rows with thresholds chosen on other parts of them.")
-
-
-class DecisionRecord(Record):
-    """What is done between the outputs and the answer; nothing, unless something was chosen on held-out rows."""
-
-    temperature: TemperatureRecord | None = Field(None, description="What logits are divided by.")
-    abstention: AbstentionRecord | None = Field(None, description="Below which probability nothing is answered.")
-    labels: LabelThresholdsRecord | None = Field(None, description="From which probability each label is given.")
-
-
-PLAIN = DecisionRecord()
-"""The likeliest class, or the labels with a probability of at least a half."""
 
 
 class TaskRecord(Record):

@@ -11,15 +11,15 @@ from torch.nn import functional
 
 from adapterhub_lite.data.request import SEVERAL
 from adapterhub_lite.plugins.spec import TargetKind
-from adapterhub_lite.scoring.of_classes import ClassDetail, LabelDetail, detail_of_classes, detail_of_labels
-from adapterhub_lite.tasks.head import HeadTask, like
-from adapterhub_lite.tasks.metrics import (
+from adapterhub_lite.scoring.metrics import (
     classification_intervals,
     classification_metrics,
     labels_intervals,
     labels_metrics,
     share_interval,
 )
+from adapterhub_lite.scoring.of_classes import ClassDetail, LabelDetail, detail_of_classes, detail_of_labels
+from adapterhub_lite.tasks.head import HeadTask, like
 from adapterhub_lite.tasks.outputs import LabelsPrediction, Prediction
 from adapterhub_lite.tasks.stored import reweighed
 from adapterhub_lite.tasks.task import Encoded, Example, Preprocessing

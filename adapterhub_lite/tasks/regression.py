@@ -17,8 +17,8 @@ from adapterhub_lite.data.dataset import Dataset
 from adapterhub_lite.errors import AdapterCorruptError, DataError
 from adapterhub_lite.plugins.spec import TargetKind
 from adapterhub_lite.scoring.by_value import ValueDetail, of_values
+from adapterhub_lite.scoring.metrics import values_intervals, values_metrics
 from adapterhub_lite.tasks.head import HeadTask
-from adapterhub_lite.tasks.metrics import values_intervals, values_metrics
 from adapterhub_lite.tasks.outputs import ValuePrediction
 from adapterhub_lite.tasks.task import Encoded, Example, Preprocessing
 

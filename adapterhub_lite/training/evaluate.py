@@ -16,7 +16,7 @@ from adapterhub_lite.base.strategy import Solver
 from adapterhub_lite.data.batches import longest_first
 from adapterhub_lite.errors import DataError
 from adapterhub_lite.progress import Bar, Progress
-from adapterhub_lite.tasks.metrics import bootstrap
+from adapterhub_lite.scoring.metrics import bootstrap
 from adapterhub_lite.tasks.task import Batch, Encoded, Task
 from adapterhub_lite.training.attachment import Attachment
 from adapterhub_lite.training.features import encode_features

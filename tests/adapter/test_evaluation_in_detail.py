@@ -17,7 +17,8 @@ from adapterhub_lite.adapter.parent import Parent
 from adapterhub_lite.engine import Engine
 from adapterhub_lite.errors import ConfigError, DataError
 from adapterhub_lite.progress import Silent
-from adapterhub_lite.storage import PLAIN, read_adapter
+from adapterhub_lite.scoring.decision import PLAIN
+from adapterhub_lite.storage import read_adapter
 from adapterhub_lite.tasks.outputs import ClassColumns
 from adapterhub_lite.testing.models import tiny_base
 from adapterhub_lite.training.config import TrainConfig

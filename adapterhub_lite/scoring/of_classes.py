@@ -123,6 +123,21 @@ class LabelDetail:
         return classes_section(self.scores, "label"), calibration_section(self.calibration)
 
 
+@dataclass(frozen=True)
+class TagDetail:
+    """The scores of what is found in texts, such as names: by kind, and of all together (micro)."""
+
+    scores: ClassScores
+
+    def record(self) -> dict[str, Any]:
+        """All of it as JSON."""
+        return self.scores.record()
+
+    def sections(self) -> Sequence[Section]:
+        """A table by kind."""
+        return (classes_section(self.scores, "kind"),)
+
+
 def detail_of_classes(
     wanted: Ints, said: Ints, probability: Floats, names: Sequence[str], known: int, threshold: float | None
 ) -> ClassDetail:

@@ -137,8 +137,9 @@ def _say_notes(data: Dataset, held_out: Dataset | None, progress: Progress) -> N
 def _notes_of_rows(attachment: Attachment, held_out: Encoded, probe: nn.Module | None, progress: Progress) -> list[str]:
     """Notes on what is predicted of held-out rows that are few enough to be run once more; beside the probe, if there is one."""
     task, base, examples = attachment.task, attachment.base, held_out.examples
-    one_target = isinstance(task, HeadTask) and all(example.rows == 1 for example in examples)
-    if not one_target or task.target_kind == "labels" or len(examples) > MOST_RUN_AGAIN or Processes().count > 1:
+    if not isinstance(task, HeadTask) or task.target_kind == "labels" or any(example.rows != 1 for example in examples):
+        return []
+    if len(examples) > MOST_RUN_AGAIN or Processes().count > 1:
         return []
     own, targets = predict_logits(attachment, held_out, progress), task.targets(examples)
     notes = note_of_classes(own, targets, task.labels) if task.target_kind == "classes" else []

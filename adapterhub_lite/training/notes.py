@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from adapterhub_lite.data.roles.columns import counted
-from adapterhub_lite.tasks.metrics import bootstrap
+from adapterhub_lite.scoring.metrics import bootstrap
 from adapterhub_lite.training.config import TrainConfig
 from adapterhub_lite.training.state import TrainReport
 

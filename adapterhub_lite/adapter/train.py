@@ -31,7 +31,8 @@ from adapterhub_lite.training.checks import CheckedRun
 from adapterhub_lite.training.config import NOT_CHOSEN, OFF, TrainConfig
 from adapterhub_lite.training.defaults import choose
 from adapterhub_lite.training.evaluate import evaluating
-from adapterhub_lite.training.fit import fit
+from adapterhub_lite.training.fit import NOTES, fit
+from adapterhub_lite.training.notes import note_of_size
 from adapterhub_lite.training.processes import Processes
 from adapterhub_lite.training.run.place import Place
 
@@ -93,6 +94,7 @@ def train_adapter(
     )  # fmt: skip
     if held_out is not None:
         adapter.metrics = _scored(adapter, held_out, choices).record()
+        adapter.training[NOTES] = [*facts.get(NOTES, []), *note_of_size(adapter.metrics, task.metric)]
     elif choices != Choices():
         adapter.choose(abstain=run.config.abstain, label_thresholds=run.config.label_thresholds)
     forgotten = _forgotten(adapter, run.config)

@@ -173,6 +173,7 @@ def run_training(run: RunFile, *, resume: bool = False) -> dict[str, Any]:
         "base_parameters": loaded.parameters,
         "size_bytes": adapter_size(target),
         "metrics": adapter.metrics,
+        "notes": adapter.training.get("notes", []),
         "training": adapter.training,
         "run_folder": str(run_folder),
     }
@@ -236,6 +237,8 @@ def _show(report: dict[str, Any]) -> None:
     )
     if scores:
         console.print(f"held-out ({metrics['n']:.0f} rows): {', '.join(scores)}")
+    for note in report.get("notes", []):
+        console.print(f"note: {note}", style="yellow")
     forgotten = report.get("training", {}).get("forgetting")
     if forgotten:
         console.print(

@@ -2,29 +2,21 @@
 
 from __future__ import annotations
 
-import copy
 import math
-from collections.abc import Sequence
-
-import torch
-from torch import Tensor
 
 from adapterhub_lite.data.dataset import Dataset
-from adapterhub_lite.data.roles.columns import counted
 from adapterhub_lite.errors import ConfigError, DataError
 from adapterhub_lite.evaluation.choices import choose
 from adapterhub_lite.evaluation.predictions import RowOutputs
-from adapterhub_lite.evaluation.result import Evaluation, ScoredRows, UnknownLabel
+from adapterhub_lite.evaluation.result import Evaluation, ScoredRows
+from adapterhub_lite.evaluation.unknown import notes_on, unknown_labels_of, with_unknown
 from adapterhub_lite.progress import Progress
 from adapterhub_lite.scoring.rules import Choices
 from adapterhub_lite.tasks.stored import without_targets
-from adapterhub_lite.tasks.task import Encoded, Task, encode, rows_of
+from adapterhub_lite.tasks.task import Encoded, encode
 from adapterhub_lite.training.attachment import Attachment
 from adapterhub_lite.training.evaluate import labelled_outputs, score
 from adapterhub_lite.training.processes import Processes
-
-LISTED = 100
-"""Most rows of an unknown label that are listed."""
 
 
 def evaluate_rows(
@@ -65,13 +57,13 @@ def evaluate_rows(
     known = targets < len(task.labels) if data.unknown and targets.dim() == 1 else slice(None)
     loss = float(task.losses(logits[known], targets[known]).mean())
     outputs = RowOutputs(task, Encoded(without_targets(encoded.examples)), logits)
-    judge, logits, targets = _with_unknown(task, data, encoded, logits, targets)
+    judge, logits, targets = with_unknown(task, data, encoded, logits, targets)
     rows = [example.rows for example in encoded.examples]
     metrics = _finite(judge.metrics(logits, targets, loss, rows), data)
     intervals = judge.intervals(logits, targets, rows, encoded.groups)
     detail = judge.detail(logits, targets, rows, len(task.labels))
-    unknown = _unknown_labels(data)
-    return Evaluation(n, metrics, (*notes, *_notes_on(unknown)), intervals, detail, unknown, ScoredRows(data, outputs))
+    unknown = unknown_labels_of(data)
+    return Evaluation(n, metrics, (*notes, *notes_on(unknown)), intervals, detail, unknown, ScoredRows(data, outputs))
 
 
 def _finite(metrics: dict[str, float], data: Dataset) -> dict[str, float]:
@@ -81,45 +73,3 @@ def _finite(metrics: dict[str, float], data: Dataset) -> dict[str, float]:
             "are not finite for some row: correct its values, or compute in --dtype float32"
         )
     return metrics
-
-
-def _with_unknown(
-    task: Task, data: Dataset, encoded: Encoded, logits: Tensor, targets: Tensor
-) -> tuple[Task, Tensor, Tensor]:
-    """A task that knows the names of all labels of the data, and outputs in which those that are not known never win."""
-    if not data.unknown:
-        return task, logits, targets
-    judge, known, more = copy.copy(task), len(task.labels), len(data.unknown)
-    judge.labels = (*task.labels, *data.unknown)
-    if targets.dim() == 2:  # of several labels, the targets hold those that are known
-        others = torch.zeros(len(targets), more)
-        for row, example in enumerate(encoded.examples):
-            others[row, [label - known for label in example.target if label >= known]] = 1.0
-        targets = torch.cat([targets, others], dim=1)
-    return judge, torch.nn.functional.pad(logits, (0, more), value=-math.inf), targets
-
-
-def _unknown_labels(data: Dataset) -> tuple[UnknownLabel, ...]:
-    rows: list[list[int]] = [[] for _ in data.unknown]
-    numbers, first = rows_of(data), len(data.labels)
-    for row, target in enumerate(data.targets or () if data.unknown else ()):
-        for label in set(target) if isinstance(target, tuple) else (target,):
-            if label >= first:
-                rows[label - first].append(numbers[row] + 1)
-    return tuple(
-        UnknownLabel(name, len(own), tuple(own[:LISTED])) for name, own in zip(data.unknown, rows, strict=True)
-    )
-
-
-def _notes_on(unknown: Sequence[UnknownLabel]) -> list[str]:
-    if not unknown:
-        return []
-    shown = [
-        f"{label.label!r} in {counted(label.n, 'row')} ({', '.join(map(str, label.rows[:5]))}{', ...' * (label.n > 5)})"
-        for label in unknown[:10]
-    ]
-    more = f" and {len(unknown) - 10} more" if len(unknown) > 10 else ""
-    return [
-        f"{counted(len(unknown), 'label')} of the data the adapter does not know: {', '.join(shown)}{more}; such rows count "
-        "as wrong, and in the loss not at all"
-    ]

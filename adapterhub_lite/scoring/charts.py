@@ -78,7 +78,7 @@ def _by_class(scores: ClassScores) -> Any:
     """F1 of every class, the best on top, with its number of rows."""
     classes = sorted(scores.classes, key=lambda score: score.f1)
     figure, axis = _figure(8, 1.3 + 0.22 * max(3, len(classes)))
-    names = [f"{_short(score.label)}  (n = {score.n})" for score in classes]
+    names = [f"{_short(s.label)}{'' if s.known else ', not known'}  (n = {s.n})" for s in classes]
     axis.barh(
         names, [score.f1 for score in classes], color=[BLUE if score.known else RED for score in classes], height=0.7
     )
@@ -98,12 +98,13 @@ def _calibration(calibrated: Calibration) -> Any:
     x, y = [b.probability for b in bins], [b.right for b in bins]
     below, above = [b.right - b.interval[0] for b in bins], [b.interval[1] - b.right for b in bins]
     axes[0].plot([0, 1], [0, 1], color=GREY, linewidth=1)
-    axes[0].errorbar(x, y, [below, above], fmt="o", color=BLUE, markersize=4, capsize=2, linewidth=1)
+    axes[0].errorbar(x, y, [below, above], fmt="o", color=BLUE, markersize=4, capsize=2, linewidth=1, clip_on=False)
     axes[0].set(xlim=(0, 1.02), ylim=(0, 1.02), xlabel="mean probability", ylabel="share that is right (95 % interval)")
     axes[0].set_title(f"ECE {calibrated.ece:.3f}", fontsize=10)
     widths = [b.high - b.low for b in bins]
     axes[1].bar([b.low for b in bins], [b.n for b in bins], widths, align="edge", color=BLUE, edgecolor="white")
     axes[1].set(xlim=(0, 1), xlabel="probability", ylabel="predictions")
+    axes[1].yaxis.get_major_locator().set_params(integer=True)
     return figure
 
 

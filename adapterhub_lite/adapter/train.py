@@ -44,17 +44,19 @@ def train_adapter(
     plugins: Plugins,
     observers: Observers,
     progress: Progress,
+    settled_on: Dataset | None = None,
 ) -> Adapter:
     """Train an adapter and score it on what is held out, if anything; where that fails the base is as it was.
 
-    With a parent, a run that does not go on with it is refused, and new labels come behind its own.
+    With a parent, a run that does not go on with it is refused, and new labels come behind its own. `settled_on` is the data
+    that the task's scales and lengths are taken from, where that is more than the data to learn from.
 
     Raises:
         ConfigError, NotSupportedError, TrainingError: as `Engine.train`.
     """
     begin, record, forced = None, DataRecord(source=data.source, sha256=data.sha256, rows=len(data)), []
     if parent is None:
-        task = settled_task(tasks, run.task, base, data, run.task_options)
+        task = settled_task(tasks, run.task, base, settled_on or data, run.task_options)
     else:
         data, held_out = parent.relabelled(data), None if held_out is None else parent.relabelled(held_out)
         parent.check(run, strategies, tasks, data)

@@ -87,6 +87,7 @@ if TYPE_CHECKING:
     from adapterhub_lite.base.attention import ATTENTION_IMPLEMENTATION as ATTENTION_IMPLEMENTATION
     from adapterhub_lite.base.describe import example_inputs as example_inputs, introspect as introspect
     from adapterhub_lite.base.loading import Base as Base
+    from adapterhub_lite.base.quantization import dense_weight as dense_weight, is_quantized as is_quantized
     from adapterhub_lite.base.view import (
         AttentionCall as AttentionCall,
         AttentionSite as AttentionSite,

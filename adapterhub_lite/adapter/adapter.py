@@ -8,13 +8,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar, overload
+from typing import Any, overload
 
 from torch import Tensor
 
 from adapterhub_lite.adapter.evaluation import Evaluation, beside, evaluate_answers
 from adapterhub_lite.adapter.generate import alone, generate_texts, stream_text
 from adapterhub_lite.adapter.inputs import prompts_of, require_alike, rows_to_predict
+from adapterhub_lite.adapter.predictions import Predictions, RowOutputs, Said
 from adapterhub_lite.adapter.probe import probe_record
 from adapterhub_lite.adapter.read import read_for
 from adapterhub_lite.adapter.sampling import Sampling
@@ -28,14 +29,13 @@ from adapterhub_lite.plugins.manager import Plugins
 from adapterhub_lite.plugins.observers import Observers
 from adapterhub_lite.progress import Lines, Progress
 from adapterhub_lite.storage import KEEP, DataRecord, Manifest, TaskRecord
+from adapterhub_lite.tasks.outputs import ClassColumns
 from adapterhub_lite.tasks.stored import without_targets
 from adapterhub_lite.tasks.task import Encoded, encode
 from adapterhub_lite.training.attachment import Attachment
 from adapterhub_lite.training.evaluate import predict_logits, score
 from adapterhub_lite.training.processes import Processes
 from adapterhub_lite.training.run.layout import finish_run
-
-Said = TypeVar("Said")
 
 
 @dataclass(repr=False)
@@ -194,15 +194,16 @@ class Adapter:
             return beside(own, evaluate_answers(task, base, dataset, judge, sampling, run, alone, self.progress))
 
     @overload
-    def predict(self, inputs: Any, *, keep_features: bool = False) -> Sequence[Any]: ...
+    def predict(self, inputs: Any, *, keep_features: bool = False) -> Predictions[Any]: ...
 
     @overload
-    def predict(self, inputs: Any, kind: type[Said], *, keep_features: bool = False) -> Sequence[Said]: ...
+    def predict(self, inputs: Any, kind: type[Said], *, keep_features: bool = False) -> Predictions[Said]: ...
 
-    def predict(self, inputs: Any, kind: type[Any] = object, *, keep_features: bool = False) -> Sequence[Any]:
-        """Predict: one result for each input, of the class that the task has for its predictions.
+    def predict(self, inputs: Any, kind: type[Any] = object, *, keep_features: bool = False) -> Predictions[Any]:
+        """Predict: a list with one result for each input, of the class that the task has for its predictions.
 
-        Those of our tasks are in `adapterhub_lite.tasks.outputs`; all have `columns()`, which `predict --out` writes.
+        Those of our tasks are in `adapterhub_lite.tasks.outputs`; all have `columns()`, which `predict --out` writes. The list
+        has `to_pandas()`.
 
         Args:
             inputs: A list, array or column of a frame of inputs (texts, images as paths, arrays or PIL images, ...), or
@@ -214,23 +215,43 @@ class Adapter:
             NotSupportedError: for a language model, which generates instead.
             ConfigError: the results are of another class than `kind`.
         """
+        outputs = self._outputs(inputs, keep_features)
+        predictions = Predictions[Any]() if outputs is None else outputs.predictions()
+        if predictions and not isinstance(predictions[0], kind):
+            given, task = type(predictions[0]).__name__, self.attachment.task.name
+            raise ConfigError(f"an adapter for {task} predicts {given}, not {kind.__name__}")
+        return predictions
+
+    def predict_columns(self, inputs: Any, *, probabilities: str = "none") -> dict[str, Sequence[Any]]:
+        """Predict, and return the columns that `predict --out` writes beside the inputs; for more rows than objects fit.
+
+        Args:
+            inputs: What `predict` takes.
+            probabilities: Those of classes: none, all (a column `p_LABEL` each), or top:N for the N likeliest.
+
+        Raises:
+            NotSupportedError: as `predict`; or the predictions are not of classes.
+            ConfigError: another word.
+        """
+        chosen = ClassColumns.parse(probabilities)
+        outputs = self._outputs(inputs, keep_features=False)
+        return {} if outputs is None else outputs.columns(chosen)
+
+    def _outputs(self, inputs: Any, keep_features: bool) -> RowOutputs | None:
+        """Run the adapter; None where there are no inputs."""
         task = self.attachment.task
         if task.generates:
             raise NotSupportedError("a language model has no labels to predict; use generate")
         dataset = rows_to_predict(task, inputs, partial(self.load_data, require_labels=False))
         if not len(dataset):
-            return []
+            return None
         with self._at_work():  # an adapter may have tokens of its own
             labelled = encode(task, dataset, self.base)
             encoded = Encoded(without_targets(labelled.examples), labelled.notes, labelled.rows)
             for note in (*dataset.notes, *encoded.notes):
                 self.progress.say(f"note: {note}")
             logits = predict_logits(self.attachment, encoded, self.progress, keep_features=keep_features)
-        predictions = task.predictions(logits, encoded)
-        given = type(predictions[0])
-        if not issubclass(given, kind):
-            raise ConfigError(f"an adapter for {task.name} predicts {given.__name__}, not {kind.__name__}")
-        return predictions
+        return RowOutputs(task, encoded, logits)
 
     @overload
     def generate(self, prompt: list[Any] | tuple[Any, ...] | Dataset, **options: Any) -> list[str]: ...

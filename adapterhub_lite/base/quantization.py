@@ -99,6 +99,12 @@ def is_quantized(module: nn.Module) -> bool:
     return type(getattr(module, "weight", None)).__name__ in ("Params4bit", "Int8Params")
 
 
+def numel(parameter: nn.Parameter) -> int:
+    """Number of weights that a parameter stands for, however it is stored."""
+    state = getattr(parameter, "quant_state", None)
+    return int(state.shape.numel()) if state is not None else parameter.numel()
+
+
 def stored_transposed(module: nn.Module) -> bool:
     """Whether a quantized layer stands for a `Conv1D` (GPT-2), whose weight lies in files as (in_features, out_features)."""
     return getattr(getattr(module, "source_cls", None), "__name__", "") == "Conv1D"
@@ -110,6 +116,11 @@ def dequantized(module: nn.Module) -> Tensor:
 
     weight = dequantize_bnb_weight(module.weight, getattr(module, "state", None))
     return weight if isinstance(weight, Tensor) else torch.as_tensor(weight)
+
+
+def dense_weight(module: nn.Module) -> Tensor:
+    """The weight of a layer as floating-point numbers, dequantized where needed; as it is stored where it is not."""
+    return dequantized(module) if is_quantized(module) else module.get_parameter("weight").data
 
 
 def _worth_saying(record: logging.LogRecord) -> bool:

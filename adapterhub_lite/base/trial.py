@@ -9,6 +9,7 @@ from torch import Tensor
 
 from adapterhub_lite.base.arguments import features_or_logits
 from adapterhub_lite.base.repeats import first_random, same
+from adapterhub_lite.base.vocabulary import rows_of_embedding
 from adapterhub_lite.errors import NotSupportedError
 
 TEXT = "The quick brown fox."
@@ -31,16 +32,8 @@ def run_once(model: Any, processor: Any, hidden_size: int) -> bool:
     kind = getattr(model, "main_input_name", None)
     if kind == "input_ids":
         ids = processor(TEXT, return_tensors="pt")["input_ids"]  # (1, tokens)
-        rows = model.get_input_embeddings().weight.shape[0]
-        words, added = processor.get_vocab(), processor.get_added_vocab()
-        in_use = {value for name, value in processor.special_tokens_map.items() if isinstance(value, str)}
-        rare = added.keys() - in_use  # a text that has one of them is rare
-        beyond = next((word for word, number in words.items() if number >= rows and word not in rare), None)
-        if beyond is not None:
-            raise ValueError(
-                f"the tokenizer gives {beyond[:40]!r} the number {words[beyond]}, and the model knows {rows} tokens"
-            )
-        if not ids.numel() or int(ids.max()) >= rows:
+        rows = rows_of_embedding(model)
+        if not ids.numel() or (rows is not None and int(ids.max()) >= rows):
             raise ValueError(f"the tokenizer makes {ids.tolist()} of a text, and the model knows {rows} tokens")
         inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
     elif kind == "pixel_values":

@@ -42,10 +42,6 @@ def compare(
         raise ConfigError("a comparison runs in one process, and WORLD_SIZE says there are several; start it by itself")
     if choose_on == "held-out" and held_out is None:
         raise ConfigError("to choose on held-out rows takes some; give --eval-data or --hold-out")
-    if data.labels and data.targets is not None and len(data.labels) < 2:
-        raise DataError(
-            f"{data.source}: has one class, {data.labels[0]!r}, and nothing to tell apart; give rows of two"
-        )
     seed = (asked.config or TrainConfig()).seed
     parts = turns(data, seed) if choose_on == "validation" or held_out is None else [(data, held_out)]
     with base.lock, shared_features(base):

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from statistics import NormalDist
 
 import torch
 from torch import Tensor
 
+from adapterhub_lite.scoring.wilson import wilson as wilson
+
 RESAMPLES = 1000
 MANY, FEW_RESAMPLES = 200_000, 200
 """Above MANY rows an interval is narrow: FEW_RESAMPLES give it closely enough, in seconds."""
-QUANTILE = NormalDist().inv_cdf(0.975)
 
 
 def classification_metrics(logits: Tensor, targets: Tensor, loss: float) -> dict[str, float]:
@@ -35,7 +35,8 @@ def macro_f1(predicted: Tensor, targets: Tensor, classes: int) -> float:
     true = torch.bincount(targets, minlength=classes).double()
     said = torch.bincount(predicted, minlength=classes).double()
     occurring = (true + said) > 0
-    return float((2 * hits[occurring] / (true + said)[occurring]).mean())
+    # numpy's mean, to the last digit that of scikit-learn
+    return float((2 * hits[occurring] / (true + said)[occurring]).numpy().mean())
 
 
 def classification_intervals(
@@ -136,14 +137,6 @@ def share_interval(right: Tensor, groups: Sequence[int] | None = None) -> tuple[
         drawn = bootstrap(len(right), lambda rows: float(right[rows].double().mean()), groups)
         low, high = min(low, drawn[0]), max(high, drawn[1])
     return low, high
-
-
-def wilson(hits: int, n: int) -> tuple[float, float]:
-    """The 95 % score interval of a share (Wilson 1927), which is right for shares near 0 and 1 and for small n."""
-    share, z2 = hits / n, QUANTILE**2
-    centre = (share + z2 / (2 * n)) / (1 + z2 / n)
-    half = QUANTILE / (1 + z2 / n) * (share * (1 - share) / n + z2 / (4 * n * n)) ** 0.5
-    return max(0.0, centre - half), min(1.0, centre + half)
 
 
 def bootstrap(n: int, score: Callable[[Tensor], float], groups: Sequence[int] | None = None) -> tuple[float, float]:

@@ -11,8 +11,10 @@ from torch import Tensor, nn
 
 from adapterhub_lite.base.loading import Base
 from adapterhub_lite.base.map import ModelMap
+from adapterhub_lite.base.vocabulary import check_ids
 from adapterhub_lite.data.dataset import Dataset
 from adapterhub_lite.data.roles.groups import numbered
+from adapterhub_lite.data.table import place
 from adapterhub_lite.errors import AdapterCorruptError, NotSupportedError
 from adapterhub_lite.interrupt import safe_point
 from adapterhub_lite.names import POOLINGS
@@ -148,11 +150,9 @@ class Task(Protocol):
 
         Learnt is a label, "" for the token itself, or None where the token is given alone.
         """
-        texts = example.inputs if isinstance(example.inputs, tuple) else (example.inputs,)
-        if not all(isinstance(ids, list) for ids in texts):
-            return None
-        ids = [token for text in texts for token in text]
-        return ids, [None] * len(ids)
+        # A pair is the ids of both texts, and which of the two each of them is of.
+        ids = example.inputs[0] if isinstance(example.inputs, tuple) else example.inputs
+        return (list(ids), [None] * len(ids)) if isinstance(ids, list) else None
 
     @abstractmethod
     def collate(self, examples: Sequence[Example], base: Base) -> Batch:
@@ -285,6 +285,11 @@ def encode(task: Task, data: Dataset, base: Base, *, learn: bool = False) -> Enc
     safe_point()
     own = encoded.rows if encoded.rows is not None else range(len(encoded.examples))
     source = rows_of(data)
+    if base.beyond:
+        for example, row in zip(encoded.examples, own, strict=True):
+            ids, _ = task.token_labels(example) or ([], [])
+            known = data.table if row < len(source) else None
+            check_ids(ids, base.beyond, known.where(row) if known is not None else place(data.source, row))
     rows = tuple(source[row] if row < len(source) else -1 for row in own)
     if data.groups is None:
         return replace(encoded, rows=rows)

@@ -103,7 +103,7 @@ def run_comparison(run: RunFile, choosing: Choosing) -> Comparison:
     say_columns(dataset.columns, run.data)
 
     from adapterhub_lite.base.precision import dtype_name
-    from adapterhub_lite.comparison.contenders import Asked, check_asked
+    from adapterhub_lite.comparison.asked import Asked, check_asked
     from adapterhub_lite.comparison.engine import Engine
     from adapterhub_lite.comparison.run import compare
 
@@ -135,9 +135,11 @@ def show(compared: Comparison, out: str | None, *, as_json: bool) -> None:
     if as_json:
         print_json({**compared.record(), "adapter": out})
         return
+    from adapterhub_lite.comparison.shown import summary_of, table_of
+
     console = plain_console()
-    console.print(compared.table())
-    for line in (compared.summary(), *compared.notes):
+    console.print(table_of(compared))
+    for line in (summary_of(compared), *compared.notes):
         console.print(line, soft_wrap=True)
     if out is not None:
         console.print(f"{out}: {compared.best_adapter}", style="bold")

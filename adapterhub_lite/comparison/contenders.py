@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +11,8 @@ import torch
 
 from adapterhub_lite.base.loading import Base
 from adapterhub_lite.base.strategy import Solver
-from adapterhub_lite.comparison import baselines
+from adapterhub_lite.comparison import baselines, counted_words, raw_values
+from adapterhub_lite.comparison.asked import OF_HEADS, OF_LANGUAGE, Asked, check_asked
 from adapterhub_lite.data.dataset import Dataset
 from adapterhub_lite.engine import Engine
 from adapterhub_lite.errors import AdapterHubError, ConfigError
@@ -22,8 +23,6 @@ from adapterhub_lite.tasks.task import Task
 from adapterhub_lite.training.checks import CheckedRun, check_run
 from adapterhub_lite.training.config import TrainConfig
 
-OF_HEADS, OF_LANGUAGE = ("linear_probe", "lora", "full"), ("prefix", "lora", "full")
-"""Strategies that are compared where none is named."""
 BARE = "bare base"
 FASTER = 4.0
 """A second learning rate that is tried, over the strategy's own: few rows want a higher one."""
@@ -54,46 +53,6 @@ class Contender:
     def options(self) -> dict[str, Any]:
         """The options of training that were given, or tried."""
         return {} if self.run is None else self.run.config.model_dump(mode="json", exclude_unset=True)
-
-
-@dataclass(frozen=True)
-class Asked:
-    """What is to be compared."""
-
-    strategies: Sequence[str] | None = None
-    """Names; None for those that suit the task."""
-    settings: Mapping[str, Any] | None = None
-    """Options of strategies, as in {"lora.rank": 4}."""
-    config: TrainConfig | None = None
-    baselines: bool = True
-
-
-def check_asked(engine: Engine, asked: Asked) -> dict[str, dict[str, Any]]:
-    """The options of each strategy that is named, by its name; needs neither data nor base.
-
-    Raises:
-        StrategyNotFoundError: no such strategy; names those there are.
-        ConfigError: an option that cannot be used, or is not said of which strategy.
-    """
-    named = list(dict.fromkeys(asked.strategies or (*OF_HEADS, *OF_LANGUAGE)))
-    options: dict[str, dict[str, Any]] = {name: {} for name in named}
-    for key, value in (asked.settings or {}).items():
-        name, dot, option = key.rpartition(".")
-        if not dot or name not in options:
-            raise ConfigError(
-                f"--set {key}={value}: say of which strategy, as in --set lora.rank=4; compared are {', '.join(named)}"
-            )
-        options[name][option] = value
-    for name in asked.strategies or ():
-        engine.strategy_shelf.configure(engine.strategy_shelf.resolve(name), options[name])
-    config = asked.config or TrainConfig()
-    for option in ("eval_every", "patience", "checkpoint_every", "shard"):
-        if getattr(config, option):
-            raise ConfigError(
-                f"--{option.replace('_', '-')} does not go with a comparison, which scores what it trains at the end; leave it "
-                "out, or train one strategy by its name"
-            )
-    return options
 
 
 def contenders(
@@ -138,9 +97,9 @@ def _baselines(data: Dataset, task: Task) -> tuple[list[Contender], dict[str, st
     one = next(iter(data.inputs), None)
     name, fit = "", None
     if task.modality != "text":
-        name, fit = "raw values + ridge", baselines.raw_values
+        name, fit = "raw values + ridge", raw_values.raw_values
     elif isinstance(one, str) or (isinstance(one, tuple) and all(isinstance(part, str) for part in one)):
-        name, fit = f"TF-IDF + {'ridge' if values else 'logistic regression'}", baselines.counted_words
+        name, fit = f"TF-IDF + {'ridge' if values else 'logistic regression'}", counted_words.counted_words
     missing = baselines.missing_package()
     if fit is None or missing is not None:
         return taking_part, {} if fit is None else {name: str(missing)}

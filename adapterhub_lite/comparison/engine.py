@@ -6,15 +6,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from adapterhub_lite import engine
 from adapterhub_lite.adapter.adapter import Adapter
 from adapterhub_lite.adapter.read import read_like
 from adapterhub_lite.base.loading import Base
-from adapterhub_lite.comparison.contenders import Asked
+from adapterhub_lite.comparison.asked import Asked
 from adapterhub_lite.comparison.outcome import Comparison
 from adapterhub_lite.comparison.run import Choice, compare
 from adapterhub_lite.data.dataset import Dataset
 from adapterhub_lite.data.splits import split
+from adapterhub_lite.engine import Engine as Training
 from adapterhub_lite.errors import ConfigError
 from adapterhub_lite.interrupt import Interrupt
 from adapterhub_lite.training.checks import check_arguments
@@ -24,7 +24,7 @@ AUTO = "auto"
 HELD_OUT = 0.2
 
 
-class Engine(engine.Engine):
+class Engine(Training):
     """The engine of `adapterhub_lite.engine`, with comparisons on top."""
 
     def compare(

@@ -9,7 +9,7 @@ from adapterhub_lite.data.splits import split
 from adapterhub_lite.errors import DataError
 
 PARTS = 4
-FEW = 500
+FEW = 300
 """With fewer rows every part is held out in its turn, so that all of them are there to choose on; with more the first one."""
 FEWEST = 8
 """Two rows a part. With fewer the difference between two models is chance."""

@@ -50,7 +50,7 @@ class Result:
         return {name: getattr(self, name) for name in ("seconds", "steps", "trained", "size")}
 
 
-def key_of(about: dict[str, Any]) -> str:
+def key_of(about: Any) -> str:
     """The name under which a result is kept: a hash of everything that it depends on."""
     return hashlib.sha256(json.dumps(about, sort_keys=True, default=str).encode()).hexdigest()[:40]
 

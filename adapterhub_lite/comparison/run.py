@@ -8,11 +8,14 @@ from typing import Any, Literal, get_args
 
 from adapterhub_lite.adapter.adapter import Adapter
 from adapterhub_lite.base.loading import Base
-from adapterhub_lite.comparison.contenders import Asked, contenders
-from adapterhub_lite.comparison.contest import Contest, Entry
+from adapterhub_lite.comparison.asked import Asked
+from adapterhub_lite.comparison.contenders import contenders
+from adapterhub_lite.comparison.contest import Contest
+from adapterhub_lite.comparison.entry import Entry
 from adapterhub_lite.comparison.folds import turns
 from adapterhub_lite.comparison.judge import Difference, Judge
-from adapterhub_lite.comparison.outcome import Comparison, Row, notes_on
+from adapterhub_lite.comparison.outcome import Comparison, Row
+from adapterhub_lite.comparison.shown import notes_on
 from adapterhub_lite.comparison.workshop import Workshop
 from adapterhub_lite.data.dataset import Dataset
 from adapterhub_lite.engine import Engine

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from importlib import metadata
-from types import MappingProxyType
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -15,7 +11,8 @@ from torch import Tensor
 
 from adapterhub_lite.adapter.adapter import Adapter
 from adapterhub_lite.base.loading import Base
-from adapterhub_lite.base.precision import dtype_name
+from adapterhub_lite.comparison.about import about_contender, about_place, about_rows
+from adapterhub_lite.comparison.bars import OnlyBars
 from adapterhub_lite.comparison.baselines import Problem
 from adapterhub_lite.comparison.contenders import Contender
 from adapterhub_lite.comparison.judge import Judge
@@ -24,36 +21,13 @@ from adapterhub_lite.data.dataset import Dataset
 from adapterhub_lite.data.roles.groups import numbered
 from adapterhub_lite.engine import Engine
 from adapterhub_lite.interrupt import listener
-from adapterhub_lite.progress import Bar, Progress, Silent
 from adapterhub_lite.tasks.head import HeadTask
 from adapterhub_lite.tasks.task import Encoded, encode
 from adapterhub_lite.training.checks import CheckedRun
 from adapterhub_lite.training.config import OFF
 from adapterhub_lite.training.evaluate import outputs, token_losses
-from adapterhub_lite.training.features import encode_features, example_content
+from adapterhub_lite.training.features import encode_features
 from adapterhub_lite.training.run.place import Place
-
-FITTED_WITH = ("adapterhub-lite", "torch", "transformers", "peft", "bitsandbytes", "numpy", "scikit-learn")
-
-
-class OnlyBars:
-    """Shows the bars of long work, with the name of the contender it is for, and says nothing else."""
-
-    LONG = MappingProxyType({"training": 50, "encoding": 1000})
-    """Steps and examples from which on a bar is worth its line."""
-
-    def __init__(self, progress: Progress):
-        self._progress, self._silent = progress, Silent()
-        self.name = "comparing"
-
-    def say(self, line: str) -> None:
-        self._silent.say(line)
-
-    @contextmanager
-    def bar(self, name: str, total: float, unit: str, rate: str = "") -> Iterator[Bar]:
-        progress = self._progress if total >= self.LONG.get(name, math.inf) else self._silent
-        with progress.bar(f"{self.name}: {name}", total, unit, rate) as bar:
-            yield bar
 
 
 class Workshop:
@@ -75,12 +49,8 @@ class Workshop:
         self._made: dict[str, Result] = {}
         self._encoded: dict[int, Encoded] = {}
         self._kept_alive: list[Dataset] = []
-        self._base_facts = {
-            "fingerprint": base.fingerprint.model_dump(mode="json"),
-            "quantization": base.quantization,
-            "dtype": dtype_name(base.dtype),
-            "device": base.device.type,
-        }
+        self._about_place = about_place(base, self.task, seed)
+        self._about: dict[int, str] = {}
 
     def encoded(self, data: Dataset) -> Encoded:
         """The examples of a data set, made once."""
@@ -117,7 +87,8 @@ class Workshop:
         Raises:
             AdapterHubError: it cannot be fitted; the base is as it was.
         """
-        key = key_of(self._about(contender, learn, score, share))
+        rows = self._about_rows(learn), None if score is None else self._about_rows(score)
+        key = key_of([self._about_place, about_contender(contender), rows, share])
         wanted = saved and contender.run is not None
         known = self._made.get(key) or recall(key, adapter=wanted)
         if known is None or (wanted and known.adapter is None and known.bundle is None):
@@ -179,6 +150,11 @@ class Workshop:
                 return token_losses(self.base, attachment.task, attachment.logits, encoded, self._bars)[0]
             return outputs(attachment, encoded, self._bars)[0]
 
+    def _about_rows(self, data: Dataset) -> str:
+        if id(data) not in self._about:
+            self._about[id(data)] = key_of(about_rows(self.encoded(data)))
+        return self._about[id(data)]
+
     def _targets(self, examples: Sequence[Any]) -> Tensor | None:
         if self.task.generates:
             return None
@@ -186,29 +162,6 @@ class Workshop:
             return self.task.targets(examples)
         parts = [self.task.collate([example], self.base)["targets"] for example in examples]
         return torch.cat(parts)
-
-    def _about(self, contender: Contender, learn: Dataset, score: Dataset | None, share: float) -> dict[str, Any]:
-        """Everything that the result depends on."""
-        run = contender.run
-        made = {} if run is None else {
-            "strategy": (run.strategy.spec.name, run.strategy.dist, run.strategy.version),
-            "settings": run.settings.model_dump(mode="json"),
-            "training": run.config.model_dump(mode="json"),
-        }  # fmt: skip
-        return {
-            "contender": contender.family if run is None else made,
-            "base": self._base_facts,
-            "task": (self.task.name, self.task.labels, self.task.preprocessing.record()),
-            "learn": self._content(learn),
-            "score": None if score is None else self._content(score),
-            "share": share,
-            "seed": self._seed,
-            "versions": _versions(),
-        }
-
-    def _content(self, data: Dataset) -> str:
-        content = [example_content(example).hex() for example in self.encoded(data).examples]
-        return key_of({"rows": content, "groups": None if data.groups is None else numbered(data.groups)})
 
 
 def _shortened(run: CheckedRun, share: float) -> CheckedRun:
@@ -219,13 +172,3 @@ def _shortened(run: CheckedRun, share: float) -> CheckedRun:
     steps = None if config.steps is None else max(1, round(config.steps * share))
     config = config.model_copy(update={"steps": steps, "epochs": config.epochs * share, "general_text": OFF})
     return CheckedRun(run.strategy, run.settings, run.task, run.task_options, config)
-
-
-def _versions() -> dict[str, str | None]:
-    versions: dict[str, str | None] = {}
-    for name in FITTED_WITH:
-        try:
-            versions[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            versions[name] = None
-    return versions

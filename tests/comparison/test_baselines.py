@@ -12,7 +12,9 @@ from sklearn.multiclass import OneVsRestClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from adapterhub_lite.comparison.baselines import Problem, commonest, counted_words, raw_values
+from adapterhub_lite.comparison.baselines import Problem, commonest
+from adapterhub_lite.comparison.counted_words import counted_words
+from adapterhub_lite.comparison.raw_values import raw_values
 from adapterhub_lite.errors import DataError
 from adapterhub_lite.progress import Silent
 from adapterhub_lite.tasks.task import encode

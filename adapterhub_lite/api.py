@@ -74,6 +74,7 @@ from adapterhub_lite.plugins.spec import (
     MODALITIES as MODALITIES,
     Modality as Modality,
     ReaderSpec as ReaderSpec,
+    Situation as Situation,
     StrategyConfig as StrategyConfig,
     StrategySpec as StrategySpec,
     TargetKind as TargetKind,

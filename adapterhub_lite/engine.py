@@ -37,6 +37,7 @@ from adapterhub_lite.tasks.make import recorded_task, settled_task
 from adapterhub_lite.tasks.task import Task, encode
 from adapterhub_lite.training.checks import CheckedRun, check_arguments, check_run
 from adapterhub_lite.training.config import TrainConfig
+from adapterhub_lite.training.defaults import held_out_of
 from adapterhub_lite.training.evaluate import score_language_model
 from adapterhub_lite.training.processes import Processes
 from adapterhub_lite.training.run.place import Place
@@ -123,6 +124,7 @@ class Engine:
         strategy: str | None = None,
         settings: Mapping[str, Any] | None = None,
         eval_data: Any = None,
+        hold_out: float | None = None,
         config: TrainConfig | None = None,
         task_options: Mapping[str, Any] | None = None,
         run_folder: str | Path | None = None,
@@ -141,7 +143,9 @@ class Engine:
             settings: The strategy's options.
             eval_data: Held-out data, scored after training and every `config.eval_every` steps; the last scores are
                 saved with the adapter.
-            config: Epochs, batch size, learning rate and so on.
+            hold_out: Without `eval_data`, the share of `data` that is kept apart to score on and to choose the best step by,
+                0 for none; by default a tenth, of 200 rows and more.
+            config: Epochs, batch size, learning rate and so on. What is not given is chosen from the data, and said.
             task_options: The task's options, such as max_length, over those the data was read with.
             run_folder: Where log and checkpoints go; see `adapterhub_lite.training.run.folder`.
             resume: Go on with the run in that folder, exactly where it stopped, if there is one.
@@ -156,7 +160,7 @@ class Engine:
             NotSupportedError: strategy, task and base do not go together.
             TrainingError: the run cannot go on.
         """
-        check_arguments(base, data, eval_data, config, run_folder, resume=resume)
+        check_arguments(base, data, eval_data, hold_out, config, run_folder, resume=resume)
         parent = Parent.open(from_adapter) if from_adapter is not None else None
         asked = Asked(data.task, strategy, settings or {}, {**data.options, **(task_options or {})})
         asked = asked if parent is None else parent.completed(asked)
@@ -169,11 +173,16 @@ class Engine:
             task_options=asked.task_options,
             config=config or TrainConfig(),
             quantization=base.quantization,
-            held_out=eval_data is not None,
+            held_out=eval_data is not None or hold_out != 0,
+            picks_step=eval_data is None,
         )
         place = Place(Path(run_folder) if run_folder is not None else None, resume, run_file, interrupt or listener())
         if eval_data is not None and not isinstance(eval_data, Dataset):
             eval_data = read_like(self.task_shelf, data if parent is None else parent.relabelled(data), eval_data)
+        if eval_data is None:
+            data, eval_data, _, line = held_out_of(data, hold_out, run.config)
+            if line is not None:
+                self.progress.say(line)
         return self.train_checked(base, data, eval_data, run, place, callbacks, parent)
 
     def train_checked(

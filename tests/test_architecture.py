@@ -109,7 +109,7 @@ def test_plugins_import_the_api_and_nothing_else_of_ours(folder):
             assert not (package.startswith("adapterhub_") and package not in own | {"adapterhub_lite"}), (file, name)
 
 
-WINGS = {"comparison": 1_750, "scoring": 1_200, "serve": 1_000}
+WINGS = {"comparison": 1_750, "scoring": 1_200, "serve": 1_250}
 """Packages with a bound of their own, the most lines of each: those that stand on the engine and that no other one needs, and
 scoring, which is arithmetic on arrays and needs nothing of ours but errors and names."""
 

@@ -150,7 +150,7 @@ class Parent:
         for options, asked in ((own, run.settings), (own_task, run.task_options)):
             for name in type(options).model_fields:
                 self._same(f"option {name}", getattr(options, name), getattr(asked, name))
-        if run.config.start_head != "random":
+        if run.config.start_head not in (None, "random"):
             raise ConfigError(f"--start-head {run.config.start_head}: the head starts as it is in {self.path}")
 
     def _same(self, what: str, own: Any, asked: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -9,18 +10,23 @@ from adapterhub_lite.adapter.adapter import Adapter
 from adapterhub_lite.adapter.parent import LINEAGE, Parent
 from adapterhub_lite.adapter.restore import go_on
 from adapterhub_lite.base.loading import Base
+from adapterhub_lite.base.references import parse_scratch
+from adapterhub_lite.base.strategy import Solver
 from adapterhub_lite.data.dataset import Dataset
 from adapterhub_lite.errors import NotSupportedError
 from adapterhub_lite.plugins.manager import Plugins
 from adapterhub_lite.plugins.observers import Observers
 from adapterhub_lite.plugins.shelf import Shelf
-from adapterhub_lite.plugins.spec import StrategySpec
+from adapterhub_lite.plugins.spec import Situation, StrategySpec
 from adapterhub_lite.progress import Progress
 from adapterhub_lite.storage import DataRecord
+from adapterhub_lite.tasks.head import HeadTask
 from adapterhub_lite.tasks.make import recorded_task, settled_task
 from adapterhub_lite.tasks.spec import TaskSpec
+from adapterhub_lite.tasks.task import Task
 from adapterhub_lite.training.checks import CheckedRun
 from adapterhub_lite.training.config import OFF, TrainConfig
+from adapterhub_lite.training.defaults import choose
 from adapterhub_lite.training.evaluate import evaluating
 from adapterhub_lite.training.fit import fit
 from adapterhub_lite.training.processes import Processes
@@ -65,6 +71,9 @@ def train_adapter(
         task = recorded_task(tasks, parent.task_record(data.labels))
         begin = partial(go_on, base, parent, recorded_task(tasks, parent.manifest.task), task, run)
         forced = parent.manifest.forced
+    kept = len(held_out) if held_out is not None and run.picks_step else 0
+    run = _settled(run, base, task, data, kept, parent, strategies, progress)
+    place, written = place.settled(run.config)
     attachment, facts = fit(
         base, task, data, held_out, run, place,
         strategy_shelf=strategies, observers=observers, progress=progress, begin=begin,
@@ -72,7 +81,7 @@ def train_adapter(
     lineage: dict[str, Any] = {} if parent is None else {LINEAGE: parent.lineage()}
     adapter = Adapter(
         attachment, plugins, progress, training={**facts, **lineage}, columns=dict(data.columns),
-        files=dict(data.files), data=record, probe_inputs=list(data.inputs[:PROBES]), run_file=place.run_file,
+        files=dict(data.files), data=record, probe_inputs=list(data.inputs[:PROBES]), run_file=written,
         run_folder=place.folder, forced=list(forced),
     )  # fmt: skip
     if held_out is not None:
@@ -81,6 +90,45 @@ def train_adapter(
     if forgotten:
         adapter.training[FORGETTING] = forgotten
     return adapter
+
+
+def _settled(
+    run: CheckedRun,
+    base: Base,
+    task: Task,
+    data: Dataset,
+    held_out: int,
+    parent: Parent | None,
+    strategies: Shelf[StrategySpec],
+    progress: Progress,
+) -> CheckedRun:
+    """The run with the options that were not given, chosen from the data and said; a strategy without steps has none."""
+    if isinstance(strategies.load(run.strategy), Solver):
+        return run
+    situation = situation_of(
+        base, task, len(data), strategies, held_out, may_probe=parent is None and not run.config.shard
+    )
+    config, line = choose(run.config, situation, run.strategy.spec)
+    if line is not None:
+        progress.say(line)
+    return replace(run, config=config)
+
+
+def situation_of(
+    base: Base, task: Task, rows: int, strategies: Shelf[StrategySpec], held_out: int = 0, *, may_probe: bool = True
+) -> Situation:
+    """What options are chosen by: the task, the base, so many rows to learn from, and so many to pick the best step by."""
+    may_probe = may_probe and isinstance(task, HeadTask) and parse_scratch(base.reference) is None
+    return Situation(
+        task.name,
+        task.modality,
+        task.target_kind,
+        rows=rows,
+        classes=0 if task.generates else len(task.labels),
+        held_out=held_out,
+        has_probe=may_probe and any(strategies.able(Solver)),
+        convolutional=base.map.pooling == "spatial",
+    )
 
 
 def _forgotten(adapter: Adapter, config: TrainConfig) -> dict[str, float]:

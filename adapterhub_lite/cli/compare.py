@@ -99,7 +99,7 @@ def run_comparison(run: RunFile, choosing: Choosing) -> Comparison:
     if choosing.out is not None:
         check_writable_target(Path(choosing.out))
     plugins = Plugins()
-    dataset, held_out = read_rows(run, Catalog(plugins))
+    dataset, held_out, share, line = read_rows(run, Catalog(plugins))
     say_columns(dataset.columns, run.data)
 
     from adapterhub_lite.base.precision import dtype_name
@@ -108,6 +108,8 @@ def run_comparison(run: RunFile, choosing: Choosing) -> Comparison:
     from adapterhub_lite.comparison.run import compare
 
     engine = Engine(plugins)
+    if line is not None:
+        engine.progress.say(line)
     names = [name.strip() for given in choosing.strategies for name in given.split(",") if name.strip()]
     asked = Asked(names or None, run.settings, run.training, not choosing.no_baselines)
     check_asked(engine, asked)
@@ -118,12 +120,14 @@ def run_comparison(run: RunFile, choosing: Choosing) -> Comparison:
     )  # fmt: skip
     if choosing.out is not None and compared.adapter is not None:
         best = compared[compared.best_adapter]
-        facts = {
+        # The winner's own run: `train --config` makes the same adapter.
+        facts: dict[str, Any] = {
             "strategy": best.strategy,
             "settings": best.settings,
             "out": choosing.out,
-            "dtype": dtype_name(base.dtype),
+            "device": base.device.type,
         }
+        facts |= {"dtype": dtype_name(base.dtype), **({} if run.eval_data is not None else {"hold_out": share})}
         as_one = run.model_copy(update={**facts, "training": run.training.model_copy(update=best.options)})
         compared.adapter.run_file = as_one.to_yaml()
         compared.adapter.save(choosing.out)

@@ -28,6 +28,8 @@ from adapterhub_lite.training.run.layout import check_run_folder, run_folder_of
 if TYPE_CHECKING:
     from adapterhub_lite.data.dataset import Dataset
     from adapterhub_lite.tasks.spec import TaskOptions
+    from adapterhub_lite.training.config import TrainConfig
+    from adapterhub_lite.training.defaults import Parts
 
 
 class TaskShortcuts(BaseModel):
@@ -115,8 +117,9 @@ def run_training(run: RunFile, *, resume: bool = False) -> dict[str, Any]:
         task_options=asked.task_options,
         config=run.training,
         quantization=run.quantize,
-        held_out=run.eval_data is not None or run.hold_out is not None,
+        held_out=run.eval_data is not None or run.hold_out != 0,
         from_scratch=run.from_scratch,
+        picks_step=run.eval_data is None,
     )
     target = Path(run.out)
     check_writable_target(target)
@@ -125,7 +128,7 @@ def run_training(run: RunFile, *, resume: bool = False) -> dict[str, Any]:
     if not plugins.implementations("adapterhub_load_base"):
         scratch = parse_scratch(run.base)
         resolve(run.base if scratch is None else scratch[1])
-    dataset, held_out = read_rows(run, tasks, checked.task_options, parent)
+    dataset, held_out, share, line = read_rows(run, tasks, checked.task_options, parent)
     say_columns(dataset.columns, run.data)
 
     from adapterhub_lite.base.precision import choose_device, choose_dtype, dtype_name
@@ -136,6 +139,8 @@ def run_training(run: RunFile, *, resume: bool = False) -> dict[str, Any]:
 
     processes = Processes()
     engine = Engine(plugins, None if processes.is_main else Silent())
+    if line is not None:
+        engine.progress.say(line)
     device, dtype, first = choose_device(run.device).type, run.dtype, run.device
     if run.training.shard:
         # What does not fit one accelerator goes there in parts, from the CPU.
@@ -143,8 +148,14 @@ def run_training(run: RunFile, *, resume: bool = False) -> dict[str, Any]:
     reference = scratch_reference(run.base, run.training.seed) if run.from_scratch else run.base
     loaded = engine.load_base(reference, quantization=run.quantize, dtype=dtype, device=first)
     # "auto" depends on the machine: what it came to is what reproduces the run.
-    settled = run.model_copy(update={"dtype": dtype_name(loaded.dtype), "device": device})
-    place = Place(run_folder, resume, settled.to_yaml(), listener())
+    settled = run.model_copy(
+        update={"dtype": dtype_name(loaded.dtype), "device": device, **({} if run.eval_data else {"hold_out": share})}
+    )
+
+    def written(training: TrainConfig) -> str:
+        return settled.model_copy(update={"training": training}).to_yaml()
+
+    place = Place(run_folder, resume, written, listener())
     adapter = engine.train_checked(loaded, dataset, held_out, checked, place, parent=parent)
     if not processes.is_main:
         adapter.accompany_saving()
@@ -169,7 +180,7 @@ def run_training(run: RunFile, *, resume: bool = False) -> dict[str, Any]:
 
 def read_rows(
     run: RunFile, catalog: Catalog, options: TaskOptions | None = None, parent: Parent | None = None
-) -> tuple[Dataset, Dataset | None]:
+) -> Parts:
     """Read and check the data of a run.
 
     Rows are held out first, by group where there is a group column, and only what is left is sampled, so that the scores
@@ -181,16 +192,13 @@ def read_rows(
         options: Those of the task, where they were built from the run's already.
         parent: The adapter that is gone on with, if one is.
 
-    Returns:
-        What to learn from, and what to score on, if anything.
-
     Raises:
         DataError: bad data; names file, row and column.
     """
     from adapterhub_lite.adapter.read import as_before, read_like
     from adapterhub_lite.data.sampling import subsample
-    from adapterhub_lite.data.splits import split
     from adapterhub_lite.tasks.catalog import read_data
+    from adapterhub_lite.training.defaults import Parts, held_out_of
 
     source, columns, files = run.data, run.columns, run.files
     if parent is not None:
@@ -201,14 +209,15 @@ def read_rows(
         return read_data(catalog, source, run.task, columns=columns, labels=labels, options=settled, files=files)
 
     dataset = read(None) if parent is None else parent.read(read)
-    held_out = None
     if run.eval_data is not None:
-        held_out = read_like(catalog, parent.relabelled(dataset) if parent else dataset, run.eval_data, run.columns)
-    elif run.hold_out is not None:
-        dataset, held_out = split(dataset, run.hold_out, seed=run.training.seed, groups=dataset.groups)
+        like = parent.relabelled(dataset) if parent else dataset
+        parts = Parts(dataset, read_like(catalog, like, run.eval_data, run.columns), 0)
+    else:
+        parts = held_out_of(dataset, run.hold_out, run.training)
     if run.shots is not None or run.fraction is not None:
-        dataset = subsample(dataset, shots=run.shots, fraction=run.fraction, seed=run.training.seed)
-    return dataset, held_out
+        kept = subsample(parts.train, shots=run.shots, fraction=run.fraction, seed=run.training.seed)
+        parts = parts._replace(train=kept)
+    return parts
 
 
 def _show(report: dict[str, Any]) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import psutil
 import torch
 
+from adapterhub_lite.adapter.train import situation_of
 from adapterhub_lite.base.loading import Base
 from adapterhub_lite.base.strategy import Solver
 from adapterhub_lite.comparison import baselines, counted_words, raw_values
@@ -17,15 +18,15 @@ from adapterhub_lite.data.dataset import Dataset
 from adapterhub_lite.engine import Engine
 from adapterhub_lite.errors import AdapterHubError, ConfigError
 from adapterhub_lite.names import human_size
-from adapterhub_lite.plugins.spec import StrategyConfig
 from adapterhub_lite.tasks.head import HeadTask
 from adapterhub_lite.tasks.task import Task
 from adapterhub_lite.training.checks import CheckedRun, check_run
 from adapterhub_lite.training.config import TrainConfig
+from adapterhub_lite.training.defaults import choose
 
 BARE = "bare base"
-FASTER = 4.0
-"""A second learning rate that is tried, over the strategy's own: few rows want a higher one."""
+RATES = (4.0, 0.25)
+"""Learning rates that are tried beside the one that is chosen from the data, over that one."""
 BYTES_A_WEIGHT = 16
 """Of a base whose weights all train in fp32: weight, gradient and AdamW's two averages."""
 
@@ -80,7 +81,16 @@ def contenders(
         except AdapterHubError as error:
             left_out[name] = str(error)
             continue
-        taking_part += _with_settings(name, run, solves, faster=not traits.trains_base, head=isinstance(task, HeadTask))
+        if solves:
+            taking_part.append(Contender(name, name, replace(run, config=TrainConfig(seed=given.seed)), solves=True))
+            continue
+        situation = situation_of(base, task, len(data), engine.strategy_shelf)
+        config, line = choose(given, situation, run.strategy.spec)
+        if line is not None:
+            engine.progress.say(f"{name}: {line}")
+        taking_part.append(Contender(name, name, replace(run, config=config)))
+        if given.learning_rate is None and not traits.trains_base:
+            taking_part += _at_other_rates(name, run, config)
     return taking_part, left_out
 
 
@@ -106,27 +116,12 @@ def _baselines(data: Dataset, task: Task) -> tuple[list[Contender], dict[str, st
     return [*taking_part, Contender(name, name, fit=fit)], {}
 
 
-def _with_settings(name: str, run: CheckedRun, solves: bool, *, faster: bool, head: bool) -> list[Contender]:
-    """A strategy with what it does by itself and with a few other settings, unless those are given."""
-    given = run.config
-    if solves:
-        return [Contender(name, name, _with(run, TrainConfig(seed=given.seed)), solves=True)]
-    tried: list[dict[str, Any]] = [{}]
-    if faster and given.learning_rate is None:
-        tried.append({"learning_rate": FASTER * run.strategy.spec.learning_rate})
-    if head and "start_head" not in given.model_fields_set:
-        tried.append({"start_head": "probe"})
-    return [
-        Contender(
-            ", ".join([name, *(f"{option}={value}" for option, value in changes.items())]), name,
-            _with(run, given.model_copy(update=changes)),
-        )
-        for changes in tried
-    ]  # fmt: skip
-
-
-def _with(run: CheckedRun, config: TrainConfig, settings: StrategyConfig | None = None) -> CheckedRun:
-    return CheckedRun(run.strategy, settings or run.settings, run.task, run.task_options, config)
+def _at_other_rates(name: str, run: CheckedRun, config: TrainConfig) -> Iterator[Contender]:
+    chosen = config.learning_rate or run.strategy.spec.learning_rate
+    for factor in RATES:
+        rate = float(f"{factor * chosen:.3g}")
+        other = config.model_copy(update={"learning_rate": rate})
+        yield Contender(f"{name}, lr={rate:g}", name, replace(run, config=other))
 
 
 def _check_room(base: Base) -> None:

@@ -13,12 +13,12 @@ from adapterhub_lite.comparison.asked import Asked
 from adapterhub_lite.comparison.outcome import Comparison
 from adapterhub_lite.comparison.run import Choice, compare
 from adapterhub_lite.data.dataset import Dataset
-from adapterhub_lite.data.splits import split
 from adapterhub_lite.engine import Engine as Training
 from adapterhub_lite.errors import ConfigError
 from adapterhub_lite.interrupt import Interrupt
 from adapterhub_lite.training.checks import check_arguments
 from adapterhub_lite.training.config import TrainConfig
+from adapterhub_lite.training.defaults import held_out_of
 
 AUTO = "auto"
 HELD_OUT = 0.2
@@ -55,7 +55,7 @@ class Engine(Training):
             strategies: Names; by default linear_probe, lora and full, of a language model prefix, lora and full.
             settings: Options of strategies, as in {"lora.rank": 4}.
             eval_data: Rows to score on.
-            hold_out: The share of the rows that is scored on where there is no `eval_data`; 0.2 by default.
+            hold_out: Without `eval_data` the share of the rows that is scored on; 0.2 by default, and 0 for none.
             config: Epochs, batch size and so on, for all that take steps.
             task_options: The task's options, over those the data was read with.
             baselines: Compare with models without a base as well.
@@ -69,15 +69,9 @@ class Engine(Training):
             NotSupportedError: the task does not go with the base, or no strategy does.
             TrainingError: every strategy failed.
         """
-        check_arguments(base, data, eval_data, config, None, resume=False)
-        if eval_data is not None and hold_out is not None:
-            raise ConfigError("hold_out scores on a part of the data, and eval_data on other rows; give one of them")
-        held_out = eval_data
-        if held_out is None:
-            share = HELD_OUT if hold_out is None else hold_out
-            data, held_out = split(data, share, seed=(config or TrainConfig()).seed, groups=data.groups)
-        elif not isinstance(held_out, Dataset):
-            held_out = read_like(self.task_shelf, data, held_out)
+        check_arguments(base, data, eval_data, hold_out, config, None, resume=False)
+        share = HELD_OUT if hold_out is None else hold_out
+        data, held_out = self._parts(data, eval_data, share, config or TrainConfig())
         asked = Asked(strategies, settings, config, baselines)
         compared = compare(
             self, base, data, held_out, asked, task_options=task_options or {}, choose_on=choose_on, minutes=minutes
@@ -95,6 +89,7 @@ class Engine(Training):
         strategy: str | None = None,
         settings: Mapping[str, Any] | None = None,
         eval_data: Any = None,
+        hold_out: float | None = None,
         config: TrainConfig | None = None,
         task_options: Mapping[str, Any] | None = None,
         run_folder: str | Path | None = None,
@@ -113,7 +108,7 @@ class Engine(Training):
         """
         if strategy != AUTO:
             return super().train(
-                base, data, strategy=strategy, settings=settings, eval_data=eval_data, config=config,
+                base, data, strategy=strategy, settings=settings, eval_data=eval_data, hold_out=hold_out, config=config,
                 task_options=task_options, run_folder=run_folder, resume=resume, run_file=run_file, interrupt=interrupt,
                 callbacks=callbacks, from_adapter=from_adapter,
             )  # fmt: skip
@@ -123,9 +118,19 @@ class Engine(Training):
                 raise ConfigError(
                     f"{name} goes with one strategy, and 'auto' trains several; name the one that you want"
                 )
-        check_arguments(base, data, eval_data, config, None, resume=False)
-        if eval_data is not None and not isinstance(eval_data, Dataset):
-            eval_data = read_like(self.task_shelf, data, eval_data)
-        compared = compare(self, base, data, eval_data, Asked(None, settings, config), task_options=task_options or {})
+        check_arguments(base, data, eval_data, hold_out, config, None, resume=False)
+        data, held_out = self._parts(data, eval_data, hold_out, config or TrainConfig())
+        compared = compare(self, base, data, held_out, Asked(None, settings, config), task_options=task_options or {})
         assert compared.adapter is not None
         return compared.adapter
+
+    def _parts(
+        self, data: Dataset, eval_data: Any, share: float | None, config: TrainConfig
+    ) -> tuple[Dataset, Dataset | None]:
+        """Rows to learn from, and rows to score on, if any."""
+        if eval_data is not None:
+            return data, eval_data if isinstance(eval_data, Dataset) else read_like(self.task_shelf, data, eval_data)
+        data, held_out, _, line = held_out_of(data, share, config)
+        if line is not None:
+            self.progress.say(line)
+        return data, held_out

@@ -34,8 +34,8 @@ def summary_of(compared: Comparison) -> str:
     """How they were compared, in a sentence."""
     on = f"{compared.held_out} held-out rows" if compared.held_out else "no held-out rows"
     return (
-        f"learnt from {compared.learnt_from} rows, chosen {compared.chosen_on}, scored on {on}; {compared.steps:,} training steps, "
-        f"where every setting in full would take {compared.steps_of_all:,}"
+        f"learnt from {compared.learnt_from} rows, chosen {compared.chosen_on}, scored on {on}; {compared.steps:,} training "
+        f"steps, where every setting in full would take {compared.steps_of_all:,}"
     )
 
 

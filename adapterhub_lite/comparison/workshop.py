@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -24,7 +25,7 @@ from adapterhub_lite.interrupt import listener
 from adapterhub_lite.tasks.head import HeadTask
 from adapterhub_lite.tasks.task import Encoded, encode
 from adapterhub_lite.training.checks import CheckedRun
-from adapterhub_lite.training.config import OFF
+from adapterhub_lite.training.config import EPOCHS, OFF
 from adapterhub_lite.training.evaluate import outputs, token_losses
 from adapterhub_lite.training.features import encode_features
 from adapterhub_lite.training.run.place import Place
@@ -169,6 +170,7 @@ def _shortened(run: CheckedRun, share: float) -> CheckedRun:
     if share == 1.0:
         return run
     config = run.config
-    steps = None if config.steps is None else max(1, round(config.steps * share))
-    config = config.model_copy(update={"steps": steps, "epochs": config.epochs * share, "general_text": OFF})
-    return CheckedRun(run.strategy, run.settings, run.task, run.task_options, config)
+    less = {"epochs": (config.epochs or EPOCHS) * share, "general_text": OFF}
+    if config.steps is not None:
+        less["steps"] = max(1, round(config.steps * share))
+    return replace(run, config=config.model_copy(update=less))

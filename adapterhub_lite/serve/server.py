@@ -8,12 +8,12 @@ import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.metadata import version
 from types import FrameType
 from typing import Any
 
 import uvicorn
 
-import adapterhub_lite
 from adapterhub_lite.errors import ConfigError
 from adapterhub_lite.interrupt import CAUGHT, listener
 from adapterhub_lite.serve.app import make_app
@@ -54,7 +54,7 @@ class Server(uvicorn.Server):
     """
 
     def __init__(self, models: Models, settings: Settings):
-        self.gate = Gate(make_app(models, settings, adapterhub_lite.__version__), settings)
+        self.gate = Gate(make_app(models, settings, version("adapterhub-lite")), settings)
         super().__init__(
             uvicorn.Config(
                 self.gate, log_config=None, access_log=False, lifespan="off", server_header=False, ws="none",

@@ -24,6 +24,11 @@ Tracker = Literal["tensorboard", "wandb", "mlflow", "trackio"]
 KEEPS_NO_RESULT = frozenset({"checkpoint_every", "keep_checkpoints", "activation_offload", "track", "general_text"})
 """Options that change no number of a run, and may be other ones when it is resumed."""
 
+EPOCHS, BATCH_SIZE = 3.0, 16
+"""Of a run for which nothing is chosen."""
+
+CHOSEN = "chosen from the data"
+
 OFF = "off"
 """The general text that is none."""
 
@@ -43,7 +48,7 @@ def world_size() -> int:
 
 
 class TrainConfig(BaseModel):
-    """How to train; the defaults suit a few thousand examples.
+    """How to train. Of what is not given, `adapterhub_lite.training.defaults` chooses what suits the data.
 
     Raises:
         ConfigError: naming every option that is unknown or out of range.
@@ -62,15 +67,19 @@ class TrainConfig(BaseModel):
         # Inside a run file pydantic fills the fields itself, and the error tells where in the file.
         __init__.__pydantic_base_init__ = True
 
-    epochs: float = Field(default=3.0, gt=0, description="Passes over the data; ignored where steps are given.")
-    steps: Annotated[int | None, Flag(unset="as many as the epochs take")] = Field(
-        default=None, ge=1, description="Optimizer steps, instead of epochs."
+    epochs: Annotated[float | None, Flag(unset=CHOSEN)] = Field(
+        default=None, gt=0, description="Passes over the data; ignored where steps are given."
     )
-    batch_size: int = Field(default=16, ge=1, description="Examples per optimizer step.")
+    steps: Annotated[int | None, Flag(unset="as many as the epochs take")] = Field(
+        default=None, ge=1, description="Optimizer steps, instead of epochs; nothing is then chosen from the data."
+    )
+    batch_size: Annotated[int | None, Flag(unset=CHOSEN)] = Field(
+        default=None, ge=1, description="Examples per optimizer step."
+    )
     micro_batch_size: Annotated[int | None, Flag(unset="the batch size, halved where memory runs out")] = Field(
         default=None, ge=1, description="Examples computed at once; fewer save memory and change no result."
     )
-    learning_rate: Annotated[float | None, Flag("--lr", unset="the strategy's own")] = Field(
+    learning_rate: Annotated[float | None, Flag("--lr", unset=CHOSEN)] = Field(
         default=None, gt=0, description="Peak learning rate."
     )
     optimizer: Optimizer = Field(
@@ -95,8 +104,8 @@ class TrainConfig(BaseModel):
     shard: bool = Field(
         default=False, description="Spread the base over the processes, for one that does not fit a GPU."
     )
-    start_head: Literal["random", "probe"] = Field(
-        default="random",
+    start_head: Annotated[Literal["random", "probe"] | None, Flag(unset=CHOSEN)] = Field(
+        default=None,
         description="What the head starts from; probe: the linear probe's solution (LP-FT), best with few labels.",
     )
     start_penalty: Annotated[float | None, Flag(unset="chosen by cross-validation")] = Field(
@@ -106,8 +115,13 @@ class TrainConfig(BaseModel):
         default=False,
         description="Score and save the average of the weights over the run, later steps counting more; for long runs.",
     )
-    eval_every: Annotated[int | None, Flag(metavar="STEPS", unset="only after training")] = Field(
-        default=None, ge=1, description="Score the held-out data every so many steps, and keep the best adapter."
+    eval_every: Annotated[
+        int | None,
+        Flag(metavar="STEPS", unset="five times, where rows of the data are held out, else only after training"),
+    ] = Field(
+        default=None,
+        ge=0,
+        description="Score the held-out data every so many steps, and keep the best adapter; 0: only after training.",
     )
     patience: Annotated[int | None, Flag(unset="never stop early")] = Field(
         default=None, ge=1, description="Stop after so many evaluations without a better one."
@@ -153,9 +167,29 @@ class TrainConfig(BaseModel):
                 f"--general-text {self.general_text}: cannot be read as UTF-8 text ({one_line(error)}); give a file, or off"
             ) from None
 
+    @property
+    def examples_a_step(self) -> int:
+        """The batch size, where it is not chosen yet as well."""
+        return self.batch_size or BATCH_SIZE
+
+    @property
+    def examples_at_once(self) -> int:
+        """The micro-batch size, before memory runs out."""
+        return min(self.micro_batch_size or self.examples_a_step, self.examples_a_step)
+
     def evaluates_at(self, step: int, total: int) -> bool:
         """Whether the held-out data is scored after a step: every so often, and at the end, which may be the best."""
-        return self.eval_every is not None and (step % self.eval_every == 0 or step >= total)
+        every = self.eval_every
+        return every is not None and every > 0 and (step % every == 0 or step >= total)
+
+    def check_held_out(self, held_out: bool) -> None:
+        """Refuse to score every so often without anything to score on.
+
+        Raises:
+            ConfigError: saying how to have it.
+        """
+        if self.eval_every and not held_out:
+            raise ConfigError("--eval-every needs held-out data; give it with --eval-data")
 
     def check(self, *, held_out: bool) -> None:
         """Refuse options that make no sense together.
@@ -164,8 +198,7 @@ class TrainConfig(BaseModel):
             ConfigError: naming them.
         """
         self.read_general_text()
-        if self.eval_every is not None and not held_out:
-            raise ConfigError("--eval-every needs held-out data; give it with --eval-data")
+        self.check_held_out(held_out)
         if self.shard and world_size() == 1:
             raise ConfigError(
                 "--shard spreads the base over several processes, and this is one; start them with torchrun or "
@@ -177,5 +210,5 @@ class TrainConfig(BaseModel):
                 raise ConfigError(f"--track {name}: {name} is not installed; pip install {name}")
         if self.start_penalty is not None and self.start_head != "probe":
             raise ConfigError("--start-penalty is that of the probe the head starts from; give --start-head probe")
-        if self.patience is not None and self.eval_every is None:
+        if self.patience is not None and not self.eval_every:
             raise ConfigError("--patience counts evaluations; say how often to evaluate with --eval-every")

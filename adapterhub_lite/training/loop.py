@@ -88,7 +88,7 @@ class Training:
         self.rate = config.learning_rate or attachment.provided.spec.learning_rate
         self.order = Order(len(data.examples), config)
         self.rate_at = learning_rates(config, self.rate, self.order.total)
-        self.state = State(micro_batch_size=min(config.micro_batch_size or config.batch_size, config.batch_size))
+        self.state = State(micro_batch_size=config.examples_at_once)
         self.report = TrainReport(self.state)
         self.best: tuple[dict[str, Tensor], StrategyState] | None = None
         self.committed: State | None = None

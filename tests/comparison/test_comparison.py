@@ -24,7 +24,7 @@ from adapterhub_lite.progress import Silent
 from tests.comparison.conftest import labelled
 
 TASK = "text-classification"
-QUICK = ah.TrainConfig(epochs=8, learning_rate=5e-3, start_head="random")
+QUICK = ah.TrainConfig(steps=4, learning_rate=5e-3, batch_size=8, start_head="random")
 TF_IDF = "TF-IDF + logistic regression"
 
 
@@ -55,7 +55,7 @@ def trainings(monkeypatch):
 
 @pytest.fixture
 def texts(comparing):
-    return comparing.load_data(labelled(60), TASK)
+    return comparing.load_data(labelled(40), TASK)
 
 
 def test_scores_are_those_of_training_by_hand_on_the_same_rows(comparing, base, texts, own_cache):
@@ -91,7 +91,7 @@ def test_the_winner_is_chosen_by_rows_that_do_not_score_it(comparing, base, text
     assert [score is held_out.inputs for _, score in probes] == [False] * 4 + [True]
     assert sorted(text for _, score in probes[:4] for text in score) == sorted(texts.inputs)
     assert not any(learn & {*score} for learn, score in probes[:4])
-    assert compared.chosen_on == "by 60 of them, held out in 4 parts"
+    assert compared.chosen_on == "by 40 of them, held out in 4 parts"
     assert not any("optimistic" in note for note in compared.notes)
 
 
@@ -99,7 +99,7 @@ def test_choosing_by_the_rows_that_score_is_offered_and_said_to_be_optimistic(
     comparing, base, texts, own_cache, trainings
 ):
     compared = comparing.compare(base("tiny-bert"), texts, strategies=["linear_probe"], choose_on="held-out")
-    assert trainings == ["linear_probe"] * 1 or trainings == ["linear_probe"] * 2
+    assert trainings == ["linear_probe"] * 2  # the second time to have the adapter
     assert compared["linear_probe"].choosing_score == compared["linear_probe"].score
     assert any("optimistic" in note for note in compared.notes)
     with pytest.raises(ConfigError, match=r"validation, held-out"):
@@ -137,12 +137,12 @@ def test_a_tie_goes_to_the_cheapest_and_a_clear_difference_to_the_best(comparing
     monkeypatch.setattr(baselines, "commonest", say(0))
     monkeypatch.setattr(counted_words, "counted_words", say(1))
     compared = comparing.compare(base("tiny-bert"), texts, strategies=["linear_probe"], hold_out=0.2)
-    assert compared[TF_IDF].tied  # 4 of 48 rows are chance
+    assert compared[TF_IDF].tied  # 4 of 32 rows are chance
     assert compared.winner == "most frequent"
     monkeypatch.setattr(baselines, "commonest", say(4))
-    other = comparing.load_data(labelled(61), TASK)
+    other = comparing.load_data(labelled(41), TASK)
     compared = comparing.compare(base("tiny-bert"), other, strategies=["linear_probe"], hold_out=0.2)
-    assert not compared["most frequent"].tied  # 12 of 48 more are not
+    assert not compared["most frequent"].tied  # 12 of 33 more are not
     assert compared.winner == TF_IDF
 
 
@@ -167,10 +167,10 @@ def test_the_second_time_nothing_is_trained_and_all_is_the_same(comparing, base,
 @pytest.mark.parametrize("change", ["rows", "config", "settings", "labels"])
 def test_what_is_kept_is_for_the_same_rows_and_options_alone(comparing, base, texts, own_cache, trainings, change):
     encoder = base("tiny-bert")
-    given = {"strategies": ["lora"], "config": QUICK, "baselines": False}
+    given = {"strategies": ["lora"], "config": QUICK, "baselines": False, "choose_on": "held-out"}
     comparing.compare(encoder, texts, **given)
     trainings.clear()
-    rows = labelled(60)
+    rows = labelled(40)
     if change == "rows":
         rows[7] = {**rows[7], "text": "another text"}
     elif change == "labels":
@@ -180,7 +180,7 @@ def test_what_is_kept_is_for_the_same_rows_and_options_alone(comparing, base, te
     else:
         given["settings"] = {"lora.rank": 2}
     comparing.compare(encoder, comparing.load_data(rows, TASK), **given)
-    assert trainings.count("lora") >= 4
+    assert trainings == ["lora"]
 
 
 def test_one_that_is_killed_goes_on_where_it_was(comparing, base, texts, own_cache, trainings, monkeypatch):
@@ -220,14 +220,14 @@ def test_a_damaged_entry_is_made_again(comparing, base, texts, own_cache, traini
 
 
 def test_those_clearly_worse_with_a_few_steps_go_no_further(comparing, base, own_cache, trainings):
-    data = comparing.load_data(labelled(120, kinds=2), TASK)
+    data = comparing.load_data(labelled(80, kinds=2), TASK)
     plugins, progress = comparing.plugins, Counting()
     compared = Engine(plugins, progress).compare(
         base("tiny-bert"), data, strategies=["lora", "prefix"], baselines=False, hold_out=0.2,
-        config=ah.TrainConfig(epochs=6),
+        config=ah.TrainConfig(epochs=6, start_head="random"),
     )  # fmt: skip
     tried = [line for line in progress.lines if "with 25% of its steps" in line]
-    assert len(tried) == 6  # each as it is, with a higher rate, and from a probe's head
+    assert len(tried) == 6  # each at three rates
     out = [row for row in compared.rows if row.out is not None]
     assert out
     assert all("25% of the steps" in row.out or "another setting" in row.out for row in out)
@@ -270,7 +270,8 @@ def test_a_strategy_that_fails_is_named_and_the_rest_goes_on(base, texts, own_ca
         ({"strategies": ["lora"], "settings": {"lora.rnk": 4}}, ConfigError, r"no option 'rnk'"),
         ({"config": ah.TrainConfig(eval_every=3)}, ConfigError, r"--eval-every does not go with a comparison"),
         ({"hold_out": 0.2, "eval_data": []}, ConfigError, r"give one of them"),
-        ({"hold_out": 2.0}, ConfigError, r"between 0 and 1"),
+        ({"hold_out": 2.0}, ConfigError, r"no share of the rows"),
+        ({"hold_out": 0, "choose_on": "held-out"}, ConfigError, r"takes some"),
     ],
 )
 def test_what_cannot_be_compared_is_refused_before_anything_is_trained(
@@ -336,22 +337,22 @@ def test_without_scikit_learn_its_baselines_are_left_out_and_the_extra_named(
 
 def test_full_is_left_out_where_memory_does_not_do(comparing, base, texts, own_cache, monkeypatch):
     monkeypatch.setattr("adapterhub_lite.comparison.contenders.BYTES_A_WEIGHT", 10**9)
-    compared = comparing.compare(base("tiny-bert"), texts, config=ah.TrainConfig(steps=2))
+    compared = comparing.compare(base("tiny-bert"), texts, config=QUICK, choose_on="held-out")
     assert "are free" in compared["full"].out
 
 
 def test_what_would_take_too_long_is_left_out(comparing, base, texts, own_cache):
     with pytest.raises(TrainingError, match="no strategy took part"):
-        comparing.compare(base("tiny-bert"), texts, strategies=["lora"], config=ah.TrainConfig(epochs=2), minutes=1e-6)
+        comparing.compare(base("tiny-bert"), texts, strategies=["lora"], config=ah.TrainConfig(epochs=1), minutes=1e-6)
 
 
 def test_train_auto_gives_the_best_adapter_of_all_rows(comparing, base, texts, own_cache):
-    adapter = comparing.train(base("tiny-bert"), texts, strategy="auto", config=ah.TrainConfig(steps=4))
+    adapter = comparing.train(base("tiny-bert"), texts, strategy="auto", config=QUICK)
     told = adapter.training["comparison"]
     assert told["best_adapter"].split(",")[0] == adapter.attachment.provided.spec.name
-    assert (told["learnt_from"], told["held_out"]) == (60, 0)
+    assert (told["learnt_from"], told["held_out"]) == (40, 0)
     assert any("hold rows out" in note for note in told["notes"])
-    assert adapter.data.rows == 60
+    assert adapter.data.rows == 40
     with pytest.raises(ConfigError, match="callbacks goes with one strategy"):
         comparing.train(base("tiny-bert"), texts, strategy="auto", callbacks=[object()])
     adapter.detach()
@@ -406,7 +407,7 @@ def test_it_prints_a_table_and_gives_a_frame_and_json(comparing, base, texts, ow
     compared = comparing.compare(base("tiny-bert"), texts, strategies=["linear_probe"])
     shown = str(compared)
     assert "held-out accuracy" in shown
-    assert "learnt from 48 rows" in shown
+    assert "learnt from 32 rows" in shown
     assert max(map(len, str(compared).split("learnt from")[0].splitlines())) <= 100
     frame = compared.to_pandas()
     assert list(frame.index) == [row.name for row in compared.rows]

@@ -1,0 +1,2 @@
+def write_report(records, path):
+    pass

@@ -79,6 +79,11 @@ def train(
     run["task_options"] = run.get("task_options", {}) | shortcuts
     run["columns"] = columns_by_role(named, run.get("columns", {}))
     settled = read_run(config, run)
+    if settled.strategy == "auto":
+        from adapterhub_lite.cli.compare import train_best
+
+        train_best(settled, resume=resume, as_json=json_)
+        return
     started = time.monotonic()
     report = run_training(settled, resume=resume)
     report["seconds"] = round(time.monotonic() - started, 1)

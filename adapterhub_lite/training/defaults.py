@@ -24,6 +24,7 @@ SHARE, MOST_HELD_OUT = 0.1, 2000
 SOFT = {"start_penalty": 1e-2}
 """Of a probe that a head of classes starts from. One chosen by cross-validation is often so sure of every row that nothing is
 left to learn from, and takes longer to find."""
+FEWEST_STEPS, MOST_EPOCHS = 60, 40
 EVALUATIONS = 5
 """Of a run with rows held out; each is a chance to keep a better step, and a chance to be misled by these few rows."""
 MOST_ROWS_FOR_PROBE = 20_000
@@ -105,7 +106,7 @@ def choose(config: TrainConfig, situation: Situation, spec: StrategySpec) -> tup
         unknown = sorted(set(suggested) - set(TrainConfig.model_fields))
         if unknown:
             raise ConfigError(f"strategy '{spec.name}' suggests '{unknown[0]}', which is no option of training")
-        chosen = {**general(situation), "learning_rate": spec.learning_rate, **suggested}
+        chosen = {**general(situation, given.get("start_head")), "learning_rate": spec.learning_rate, **suggested}
         chosen = {name: value for name, value in chosen.items() if name not in given}
         if chosen.get("start_head") == "probe" and situation.predicts == "classes":
             chosen |= {name: value for name, value in SOFT.items() if name not in given}
@@ -116,18 +117,19 @@ def choose(config: TrainConfig, situation: Situation, spec: StrategySpec) -> tup
     return settled, _line(chosen, situation) if chosen else None
 
 
-def general(situation: Situation) -> dict[str, Any]:
-    """What suits strategies that suggest nothing of their own."""
-    return {
-        "epochs": passes(situation.rows) if situation.has_probe else EPOCHS,
-        "batch_size": BATCH_SIZE,
-        "start_head": "probe" if situation.has_probe and situation.rows <= MOST_ROWS_FOR_PROBE else "random",
-    }
+def general(situation: Situation, start_head: str | None) -> dict[str, Any]:
+    """What suits strategies that suggest nothing of their own, with the head's start that was given, if it was."""
+    if start_head is None:
+        start_head = "probe" if situation.has_probe and situation.rows <= MOST_ROWS_FOR_PROBE else "random"
+    epochs = passes(situation.rows, start_head) if situation.has_probe else EPOCHS
+    return {"epochs": epochs, "batch_size": BATCH_SIZE, "start_head": start_head}
 
 
-def passes(rows: int) -> float:
-    """Epochs: more of them the fewer rows there are, since a handful of steps teaches nothing."""
-    return float(min(30, max(3, round(200 / math.sqrt(max(rows, 1))))))
+def passes(rows: int, start_head: str) -> float:
+    """Epochs: the more, the fewer rows there are, since a handful of steps teaches nothing; more for a random head."""
+    times = 1.0 if start_head == "probe" else 2.5
+    wanted = max(90 / math.sqrt(max(rows, 1)), FEWEST_STEPS / math.ceil(max(rows, 1) / BATCH_SIZE))
+    return float(min(MOST_EPOCHS, max(EPOCHS, round(times * wanted))))
 
 
 def _line(chosen: Mapping[str, Any], situation: Situation) -> str:

@@ -15,6 +15,8 @@ from adapterhub_lite.adapter.sampling import Sampling
 from adapterhub_lite.base.loading import Base
 from adapterhub_lite.data.dataset import Dataset
 from adapterhub_lite.data.roles.groups import numbered
+from adapterhub_lite.names import scores_shown
+from adapterhub_lite.notebook import table
 from adapterhub_lite.progress import Progress
 from adapterhub_lite.tasks.metrics import bootstrap, share_interval
 from adapterhub_lite.tasks.task import Batch, Task, encode
@@ -35,6 +37,12 @@ class Evaluation:
     notes: tuple[str, ...] = ()
     intervals: dict[str, tuple[float, float]] = field(default_factory=dict)
     """95 % confidence intervals of some of the metrics, for rows drawn like these; where rows have groups, for groups."""
+
+    def _repr_html_(self) -> str:
+        """The scores, in a notebook."""
+        return table(
+            f"scores on {self.n:,} rows", [*scores_shown(self.record()), *(("note", note) for note in self.notes)]
+        )
 
     def record(self) -> dict[str, float]:
         """All of it as numbers by name, as saved with an adapter."""

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from adapterhub_lite.adapter.adapter import Adapter
-from adapterhub_lite.adapter.evaluation import Evaluation
 from adapterhub_lite.adapter.parent import Asked, Parent
 from adapterhub_lite.adapter.read import read_like
+from adapterhub_lite.adapter.recorded import recorded_adapter
 from adapterhub_lite.adapter.restore import restore
 from adapterhub_lite.adapter.train import train_adapter
 from adapterhub_lite.base.differences import explain_architecture
@@ -22,6 +22,7 @@ from adapterhub_lite.base.scratch import with_random_weights
 from adapterhub_lite.data.dataset import Dataset
 from adapterhub_lite.data.files.options import FileOptions
 from adapterhub_lite.errors import BaseNotFoundError, ConfigError, NotSupportedError
+from adapterhub_lite.evaluation.result import Evaluation
 from adapterhub_lite.interrupt import Interrupt, listener, safe_point
 from adapterhub_lite.plugins.manager import Plugins
 from adapterhub_lite.plugins.observers import Observers
@@ -272,7 +273,7 @@ class Engine:
         strategy = self.strategy_shelf.load(provided)
         with base.lock:
             attachment = restore(base, task, provided, strategy, options, stored, payload)
-        return Adapter.recorded(
+        return recorded_adapter(
             attachment, self.plugins, self.progress, manifest,
             differences=differences if force else [], probe_inputs=probes,
         )  # fmt: skip

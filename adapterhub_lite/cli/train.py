@@ -16,6 +16,7 @@ from adapterhub_lite.base.references import parse_scratch, resolve, scratch_refe
 from adapterhub_lite.cli.options import AsJson, NamedColumns, columns_by_role
 from adapterhub_lite.cli.output import plain_console, print_json, say_columns, scores_in_words
 from adapterhub_lite.cli.run_file import RunFile, read_run
+from adapterhub_lite.errors import DataError
 from adapterhub_lite.interrupt import listener
 from adapterhub_lite.names import Flag, human_size
 from adapterhub_lite.plugins.manager import Plugins
@@ -23,6 +24,7 @@ from adapterhub_lite.plugins.shelf import strategy_shelf
 from adapterhub_lite.storage import adapter_size, check_writable_target
 from adapterhub_lite.tasks.catalog import Catalog
 from adapterhub_lite.training.checks import check_run
+from adapterhub_lite.training.config import NOT_CHOSEN
 from adapterhub_lite.training.run.layout import check_run_folder, run_folder_of
 
 if TYPE_CHECKING:
@@ -84,6 +86,9 @@ def train(
         print_json(report)
     else:
         _show(report)
+    why = report.get("training", {}).get(NOT_CHOSEN)
+    if why:
+        raise DataError(f"{report['adapter']} is saved and answers every row: {why}")
 
 
 def run_training(run: RunFile, *, resume: bool = False) -> dict[str, Any]:
@@ -168,6 +173,7 @@ def run_training(run: RunFile, *, resume: bool = False) -> dict[str, Any]:
         "base_parameters": loaded.parameters,
         "size_bytes": adapter_size(target),
         "metrics": adapter.metrics,
+        "notes": adapter.training.get("notes", []),
         "training": adapter.training,
         "run_folder": str(run_folder),
     }
@@ -225,6 +231,8 @@ def _show(report: dict[str, Any]) -> None:
     )
     if scores := scores_in_words(metrics):
         console.print(f"held-out ({metrics['n']:.0f} rows): {scores}")
+    for note in report.get("notes", []):
+        console.print(f"note: {note}", style="yellow")
     forgotten = report.get("training", {}).get("forgetting")
     if forgotten:
         console.print(

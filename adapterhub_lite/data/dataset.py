@@ -36,6 +36,8 @@ class Dataset:
     options: Mapping[str, Any] = field(default_factory=dict)
     groups: Sequence[Hashable] | None = None
     """What each row came from, such as a patient or a company; rows of one are kept on one side of a split."""
+    unknown: tuple[str, ...] = ()
+    """Labels that an adapter does not know, in data it is evaluated on; as targets they are numbered behind `labels`."""
     files: Mapping[str, Any] = field(default_factory=dict)
     """What was said of the file beside its name; see `FileOptions`."""
 

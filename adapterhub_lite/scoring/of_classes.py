@@ -21,10 +21,9 @@ from adapterhub_lite.scoring.by_class import (
 )
 from adapterhub_lite.scoring.calibration import Calibration, calibration
 from adapterhub_lite.scoring.detail import Cell, Section
+from adapterhub_lite.scoring.sections import MANY, calibration_section, classes_section
 
 Floats = NDArray[np.float64]
-LARGEST_MATRIX = 20
-"""Classes up to which the confusion matrix is shown whole."""
 SHOWN = 20
 """Confusions that are shown of more classes."""
 COVERAGES = (1.0, 0.95, 0.9, 0.8, 0.7, 0.5)
@@ -123,6 +122,21 @@ class LabelDetail:
         return classes_section(self.scores, "label"), calibration_section(self.calibration)
 
 
+@dataclass(frozen=True)
+class TagDetail:
+    """The scores of what is found in texts, such as names: by kind, and of all together (micro)."""
+
+    scores: ClassScores
+
+    def record(self) -> dict[str, Any]:
+        """All of it as JSON."""
+        return self.scores.record()
+
+    def sections(self) -> Sequence[Section]:
+        """A table by kind."""
+        return (classes_section(self.scores, "kind"),)
+
+
 def detail_of_classes(
     wanted: Ints, said: Ints, probability: Floats, names: Sequence[str], known: int, threshold: float | None
 ) -> ClassDetail:
@@ -137,7 +151,7 @@ def detail_of_classes(
         threshold: The probability below which it abstains.
     """
     right = wanted == said
-    small = len(names) <= LARGEST_MATRIX
+    small = len(names) <= MANY
     counts = confusion_matrix(wanted, said, len(names)).tolist() if small else None
     order = np.argsort(-probability, kind="stable")
     at_coverage = []
@@ -173,31 +187,6 @@ def detail_of_labels(
     return LabelDetail(
         of_labels(wanted, said, names, known), tuple(thresholds), calibration(probability.ravel(), true.ravel())
     )
-
-
-def classes_section(scores: ClassScores, what: str = "class") -> Section:
-    """A table of all classes and of the means over them; of many classes the worst come first."""
-    classes = list(scores.classes)
-    if len(classes) > LARGEST_MATRIX:
-        classes.sort(key=lambda score: score.f1)
-    rows: list[tuple[Cell, ...]] = [
-        (s.label if s.known else f"{s.label} (not known to the adapter)", s.precision, s.recall, s.f1, s.n, s.predicted)
-        for s in classes
-    ]
-    total = sum(score.n for score in classes), sum(score.predicted for score in classes)
-    rows += [(f"{kind} average", *means.values(), *total) for kind, means in scores.averages.items()]
-    absent = f"; {len(scores.absent)} of the adapter do not occur" if scores.absent else ""
-    return Section(f"by {what}{absent}", (what, "precision", "recall", "F1", "rows", "predicted"), tuple(rows))
-
-
-def calibration_section(calibrated: Calibration) -> Section:
-    """A table of what the probabilities say and what came true."""
-    rows = tuple(
-        (f"{b.low:.2f} to {b.high:.2f}", b.n, b.probability, b.right, f"{b.interval[0]:.4f} to {b.interval[1]:.4f}")
-        for b in calibrated.bins
-    )
-    title = f"calibration: expected calibration error (ECE) {calibrated.ece:.4f}"
-    return Section(title, ("probability", "rows", "mean of it", "right", "95 % interval"), rows)
 
 
 def _answered(right: Bools, rows: Ints, threshold: float) -> Answered:

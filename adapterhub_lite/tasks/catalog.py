@@ -68,6 +68,7 @@ def read_data(
     columns: Mapping[str, str] | None = None,
     labels: Sequence[str] | None = None,
     require_labels: bool = True,
+    keep_unknown: bool = False,
     form: str | None = None,
     options: Mapping[str, Any] | TaskOptions | None = None,
     files: FileOptions | None = None,
@@ -78,7 +79,8 @@ def read_data(
     column plays a role ({"text": "clause", "label": "kind"}); roles left out are guessed from the names, and the
     result's `columns` says how. `labels` are the classes of a trained adapter: their order is kept, and a label outside
     them is an error; `form` is that of the data it was trained on. With `require_labels=False` (prediction) labels may be
-    absent; targets are None unless all rows have a usable one. `options` are those of the task, as `Engine.train` takes them.
+    absent; targets are None unless all rows have a usable one. With `keep_unknown` (evaluation) a label outside `labels` is
+    kept as a class behind them, named in the result's `unknown`. `options` are those of the task, as `Engine.train` takes them.
     `files` is what is said of a file beside its name.
 
     Raises DataError, which names the file, row and column, and ConfigError for an unknown task, role or option.
@@ -89,7 +91,7 @@ def read_data(
     if not isinstance(roles, Mapping) or not all(isinstance(text, str) for pair in roles.items() for text in pair):
         raise ConfigError(f"columns is {columns!r:.80}; give a mapping from roles to names, {{'text': 'clause'}}")
     files = files or FileOptions()
-    request = Request(dict(roles), labels, require_labels, form, settled, files)
+    request = Request(dict(roles), labels, require_labels, keep_unknown, form, settled, files)
     # The reader of a task knows neither the name that adapters record nor which options were given.
     given = settled.model_dump(mode="json", exclude_unset=True)
     dataset: Dataset = imported(provided.spec.read)(catalog.opened(source, provided.spec, files), request)

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from adapterhub_lite.adapter.adapter import Adapter
-from adapterhub_lite.adapter.evaluation import Evaluation
 from adapterhub_lite.data.dataset import Dataset
 from adapterhub_lite.engine import Engine
+from adapterhub_lite.evaluation.result import Evaluation
 from adapterhub_lite.notebook import table
 from adapterhub_lite.progress import Lines
 from adapterhub_lite.testing.models import tiny_base

@@ -30,7 +30,7 @@ ORDER = [
     {"storage"},
     {"scoring"},
     {"cache", "first_use", "names", "progress"},
-    {"errors", "interrupt"},
+    {"errors", "interrupt", "notebook"},
 ]
 
 

@@ -22,11 +22,14 @@ from adapterhub_lite.base.learning import BatchContext
 from adapterhub_lite.base.loading import Base
 from adapterhub_lite.data.dataset import Dataset
 from adapterhub_lite.data.files.options import FileFacts
+from adapterhub_lite.data.roles.columns import shortened
 from adapterhub_lite.errors import ConfigError, NotSupportedError
 from adapterhub_lite.evaluation.choices import choose_without_rows
 from adapterhub_lite.evaluation.predictions import Predictions, RowOutputs, Said, outputs_of
 from adapterhub_lite.evaluation.result import Evaluation
 from adapterhub_lite.evaluation.rows import evaluate_rows
+from adapterhub_lite.names import scores_shown
+from adapterhub_lite.notebook import table
 from adapterhub_lite.plugins.manager import Plugins
 from adapterhub_lite.plugins.observers import Observers
 from adapterhub_lite.progress import Lines, Progress
@@ -68,6 +71,11 @@ class Adapter:
     def __repr__(self) -> str:
         kind, task = self.attachment.provided.spec.name, self.attachment.task.name
         return f"<Adapter {kind} for {task} on {self.base.reference}: {self.trainable:,} trained weights>"
+
+    def _repr_html_(self) -> str:
+        """What it is, in a notebook."""
+        labels = [("labels", shortened(self.labels))] if self.labels else []
+        return table(str(self).strip("<>"), [*labels, *scores_shown(self.metrics)])
 
     @property
     def base(self) -> Base:
@@ -279,6 +287,20 @@ class Adapter:
         """Mount the adapter to run prompts with it, which its layers may ask for."""
         with self._at_work(), self.attachment.running(BatchContext(inputs)):
             yield
+
+    @property
+    def active(self) -> bool:
+        """Whether it is what is mounted on its base, and so what calls of `base.model` run through.
+
+        Setting it mounts the adapter as `use` does, or takes it off. Whatever an adapter is asked, it mounts itself for it.
+        """
+        return self.base.active is self.attachment.view
+
+    @active.setter
+    def active(self, wanted: bool) -> None:
+        with self.base.lock:
+            if wanted or self.active:
+                self.base.activate(self.attachment.view if wanted else None)
 
     def use(self) -> None:
         """Make this the adapter that is mounted on the base; the others on it are taken off, not lost."""

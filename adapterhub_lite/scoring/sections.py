@@ -16,8 +16,7 @@ def classes_section(scores: ClassScores, what: str = "class") -> Section:
     if len(classes) > MANY:
         classes.sort(key=lambda score: score.f1)
     rows: list[tuple[Cell, ...]] = [
-        (s.label if s.known else f"{s.label} (unknown)", s.precision, s.recall, s.f1, s.n, s.predicted)
-        for s in classes
+        (s.label if s.known else f"{s.label} (unknown)", s.precision, s.recall, s.f1, s.n, s.predicted) for s in classes
     ]
     total = sum(score.n for score in classes), sum(score.predicted for score in classes)
     rows += [(f"{kind} average", *means.values(), *total) for kind, means in scores.averages.items()]

@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field as Field
 
+from adapterhub_lite.base.experts import matrices as matrices, noted as noted
 from adapterhub_lite.base.learning import (
     AfterStep as AfterStep,
     BatchContext as BatchContext,
@@ -41,6 +42,7 @@ from adapterhub_lite.base.learning import (
 )
 from adapterhub_lite.base.map import ModelMap as ModelMap
 from adapterhub_lite.base.model_folder import CONFIG_LIMIT as CONFIG_LIMIT, read_object as read_object
+from adapterhub_lite.base.quantization import stored_shape as stored_shape
 from adapterhub_lite.base.strategy import (
     Combinable as Combinable,
     Combination as Combination,

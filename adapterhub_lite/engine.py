@@ -195,10 +195,12 @@ class Engine:
         place: Place,
         callbacks: Sequence[object] = (),
         parent: Parent | None = None,
+        settled_on: Dataset | None = None,
     ) -> Adapter:
         """Adapt a base to a task, as `train` does once strategy, task and options are checked.
 
-        The base has the quantization that was checked, and `place` says where the run is recorded and who may stop it.
+        The base has the quantization that was checked, and `place` says where the run is recorded and who may stop it;
+        `settled_on` as for `train_adapter`.
 
         Raises:
             ConfigError, NotSupportedError, TrainingError: as `train`.
@@ -211,7 +213,7 @@ class Engine:
             try:
                 adapter = train_adapter(
                     base, data, held_out, run, place, parent, strategies=self.strategy_shelf, tasks=self.task_shelf,
-                    plugins=self.plugins, observers=observers, progress=self.progress,
+                    plugins=self.plugins, observers=observers, progress=self.progress, settled_on=settled_on,
                 )  # fmt: skip
                 learnt = {name: adapter.training[name] for name in ("train_loss",) if name in adapter.training}
                 metrics = {**learnt, **adapter.metrics}

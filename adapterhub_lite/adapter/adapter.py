@@ -80,6 +80,11 @@ class Adapter:
         return self.attachment.task.labels
 
     @property
+    def notes(self) -> list[str]:
+        """What a person should know of the run that made it, such as that its loss was still falling."""
+        return list(self.training.get("notes", []))
+
+    @property
     def trainable(self) -> int:
         """Number of trained weights."""
         return sum(tensor.numel() for tensor in self.attachment.tensors.values())

@@ -79,6 +79,11 @@ def train(
     run["task_options"] = run.get("task_options", {}) | shortcuts
     run["columns"] = columns_by_role(named, run.get("columns", {}))
     settled = read_run(config, run)
+    if settled.strategy == "auto":
+        from adapterhub_lite.cli.compare import train_best
+
+        train_best(settled, resume=resume, as_json=json_)
+        return
     started = time.monotonic()
     report = run_training(settled, resume=resume)
     report["seconds"] = round(time.monotonic() - started, 1)
@@ -173,6 +178,7 @@ def run_training(run: RunFile, *, resume: bool = False) -> dict[str, Any]:
         "base_parameters": loaded.parameters,
         "size_bytes": adapter_size(target),
         "metrics": adapter.metrics,
+        "notes": adapter.training.get("notes", []),
         "training": adapter.training,
         "run_folder": str(run_folder),
     }
@@ -236,6 +242,8 @@ def _show(report: dict[str, Any]) -> None:
     )
     if scores:
         console.print(f"held-out ({metrics['n']:.0f} rows): {', '.join(scores)}")
+    for note in report.get("notes", []):
+        console.print(f"note: {note}", style="yellow")
     forgotten = report.get("training", {}).get("forgetting")
     if forgotten:
         console.print(

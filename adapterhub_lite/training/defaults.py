@@ -21,6 +21,9 @@ FEWEST_ROWS, FEWEST_GROUPS = 200, 10
 """Of fewer, none are held out: learning needs each of them more than a score on a handful says."""
 SHARE, MOST_HELD_OUT = 0.1, 2000
 """Held out of what is enough: this share, and no more rows than narrow an interval to a point or so."""
+SOFT = {"start_penalty": 1e-2}
+"""Of a probe that a head of classes starts from. One chosen by cross-validation is often so sure of every row that nothing is
+left to learn from, and takes longer to find."""
 EVALUATIONS = 5
 """Of a run with rows held out; each is a chance to keep a better step, and a chance to be misled by these few rows."""
 MOST_ROWS_FOR_PROBE = 20_000
@@ -104,6 +107,8 @@ def choose(config: TrainConfig, situation: Situation, spec: StrategySpec) -> tup
             raise ConfigError(f"strategy '{spec.name}' suggests '{unknown[0]}', which is no option of training")
         chosen = {**general(situation), "learning_rate": spec.learning_rate, **suggested}
         chosen = {name: value for name, value in chosen.items() if name not in given}
+        if chosen.get("start_head") == "probe" and situation.predicts == "classes":
+            chosen |= {name: value for name, value in SOFT.items() if name not in given}
     settled = TrainConfig(**{**STANDING, **chosen, **given})
     if situation.held_out and "eval_every" not in given:
         order = Order(situation.rows, settled)

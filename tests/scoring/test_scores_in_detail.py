@@ -7,6 +7,7 @@ import pytest
 from sklearn.metrics import classification_report, confusion_matrix as sklearn_matrix
 
 from adapterhub_lite.errors import ConfigError, DataError
+from adapterhub_lite.scoring import calibration as module
 from adapterhub_lite.scoring.abstaining import choose_abstention
 from adapterhub_lite.scoring.by_class import confusion_matrix, confusions, of_classes, of_labels
 from adapterhub_lite.scoring.by_value import of_values
@@ -84,7 +85,7 @@ def test_confusions_are_those_of_the_matrix() -> None:
     assert all(c.share == c.count / (wanted == NAMES.index(c.label)).sum() for c in found)
 
 
-def test_the_calibration_error_is_the_sum_of_the_definition() -> None:
+def test_the_calibration_error_is_the_sum_of_the_definition(monkeypatch: pytest.MonkeyPatch) -> None:
     random = np.random.default_rng(2)
     p, right = random.random(3000), random.random(3000) < 0.6
     p[:3] = 0.0, 1.0, 1 / BINS  # a border belongs to the bin below it
@@ -97,6 +98,8 @@ def test_the_calibration_error_is_the_sum_of_the_definition() -> None:
     assert sum(b.n for b in found.bins) == 3000
     assert all(b.interval[0] <= b.right <= b.interval[1] for b in found.bins)
     assert calibration(np.array([1.0]), np.array([True])).ece == 0.0
+    monkeypatch.setattr(module, "AT_ONCE", 7)
+    assert calibration(p.reshape(1000, 3), right.reshape(1000, 3)).ece == pytest.approx(found.ece, abs=1e-12)
 
 
 @pytest.mark.parametrize("several", [False, True])

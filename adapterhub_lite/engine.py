@@ -39,7 +39,7 @@ from adapterhub_lite.tasks.make import recorded_task, settled_task
 from adapterhub_lite.tasks.task import Task
 from adapterhub_lite.training.checks import CheckedRun, check_arguments, check_run
 from adapterhub_lite.training.config import TrainConfig
-from adapterhub_lite.training.defaults import held_out_of
+from adapterhub_lite.training.held_out import held_out_of
 from adapterhub_lite.training.processes import Processes
 from adapterhub_lite.training.run.place import Place
 
@@ -170,17 +170,10 @@ class Engine:
         asked = Asked(data.task, strategy, settings or {}, {**data.options, **(task_options or {})})
         asked = asked if parent is None else parent.completed(asked)
         run = check_run(
-            self.strategy_shelf,
-            self.task_shelf,
-            strategy=asked.strategy or "lora",
-            settings=asked.settings,
-            task=data.task,
-            task_options=asked.task_options,
-            config=config or TrainConfig(),
-            quantization=base.quantization,
-            held_out=eval_data is not None or hold_out != 0,
-            picks_step=eval_data is None,
-        )
+            self.strategy_shelf, self.task_shelf, strategy=asked.strategy or "lora", settings=asked.settings,
+            task=data.task, task_options=asked.task_options, config=config or TrainConfig(), quantization=base.quantization,
+            held_out=eval_data is not None or hold_out != 0, picks_step=eval_data is None,
+        )  # fmt: skip
         place = Place(Path(run_folder) if run_folder is not None else None, resume, run_file, interrupt or listener())
         if eval_data is not None and not isinstance(eval_data, Dataset):
             eval_data = read_like(self.task_shelf, data if parent is None else parent.relabelled(data), eval_data)
@@ -188,7 +181,10 @@ class Engine:
             data, eval_data, _, line = held_out_of(data, hold_out, run.config)
             if line is not None:
                 engine.progress.say(line)
-        return engine.train_checked(base, data, eval_data, run, place, callbacks, parent)
+        adapter = engine.train_checked(base, data, eval_data, run, place, callbacks, parent)
+        for note in adapter.notes:
+            engine.progress.say(f"note: {note}")
+        return adapter
 
     def train_checked(
         self,
@@ -199,10 +195,12 @@ class Engine:
         place: Place,
         callbacks: Sequence[object] = (),
         parent: Parent | None = None,
+        settled_on: Dataset | None = None,
     ) -> Adapter:
         """Adapt a base to a task, as `train` does once strategy, task and options are checked.
 
-        The base has the quantization that was checked, and `place` says where the run is recorded and who may stop it.
+        The base has the quantization that was checked, and `place` says where the run is recorded and who may stop it;
+        `settled_on` as for `train_adapter`.
 
         Raises:
             ConfigError, NotSupportedError, TrainingError: as `train`.
@@ -215,7 +213,7 @@ class Engine:
             try:
                 adapter = train_adapter(
                     base, data, held_out, run, place, parent, strategies=self.strategy_shelf, tasks=self.task_shelf,
-                    plugins=self.plugins, observers=observers, progress=self.progress,
+                    plugins=self.plugins, observers=observers, progress=self.progress, settled_on=settled_on,
                 )  # fmt: skip
                 learnt = {name: adapter.training[name] for name in ("train_loss",) if name in adapter.training}
                 metrics = {**learnt, **adapter.metrics}
@@ -277,8 +275,9 @@ class Engine:
         for difference in differences:
             self.progress.say(f"warning: {difference}")
         probes = [task.item_of_probe(value) for value in manifest.probe.inputs] if manifest.probe is not None else []
+        strategy = self.strategy_shelf.load(provided)
         with base.lock:
-            attachment = restore(base, task, provided, self.strategy_shelf.load(provided), options, stored, payload)
+            attachment = restore(base, task, provided, strategy, options, stored, payload)
         return recorded_adapter(
             attachment, self.plugins, self.progress, manifest,
             differences=differences if force else [], probe_inputs=probes,

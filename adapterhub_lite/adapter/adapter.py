@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -11,11 +12,11 @@ from typing import Any, overload
 from adapterhub_lite.adapter.evaluation import beside, evaluate_answers
 from adapterhub_lite.adapter.generate import alone, generate_texts, stream_text
 from adapterhub_lite.adapter.inputs import prompts_of, require_alike, rows_to_predict
-from adapterhub_lite.adapter.mounted import Mounted
 from adapterhub_lite.adapter.probe import probe_record
 from adapterhub_lite.adapter.read import read_for
 from adapterhub_lite.adapter.sampling import Sampling
 from adapterhub_lite.adapter.save import save_adapter
+from adapterhub_lite.base.loading import Base
 from adapterhub_lite.data.dataset import Dataset
 from adapterhub_lite.data.files.options import FileFacts
 from adapterhub_lite.data.roles.columns import shortened
@@ -31,12 +32,13 @@ from adapterhub_lite.plugins.observers import Observers
 from adapterhub_lite.progress import Lines, Progress, shown
 from adapterhub_lite.scoring.rules import Choices
 from adapterhub_lite.storage import KEEP, DataRecord, Manifest, TaskRecord
+from adapterhub_lite.training.attachment import Attachment
 from adapterhub_lite.training.processes import Processes
 from adapterhub_lite.training.run.layout import finish_run
 
 
 @dataclass(repr=False)
-class Adapter(Mounted):
+class Adapter:
     """What `train` and `load_adapter` return. Threads may share it: those that use one base wait for each other.
 
     Attributes:
@@ -45,6 +47,7 @@ class Adapter(Mounted):
         training: Facts about the run that made it; saved with the adapter.
     """
 
+    attachment: Attachment
     plugins: Plugins
     progress: Progress = field(default_factory=Lines)
     data: DataRecord | None = None
@@ -70,6 +73,11 @@ class Adapter(Mounted):
         """What it is, in a notebook."""
         labels = [("labels", shortened(self.labels))] if self.labels else []
         return table(str(self).strip("<>"), [*labels, *scores_shown(self.metrics)])
+
+    @property
+    def base(self) -> Base:
+        """The base it is on."""
+        return self.attachment.base
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -132,7 +140,7 @@ class Adapter(Mounted):
             progress: Show the work; False says nothing.
         """
         dataset = self.load_data(data, keep_unknown=True)
-        with self.at_work():  # an adapter may have tokens of its own
+        with self.attachment.at_work():  # an adapter may have tokens of its own
             return evaluate_rows(self.attachment, dataset, shown(self.progress, progress), processes, choices)
 
     def choose(self, data: Any = None, **rules: Any) -> Evaluation | None:
@@ -180,8 +188,10 @@ class Adapter(Mounted):
         """
         sampling, task, dataset = Sampling(**options), self.attachment.task, self.load_data(data)
         judge, bars = task.judge(dataset, extract, score), shown(self.progress, progress)
-        with self.at_work():
-            own = evaluate_answers(task, self.base, dataset, judge, sampling, self.attachment.logits, self.ready, bars)
+        with self.attachment.at_work():
+            own = evaluate_answers(
+                task, self.base, dataset, judge, sampling, self.attachment.logits, self.attachment.ready, bars
+            )
         if not bare:
             return own
         with self.disabled() as base:
@@ -233,7 +243,7 @@ class Adapter(Mounted):
         dataset = rows_to_predict(task, inputs, partial(self.load_data, require_labels=False))
         if not len(dataset):
             return None
-        with self.at_work():  # an adapter may have tokens of its own
+        with self.attachment.at_work():  # an adapter may have tokens of its own
             return outputs_of(self.attachment, dataset, shown(self.progress, progress), keep_features=keep_features)
 
     @overload
@@ -262,11 +272,11 @@ class Adapter(Mounted):
             DataError: a prompt that leaves no room for an answer; names its row.
         """
         sampling, task = Sampling(**options), self.attachment.task
-        with self.at_work():  # an adapter may have tokens of its own
+        with self.attachment.at_work():  # an adapter may have tokens of its own
             ids, where = prompts_of(task, self.base, prompt)
             several = isinstance(prompt, (list, tuple, Dataset))
             replies = generate_texts(
-                self.base, ids, sampling, ends=task.end_ids(self.base), ready=self.ready, where=where,
+                self.base, ids, sampling, ends=task.end_ids(self.base), ready=self.attachment.ready, where=where,
                 progress=shown(self.progress, progress and several),
             )  # fmt: skip
         return replies if several else replies[0]
@@ -277,10 +287,34 @@ class Adapter(Mounted):
         Between two pieces the base is free for anything else. Arguments and errors are those of `generate`.
         """
         sampling = Sampling(**options)
-        with self.at_work():
+        with self.attachment.at_work():
             ids = self.attachment.task.prompt_ids(prompt, self.base)
             ends = self.attachment.task.end_ids(self.base)
-        return stream_text(self.base, ids, sampling, ends=ends, ready=self.ready)
+        return stream_text(self.base, ids, sampling, ends=ends, ready=self.attachment.ready)
+
+    @property
+    def active(self) -> bool:
+        """Whether it is mounted on its base; set it to mount it or take it off. What it is asked, it mounts itself for."""
+        return self.base.active is self.attachment.view
+
+    @active.setter
+    def active(self, wanted: bool) -> None:
+        with self.base.lock:
+            if wanted or self.active:
+                self.base.activate(self.attachment.view if wanted else None)
+
+    def use(self) -> None:
+        """Make this the adapter that is mounted on the base; the others on it are taken off, not lost."""
+        self.base.activate(self.attachment.view)
+
+    def disabled(self) -> AbstractContextManager[Base]:
+        """Give the bare base for the length of a `with` block, for which other threads wait."""
+        return self.attachment.without()
+
+    def detach(self) -> None:
+        """Take the adapter off for good; the base is bit for bit what it was."""
+        with self.base.lock:
+            self.attachment.detach()
 
     def save(self, path: str | Path, *, keep: int = KEEP) -> Manifest:
         """Write the adapter to a directory, in one atomic step; an adapter that is there is replaced.

@@ -54,17 +54,19 @@ def train_adapter(
     plugins: Plugins,
     observers: Observers,
     progress: Progress,
+    settled_on: Dataset | None = None,
 ) -> Adapter:
     """Train an adapter and score it on what is held out, if anything; where that fails the base is as it was.
 
-    With a parent, a run that does not go on with it is refused, and new labels come behind its own.
+    With a parent, a run that does not go on with it is refused, and new labels come behind its own. `settled_on` is the data
+    that the task's scales and lengths are taken from, where that is more than the data to learn from.
 
     Raises:
         ConfigError, NotSupportedError, TrainingError: as `Engine.train`.
     """
     begin, record, forced = None, DataRecord(source=data.source, sha256=data.sha256, rows=len(data)), []
     if parent is None:
-        task = settled_task(tasks, run.task, base, data, run.task_options)
+        task = settled_task(tasks, run.task, base, settled_on or data, run.task_options)
     else:
         data, held_out = parent.relabelled(data), None if held_out is None else parent.relabelled(held_out)
         parent.check(run, strategies, tasks, data)
@@ -128,21 +130,30 @@ def _settled(
     """The run with the options that were not given, chosen from the data and said; a strategy without steps has none."""
     if isinstance(strategies.load(run.strategy), Solver):
         return run
-    may_probe = isinstance(task, HeadTask) and parent is None and not run.config.shard
-    situation = Situation(
-        task.name,
-        task.modality,
-        task.target_kind,
-        rows=len(data),
-        classes=0 if task.generates else len(task.labels),
-        held_out=held_out,
-        has_probe=may_probe and parse_scratch(base.reference) is None and any(strategies.able(Solver)),
-        convolutional=base.map.pooling == "spatial",
+    situation = situation_of(
+        base, task, len(data), strategies, held_out, may_probe=parent is None and not run.config.shard
     )
     config, line = choose(run.config, situation, run.strategy.spec)
     if line is not None:
         progress.say(line)
     return replace(run, config=config)
+
+
+def situation_of(
+    base: Base, task: Task, rows: int, strategies: Shelf[StrategySpec], held_out: int = 0, *, may_probe: bool = True
+) -> Situation:
+    """What options are chosen by: the task, the base, so many rows to learn from, and so many to pick the best step by."""
+    may_probe = may_probe and isinstance(task, HeadTask) and parse_scratch(base.reference) is None
+    return Situation(
+        task.name,
+        task.modality,
+        task.target_kind,
+        rows=rows,
+        classes=0 if task.generates else len(task.labels),
+        held_out=held_out,
+        has_probe=may_probe and any(strategies.able(Solver)),
+        convolutional=base.map.pooling == "spatial",
+    )
 
 
 def _forgotten(adapter: Adapter, config: TrainConfig) -> dict[str, float]:

@@ -22,6 +22,10 @@ from adapterhub_lite.progress import logged_on_standard_error
 
 VERBS = {
     "train": ("train:train", "Adapt a base to your data and save the adapter."),
+    "compare": (
+        "compare:compare",
+        "Say which strategy is best on your data, and whether it beats models without a base.",
+    ),
     "preview": (
         "preview:preview",
         "Show what rows become for a base before training: what is learnt, and what is not.",

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from adapterhub_lite.data.dataset import Dataset
     from adapterhub_lite.tasks.spec import TaskOptions
     from adapterhub_lite.training.config import TrainConfig
-    from adapterhub_lite.training.defaults import Parts
+    from adapterhub_lite.training.held_out import Parts
 
 
 class TaskShortcuts(BaseModel):
@@ -79,6 +79,11 @@ def train(
     run["task_options"] = run.get("task_options", {}) | shortcuts
     run["columns"] = columns_by_role(named, run.get("columns", {}))
     settled = read_run(config, run)
+    if settled.strategy == "auto":
+        from adapterhub_lite.cli.compare import train_best
+
+        train_best(settled, resume=resume, as_json=json_)
+        return
     started = time.monotonic()
     report = run_training(settled, resume=resume)
     report["seconds"] = round(time.monotonic() - started, 1)
@@ -198,7 +203,7 @@ def read_rows(
     from adapterhub_lite.adapter.read import as_before, read_like
     from adapterhub_lite.data.sampling import subsample
     from adapterhub_lite.tasks.catalog import read_data
-    from adapterhub_lite.training.defaults import Parts, held_out_of
+    from adapterhub_lite.training.held_out import Parts, held_out_of
 
     source, columns, files = run.data, run.columns, run.files
     if parent is not None:

@@ -77,7 +77,7 @@ class Writer:
     def can_join(self, group: Sequence[Prompt], prompt: Prompt) -> bool:
         """Whether a prompt can be answered together with longer ones, within what the base reads."""
         if self.pads is None and len(group[0].ids) != len(prompt.ids):
-            self.pads = pads_well(self.adapter.base, [group[0].ids, prompt.ids], self.adapter.ready)
+            self.pads = pads_well(self.adapter.base, [group[0].ids, prompt.ids], self.adapter.attachment.ready)
         room = max(one.room for one in (*group, prompt))
         alike = self.pads or len(group[0].ids) == len(prompt.ids)
         return alike and len(group[0].ids) + room <= reach(self.adapter.base)
@@ -141,7 +141,7 @@ class Answers:
         for row, job in enumerate(jobs):
             batch.done[row] = job is None or job.dropped
         read_along = any(job is not None and job.asked.streams for job in jobs)
-        with self.writer.adapter.ready(batch.inputs):
+        with self.writer.adapter.attachment.ready(batch.inputs):
             more = batch.advance(1 if read_along else TOKENS_A_TURN)
         for row, (prompt, job) in enumerate(zip(batch.prompts, jobs, strict=True)):
             if job is not None and (batch.done[row] or job.asked.streams):

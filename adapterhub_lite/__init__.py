@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from adapterhub_lite.adapter.adapter import Adapter as Adapter
-    from adapterhub_lite.adapter.evaluation import Evaluation as Evaluation
     from adapterhub_lite.base.loading import Base as Base
     from adapterhub_lite.comparison.engine import Engine as Engine
     from adapterhub_lite.comparison.outcome import Comparison as Comparison
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
     from adapterhub_lite.data.splits import split as split
     from adapterhub_lite.errors import AdapterHubError as AdapterHubError
     from adapterhub_lite.estimators import Classifier as Classifier, Regressor as Regressor
+    from adapterhub_lite.evaluation.result import Evaluation as Evaluation
     from adapterhub_lite.tasks.outputs import (
         LabelsPrediction as LabelsPrediction,
         Prediction as Prediction,
@@ -52,7 +52,7 @@ _HOME = {
     "Comparison": "comparison.outcome",
     "Dataset": "data.dataset",
     "Engine": "comparison.engine",
-    "Evaluation": "adapter.evaluation",
+    "Evaluation": "evaluation.result",
     "LabelsPrediction": "tasks.outputs",
     "Prediction": "tasks.outputs",
     "Regressor": "estimators",

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -12,10 +11,9 @@ from typing import Any, overload
 
 from torch import Tensor
 
-from adapterhub_lite.adapter.evaluation import Evaluation, beside, evaluate_answers
+from adapterhub_lite.adapter.evaluation import beside, evaluate_answers
 from adapterhub_lite.adapter.generate import alone, generate_texts, stream_text
 from adapterhub_lite.adapter.inputs import prompts_of, require_alike, rows_to_predict
-from adapterhub_lite.adapter.predictions import Predictions, RowOutputs, Said
 from adapterhub_lite.adapter.probe import probe_record
 from adapterhub_lite.adapter.read import read_for
 from adapterhub_lite.adapter.sampling import Sampling
@@ -23,17 +21,21 @@ from adapterhub_lite.adapter.save import save_adapter
 from adapterhub_lite.base.learning import BatchContext
 from adapterhub_lite.base.loading import Base
 from adapterhub_lite.data.dataset import Dataset
-from adapterhub_lite.data.files.options import FileOptions
-from adapterhub_lite.errors import ConfigError, DataError, NotSupportedError
+from adapterhub_lite.data.files.options import FileFacts
+from adapterhub_lite.data.roles.columns import shortened
+from adapterhub_lite.errors import ConfigError, NotSupportedError
+from adapterhub_lite.evaluation.choices import choose_without_rows
+from adapterhub_lite.evaluation.predictions import Predictions, RowOutputs, Said, outputs_of
+from adapterhub_lite.evaluation.result import Evaluation
+from adapterhub_lite.evaluation.rows import evaluate_rows
+from adapterhub_lite.names import scores_shown
+from adapterhub_lite.notebook import table
 from adapterhub_lite.plugins.manager import Plugins
 from adapterhub_lite.plugins.observers import Observers
 from adapterhub_lite.progress import Lines, Progress
+from adapterhub_lite.scoring.rules import Choices
 from adapterhub_lite.storage import KEEP, DataRecord, Manifest, TaskRecord
-from adapterhub_lite.tasks.outputs import ClassColumns
-from adapterhub_lite.tasks.stored import without_targets
-from adapterhub_lite.tasks.task import Encoded, encode
 from adapterhub_lite.training.attachment import Attachment
-from adapterhub_lite.training.evaluate import predict_logits, score
 from adapterhub_lite.training.processes import Processes
 from adapterhub_lite.training.run.layout import finish_run
 
@@ -66,31 +68,14 @@ class Adapter:
     """Differences between this base and the one of training that were overridden."""
     probe_inputs: list[Any] = field(default_factory=list)
 
-    @classmethod
-    def recorded(
-        cls,
-        attachment: Attachment,
-        plugins: Plugins,
-        progress: Progress,
-        manifest: Manifest,
-        *,
-        differences: Sequence[str] = (),
-        probe_inputs: Sequence[Any] = (),
-    ) -> Adapter:
-        """An adapter with the history of a saved one: its data, scores, run and columns.
-
-        `differences` are those between this base and the recorded one that are overridden now.
-        """
-        metrics = {name: value for name, value in manifest.metrics.items() if value is not None}
-        return cls(
-            attachment, plugins, progress, data=manifest.data, metrics=metrics, training=dict(manifest.training),
-            columns=dict(manifest.task.columns), files=dict(manifest.task.files),
-            forced=[*manifest.forced, *differences], probe_inputs=list(probe_inputs),
-        )  # fmt: skip
-
     def __repr__(self) -> str:
         kind, task = self.attachment.provided.spec.name, self.attachment.task.name
         return f"<Adapter {kind} for {task} on {self.base.reference}: {self.trainable:,} trained weights>"
+
+    def _repr_html_(self) -> str:
+        """What it is, in a notebook."""
+        labels = [("labels", shortened(self.labels))] if self.labels else []
+        return table(str(self).strip("<>"), [*labels, *scores_shown(self.metrics)])
 
     @property
     def base(self) -> Base:
@@ -103,18 +88,24 @@ class Adapter:
         return self.attachment.task.labels
 
     @property
+    def notes(self) -> list[str]:
+        """What a person should know of the run that made it, such as that its loss was still falling."""
+        return list(self.training.get("notes", []))
+
+    @property
     def trainable(self) -> int:
         """Number of trained weights."""
         return sum(tensor.numel() for tensor in self.attachment.tensors.values())
 
     def load_data(
-        self, source: Any, *, require_labels: bool = True, files: FileOptions | Mapping[str, Any] | None = None
+        self, source: Any, *, require_labels: bool = True, keep_unknown: bool = False, files: FileFacts = None
     ) -> Dataset:
         """Read data for this adapter's task, with its columns and labels.
 
         Args:
             source: What `ah.load_data` takes.
             require_labels: False for prediction.
+            keep_unknown: Keep labels the adapter was not trained on, named in the dataset's `unknown`.
             files: What is said of the file beside its name, as in {"no_header": True}; the rest as in training.
 
         Raises:
@@ -123,7 +114,10 @@ class Adapter:
         if isinstance(source, Dataset):
             require_alike(self.attachment.task, source)
             return source
-        return read_for(self.task_record(), source, plugins=self.plugins, require_labels=require_labels, files=files)
+        return read_for(
+            self.task_record(), source, plugins=self.plugins, require_labels=require_labels, keep_unknown=keep_unknown,
+            files=files,
+        )  # fmt: skip
 
     def task_record(self) -> TaskRecord:
         """The task as it is written into the manifest."""
@@ -134,30 +128,39 @@ class Adapter:
             columns=self.columns,
             files=self.files,
             preprocessing=task.preprocessing.record(),
+            decision=task.decision,
         )
 
-    def evaluate(self, data: Any, processes: Processes | None = None) -> Evaluation:
+    def evaluate(self, data: Any, processes: Processes | None = None, choices: Choices | None = None) -> Evaluation:
         """Score the adapter on labelled data: a `Dataset`, or anything `load_data` reads.
 
         Args:
-            data: What it is scored on.
+            data: What it is scored on. Rows with labels that the adapter does not know are counted, listed, and wrong.
             processes: Those that all call this and share the work; each gets the scores of the whole.
+            choices: What is chosen on these rows before they are scored.
         """
-        dataset = self.load_data(data)
-        if not len(dataset):
-            raise DataError(f"{dataset.source}: has no rows, so that there is nothing to evaluate; give labelled rows")
-        task = self.attachment.task
-        if task.labels and dataset.labels != task.labels:
-            raise ConfigError("the dataset was read with other labels; read it with adapter.load_data(source)")
+        dataset = self.load_data(data, keep_unknown=True)
         with self._at_work():  # an adapter may have tokens of its own
-            encoded = encode(task, dataset, self.base)
-            metrics, intervals = score(self.attachment, encoded, self.progress, processes, intervals=True)
-        if not math.isfinite(metrics.get("loss", 0.0)):
-            raise DataError(
-                f"{dataset.source}: the loss on it is {metrics['loss']}, so that the scores say nothing; the model's outputs "
-                "are not finite for some row: correct its values, or compute in --dtype float32"
-            )
-        return Evaluation(len(encoded.examples), metrics, (*dataset.notes, *encoded.notes), intervals)
+            return evaluate_rows(self.attachment, dataset, self.progress, processes, choices)
+
+    def choose(self, data: Any = None, **rules: Any) -> Evaluation | None:
+        """Choose on labelled rows what is answered, as in `choose("held_out.csv", abstain="precision=0.95")`.
+
+        Predictions and scores follow it from now on, and it is saved with the adapter, beside the scores of rows that were
+        left out of choosing: those that are returned, on the rows that were chosen on, flatter.
+
+        Args:
+            data: Rows that were not trained on; not needed for "threshold=" and "off". The scores on them are returned.
+            rules: Of `Choices.of`: abstain, label_thresholds, calibrate.
+
+        Raises:
+            ConfigError, DataError: no rule, one that is not for this task, or one that these rows do not allow.
+        """
+        choices = Choices.of(**rules)
+        if data is not None:
+            return self.evaluate(data, choices=choices)
+        choose_without_rows(self.attachment.task, choices)
+        return None
 
     def evaluate_answers(
         self,
@@ -215,30 +218,18 @@ class Adapter:
             NotSupportedError: for a language model, which generates instead.
             ConfigError: the results are of another class than `kind`.
         """
-        outputs = self._outputs(inputs, keep_features)
-        predictions = Predictions[Any]() if outputs is None else outputs.predictions()
-        if predictions and not isinstance(predictions[0], kind):
-            given, task = type(predictions[0]).__name__, self.attachment.task.name
-            raise ConfigError(f"an adapter for {task} predicts {given}, not {kind.__name__}")
-        return predictions
+        outputs = self.outputs(inputs, keep_features=keep_features)
+        return Predictions() if outputs is None else outputs.predictions(kind)
 
-    def predict_columns(self, inputs: Any, *, probabilities: str = "none") -> dict[str, Sequence[Any]]:
-        """Predict, and return the columns that `predict --out` writes beside the inputs; for more rows than objects fit.
+    def outputs(self, inputs: Any, *, keep_features: bool = False) -> RowOutputs | None:
+        """Run the adapter on what `predict` takes: what becomes predictions, or columns of more rows than objects fit.
 
-        Args:
-            inputs: What `predict` takes.
-            probabilities: Those of classes: none, all (a column `p_LABEL` each), or top:N for the N likeliest.
+        Returns:
+            None where there are no inputs.
 
         Raises:
-            NotSupportedError: as `predict`; or the predictions are not of classes.
-            ConfigError: another word.
+            NotSupportedError: as `predict`.
         """
-        chosen = ClassColumns.parse(probabilities)
-        outputs = self._outputs(inputs, keep_features=False)
-        return {} if outputs is None else outputs.columns(chosen)
-
-    def _outputs(self, inputs: Any, keep_features: bool) -> RowOutputs | None:
-        """Run the adapter; None where there are no inputs."""
         task = self.attachment.task
         if task.generates:
             raise NotSupportedError("a language model has no labels to predict; use generate")
@@ -246,12 +237,7 @@ class Adapter:
         if not len(dataset):
             return None
         with self._at_work():  # an adapter may have tokens of its own
-            labelled = encode(task, dataset, self.base)
-            encoded = Encoded(without_targets(labelled.examples), labelled.notes, labelled.rows)
-            for note in (*dataset.notes, *encoded.notes):
-                self.progress.say(f"note: {note}")
-            logits = predict_logits(self.attachment, encoded, self.progress, keep_features=keep_features)
-        return RowOutputs(task, encoded, logits)
+            return outputs_of(self.attachment, dataset, self.progress, keep_features=keep_features)
 
     @overload
     def generate(self, prompt: list[Any] | tuple[Any, ...] | Dataset, **options: Any) -> list[str]: ...
@@ -301,6 +287,20 @@ class Adapter:
         """Mount the adapter to run prompts with it, which its layers may ask for."""
         with self._at_work(), self.attachment.running(BatchContext(inputs)):
             yield
+
+    @property
+    def active(self) -> bool:
+        """Whether it is what is mounted on its base, and so what calls of `base.model` run through.
+
+        Setting it mounts the adapter as `use` does, or takes it off. Whatever an adapter is asked, it mounts itself for it.
+        """
+        return self.base.active is self.attachment.view
+
+    @active.setter
+    def active(self, wanted: bool) -> None:
+        with self.base.lock:
+            if wanted or self.active:
+                self.base.activate(self.attachment.view if wanted else None)
 
     def use(self) -> None:
         """Make this the adapter that is mounted on the base; the others on it are taken off, not lost."""

@@ -14,6 +14,7 @@ from adapterhub_lite.data.request import SEVERAL
 from adapterhub_lite.errors import BaseMismatchError, ConfigError, DataError
 from adapterhub_lite.plugins.shelf import Shelf
 from adapterhub_lite.plugins.spec import StrategySpec
+from adapterhub_lite.scoring.decision import PLAIN
 from adapterhub_lite.storage import Manifest, StoredAdapter, TaskRecord, check_base
 from adapterhub_lite.storage.bundle import open_any
 from adapterhub_lite.storage.manifest import encode_manifest
@@ -91,8 +92,8 @@ class Parent:
         return tuple(dict.fromkeys((*self.manifest.task.labels, *new)))
 
     def task_record(self, new: Sequence[str]) -> TaskRecord:
-        """Its task, with the labels of new data as well."""
-        return self.manifest.task.model_copy(update={"labels": list(self.labels(new))})
+        """Its task, with the labels of new data as well; what was chosen for its own outputs is not for those to come."""
+        return self.manifest.task.model_copy(update={"labels": list(self.labels(new)), "decision": PLAIN})
 
     def relabelled(self, data: Dataset) -> Dataset:
         """New data with its labels, and those that are new behind them."""

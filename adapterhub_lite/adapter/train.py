@@ -13,22 +13,26 @@ from adapterhub_lite.base.loading import Base
 from adapterhub_lite.base.references import parse_scratch
 from adapterhub_lite.base.strategy import Solver
 from adapterhub_lite.data.dataset import Dataset
-from adapterhub_lite.errors import NotSupportedError
+from adapterhub_lite.errors import DataError, NotSupportedError
+from adapterhub_lite.evaluation.choices import check_choices
+from adapterhub_lite.evaluation.result import Evaluation
 from adapterhub_lite.plugins.manager import Plugins
 from adapterhub_lite.plugins.observers import Observers
 from adapterhub_lite.plugins.shelf import Shelf
 from adapterhub_lite.plugins.spec import Situation, StrategySpec
 from adapterhub_lite.progress import Progress
+from adapterhub_lite.scoring.rules import Choices
 from adapterhub_lite.storage import DataRecord
 from adapterhub_lite.tasks.head import HeadTask
 from adapterhub_lite.tasks.make import recorded_task, settled_task
 from adapterhub_lite.tasks.spec import TaskSpec
 from adapterhub_lite.tasks.task import Task
 from adapterhub_lite.training.checks import CheckedRun
-from adapterhub_lite.training.config import OFF, TrainConfig
+from adapterhub_lite.training.config import NOT_CHOSEN, OFF, TrainConfig
 from adapterhub_lite.training.defaults import choose
 from adapterhub_lite.training.evaluate import evaluating
-from adapterhub_lite.training.fit import fit
+from adapterhub_lite.training.fit import NOTES, fit
+from adapterhub_lite.training.notes import note_of_size
 from adapterhub_lite.training.processes import Processes
 from adapterhub_lite.training.run.place import Place
 
@@ -71,6 +75,12 @@ def train_adapter(
         task = recorded_task(tasks, parent.task_record(data.labels))
         begin = partial(go_on, base, parent, recorded_task(tasks, parent.manifest.task), task, run)
         forced = parent.manifest.forced
+    choices = Choices.of(
+        abstain=run.config.abstain,
+        label_thresholds=run.config.label_thresholds,
+        calibrate=run.config.calibrate == "auto" and held_out is not None,
+    )
+    check_choices(choices, task)
     kept = len(held_out) if held_out is not None and run.picks_step else 0
     run = _settled(run, base, task, data, kept, parent, strategies, progress)
     place, written = place.settled(run.config)
@@ -85,11 +95,26 @@ def train_adapter(
         run_folder=place.folder, forced=list(forced),
     )  # fmt: skip
     if held_out is not None:
-        adapter.metrics = adapter.evaluate(held_out, Processes()).record()
+        adapter.metrics = _scored(adapter, held_out, choices).record()
+        adapter.training[NOTES] = [*facts.get(NOTES, []), *note_of_size(adapter.metrics, task.metric)]
+    elif choices != Choices():
+        adapter.choose(abstain=run.config.abstain, label_thresholds=run.config.label_thresholds)
     forgotten = _forgotten(adapter, run.config)
     if forgotten:
         adapter.training[FORGETTING] = forgotten
     return adapter
+
+
+def _scored(adapter: Adapter, held_out: Dataset, choices: Choices) -> Evaluation:
+    """Score an adapter on held-out rows, after what can be chosen on them is; why something cannot be is said and recorded."""
+    try:
+        return adapter.evaluate(held_out, Processes(), choices)
+    except DataError as error:
+        if choices == Choices(calibrate=choices.calibrate):
+            raise
+        adapter.training[NOT_CHOSEN] = str(error)
+        adapter.progress.say(f"warning: {error}; every row is answered")
+        return adapter.evaluate(held_out, Processes(), replace(choices, abstain=None, label_thresholds=None))
 
 
 def _settled(

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from adapterhub_lite.base.arguments import check_arguments
 from adapterhub_lite.base.batch_norm import batch_norms
 from adapterhub_lite.base.describe import describe
+from adapterhub_lite.base.experts import whole_experts
 from adapterhub_lite.base.fingerprint import fingerprint_of_files, fingerprint_of_module
 from adapterhub_lite.base.foreign import NOTHING_FOREIGN, Asked, Foreign
 from adapterhub_lite.base.language import leave_out
@@ -227,13 +228,8 @@ def load_base(
     if left_out:
         say(f"left out of memory, since no text goes through: {', '.join(left_out)}")
         model_map = replace(model_map, unreached=tuple(p for p in model_map.unreached if p not in left_out))
-    if quantization != "none" and model_map.experts:
-        stacked = [model.get_parameter(path) for path in model_map.experts]
-        share = sum(map(numel, stacked)) / sum(map(numel, model.parameters()))
-        say(
-            f"{len(stacked)} tensors of experts, {share:.0%} of the weights of {reference}, stay in {dtype_name(wanted.dtype)}: "
-            f"transformers stores linear layers alone in {quantization}"
-        )
+    if quantization != "none" and (staying := whole_experts(model, model_map.experts, quantization)):
+        say(staying)
     with calm(), usable(f"base '{reference}' was loaded from {source.folder} but cannot be run"):
         beyond = tokens_beyond(model, processor)
         check_usual_tokens(model, processor, beyond, say)

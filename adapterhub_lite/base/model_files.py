@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from adapterhub_lite.base.experts import FILE, read_packed, unpack_to_run
 from adapterhub_lite.base.language import is_multimodal
 from adapterhub_lite.base.quantization import quantization_config
 from adapterhub_lite.base.references import Source
@@ -48,11 +49,18 @@ def model_from(
         kind = model_class(config)
         if kind is AutoModel:
             options |= without_pooler(MODEL_MAPPING.get(type(config), object))
+        prepared = (folder / FILE).is_file()
+        if prepared:
+            from adapterhub_lite.base.experts_loader import with_experts
+
+            config.quantization_config = with_experts(config.quantization_config)
         with CHANGING:  # torch's default dtype, until the model is there
             model, loading = kind.from_pretrained(
                 folder, config=config, trust_remote_code=trust, output_loading_info=True, **options
             )
-    missing = sorted(loading["missing_keys"])
+        experts = read_packed(model, folder, device) if prepared else set()
+        unpack_to_run(model)
+    missing = sorted(loading["missing_keys"] - experts)
     if missing:
         raise BaseNotFoundError(
             f"base '{source.reference}': the files lack {len(missing)} weights that {type(model).__name__} needs, such as "

@@ -48,5 +48,6 @@ def predict(
             print(f"note: {empty} of {len(dataset)} answers are empty: the model ended them at once", file=sys.stderr)
     else:
         assert dataset.table is not None
-        write_rows(target, dataset.table, loaded.predict_columns(dataset, probabilities=probabilities))
+        outputs = loaded.outputs(dataset)
+        write_rows(target, dataset.table, {} if outputs is None else outputs.columns(wanted))
     typer.echo(f"{len(dataset)} rows written to {target}")

@@ -18,6 +18,9 @@ from adapterhub_lite.storage.bundle import manifest_of
 from adapterhub_lite.storage.public import local_reference, local_run
 from adapterhub_lite.training.config import TrainConfig
 
+WRITTEN = frozenset({"optimizer", "schedule", "warmup", "weight_decay", "clip", "keep_checkpoints"})
+"""Options of training that every file has which a run of any version wrote, and hardly one that was written by hand."""
+
 
 class RunFile(BaseModel):
     """What to train, on what, and how."""
@@ -127,8 +130,8 @@ def _complete(values: dict[str, Any]) -> None:
     Those of earlier versions, which held nothing out unless they were told, make the same adapter as then.
     """
     options, training = TrainConfig.model_fields, values.get("training")
-    if isinstance(training, dict) and {name for name, field in options.items() if field.default} <= set(training):
-        values["training"] = {**dict.fromkeys(options), "track": [], **training}
+    if isinstance(training, dict) and set(training) >= WRITTEN:
+        values["training"] = {**{name: None for name, field in options.items() if field.default is None}, **training}
         if values.get("eval_data") is None:
             values.setdefault("hold_out", 0)
 

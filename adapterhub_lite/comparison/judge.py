@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from adapterhub_lite.tasks.metrics import percentile_interval, resamples
+from adapterhub_lite.scoring.metrics import percentile_interval, resamples
 from adapterhub_lite.tasks.task import Example, Task
 
 FEWEST_APART = 6

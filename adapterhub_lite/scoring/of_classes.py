@@ -17,14 +17,12 @@ from adapterhub_lite.scoring.by_class import (
     confusion_matrix,
     confusions,
     of_classes,
-    of_labels,
 )
 from adapterhub_lite.scoring.calibration import Calibration, calibration
 from adapterhub_lite.scoring.detail import Cell, Section
+from adapterhub_lite.scoring.sections import MANY, calibration_section, classes_section
 
 Floats = NDArray[np.float64]
-LARGEST_MATRIX = 20
-"""Classes up to which the confusion matrix is shown whole."""
 SHOWN = 20
 """Confusions that are shown of more classes."""
 COVERAGES = (1.0, 0.95, 0.9, 0.8, 0.7, 0.5)
@@ -100,29 +98,6 @@ class ClassDetail:
         )
 
 
-@dataclass(frozen=True)
-class LabelDetail:
-    """The scores of predictions of any number of labels a row."""
-
-    scores: ClassScores
-    thresholds: tuple[float, ...]
-    """The probability from which each label is given, in the order of the adapter's labels."""
-    calibration: Calibration
-    """Of the probabilities of all labels in all rows; those of one row are not independent."""
-
-    def record(self) -> dict[str, Any]:
-        """All of it as JSON."""
-        return {
-            **self.scores.record(),
-            "thresholds": list(self.thresholds),
-            "calibration": self.calibration.record(),
-        }
-
-    def sections(self) -> Sequence[Section]:
-        """Tables by label and of calibration."""
-        return classes_section(self.scores, "label"), calibration_section(self.calibration)
-
-
 def detail_of_classes(
     wanted: Ints, said: Ints, probability: Floats, names: Sequence[str], known: int, threshold: float | None
 ) -> ClassDetail:
@@ -137,7 +112,7 @@ def detail_of_classes(
         threshold: The probability below which it abstains.
     """
     right = wanted == said
-    small = len(names) <= LARGEST_MATRIX
+    small = len(names) <= MANY
     counts = confusion_matrix(wanted, said, len(names)).tolist() if small else None
     order = np.argsort(-probability, kind="stable")
     at_coverage = []
@@ -154,50 +129,6 @@ def detail_of_classes(
         tuple(at_coverage),
         own,
     )
-
-
-def detail_of_labels(
-    wanted: Bools, said: Bools, probability: Floats, names: Sequence[str], known: int, thresholds: Sequence[float]
-) -> LabelDetail:
-    """The detailed scores of predicted labels; n at least 1.
-
-    Args:
-        wanted: (n, labels)
-        said: (n, labels)
-        probability: (n, known labels)
-        names: Of all labels; those from place `known` on are not among the adapter's.
-        known: Labels that the adapter knows.
-        thresholds: (known labels,)
-    """
-    true = wanted[:, :known]
-    return LabelDetail(
-        of_labels(wanted, said, names, known), tuple(thresholds), calibration(probability.ravel(), true.ravel())
-    )
-
-
-def classes_section(scores: ClassScores, what: str = "class") -> Section:
-    """A table of all classes and of the means over them; of many classes the worst come first."""
-    classes = list(scores.classes)
-    if len(classes) > LARGEST_MATRIX:
-        classes.sort(key=lambda score: score.f1)
-    rows: list[tuple[Cell, ...]] = [
-        (s.label if s.known else f"{s.label} (not known to the adapter)", s.precision, s.recall, s.f1, s.n, s.predicted)
-        for s in classes
-    ]
-    total = sum(score.n for score in classes), sum(score.predicted for score in classes)
-    rows += [(f"{kind} average", *means.values(), *total) for kind, means in scores.averages.items()]
-    absent = f"; {len(scores.absent)} of the adapter do not occur" if scores.absent else ""
-    return Section(f"by {what}{absent}", (what, "precision", "recall", "F1", "rows", "predicted"), tuple(rows))
-
-
-def calibration_section(calibrated: Calibration) -> Section:
-    """A table of what the probabilities say and what came true."""
-    rows = tuple(
-        (f"{b.low:.2f} to {b.high:.2f}", b.n, b.probability, b.right, f"{b.interval[0]:.4f} to {b.interval[1]:.4f}")
-        for b in calibrated.bins
-    )
-    title = f"calibration: expected calibration error (ECE) {calibrated.ece:.4f}"
-    return Section(title, ("probability", "rows", "mean of it", "right", "95 % interval"), rows)
 
 
 def _answered(right: Bools, rows: Ints, threshold: float) -> Answered:

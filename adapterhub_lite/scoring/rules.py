@@ -1,4 +1,4 @@
-"""What a user asks of a threshold: `coverage=0.9`, `precision=0.95`, `threshold=0.5`, `f1` or `off`. No numpy here."""
+"""What a user asks to be chosen: thresholds by rules such as `coverage=0.9`, and a temperature. No numpy here."""
 
 from __future__ import annotations
 
@@ -59,3 +59,42 @@ class Rule:
         if not 0 < number < 1:
             raise ConfigError(f"{option} {text}: {kind} is a number between 0 and 1, as in {kind}=0.9")
         return cls(known, number)
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What is to be chosen."""
+
+    abstain: Rule | None = None
+    """Below which probability nothing is answered."""
+    label_thresholds: Rule | None = None
+    """From which probability each of several labels is given."""
+    calibrate: bool = False
+    """A temperature, where it improves the log loss of rows that it is not found on."""
+
+    @classmethod
+    def of(cls, *, abstain: str | None = None, label_thresholds: str | None = None, calibrate: bool = False) -> Choices:
+        """Read the rules.
+
+        Args:
+            abstain: For one label a row: "coverage=0.9" answers the surest nine of ten, "precision=0.95" as many as are right
+                to 95 %, "threshold=0.5" those with such a probability, "off" all; for the others the label is "".
+            label_thresholds: For several labels a row: "f1" gives each label the threshold with its best F1,
+                "precision=0.9" the lowest one with this precision, "off" a half.
+            calibrate: Divide logits by a temperature, where it improves the log loss of rows that it is not found on.
+
+        Raises:
+            ConfigError: one that is no rule.
+        """
+        return cls(
+            None if abstain is None else Rule.parse(abstain, "--abstain", ABSTAIN),
+            None if label_thresholds is None else Rule.parse(label_thresholds, "--label-thresholds", LABELS),
+            calibrate,
+        )
+
+    @property
+    def needs_rows(self) -> bool:
+        """Whether labelled rows are needed to choose."""
+        return self.calibrate or any(
+            rule is not None and rule.needs_rows for rule in (self.abstain, self.label_thresholds)
+        )

@@ -84,7 +84,8 @@ def _sampling(asked: ChatRequest, settings: Settings) -> Sampling:
         seed = secrets.randbits(62) if asked.seed is None else asked.seed % 2**63
         return Sampling(max_new_tokens=room or settings.max_tokens, stop=stop, seed=seed, **given)
     except AdapterHubError as error:
-        raise bad(str(error), str(error).partition(" ")[0]) from error
+        said = str(error).partition("; the options are")[0]  # which have other names here
+        raise bad(said, said.partition(" ")[0]) from error
 
 
 def _prompt(model: Model, messages: list[dict[str, Any]]) -> Any:

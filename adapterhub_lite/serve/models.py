@@ -12,6 +12,7 @@ from adapterhub_lite.adapter.adapter import Adapter
 from adapterhub_lite.data.dataset import Dataset
 from adapterhub_lite.errors import ConfigError
 from adapterhub_lite.names import did_you_mean
+from adapterhub_lite.progress import Silent
 from adapterhub_lite.serve.answering import Answers, Asked, Writer, predict_together
 from adapterhub_lite.serve.refusal import Refusal, bad
 from adapterhub_lite.serve.settings import Settings
@@ -30,6 +31,7 @@ class Model:
     def __init__(self, name: str, adapter: Adapter, turns: Turns):
         self.name, self.adapter, self.turns = name, adapter, turns
         self.task, self.loaded = adapter.attachment.task, int(time.time())
+        adapter.progress = Silent()  # a line for each request would say nothing
         self._writer = Writer(adapter)
 
     def described(self) -> dict[str, Any]:

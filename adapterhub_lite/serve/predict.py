@@ -67,12 +67,8 @@ def predicted(outputs: Sequence[Any], *, probabilities: bool) -> list[dict[str, 
     for output in outputs:
         row = dict(output.columns())
         by_label = getattr(output, "probabilities", None)
-        if isinstance(by_label, dict):
-            row.pop("probabilities", None)
-            # Of several labels each has a probability of its own.
-            shown = by_label if probabilities else {name: by_label[name] for name in getattr(output, "labels", ())}
-            if probabilities or hasattr(output, "labels"):
-                row["probabilities"] = {name: round(value, 6) for name, value in shown.items()}
+        if probabilities and isinstance(by_label, dict):
+            row["probabilities"] = {label: round(value, 6) for label, value in by_label.items()}
         rows.append(row)
     return rows
 

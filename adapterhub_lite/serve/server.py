@@ -6,6 +6,7 @@ import asyncio
 import signal
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
@@ -22,7 +23,7 @@ from adapterhub_lite.serve.models import Models
 from adapterhub_lite.serve.settings import Settings
 
 LAST = 5.0
-"""Seconds that the threads of the bases have to end in when all requests are gone."""
+"""Seconds in which everything has to end when the grace is over."""
 
 
 def bound(settings: Settings) -> socket.socket:
@@ -50,7 +51,7 @@ def address_of(listening: socket.socket) -> str:
 class Server(uvicorn.Server):
     """Answers requests until it is stopped: those that came before are answered, for as long as the grace lasts.
 
-    The first signal stops it, a second one ends everything at once. `serve` is what runs it.
+    The first signal stops it, and a second one ends the grace.
     """
 
     def __init__(self, models: Models, settings: Settings):
@@ -58,7 +59,7 @@ class Server(uvicorn.Server):
         super().__init__(
             uvicorn.Config(
                 self.gate, log_config=None, access_log=False, lifespan="off", server_header=False, ws="none",
-                timeout_graceful_shutdown=max(1, round(settings.grace)),
+                timeout_graceful_shutdown=round(settings.grace + LAST),
             )
         )  # fmt: skip
         self.models, self.settings = models, settings
@@ -89,12 +90,21 @@ class Server(uvicorn.Server):
         self.gate.closed = True
         for turns in self.models.turns:
             turns.stop(at_once=False)
+        hurrying = asyncio.create_task(self._hurry())
         await super().shutdown(sockets)
+        hurrying.cancel()
+
+    async def _hurry(self) -> None:
+        """Refuse what is still to be answered when the grace is over, or a second signal came."""
+        over = time.monotonic() + self.settings.grace
+        while time.monotonic() < over and len(self._signals) < 2:
+            await asyncio.sleep(0.1)
+        for turns in self.models.turns:
+            turns.stop(at_once=True)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Note a signal."""
         self._signals.append(sig)
-        self.force_exit = self.should_exit
         self.should_exit = True
 
     @contextmanager

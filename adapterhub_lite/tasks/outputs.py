@@ -14,7 +14,9 @@ class Prediction:
     """One predicted label."""
 
     label: str
+    """The likeliest; empty where its probability is too small for the adapter to answer."""
     probability: float
+    """Of the likeliest label, answered or not."""
     probabilities: dict[str, float] = field(hash=False)
     """By label, in the order of the labels; they add up to 1."""
 
@@ -28,7 +30,7 @@ class LabelsPrediction:
     """Any number of predicted labels."""
 
     labels: tuple[str, ...]
-    """Those with a probability of at least a half, in the order of the labels."""
+    """Those with a probability of at least a half, or of their own thresholds, in the order of the labels."""
     probabilities: dict[str, float] = field(hash=False)
     """By label, each between 0 and 1 and independent of the others."""
 

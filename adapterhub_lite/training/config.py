@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationIn
 from adapterhub_lite.errors import ConfigError
 from adapterhub_lite.names import Flag, one_line, refuse_truth_for_number
 from adapterhub_lite.plugins.shelf import refused_options
+from adapterhub_lite.scoring.rules import ABSTAIN, LABELS, Rule
 
 Optimizer = Literal["adamw", "adamw_8bit", "paged_adamw", "paged_adamw_8bit"]
 Schedule = Literal[
@@ -21,8 +22,16 @@ Schedule = Literal[
 
 Tracker = Literal["tensorboard", "wandb", "mlflow", "trackio"]
 
-KEEPS_NO_RESULT = frozenset({"checkpoint_every", "keep_checkpoints", "activation_offload", "track", "general_text"})
+KEEPS_NO_RESULT = frozenset(
+    {
+        *("checkpoint_every", "keep_checkpoints", "activation_offload", "track", "general_text"),
+        *("abstain", "label_thresholds", "calibrate"),
+    }
+)
 """Options that change no number of a run, and may be other ones when it is resumed."""
+
+NOT_CHOSEN = "not_chosen"
+"""Where the manifest's `training` says why thresholds that were asked for could not be chosen."""
 
 EPOCHS, BATCH_SIZE = 3.0, 16
 """Of a run for which nothing is chosen."""
@@ -132,6 +141,21 @@ class TrainConfig(BaseModel):
     keep_checkpoints: int = Field(
         default=2, ge=1, description="Newest checkpoints to keep; the best one is kept as well."
     )
+    abstain: Annotated[str | None, Flag(metavar="RULE", unset="answer every row")] = Field(
+        default=None,
+        description="With one label a row: answer only where the probability is over a threshold, which is chosen on the "
+        "held-out rows: coverage=0.9 (the surest of them), precision=0.95 (as many as are right so often) or threshold=0.5.",
+    )
+    label_thresholds: Annotated[str | None, Flag(metavar="RULE", unset="a half for all")] = Field(
+        default=None,
+        description="With several labels a row: a threshold for each, chosen on the held-out rows: f1 (the best one) or "
+        "precision=0.9 (the lowest with so much).",
+    )
+    calibrate: Literal["auto", "off"] = Field(
+        default="auto",
+        description="Divide a classifier's logits by a temperature where that improves the log loss of held-out rows that it "
+        "is not found on.",
+    )
     general_text: Annotated[str | None, Flag(metavar="FILE", unset="a short one of ours, after training on chats")] = (
         Field(
             default=None,
@@ -183,13 +207,21 @@ class TrainConfig(BaseModel):
         return every is not None and every > 0 and (step % every == 0 or step >= total)
 
     def check_held_out(self, held_out: bool) -> None:
-        """Refuse to score every so often without anything to score on.
+        """Refuse to score every so often, or to choose thresholds, without anything to do it on.
 
         Raises:
             ConfigError: saying how to have it.
         """
         if self.eval_every and not held_out:
             raise ConfigError("--eval-every needs held-out data; give it with --eval-data")
+        for option, text, kinds in (
+            ("--abstain", self.abstain, ABSTAIN),
+            ("--label-thresholds", self.label_thresholds, LABELS),
+        ):
+            if text is not None and Rule.parse(text, option, kinds).needs_rows and not held_out:
+                raise ConfigError(
+                    f"{option} {text} is chosen on held-out rows; give some with --eval-data or --hold-out"
+                )
 
     def check(self, *, held_out: bool) -> None:
         """Refuse options that make no sense together.

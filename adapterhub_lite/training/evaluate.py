@@ -16,7 +16,7 @@ from adapterhub_lite.base.strategy import Solver
 from adapterhub_lite.data.batches import longest_first
 from adapterhub_lite.errors import DataError
 from adapterhub_lite.progress import Bar, Progress
-from adapterhub_lite.tasks.metrics import bootstrap
+from adapterhub_lite.scoring.metrics import bootstrap
 from adapterhub_lite.tasks.task import Batch, Encoded, Task
 from adapterhub_lite.training.attachment import Attachment
 from adapterhub_lite.training.features import encode_features
@@ -71,12 +71,24 @@ def score(
         return score_language_model(
             attachment.base, task, attachment.logits, data, progress, processes, intervals=intervals
         )
-    logits, targets = outputs(attachment, data, progress, processes)
-    if targets is None:
-        raise DataError("there is nothing to evaluate: the data has no labels")
+    logits, targets = labelled_outputs(attachment, data, progress, processes)
     rows = [example.rows for example in data.examples]
     metrics = task.metrics(logits, targets, float(task.losses(logits, targets).mean()), rows)
     return metrics, task.intervals(logits, targets, rows, data.groups) if intervals else {}
+
+
+def labelled_outputs(
+    attachment: Attachment, data: Encoded, progress: Progress, processes: Processes | None = None
+) -> tuple[Tensor, Tensor]:
+    """Outputs of the head and the targets of labelled examples, in their order, on the CPU; `processes` share the work.
+
+    Raises:
+        DataError: there are no labels.
+    """
+    logits, targets = outputs(attachment, data, progress, processes)
+    if targets is None:
+        raise DataError("there is nothing to evaluate: the data has no labels")
+    return logits, targets
 
 
 def score_language_model(
@@ -145,7 +157,7 @@ def outputs(
     *,
     keep_features: bool = True,
 ) -> tuple[Tensor, Tensor | None]:
-    """Outputs of the head, (n, outputs) fp32, and the targets, in the order of the examples, on the CPU."""
+    """Outputs of the head at the task's temperature, (n, outputs) fp32, and the targets; in order, and on the CPU."""
     base, task, head = attachment.base, attachment.task, attachment.head
     parts: list[tuple[list[int], Tensor, Tensor | None]] = []
 
@@ -170,6 +182,8 @@ def outputs(
     counts = torch.tensor([data.examples[row].rows for rows, _, _ in parts for row in rows])
     in_order = order.repeat_interleave(counts).argsort(stable=True)
     logits = torch.cat([logits for _, logits, _ in parts])[in_order]
+    if task.decision.temperature is not None:
+        logits /= task.decision.temperature.value
     known = [targets for _, _, targets in parts if targets is not None]
     return logits, torch.cat(known)[in_order] if known else None
 

@@ -169,6 +169,9 @@ class Lora:
         for path, _ in lora_layers(view):
             if view.is_quantized(f"{path}.base_layer"):
                 raise NotSupportedError(f"lora: '{path}' is quantized; merge into the unquantized base instead")
+        for path, layer in expert_layers(view):
+            if layer.get_param() is not layer.get_base_layer()._parameters[layer.parameter_name]:
+                raise NotSupportedError(f"lora: '{path}' is quantized; merge into the unquantized base instead")
         for _, layer in (*lora_layers(view), *expert_layers(view)):
             layer.merge(safe_merge=True, adapter_names=[ADAPTER])
 

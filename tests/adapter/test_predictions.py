@@ -1,4 +1,4 @@
-"""What is predicted as a list, as columns and as a frame: the default is small, and probabilities come where they are asked for."""
+"""What is predicted as a list, as columns and as a frame; probabilities of classes come where they are asked for."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ import pytest
 import torch
 
 from adapterhub_lite import Prediction
-from adapterhub_lite.adapter import predictions
-from adapterhub_lite.adapter.predictions import Predictions, RowOutputs
 from adapterhub_lite.data.files.read import read_table
 from adapterhub_lite.data.write import write_rows
 from adapterhub_lite.errors import ConfigError, NotSupportedError
+from adapterhub_lite.evaluation import predictions
+from adapterhub_lite.evaluation.predictions import Predictions, RowOutputs
 from adapterhub_lite.tasks.outputs import ClassColumns, ValuePrediction
 from adapterhub_lite.tasks.task import Encoded, Example, Preprocessing
 from adapterhub_text.classification import TextClassification
@@ -33,7 +33,7 @@ def test_predictions_are_a_list_for_whoever_takes_them_as_one() -> None:
     said = outputs().predictions()
     assert isinstance(said, list)
     assert said == list(said)
-    assert said + [] == said[:]
+    assert said[:2] + said[2:] == said
     assert json.dumps([p.label for p in said])
     assert Predictions() == []
 

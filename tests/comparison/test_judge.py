@@ -8,7 +8,7 @@ import torch
 from scipy.stats import binomtest
 
 from adapterhub_lite.comparison.judge import FEWEST_APART, Judge
-from adapterhub_lite.tasks.metrics import resamples
+from adapterhub_lite.scoring.metrics import resamples
 from adapterhub_lite.tasks.task import Example, Preprocessing
 
 LABELS = ("a", "b", "c")

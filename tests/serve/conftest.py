@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import httpx2
@@ -15,6 +15,7 @@ from adapterhub_causal_lm.tiny import completions
 from adapterhub_lite.adapter.adapter import Adapter
 from adapterhub_lite.data.dataset import Dataset
 from adapterhub_lite.engine import Engine
+from adapterhub_lite.interrupt import Stopped
 from adapterhub_lite.serve.models import Models
 from adapterhub_lite.serve.server import Server, address_of, bound
 from adapterhub_lite.serve.settings import Settings
@@ -49,7 +50,12 @@ def serving(adapters: dict[str, Adapter], **settings: Any) -> Iterator[Live]:
     chosen = Settings(**{"port": 0, "grace": 5, **settings})
     listening = bound(chosen)
     server = Server(Models(adapters, chosen), chosen)
-    thread = threading.Thread(target=server.serve_at, args=[listening], daemon=True)
+
+    def run() -> None:
+        with suppress(Stopped):  # which ends the program, and here the thread
+            server.serve_at(listening)
+
+    thread = threading.Thread(target=run, daemon=True)
     live = Live(server, address_of(listening), thread)
     thread.start()
     while not server.started:

@@ -28,16 +28,25 @@ class Labels:
     targets: tuple[Any, ...] | None
     names: tuple[str, ...]
     notes: tuple[str, ...]
+    unknown: tuple[str, ...] = ()
+    """Names that are not known, numbered behind `names`; none unless they are to be kept."""
 
 
 def read_labels(
-    table: Table, column: str, *, known: Sequence[str] | None, required: bool, declared: Sequence[str] | None = None
+    table: Table,
+    column: str,
+    *,
+    known: Sequence[str] | None,
+    required: bool,
+    declared: Sequence[str] | None = None,
+    keep_unknown: bool = False,
 ) -> Labels:
     """Check a label column and number its classes.
 
     Classes stand in the order of `known` (those of a trained adapter), else of `declared` (names the file gives for
     integers), else sorted, as numbers where all of them are integers. Raises DataError at the first row whose label is
-    missing, unusable or not known. Where labels are not required (prediction), such a column gives a note, no targets.
+    missing, unusable or not known; with `keep_unknown`, labels that are not known are kept unless all are. Where labels are
+    not required (prediction), such a column gives a note, no targets.
     """
     declared = declared if declared is not None else table.class_names(column)
     if known is not None and len(set(known)) != len(known):
@@ -45,7 +54,8 @@ def read_labels(
     try:
         texts, stripped = _texts(table, column, declared)
         names = tuple(known) if known is not None else ordered_labels(set(texts), declared)
-        index = {name: position for position, name in enumerate(names)}
+        unknown = unknown_labels(texts, names, keep=keep_unknown)
+        index = {name: position for position, name in enumerate((*names, *unknown))}
         for row, text in enumerate(texts):
             if text not in index:
                 raise DataError(
@@ -64,7 +74,13 @@ def read_labels(
     notes = notes_on_names(Counter(texts), declared or (), column) if known is None else []
     if stripped:
         notes.insert(0, f"column {column!r}: white space around {counted(stripped, 'label')} removed")
-    return Labels(tuple(index[text] for text in texts), names, tuple(notes))
+    return Labels(tuple(index[text] for text in texts), names, tuple(notes), unknown)
+
+
+def unknown_labels(texts: Iterable[str], names: Sequence[str], *, keep: bool) -> tuple[str, ...]:
+    """Those of some labels that are not among the names, in order; none where they are not to be kept, or none is known."""
+    there, known = set(texts), set(names)
+    return ordered_labels(there - known, None) if keep and there & known else ()
 
 
 def _texts(table: Table, column: str, declared: Sequence[str] | None) -> tuple[list[str], int]:

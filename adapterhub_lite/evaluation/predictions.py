@@ -11,9 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from adapterhub_lite.data.dataset import Dataset
 from adapterhub_lite.errors import ConfigError, NotSupportedError
+from adapterhub_lite.progress import Progress
 from adapterhub_lite.tasks.outputs import ClassColumns
-from adapterhub_lite.tasks.task import Encoded, Output, Task
+from adapterhub_lite.tasks.stored import without_targets
+from adapterhub_lite.tasks.task import Encoded, Output, Task, encode
+from adapterhub_lite.training.attachment import Attachment
+from adapterhub_lite.training.evaluate import predict_logits
 
 Said = TypeVar("Said", bound=Output)
 AT_ONCE = 4096
@@ -55,9 +60,17 @@ class RowOutputs:
     data: Encoded
     logits: Tensor
 
-    def predictions(self) -> Predictions[Any]:
-        """A prediction for each example."""
-        return Predictions(self.task.predictions(self.logits, self.data))
+    def predictions(self, kind: type[Any] = object) -> Predictions[Any]:
+        """A prediction for each example, of the class that is expected.
+
+        Raises:
+            ConfigError: the task has another class for its predictions than `kind`.
+        """
+        said = Predictions(self.task.predictions(self.logits, self.data))
+        if said and not isinstance(said[0], kind):
+            given = type(said[0]).__name__
+            raise ConfigError(f"an adapter for {self.task.name} predicts {given}, not {kind.__name__}")
+        return said
 
     def columns(self, chosen: ClassColumns) -> dict[str, Sequence[Any]]:
         """What is written beside each row, made of a part of the rows at a time.
@@ -76,6 +89,16 @@ class RowOutputs:
             last = first + sum(example.rows for example in encoded.examples)
             yield self.task.predictions(self.logits[first:last], encoded)
             first = last
+
+
+def outputs_of(attachment: Attachment, data: Dataset, progress: Progress, *, keep_features: bool = False) -> RowOutputs:
+    """Run what is mounted on a base on rows, whatever their targets; arguments and errors are those of `predict_logits`."""
+    labelled = encode(attachment.task, data, attachment.base)
+    encoded = Encoded(without_targets(labelled.examples), labelled.notes, labelled.rows)
+    for note in (*data.notes, *encoded.notes):
+        progress.say(f"note: {note}")
+    logits = predict_logits(attachment, encoded, progress, keep_features=keep_features)
+    return RowOutputs(attachment.task, encoded, logits)
 
 
 def columns_of(parts: Any, chosen: ClassColumns) -> dict[str, Sequence[Any]]:

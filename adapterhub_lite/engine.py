@@ -38,8 +38,8 @@ from adapterhub_lite.tasks.make import recorded_task, settled_task
 from adapterhub_lite.tasks.task import Task, encode
 from adapterhub_lite.training.checks import CheckedRun, check_arguments, check_run
 from adapterhub_lite.training.config import TrainConfig
-from adapterhub_lite.training.defaults import held_out_of
 from adapterhub_lite.training.evaluate import score_language_model
+from adapterhub_lite.training.held_out import held_out_of
 from adapterhub_lite.training.processes import Processes
 from adapterhub_lite.training.run.place import Place
 
@@ -166,17 +166,10 @@ class Engine:
         asked = Asked(data.task, strategy, settings or {}, {**data.options, **(task_options or {})})
         asked = asked if parent is None else parent.completed(asked)
         run = check_run(
-            self.strategy_shelf,
-            self.task_shelf,
-            strategy=asked.strategy or "lora",
-            settings=asked.settings,
-            task=data.task,
-            task_options=asked.task_options,
-            config=config or TrainConfig(),
-            quantization=base.quantization,
-            held_out=eval_data is not None or hold_out != 0,
-            picks_step=eval_data is None,
-        )
+            self.strategy_shelf, self.task_shelf, strategy=asked.strategy or "lora", settings=asked.settings,
+            task=data.task, task_options=asked.task_options, config=config or TrainConfig(), quantization=base.quantization,
+            held_out=eval_data is not None or hold_out != 0, picks_step=eval_data is None,
+        )  # fmt: skip
         place = Place(Path(run_folder) if run_folder is not None else None, resume, run_file, interrupt or listener())
         if eval_data is not None and not isinstance(eval_data, Dataset):
             eval_data = read_like(self.task_shelf, data if parent is None else parent.relabelled(data), eval_data)
@@ -184,7 +177,10 @@ class Engine:
             data, eval_data, _, line = held_out_of(data, hold_out, run.config)
             if line is not None:
                 self.progress.say(line)
-        return self.train_checked(base, data, eval_data, run, place, callbacks, parent)
+        adapter = self.train_checked(base, data, eval_data, run, place, callbacks, parent)
+        for note in adapter.notes:
+            self.progress.say(f"note: {note}")
+        return adapter
 
     def train_checked(
         self,

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, overload
-
-from torch import Tensor
 
 from adapterhub_lite.adapter.evaluation import beside, evaluate_answers
 from adapterhub_lite.adapter.generate import alone, generate_texts, stream_text
@@ -18,15 +16,17 @@ from adapterhub_lite.adapter.probe import probe_record
 from adapterhub_lite.adapter.read import read_for
 from adapterhub_lite.adapter.sampling import Sampling
 from adapterhub_lite.adapter.save import save_adapter
-from adapterhub_lite.base.learning import BatchContext
 from adapterhub_lite.base.loading import Base
 from adapterhub_lite.data.dataset import Dataset
 from adapterhub_lite.data.files.options import FileFacts
+from adapterhub_lite.data.roles.columns import shortened
 from adapterhub_lite.errors import ConfigError, NotSupportedError
 from adapterhub_lite.evaluation.choices import choose_without_rows
 from adapterhub_lite.evaluation.predictions import Predictions, RowOutputs, Said, outputs_of
 from adapterhub_lite.evaluation.result import Evaluation
 from adapterhub_lite.evaluation.rows import evaluate_rows
+from adapterhub_lite.names import scores_shown
+from adapterhub_lite.notebook import table
 from adapterhub_lite.plugins.manager import Plugins
 from adapterhub_lite.plugins.observers import Observers
 from adapterhub_lite.progress import Lines, Progress
@@ -68,6 +68,11 @@ class Adapter:
     def __repr__(self) -> str:
         kind, task = self.attachment.provided.spec.name, self.attachment.task.name
         return f"<Adapter {kind} for {task} on {self.base.reference}: {self.trainable:,} trained weights>"
+
+    def _repr_html_(self) -> str:
+        """What it is, in a notebook."""
+        labels = [("labels", shortened(self.labels))] if self.labels else []
+        return table(str(self).strip("<>"), [*labels, *scores_shown(self.metrics)])
 
     @property
     def base(self) -> Base:
@@ -132,7 +137,7 @@ class Adapter:
             choices: What is chosen on these rows before they are scored.
         """
         dataset = self.load_data(data, keep_unknown=True)
-        with self._at_work():  # an adapter may have tokens of its own
+        with self.attachment.at_work():  # an adapter may have tokens of its own
             return evaluate_rows(self.attachment, dataset, self.progress, processes, choices)
 
     def choose(self, data: Any = None, **rules: Any) -> Evaluation | None:
@@ -178,9 +183,9 @@ class Adapter:
         """
         sampling, task, dataset = Sampling(**options), self.attachment.task, self.load_data(data)
         judge = task.judge(dataset, extract, score)
-        with self._at_work():
+        with self.attachment.at_work():
             own = evaluate_answers(
-                task, self.base, dataset, judge, sampling, self.attachment.logits, self._ready, self.progress
+                task, self.base, dataset, judge, sampling, self.attachment.logits, self.attachment.ready, self.progress
             )
         if not bare:
             return own
@@ -228,7 +233,7 @@ class Adapter:
         dataset = rows_to_predict(task, inputs, partial(self.load_data, require_labels=False))
         if not len(dataset):
             return None
-        with self._at_work():  # an adapter may have tokens of its own
+        with self.attachment.at_work():  # an adapter may have tokens of its own
             return outputs_of(self.attachment, dataset, self.progress, keep_features=keep_features)
 
     @overload
@@ -254,11 +259,11 @@ class Adapter:
             DataError: a prompt that leaves no room for an answer; names its row.
         """
         sampling, task = Sampling(**options), self.attachment.task
-        with self._at_work():  # an adapter may have tokens of its own
+        with self.attachment.at_work():  # an adapter may have tokens of its own
             ids, where = prompts_of(task, self.base, prompt)
             several = isinstance(prompt, (list, tuple, Dataset))
             replies = generate_texts(
-                self.base, ids, sampling, ends=task.end_ids(self.base), ready=self._ready, where=where,
+                self.base, ids, sampling, ends=task.end_ids(self.base), ready=self.attachment.ready, where=where,
                 progress=self.progress if several else None,
             )  # fmt: skip
         return replies if several else replies[0]
@@ -269,43 +274,32 @@ class Adapter:
         Between two pieces the base is free for anything else. Arguments and errors are those of `generate`.
         """
         sampling = Sampling(**options)
-        with self._at_work():
+        with self.attachment.at_work():
             ids = self.attachment.task.prompt_ids(prompt, self.base)
             ends = self.attachment.task.end_ids(self.base)
-        return stream_text(self.base, ids, sampling, ends=ends, ready=self._ready)
+        return stream_text(self.base, ids, sampling, ends=ends, ready=self.attachment.ready)
 
-    @contextmanager
-    def _ready(self, inputs: Mapping[str, Tensor]) -> Iterator[None]:
-        """Mount the adapter to run prompts with it, which its layers may ask for."""
-        with self._at_work(), self.attachment.running(BatchContext(inputs)):
-            yield
+    @property
+    def active(self) -> bool:
+        """Whether it is what is mounted on its base, and so what calls of `base.model` run through.
+
+        Setting it mounts the adapter as `use` does, or takes it off. Whatever an adapter is asked, it mounts itself for it.
+        """
+        return self.base.active is self.attachment.view
+
+    @active.setter
+    def active(self, wanted: bool) -> None:
+        with self.base.lock:
+            if wanted or self.active:
+                self.base.activate(self.attachment.view if wanted else None)
 
     def use(self) -> None:
         """Make this the adapter that is mounted on the base; the others on it are taken off, not lost."""
         self.base.activate(self.attachment.view)
 
-    @contextmanager
-    def disabled(self) -> Iterator[Base]:
+    def disabled(self) -> AbstractContextManager[Base]:
         """Give the bare base for the length of a `with` block, for which other threads wait."""
-        with self.base.lock:
-            self.base.activate(None)
-            before, self.base.kept_bare = self.base.kept_bare, True
-            try:
-                yield self.base
-            finally:
-                self.base.kept_bare = before
-                self.use()
-
-    @contextmanager
-    def _at_work(self) -> Iterator[None]:
-        """Mount the adapter, which stays mounted; but within a `with` block of `disabled` the base is bare again."""
-        with self.base.lock:
-            self.use()
-            try:
-                yield
-            finally:
-                if self.base.kept_bare:
-                    self.base.activate(None)
+        return self.attachment.without()
 
     def detach(self) -> None:
         """Take the adapter off for good; the base is bit for bit what it was."""

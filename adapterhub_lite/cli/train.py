@@ -14,7 +14,7 @@ from rich.text import Text
 from adapterhub_lite.adapter.parent import Asked, Parent
 from adapterhub_lite.base.references import parse_scratch, resolve, scratch_reference
 from adapterhub_lite.cli.options import AsJson, NamedColumns, columns_by_role
-from adapterhub_lite.cli.output import plain_console, print_json, say_columns
+from adapterhub_lite.cli.output import plain_console, print_json, say_columns, scores_in_words
 from adapterhub_lite.cli.run_file import RunFile, read_run
 from adapterhub_lite.errors import DataError
 from adapterhub_lite.interrupt import listener
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from adapterhub_lite.data.dataset import Dataset
     from adapterhub_lite.tasks.spec import TaskOptions
     from adapterhub_lite.training.config import TrainConfig
-    from adapterhub_lite.training.defaults import Parts
+    from adapterhub_lite.training.held_out import Parts
 
 
 class TaskShortcuts(BaseModel):
@@ -204,7 +204,7 @@ def read_rows(
     from adapterhub_lite.adapter.read import as_before, read_like
     from adapterhub_lite.data.sampling import subsample
     from adapterhub_lite.tasks.catalog import read_data
-    from adapterhub_lite.training.defaults import Parts, held_out_of
+    from adapterhub_lite.training.held_out import Parts, held_out_of
 
     source, columns, files = run.data, run.columns, run.files
     if parent is not None:
@@ -228,20 +228,14 @@ def read_rows(
 
 def _show(report: dict[str, Any]) -> None:
     console, metrics = plain_console(), report["metrics"]
-    scores = []
-    for name, value in metrics.items():
-        low, high = metrics.get(f"{name}_low"), metrics.get(f"{name}_high")
-        if name != "n" and not (name.endswith(("_low", "_high"))):
-            interval = f" ({low:.4f} to {high:.4f})" if low is not None else ""  # of 95 %
-            scores.append(f"{name} {value:.4f}{interval}")
     share = report["trainable"] / report["base_parameters"]
     console.print(
         Text(report["adapter"], "bold")
         + f": {human_size(report['size_bytes'])}, {report['trainable']:,} trained weights "
         f"({share:.2%} of the base), {report['seconds']} s"
     )
-    if scores:
-        console.print(f"held-out ({metrics['n']:.0f} rows): {', '.join(scores)}")
+    if scores := scores_in_words(metrics):
+        console.print(f"held-out ({metrics['n']:.0f} rows): {scores}")
     for note in report.get("notes", []):
         console.print(f"note: {note}", style="yellow")
     forgotten = report.get("training", {}).get("forgetting")

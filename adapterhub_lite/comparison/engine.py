@@ -18,7 +18,7 @@ from adapterhub_lite.errors import ConfigError
 from adapterhub_lite.interrupt import Interrupt
 from adapterhub_lite.training.checks import check_arguments
 from adapterhub_lite.training.config import TrainConfig
-from adapterhub_lite.training.defaults import held_out_of
+from adapterhub_lite.training.held_out import held_out_of
 
 AUTO = "auto"
 HELD_OUT = 0.2

@@ -112,5 +112,6 @@ def _with_ends(value: float | None, ends: Interval | None, sign: str = "", betwe
 def _cost(row: Row) -> str:
     if row.trained is None or row.seconds is None:
         return ""
-    weights = f"{row.trained:,}" if row.trained < 10**6 else f"{row.trained / 10**6:.1f} M"
-    return f"{row.seconds:.1f} s, {human_size(row.size or 0)}\n{weights} weights"
+    weights = f"{row.trained:,}" if row.trained < 10**5 else f"{row.trained / 10**6:.2f} M"
+    seconds = f"{row.seconds:.1f}" if row.seconds < 100 else f"{row.seconds:.0f}"
+    return f"{seconds} s, {human_size(row.size or 0)}\n{weights} weights"

@@ -8,6 +8,8 @@ from typing import Any
 
 from adapterhub_lite.data.dataset import Dataset
 from adapterhub_lite.evaluation.predictions import RowOutputs
+from adapterhub_lite.names import scores_shown
+from adapterhub_lite.notebook import table
 from adapterhub_lite.scoring.detail import Detail
 from adapterhub_lite.tasks.outputs import ClassColumns
 
@@ -70,6 +72,11 @@ class Evaluation:
             "unknown_labels": [asdict(label) for label in self.unknown],
             "notes": list(self.notes),
         }
+
+    def _repr_html_(self) -> str:
+        """The scores, in a notebook."""
+        notes = [("note", note) for note in self.notes]
+        return table(f"scores on {self.n:,} rows", [*scores_shown(self.record()), *notes])
 
     def record(self) -> dict[str, float]:
         """The scores and their intervals as numbers by name, as saved with an adapter."""

@@ -12,7 +12,8 @@ from adapterhub_lite.scoring.by_class import ClassScores, Confusion
 from adapterhub_lite.scoring.by_value import ValueDetail
 from adapterhub_lite.scoring.calibration import Calibration
 from adapterhub_lite.scoring.detail import Detail
-from adapterhub_lite.scoring.of_classes import SHOWN, ClassDetail, LabelDetail, TagDetail
+from adapterhub_lite.scoring.of_classes import SHOWN, ClassDetail
+from adapterhub_lite.scoring.of_labels import LabelDetail, TagDetail
 
 BLUE, GREY, RED = "#3b6ea5", "#b8c4d0", "#b5483a"
 DPI = 120

@@ -20,7 +20,7 @@ os.environ.setdefault("ADAPTERHUB_CACHE_LIMIT", "0")  # every run encodes for it
 from adapterhub_lite.base.loading import Base
 from adapterhub_lite.engine import Engine
 from adapterhub_lite.progress import Silent
-from benchmarks.defaults.measure import DEFAULTS, measure, ways
+from benchmarks.defaults.measure import DEFAULTS, Way, measure, ways
 from benchmarks.defaults.report import write_report
 from benchmarks.defaults.sets import SETS, Folders
 
@@ -68,11 +68,14 @@ def run(folders: Folders, log: Path, name: str, size: int, seed: int, only: str 
     missing = [way for way in wanted if (name, size, way.name, seed) not in read_log(log)]
     if not missing:
         return
-    reference = one.base.replace("MODELS", str(folders.models))
+    warm, reference = False, one.base.replace("MODELS", str(folders.models))
     if reference not in _bases:
         _bases[reference] = _engine.load_base(reference, dtype=one.dtype, device="cpu")
+        warm = True
     pool, test = one.read(_engine, folders)
     train = one.part(pool, one.sizes[size], seed)
+    if warm:  # what is imported and tried out once a process is no cost of a way
+        measure(_engine, _bases[reference], train, test.select(range(4)), Way("warm", training={"steps": 2}), seed)
     for way in missing:
         record = measure(_engine, _bases[reference], train, test, way, seed)
         with log.open("a", encoding="utf-8") as file:

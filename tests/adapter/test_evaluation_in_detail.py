@@ -335,3 +335,14 @@ def test_a_forged_decision_is_refused(probe: Any, tmp_path: Path) -> None:
     ):
         with pytest.raises(ValueError, match="validation error"):
             TaskRecord.model_validate({**record, "decision": bad})
+
+
+def test_a_reader_that_hands_no_unknown_labels_on_refuses_them(
+    plain: ah.Adapter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from adapterhub_text import reading
+
+    monkeypatch.setattr(reading, "Dataset", lambda *given, unknown=(), **more: ah.Dataset(*given, **more))
+    with pytest.raises(DataError, match=r"row 2.*label 'new' is not one the adapter knows"):
+        plain.evaluate({"text": ["good day", "bad day"], "label": ["good", "new"]})
+    assert plain.evaluate({"text": ["good day", "bad day"], "label": ["good", "bad"]}).n == 2

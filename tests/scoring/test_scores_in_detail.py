@@ -7,14 +7,15 @@ import pytest
 from sklearn.metrics import classification_report, confusion_matrix as sklearn_matrix
 
 from adapterhub_lite.errors import ConfigError, DataError
+from adapterhub_lite.scoring.abstaining import choose_abstention
 from adapterhub_lite.scoring.by_class import confusion_matrix, confusions, of_classes, of_labels
 from adapterhub_lite.scoring.by_value import of_values
 from adapterhub_lite.scoring.calibration import BINS, calibration
 from adapterhub_lite.scoring.folds import folds_of
+from adapterhub_lite.scoring.label_thresholds import NEVER, choose_for_labels
 from adapterhub_lite.scoring.of_classes import detail_of_classes
 from adapterhub_lite.scoring.rules import ABSTAIN, LABELS, Rule
 from adapterhub_lite.scoring.temperature import find_temperature, fit_inverse, log_losses, probabilities
-from adapterhub_lite.scoring.thresholds import NEVER, choose_abstention, choose_for_labels
 
 NAMES = ("a", "b", "c", "d", "e", "f")
 

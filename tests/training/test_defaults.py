@@ -15,7 +15,8 @@ from adapterhub_lite.cli.train import run_training
 from adapterhub_lite.errors import ConfigError
 from adapterhub_lite.progress import Silent
 from adapterhub_lite.training.config import TrainConfig
-from adapterhub_lite.training.defaults import choose, held_out_of
+from adapterhub_lite.training.defaults import choose
+from adapterhub_lite.training.held_out import held_out_of
 
 HERE = Situation(
     "text-classification", "text", "classes", rows=240, classes=7, held_out=0, has_probe=True, convolutional=False

@@ -8,10 +8,21 @@ import pytest
 import torch
 
 import adapterhub_lite as ah
+from adapterhub_lite.cli.train import _show
 from adapterhub_lite.progress import Silent
 from adapterhub_lite.training.config import TrainConfig
 from adapterhub_lite.training.notes import note_of_classes, note_of_probe, note_of_size, notes_of_losses
 from adapterhub_lite.training.state import State, TrainReport
+
+
+class Said(Silent):
+    """Keeps what is said."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def say(self, line: str) -> None:
+        self.lines.append(line)
 
 
 def report(losses: list[float], held_out: dict[int, float] | None = None) -> TrainReport:
@@ -109,8 +120,16 @@ def test_notes_come_with_the_adapter(references):
     }
     data = engine.load_data(rows, "text-classification")
     config = TrainConfig(steps=12, learning_rate=1e-4)
+    engine.progress = said = Said()
     adapter = engine.train(base, data, config=config, hold_out=0.3)
     notes = " ".join(adapter.notes)
     assert "never predicted on the held-out rows: 'y'" in notes
     assert "cannot tell two strategies apart" in notes
     assert adapter.training["notes"] == adapter.notes
+    assert [line for line in said.lines if line.startswith("note: ")] == [f"note: {note}" for note in adapter.notes]
+
+
+def test_the_end_of_train_shows_them(capsys):
+    base = {"adapter": "out", "size_bytes": 1, "trainable": 1, "base_parameters": 1, "seconds": 1, "metrics": {}}
+    _show({**base, "notes": ["the loss was still falling [0.5]"]})
+    assert "note: the loss was still falling [0.5]" in capsys.readouterr().out

@@ -102,6 +102,7 @@ def test_labels_it_does_not_know_count_as_wrong_and_are_listed(plain: ah.Adapter
         for note in scored.notes
     )
     assert scored.detail is not None
+    assert "detail" not in repr(scored)  # a table a class would bury the scores of a printed evaluation
     record = scored.detail.record()
     assert {own["label"]: own["known"] for own in record["classes"]} == {
         "good": True, "bad": True, "odd": True, "new": False, "other": False,

@@ -71,6 +71,8 @@ class Base:
     beyond: Mapping[int, str] = field(default_factory=dict, repr=False)
     kept_bare: bool = field(default=False, init=False, compare=False)
     """Whether a thread holds it bare: whoever mounts an adapter then takes it off again."""
+    row_features: dict[bytes, Any] | None = field(default=None, init=False, compare=False)
+    """While several runs share them, the features of single examples; see `training.features.shared_features`."""
     parameters: int = field(init=False)
     """Number of weights of the bare base, quantized ones counted as what they stand for."""
 

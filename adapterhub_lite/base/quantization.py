@@ -183,6 +183,11 @@ def dequantized(module: nn.Module) -> Tensor:
     return weight if isinstance(weight, Tensor) else torch.as_tensor(weight)
 
 
+def dense_weight(module: nn.Module) -> Tensor:
+    """The weight of a layer as floating-point numbers, dequantized where needed; as it is stored where it is not."""
+    return dequantized(module) if is_quantized(module) else module.get_parameter("weight").data
+
+
 def _worth_saying(record: logging.LogRecord) -> bool:
     """Drop what bitsandbytes says on every import on a CPU, and at every int8 layer of every forward pass."""
     text = record.getMessage()

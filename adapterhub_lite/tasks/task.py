@@ -19,6 +19,8 @@ from adapterhub_lite.errors import AdapterCorruptError, NotSupportedError
 from adapterhub_lite.interrupt import safe_point
 from adapterhub_lite.names import POOLINGS
 from adapterhub_lite.plugins.spec import Modality, TargetKind
+from adapterhub_lite.scoring.decision import PLAIN, DecisionRecord
+from adapterhub_lite.scoring.detail import Detail
 
 LEARNT = "learnt"
 """The fact that says what training learnt from its data; it changes nothing in how an input is prepared."""
@@ -124,6 +126,8 @@ class Task(Protocol):
     target_kind: TargetKind
     pads: bool = True
     """Whether the examples of a batch are padded to the longest, so that those of similar lengths cost less together."""
+    decision: DecisionRecord = PLAIN
+    """What was chosen on held-out rows: a temperature, which logits are divided by before the task sees them; thresholds."""
 
     @abstractmethod
     def head(self, model_map: ModelMap) -> nn.Linear | None:
@@ -192,6 +196,17 @@ class Task(Protocol):
             groups: The group of each example; examples of one are not independent.
         """
         return {}
+
+    def detail(self, logits: Tensor, targets: Tensor, rows: Sequence[int] | None, known: int) -> Detail | None:
+        """Scores in detail, such as those of each class; None where there is no more to say than the metrics.
+
+        Args:
+            logits: (n, outputs), n at least 1. Outputs from place `known` on are of labels that the adapter does not know.
+            targets: (n, ...)
+            rows: How many of the targets each example has.
+            known: How many of `labels` the adapter knows.
+        """
+        return None
 
     @abstractmethod
     def predictions(self, logits: Tensor, data: Encoded) -> Sequence[Output]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -89,8 +89,12 @@ def combine_adapters(
     shares = ", ".join(f"{weight:g} of {path}" for weight, path in zip(weights, adapters, strict=True))
     record = {"combined": shares, "method": method, "lost": made.lost}
     overruled = [line for adapter in saved for line in adapter.manifest.forced] + (notes if force else [])
+    # What the first was shown is not what this was shown, and nobody can say it of all of them in one.
+    task = first.task.model_copy(
+        update={"preprocessing": {**first.task.preprocessing, "facts": _facts(first.task.preprocessing)}}
+    )
     manifest = first if itself else first.model_copy(
-        update={"training": record, "metrics": {}, "forced": list(dict.fromkeys(overruled))}
+        update={"task": task, "training": record, "metrics": {}, "forced": list(dict.fromkeys(overruled))}
     )  # fmt: skip
     remake(engine, manifest, made.settings, {**made.tensors, **head}, out, base=base, device=device, force=force)
     return Combined(out, made.rank, made.lost, tuple(notes))
@@ -169,9 +173,13 @@ def _check_task(first: Manifest, other: Manifest, path: Path) -> None:
 def _preparation(manifest: Manifest) -> dict[str, Any]:
     """How an input is prepared, without what differs between adapters that may be combined."""
     preprocessing = manifest.task.preprocessing
+    return {**preprocessing, "max_length": None, "facts": _facts(preprocessing)}
+
+
+def _facts(preprocessing: Mapping[str, Any]) -> dict[str, Any]:
+    """What was settled about the inputs, without what training learnt from its data."""
     facts = preprocessing.get("facts")
-    kept = {name: fact for name, fact in facts.items() if name != LEARNT} if isinstance(facts, dict) else {}
-    return {**preprocessing, "max_length": None, "facts": kept}
+    return {name: fact for name, fact in facts.items() if name != LEARNT} if isinstance(facts, dict) else {}
 
 
 def _mean_head(saved: Sequence[SavedAdapter], weights: Sequence[float]) -> dict[str, Tensor]:

@@ -50,6 +50,22 @@ def test_one_adapter_at_weight_one_is_itself(
     assert torch.equal(logits_of(adapter, base), logits_of(tmp_path / "same", base))
 
 
+def test_what_one_of_them_was_shown_is_not_said_of_all(
+    engine: Any, adapt: Any, load: Any, references: Any, tmp_path: Path
+) -> None:
+    base, adapter = load(references("tiny-llama")), adapt(*TASK, rank=4)
+
+    def learnt(path: Path) -> Any:
+        preprocessing = json.loads((path / "adapterhub.json").read_text())["task"]["preprocessing"]
+        return preprocessing.get("facts", {}).get("learnt")
+
+    assert learnt(adapter)["digest"]
+    combine_adapters(engine, [adapter], tmp_path / "same", weights=[1.0], base=base)
+    assert learnt(tmp_path / "same") == learnt(adapter)
+    combine_adapters(engine, [adapter, adapter], tmp_path / "both", weights=[0.5, 0.5], base=base)
+    assert learnt(tmp_path / "both") is None
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_peft_changes_a_single_adapter_at_weight_one(kind: str, adapt: Any, references: Any) -> None:
     """What PEFT's `add_weighted_adapter` does with the same; a combination of nothing should change nothing."""

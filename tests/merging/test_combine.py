@@ -14,6 +14,8 @@ from safetensors.torch import load_file
 
 from adapterhub_lite.errors import BaseMismatchError, ConfigError, NotSupportedError
 from adapterhub_lite.merging.combine import combine_adapters
+from adapterhub_lite.scoring.decision import PLAIN, AbstentionRecord, DecisionRecord
+from adapterhub_lite.storage import read_adapter, rewrite_task
 from adapterhub_lora import LoraConfig
 from adapterhub_lora.factors import factors_of
 
@@ -199,6 +201,19 @@ def test_heads_are_averaged(engine: Any, adapt: Any, load: Any, references: Any,
         torch.testing.assert_close(mean[name], 0.75 * one[name] + 0.25 * two[name])
     with pytest.raises(NotSupportedError, match="must not be negative"):
         combine_adapters(engine, paths, tmp_path / "no", weights=[1, -1], base=base)
+
+
+def test_thresholds_of_one_are_not_those_of_several(
+    engine: Any, adapt: Any, load: Any, references: Any, tmp_path: Path
+) -> None:
+    first = adapt("tiny-bert", "text-classification", rank=4)
+    manifest = read_adapter(first).manifest
+    chosen = DecisionRecord(abstention=AbstentionRecord(threshold=0.5, rule="threshold=0.5", rows=0))
+    shutil.copytree(first, tmp_path / "sure")
+    rewrite_task(tmp_path / "sure", manifest.task.model_copy(update={"decision": chosen}))
+    assert read_adapter(tmp_path / "sure").manifest.task.decision == chosen
+    combine_adapters(engine, [tmp_path / "sure", first], tmp_path / "both", base=load(references("tiny-bert")))
+    assert read_adapter(tmp_path / "both").manifest.task.decision == PLAIN
 
 
 def test_what_does_not_add_up_is_refused(engine: Any, adapt: Any, references: Any, tmp_path: Path) -> None:

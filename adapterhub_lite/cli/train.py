@@ -234,9 +234,9 @@ def _show(report: dict[str, Any]) -> None:
         f"({share:.2%} of the base), {report['seconds']} s"
     )
     if scores := scores_in_words(metrics):
-        console.print(f"held-out ({metrics['n']:.0f} rows): {scores}")
+        console.print(f"held-out ({metrics['n']:.0f} rows): {scores}", soft_wrap=True)
     for note in report.get("notes", []):
-        console.print(f"note: {note}", style="yellow")
+        console.print(f"note: {note}", style="yellow", soft_wrap=True)
     forgotten = report.get("training", {}).get("forgetting")
     if forgotten:
         console.print(

@@ -188,6 +188,9 @@ def main() -> None:
     wrong = sum(one > CLOSE for one in differences)
     text = summary(options, asked, said, differences, seconds, alone_seconds, code)
     print(text)
+    for one, (_, answer), right, far in zip(asked, said, wanted, differences, strict=True):
+        if far > CLOSE:
+            print(f"other than alone: {one}\n  said  {answer!r}\n  alone {right!r}", file=sys.stderr)
     if options.write:
         Path(__file__).with_name("SERVE.md").write_text(text, encoding="utf-8")
     if wrong or code != 128 + signal.SIGTERM:

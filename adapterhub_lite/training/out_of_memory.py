@@ -121,12 +121,15 @@ def free(device: torch.device) -> None:
 
 
 def used(device: torch.device) -> str:
-    """How much memory the program takes: on an accelerator the most so far, else on the CPU right now."""
+    """How much memory the program takes: on an accelerator the most so far, else what it holds of the machine's right now.
+
+    The latter counts what was freed and is kept for later, and so grows until the longest batch has come.
+    """
     if device.type == "cuda":
-        return human_size(torch.cuda.max_memory_allocated(device))
+        return f"at most {human_size(torch.cuda.max_memory_allocated(device))}"
     import psutil
 
-    return human_size(psutil.Process().memory_info().rss)
+    return f"{human_size(psutil.Process().memory_info().rss)} held"
 
 
 def _need(error: BaseException, device: torch.device) -> str:

@@ -68,13 +68,16 @@ def human_size(size: float) -> str:
 
 
 def scores_shown(record: Mapping[str, float | None]) -> list[tuple[str, str]]:
-    """The scores that an adapter records, by name: each with its interval of 95 % behind it, and without the number of rows."""
+    """The scores that an adapter records, by name: each with its interval of 95 % behind it, and without the number of rows.
+
+    An interval of no width, as the bootstrap has it of rows that are all right, says nothing of new rows and is left out.
+    """
     shown = []
     for name, score in record.items():
         of_interval = name.endswith(("_low", "_high")) and name.rpartition("_")[0] in record
         if score is not None and name != "n" and not of_interval:
             low, high = record.get(f"{name}_low"), record.get(f"{name}_high")
-            interval = f" ({low:.4f} to {high:.4f})" if low is not None and high is not None else ""
+            interval = f" ({low:.4f} to {high:.4f})" if low is not None and high is not None and low < high else ""
             shown.append((name, f"{score:.4f}{interval}"))
     return shown
 

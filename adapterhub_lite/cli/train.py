@@ -138,12 +138,11 @@ def run_training(run: RunFile, *, resume: bool = False) -> dict[str, Any]:
 
     from adapterhub_lite.base.precision import choose_device, choose_dtype, dtype_name
     from adapterhub_lite.engine import Engine
-    from adapterhub_lite.progress import Silent
     from adapterhub_lite.training.processes import Processes
     from adapterhub_lite.training.run.place import Place
 
     processes = Processes()
-    engine = Engine(plugins, None if processes.is_main else Silent())
+    engine = Engine(plugins, progress=processes.is_main)
     if line is not None:
         engine.progress.say(line)
     device, dtype, first = choose_device(run.device).type, run.dtype, run.device
@@ -235,9 +234,9 @@ def _show(report: dict[str, Any]) -> None:
         f"({share:.2%} of the base), {report['seconds']} s"
     )
     if scores := scores_in_words(metrics):
-        console.print(f"held-out ({metrics['n']:.0f} rows): {scores}")
+        console.print(f"held-out ({metrics['n']:.0f} rows): {scores}", soft_wrap=True)
     for note in report.get("notes", []):
-        console.print(f"note: {note}", style="yellow")
+        console.print(f"note: {note}", style="yellow", soft_wrap=True)
     forgotten = report.get("training", {}).get("forgetting")
     if forgotten:
         console.print(

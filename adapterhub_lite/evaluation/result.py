@@ -55,7 +55,7 @@ class Evaluation:
     intervals: dict[str, tuple[float, float]] = field(default_factory=dict)
     """95 % confidence intervals of some of the metrics, for rows drawn like these; where rows have groups, for groups."""
 
-    detail: Detail | None = None
+    detail: Detail | None = field(default=None, repr=False)
     """Scores by class, label or range, confusions and calibration; None for a language model."""
     unknown: tuple[UnknownLabel, ...] = ()
     """Labels that the adapter does not know. Their rows count as wrong, and in the loss not at all."""

@@ -81,11 +81,7 @@ class ClassDetail:
                 (f"{i} {name}", *self.matrix[i - 1]) for i, name in enumerate(self.names, start=1)
             )
             numbers = tuple(map(str, range(1, len(self.names) + 1)))
-            made.append(
-                Section(
-                    "confusion matrix: a row for each class, a column for each prediction", ("class", *numbers), rows
-                )
-            )
+            made.append(Section("confusion matrix: rows as labelled, columns as predicted", ("class", *numbers), rows))
         elif self.confusions:
             top = tuple((c.label, c.predicted, c.count, c.share) for c in self.confusions[:SHOWN])
             title = f"the {len(top)} most frequent of {len(self.confusions)} confusions"

@@ -33,10 +33,10 @@ def table_of(compared: Comparison) -> Table:
 def summary_of(compared: Comparison) -> str:
     """How they were compared, in a sentence."""
     on = f"{compared.held_out} held-out rows" if compared.held_out else "no held-out rows"
-    return (
-        f"learnt from {compared.learnt_from} rows, chosen {compared.chosen_on}, scored on {on}; {compared.steps:,} training "
-        f"steps, where every setting in full would take {compared.steps_of_all:,}"
-    )
+    said = f"learnt from {compared.learnt_from} rows, chosen {compared.chosen_on}, scored on {on}"
+    if compared.steps_of_all:
+        said += f"; {compared.steps:,} training steps, where every setting in full would take {compared.steps_of_all:,}"
+    return said
 
 
 def notes_on(comparison: Comparison) -> list[str]:
@@ -113,4 +113,4 @@ def _cost(row: Row) -> str:
         return ""
     weights = f"{row.trained:,}" if row.trained < 10**5 else f"{row.trained / 10**6:.2f} M"
     seconds = f"{row.seconds:.1f}" if row.seconds < 100 else f"{row.seconds:.0f}"
-    return f"{seconds} s, {human_size(row.size or 0)}\n{weights} weights"
+    return f"{seconds} s, {human_size(row.size or 0)}\n{weights} weight{'' if row.trained == 1 else 's'}"

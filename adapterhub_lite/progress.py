@@ -5,12 +5,13 @@ Whatever says something or counts on is at a safe point: there a signal that cam
 
 from __future__ import annotations
 
+import copy
 import logging
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from adapterhub_lite.interrupt import safe_point
 from adapterhub_lite.notebook import Growing, in_notebook
@@ -62,6 +63,25 @@ class Silent:
     @contextmanager
     def bar(self, name: str, total: float, unit: str, rate: str = "") -> Iterator[Bar]:
         yield _NoBar()
+
+
+def shown(progress: Progress, wanted: bool) -> Progress:
+    """Where to show work, or a place that shows nothing."""
+    return progress if wanted else Silent()
+
+
+class _Shows(Protocol):
+    progress: Progress
+
+
+Owner = TypeVar("Owner", bound=_Shows)
+
+
+def silenced(owner: Owner) -> Owner:
+    """A copy of what shows its work that says nothing; they share all else."""
+    quiet = copy.copy(owner)
+    quiet.progress = Silent()
+    return quiet
 
 
 class _NoBar:

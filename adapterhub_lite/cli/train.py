@@ -138,12 +138,11 @@ def run_training(run: RunFile, *, resume: bool = False) -> dict[str, Any]:
 
     from adapterhub_lite.base.precision import choose_device, choose_dtype, dtype_name
     from adapterhub_lite.engine import Engine
-    from adapterhub_lite.progress import Silent
     from adapterhub_lite.training.processes import Processes
     from adapterhub_lite.training.run.place import Place
 
     processes = Processes()
-    engine = Engine(plugins, None if processes.is_main else Silent())
+    engine = Engine(plugins, progress=processes.is_main)
     if line is not None:
         engine.progress.say(line)
     if (target / MANIFEST).is_file():

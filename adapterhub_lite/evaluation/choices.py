@@ -68,8 +68,7 @@ def choose(task: Task, logits: Tensor, targets: Tensor, groups: Sequence[int] | 
     if not isinstance(task, Classification):
         return logits
     if choices.calibrate:
-        if task.decision.temperature is not None:
-            logits = logits * task.decision.temperature.value
+        logits = logits * task.decision.divisor
         known = targets < len(task.labels) if targets.dim() == 1 else slice(None)
         own = (
             None

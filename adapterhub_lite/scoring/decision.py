@@ -50,6 +50,11 @@ class DecisionRecord(_Record):
     abstention: AbstentionRecord | None = Field(None, description="Below which probability nothing is answered.")
     labels: LabelThresholdsRecord | None = Field(None, description="From which probability each label is given.")
 
+    @property
+    def divisor(self) -> float:
+        """What logits are divided by."""
+        return 1.0 if self.temperature is None else self.temperature.value
+
     def in_words(self) -> list[str]:
         """A line on each thing that was chosen, with what it is worth on rows that were left out of choosing."""
         lines = []

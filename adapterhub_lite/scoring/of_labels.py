@@ -14,7 +14,7 @@ from adapterhub_lite.scoring.calibration import Calibration, calibration
 from adapterhub_lite.scoring.detail import Section
 from adapterhub_lite.scoring.sections import calibration_section, classes_section
 
-Floats = NDArray[np.float64]
+Floats = NDArray[np.floating[Any]]
 
 
 @dataclass(frozen=True)
@@ -69,6 +69,4 @@ def detail_of_labels(
         thresholds: (known labels,)
     """
     true = wanted[:, :known]
-    return LabelDetail(
-        of_labels(wanted, said, names, known), tuple(thresholds), calibration(probability.ravel(), true.ravel())
-    )
+    return LabelDetail(of_labels(wanted, said, names, known), tuple(thresholds), calibration(probability, true))

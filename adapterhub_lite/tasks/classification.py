@@ -116,7 +116,7 @@ class Classification(HeadTask):
     ) -> ClassDetail | LabelDetail:
         if self.several:
             said, wanted = (tensor.numpy() for tensor in (self._over_thresholds(logits) >= 0, targets > 0.5))
-            probability = logits[:, :known].double().sigmoid().numpy()
+            probability = logits[:, :known].sigmoid().numpy()
             return detail_of_labels(wanted, said, probability, self.labels, known, self.thresholds())
         best, sure = likeliest(logits)
         abstention = self.decision.abstention

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from adapterhub_causal_lm.tiny import completions
 from adapterhub_lite.adapter.adapter import Adapter
 from adapterhub_lite.data.dataset import Dataset
 from adapterhub_lite.engine import Engine
@@ -117,3 +119,38 @@ def test_which_adapter_is_active(adapter: Adapter, engine: Engine) -> None:
     assert other.active
     other.detach()
     assert not other.active
+
+
+def test_nothing_is_said_where_progress_is_false(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "adapterhub_lite")
+    loud, silent = Engine(), Engine(progress=False)
+    base = tiny_base("encoder")
+
+    def use(adapter: Adapter, **how: bool) -> list[str]:
+        caplog.clear()
+        adapter.evaluate(texts(), **how)
+        adapter.predict(["good one", "bad"], **how)
+        return caplog.messages
+
+    talks = loud.train(base, texts(), config=FEW)
+    assert any(line.startswith("training:") for line in caplog.messages)
+    assert len(use(talks)) == 2
+    assert use(talks, progress=False) == []
+    for adapter in (silent.train(base, texts(), config=FEW), loud.train(base, texts(), config=FEW, progress=False)):
+        assert use(adapter) == []
+    assert loud.progress is not silent.progress
+    writer = loud.train(tiny_base("decoder"), completions(), config=FEW, progress=False)
+    caplog.clear()
+    writer.generate(["one two", "six"], max_new_tokens=2, progress=False)
+    assert caplog.messages == []
+
+
+def test_an_adapter_is_loaded_in_silence(trained: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "adapterhub_lite")
+    engine = Engine()
+    quiet, loud = engine.load_adapter(trained, progress=False), engine.load_adapter(trained)
+    assert quiet.base is loud.base
+    assert quiet.predict(["good money"]) == loud.predict(["good money"], progress=False)
+    assert caplog.messages == []
+    loud.predict(["good money"])
+    assert len(caplog.messages) == 1

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.table import Table
+from rich.table import Column, Table
 
 from adapterhub_lite.cli.options import AdapterPath, AsJson
 from adapterhub_lite.cli.output import plain_console, print_json, scores_in_words
@@ -45,9 +45,10 @@ def history(
         ]
         print_json({"adapter": adapter, "versions": described})
         return
-    table = Table("version", "saved", "strategy", "held-out scores", "size", "")
+    table = Table("version", Column("saved (UTC)", no_wrap=True), "strategy", "held-out scores", "size", "")
     for version in versions:
         manifest, mark = version.manifest, "in use" if version.current else ""
         scores, size = scores_in_words(manifest.metrics), human_size(version.size)
-        table.add_row(version.id, manifest.created, manifest.strategy.name, scores, size, mark)
+        saved = manifest.created[:16].replace("T", " ")  # to the minute, in UTC
+        table.add_row(version.id, saved, manifest.strategy.name, scores, size, mark)
     plain_console().print(table)

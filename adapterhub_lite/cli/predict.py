@@ -49,5 +49,10 @@ def predict(
     else:
         assert dataset.table is not None
         outputs = loaded.outputs(dataset)
-        write_rows(target, dataset.table, {} if outputs is None else outputs.columns(wanted))
+        beside = {} if outputs is None else outputs.columns(wanted)
+        write_rows(target, dataset.table, beside)
+        unsure = sum(isinstance(answer, str) and not answer for answer in beside.get("prediction", ()))
+        if unsure:
+            said = f"note: {unsure} of {len(dataset)} rows have no answer: their probability is below the threshold"
+            print(f"{said} of --abstain", file=sys.stderr)
     typer.echo(f"{len(dataset)} rows written to {target}")

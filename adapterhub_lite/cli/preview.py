@@ -165,7 +165,8 @@ def _print(report: dict[str, Any], source: str) -> None:
         for example in row["examples"]:
             total = sum(len(piece["tokens"]) for piece in example["pieces"])
             learnt = sum(len(piece["tokens"]) for piece in example["pieces"] if piece["learnt"])
-            counted = f" ({total} tokens, {learnt} learnt)" if total else ""
+            of_it = f", {learnt} learnt" if example["target"] is None else ""
+            counted = f" ({total} tokens{of_it})" if total else ""
             console.print(f"\nrow {row['row']}{counted}:", style="bold")
             console.print(_coloured(example["pieces"], console.is_terminal), soft_wrap=True)
             if example["target"] is not None:

@@ -21,7 +21,7 @@ from adapterhub_lite.interrupt import listener
 from adapterhub_lite.names import Flag, human_size
 from adapterhub_lite.plugins.manager import Plugins
 from adapterhub_lite.plugins.shelf import strategy_shelf
-from adapterhub_lite.storage import adapter_size, check_writable_target
+from adapterhub_lite.storage import MANIFEST, adapter_size, check_writable_target
 from adapterhub_lite.tasks.catalog import Catalog
 from adapterhub_lite.training.checks import check_run
 from adapterhub_lite.training.config import NOT_CHOSEN
@@ -145,6 +145,8 @@ def run_training(run: RunFile, *, resume: bool = False) -> dict[str, Any]:
     engine = Engine(plugins, progress=processes.is_main)
     if line is not None:
         engine.progress.say(line)
+    if (target / MANIFEST).is_file():
+        engine.progress.say(f"{target} holds an adapter, which this run replaces; `rollback {target}` brings it back")
     device, dtype, first = choose_device(run.device).type, run.dtype, run.device
     if run.training.shard:
         # What does not fit one accelerator goes there in parts, from the CPU.

@@ -85,9 +85,10 @@ def choose_text_columns(
     for role in ("text", answer):
         if role not in used and (role == "text" or (required and not answered)):
             option = f"--{role}-column" if role in ("text", "label") else f"--column {role}=NAME"
+            taken = "".join(f"; {other} is read from {name!r}" for other, name in used.items())
             raise DataError(
                 f"{table.source}: cannot tell which column is the {role}; "
-                f"name one with {option} (columns={{{role!r}: NAME}} in Python): {columns_shown(table)}"
+                f"name one with {option} (columns={{{role!r}: NAME}} in Python): {columns_shown(table)}{taken}"
             )
     return {role: used[role] for role in roles if role in used}
 

@@ -109,11 +109,14 @@ def test_a_threshold_chosen_by_train_is_followed(run: Any, train: Any, files: Pa
         run("inspect", files / "sure").out.replace("│", " ").split()
     )
     out = tmp_path / "out.csv"
-    assert run("predict", files / "sure", "--data", files / "test.csv", "--out", out, "--device", "cpu").code == 0
+    predicted = run("predict", files / "sure", "--data", files / "test.csv", "--out", out, "--device", "cpu")
+    assert predicted.code == 0
     with out.open(newline="") as file:
         rows = list(csv.DictReader(file))
     threshold = read_adapter(files / "sure").manifest.task.decision.abstention.threshold  # type: ignore[union-attr]
-    assert any(row["prediction"] == "" for row in rows)
+    unsure = sum(row["prediction"] == "" for row in rows)
+    assert unsure
+    assert f"note: {unsure} of 60 rows have no answer: their probability is below the threshold" in predicted.err
     assert all((row["prediction"] == "") == (float(row["probability"]) < threshold) for row in rows)
     scores = json.loads(evaluated(run, files / "sure", files / "test.csv", "--json").out)
     assert scores["metrics"]["coverage"] == pytest.approx(sum(row["prediction"] != "" for row in rows) / 60)

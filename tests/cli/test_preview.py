@@ -77,6 +77,7 @@ def test_texts_with_labels(run: Run, references: Callable[[str], str], tmp_path:
     assert "ignored: note" in shown.out
     assert "good card" in shown.out
     assert "to be learnt: a" in shown.out
+    assert "learnt):" not in shown.out  # a class is, and none of the tokens
 
 
 def test_tags_of_words(run: Run, references: Callable[[str], str], tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 
 from adapterhub_lite.cli import app
 from adapterhub_lite.cli.train import _show
+from adapterhub_lite.storage import read_adapter
 
 ODD = ["[/bold]", "[red]a", "a:smile:b", "[link=x]y"]
 
@@ -28,6 +29,12 @@ def test_no_name_is_markup(verb: str, name: str, trained: Path, tmp_path: Path) 
     done = CliRunner().invoke(app, [verb, str(folder), *options], env={"COLUMNS": "400"})
     assert done.exit_code == 0, done.exception
     assert verb == "history" or name in "".join(done.output.split())  # the title of a narrow table goes over lines
+
+
+def test_history_says_when_in_eighty_columns(trained: Path) -> None:
+    created = read_adapter(trained).manifest.created
+    shown = CliRunner().invoke(app, ["history", str(trained)], env={"COLUMNS": "80"}).output
+    assert created[:16].replace("T", " ") in shown
 
 
 @pytest.mark.parametrize("name", ODD)

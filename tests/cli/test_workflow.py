@@ -46,7 +46,9 @@ def test_train_prints_json_and_the_saved_run_file_reproduces_the_bits(run, inten
     again = run("train", "--config", first / "run.yaml", "--out", second)
     assert again.code == 0, again.err
     assert digest(first) == digest(second)
+    assert "which this run replaces" not in again.err
     other = run("train", "--config", first / "run.yaml", "--out", second, "--seed", "8")
+    assert f"{second} holds an adapter, which this run replaces; `rollback {second}` brings it back" in other.err
     assert other.code == 0, other.err
     assert digest(first) != digest(second)
 

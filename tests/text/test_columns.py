@@ -124,6 +124,10 @@ BAD = [
         "cannot tell which column is the text; name one with --text-column (columns={'text': NAME} in Python): one, two",
     ),
     ("text,two,three\na,x,1\n", "cannot tell which column is the label"),
+    (
+        "message\na\n",
+        "in Python): message; or give --no-header if the first line is a row; text is read from 'message'",
+    ),
 ]
 
 

@@ -144,7 +144,7 @@ if TYPE_CHECKING:
     from adapterhub_lite.scoring.by_class import of_classes as of_classes, scores_of as scores_of
     from adapterhub_lite.scoring.detail import Detail as Detail
     from adapterhub_lite.scoring.metrics import bootstrap as bootstrap, macro_f1 as macro_f1
-    from adapterhub_lite.scoring.of_classes import TagDetail as TagDetail
+    from adapterhub_lite.scoring.of_labels import TagDetail as TagDetail
     from adapterhub_lite.tasks.classification import Classification as Classification
     from adapterhub_lite.tasks.head import HeadTask as HeadTask, pool as pool, targets_of as targets_of
     from adapterhub_lite.tasks.options import ClassificationOptions as ClassificationOptions

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from adapterhub_lite.adapter.adapter import Adapter
+from adapterhub_lite.adapter.evaluation import evaluate_bare
 from adapterhub_lite.adapter.parent import Asked, Parent
 from adapterhub_lite.adapter.read import read_like
 from adapterhub_lite.adapter.recorded import recorded_adapter
@@ -29,16 +30,15 @@ from adapterhub_lite.plugins.observers import Observers
 from adapterhub_lite.plugins.shelf import strategy_shelf
 from adapterhub_lite.plugins.spec import ProvidedStrategy
 from adapterhub_lite.plugins.strategy_call import is_out_of_memory
-from adapterhub_lite.progress import Lines, Progress
+from adapterhub_lite.progress import Lines, Progress, shown, silenced
 from adapterhub_lite.storage import BaseRecord, TaskRecord, check_base
 from adapterhub_lite.storage.bundle import open_any
 from adapterhub_lite.storage.public import local_reference
 from adapterhub_lite.tasks.catalog import Catalog, read_data
 from adapterhub_lite.tasks.make import recorded_task, settled_task
-from adapterhub_lite.tasks.task import Task, encode
+from adapterhub_lite.tasks.task import Task
 from adapterhub_lite.training.checks import CheckedRun, check_arguments, check_run
 from adapterhub_lite.training.config import TrainConfig
-from adapterhub_lite.training.evaluate import score_language_model
 from adapterhub_lite.training.held_out import held_out_of
 from adapterhub_lite.training.processes import Processes
 from adapterhub_lite.training.run.place import Place
@@ -49,14 +49,14 @@ class Engine:
 
     Args:
         plugins: The plug-ins to use; the installed ones by default.
-        progress: Where to show what is being done; standard error by default.
+        progress: Where to show what is being done; by default as `Lines` does, and nowhere where it is False.
     """
 
-    def __init__(self, plugins: Plugins | None = None, progress: Progress | None = None):
+    def __init__(self, plugins: Plugins | None = None, progress: Progress | bool = True):
         self.plugins = plugins if plugins is not None else Plugins()
         self.strategy_shelf = strategy_shelf(self.plugins)
         self.task_shelf = Catalog(self.plugins)
-        self.progress: Progress = progress if progress is not None else Lines()
+        self.progress: Progress = shown(Lines(), progress) if isinstance(progress, bool) else progress
         self._loaded = LoadedBases()
 
     def load_base(
@@ -67,6 +67,7 @@ class Engine:
         dtype: str = "auto",
         device: str = "auto",
         trust_remote_code: bool = False,
+        progress: bool = True,
     ) -> Base:
         """Load a foundation model, frozen; see `adapterhub_lite.base.loading.load_base`.
 
@@ -88,7 +89,7 @@ class Engine:
                 device=device,
                 trust_remote_code=trust_remote_code,
                 foreign=foreign_bases(self.plugins),
-                report=self.progress.say,
+                report=shown(self.progress, progress).say,
             )
             safe_point()
             return with_random_weights(base, scratch[0]) if scratch is not None else base
@@ -134,6 +135,7 @@ class Engine:
         interrupt: Interrupt | None = None,
         callbacks: Sequence[object] = (),
         from_adapter: str | Path | None = None,
+        progress: bool = True,
     ) -> Adapter:
         """Adapt a base to a task.
 
@@ -155,6 +157,7 @@ class Engine:
             callbacks: Objects that look on, with methods named as the hooks of a run (`adapterhub_step_end` and so on).
             from_adapter: A saved adapter to go on with, on its base, with its strategy and options. Labels that it does not
                 know come behind its own, whose rows of the head start as they are.
+            progress: Show the work; False says nothing, and neither does the adapter afterwards.
 
         Raises:
             StrategyNotFoundError, ConfigError: an unknown strategy or option, or a run to be resumed that is another one.
@@ -162,6 +165,7 @@ class Engine:
             TrainingError: the run cannot go on.
         """
         check_arguments(base, data, eval_data, hold_out, config, run_folder, resume=resume)
+        engine = self if progress else silenced(self)
         parent = Parent.open(from_adapter) if from_adapter is not None else None
         asked = Asked(data.task, strategy, settings or {}, {**data.options, **(task_options or {})})
         asked = asked if parent is None else parent.completed(asked)
@@ -176,10 +180,10 @@ class Engine:
         if eval_data is None:
             data, eval_data, _, line = held_out_of(data, hold_out, run.config)
             if line is not None:
-                self.progress.say(line)
-        adapter = self.train_checked(base, data, eval_data, run, place, callbacks, parent)
+                engine.progress.say(line)
+        adapter = engine.train_checked(base, data, eval_data, run, place, callbacks, parent)
         for note in adapter.notes:
-            self.progress.say(f"note: {note}")
+            engine.progress.say(f"note: {note}")
         return adapter
 
     def train_checked(
@@ -242,6 +246,7 @@ class Engine:
         dtype: str | None = None,
         device: str = "auto",
         force: bool = False,
+        progress: bool = True,
     ) -> Adapter:
         """Load a saved adapter onto its base.
 
@@ -252,15 +257,17 @@ class Engine:
             dtype: What to compute in; by default what the adapter was trained in.
             device: Where, if the base is not loaded yet.
             force: Accept a base that differs from the one of training; recorded in whatever is saved afterwards.
+            progress: Show the work; False says nothing, and neither does the adapter afterwards.
 
         Raises:
             AdapterNotFoundError, AdapterCorruptError: nothing there, or not what was saved.
             StrategyNotFoundError: the strategy's plug-in is not installed.
             BaseMismatchError: another base; names what differs.
         """
+        if not progress:
+            return silenced(self).load_adapter(path, base=base, dtype=dtype, device=device, force=force)
         stored, payload = open_any(Path(path))
-        manifest = stored.manifest
-        made_by = manifest.strategy
+        manifest, made_by = stored.manifest, stored.manifest.strategy
         provided = self.strategy_shelf.resolve(made_by.name, dist=made_by.dist, version=made_by.version)
         options = self.strategy_shelf.configure(provided, made_by.config)
         task = self.recorded_task(manifest.task)
@@ -335,13 +342,7 @@ class Engine:
             raise NotSupportedError(
                 f"a base has no head for {data.task} before it is trained; try strategy linear_probe"
             )
-        with base.lock:
-            encoded = encode(task, data, base)
-            base.activate(None)
-            metrics, intervals = score_language_model(
-                base, task, lambda batch: task.logits(base, None, batch), encoded, self.progress, intervals=True
-            )
-        return Evaluation(len(encoded.examples), metrics, encoded.notes, intervals)
+        return evaluate_bare(base, task, data, self.progress)
 
     def strategies(self) -> list[ProvidedStrategy]:
         """Every strategy that can be used, by name."""

@@ -63,6 +63,17 @@ def evaluate_answers(
     return Evaluation(len(data), metrics, (*data.notes, *encoded.notes), intervals)
 
 
+def evaluate_bare(base: Base, task: Task, data: Dataset, progress: Progress) -> Evaluation:
+    """The scores of a bare language model."""
+    with base.lock:
+        encoded = encode(task, data, base)
+        base.activate(None)
+        metrics, intervals = score_language_model(
+            base, task, partial(task.logits, base, None), encoded, progress, intervals=True
+        )
+    return Evaluation(len(encoded.examples), metrics, encoded.notes, intervals)
+
+
 def beside(own: Evaluation, bare: Evaluation) -> Evaluation:
     """The scores of an adapter, and with other names those of its bare base."""
     metrics = {**own.metrics, **{BARE + name: value for name, value in bare.metrics.items()}}

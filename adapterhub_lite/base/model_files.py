@@ -154,10 +154,19 @@ def processor_from(folder: Path, model: Any, trust: bool) -> Any:
 
 
 def show_all(model: Any) -> None:
-    """Let a model see the whole of what it is given, where it was made to be shown a random part of it, as ViTMAE was."""
+    """Let a model see the whole of what it is given, where it was made to be shown a random part of it, as ViTMAE was.
+
+    And let it leave its weights as they are: RWKV halves them, layer by layer, whenever it goes from training to inference.
+    """
     for module in model.modules():
         if hasattr(module, "random_masking"):
             module.random_masking = _nothing_hidden
+        if hasattr(module, "layers_are_rescaled"):
+            module._rescale_layers = _nothing_rescaled
+
+
+def _nothing_rescaled() -> None:
+    """The outputs are the same but for overflow in 16 bits, since halves are exact."""
 
 
 def _nothing_hidden(sequence: Tensor, noise: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from adapterhub_lite.base.arguments import features_or_logits
+from adapterhub_lite.base.batch_norm import batch_norms
 from adapterhub_lite.base.repeats import first_random, same
 from adapterhub_lite.base.vocabulary import rows_of_embedding
 from adapterhub_lite.errors import NotSupportedError
@@ -25,8 +27,8 @@ def run_once(model: Any, processor: Any, hidden_size: int) -> bool:
 
     Raises:
         ValueError: the processor makes what the model does not take, or the model gives numbers that are not finite.
-        NotSupportedError: it has no features of `hidden_size`, takes one image at a time, needs a second text, or gives
-            something else each time.
+        NotSupportedError: it has no features of `hidden_size`, takes one image at a time, needs a second text, gives
+            something else each time, or changes itself.
         Exception: whatever the model or the processor raises.
     """
     kind = getattr(model, "main_input_name", None)
@@ -49,6 +51,7 @@ def run_once(model: Any, processor: Any, hidden_size: int) -> bool:
     for name, buffer in model.named_buffers():
         if bool(torch.isnan(buffer).any()):
             raise ValueError(f"'{name}', which config.json leads to, is not a number")
+    state = {name: (tensor, tensor._version) for name, tensor in model.state_dict(keep_vars=True).items()}
     device, dtype = model.device, model.dtype
     placed = {name: value.to(device, dtype if value.is_floating_point() else None) for name, value in inputs.items()}
     with torch.no_grad(), torch.random.fork_rng([device] if device.type == "cuda" else []):
@@ -59,6 +62,20 @@ def run_once(model: Any, processor: Any, hidden_size: int) -> bool:
             raise ValueError("it gives numbers that are not finite")
         beside = _beside_longer(placed, processor) if kind == "input_ids" else {kind: placed[kind].repeat(2, 1, 1, 1)}
         together = model(**beside)[0]
+        if not batch_norms(model):  # whose statistics are seen to in training
+            model.train()
+            with suppress(Exception):  # what cannot be trained says so then
+                model(**placed)
+            model.eval()
+        after = model.state_dict(keep_vars=True)
+        changed = next(
+            (name for name, old in state.items() if after[name] is not old[0] or after[name]._version != old[1]), None
+        )
+        if changed is not None:
+            raise NotSupportedError(
+                f"{type(model).__name__} changes its own '{changed}' when it is run, so that no adapter would find it as "
+                "it was; use another base"
+            )
         if len(together) != 2:
             raise NotSupportedError(
                 f"{type(model).__name__} takes one image at a time, and makes one of a batch of them"

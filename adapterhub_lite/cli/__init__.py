@@ -18,6 +18,7 @@ from typer.main import get_command
 from adapterhub_lite.errors import AdapterHubError
 from adapterhub_lite.interrupt import Interrupt, Stopped
 from adapterhub_lite.names import one_line
+from adapterhub_lite.progress import logged_on_standard_error
 
 VERBS = {
     "train": ("train:train", "Adapt a base to your data and save the adapter."),
@@ -137,7 +138,7 @@ def main() -> None:
         if isinstance(stream, TextIOWrapper):  # a terminal that knows no umlauts gets them as \xfc
             stream.reconfigure(errors="backslashreplace")
     try:
-        with Interrupt().listening():
+        with Interrupt().listening(), logged_on_standard_error():
             app()
     except Stopped as stop:
         print(stop, file=sys.stderr)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,6 +14,7 @@ from adapterhub_lite.cli.output import plain_console, print_json, say_columns
 from adapterhub_lite.cli.run_file import RunFile, read_run
 from adapterhub_lite.cli.train import TaskShortcuts, read_rows
 from adapterhub_lite.errors import ConfigError
+from adapterhub_lite.interrupt import Stopped
 from adapterhub_lite.names import Flag, check_choice
 from adapterhub_lite.plugins.manager import Plugins
 from adapterhub_lite.storage import check_writable_target
@@ -114,10 +116,14 @@ def run_comparison(run: RunFile, choosing: Choosing) -> Comparison:
     asked = Asked(names or None, run.settings, run.training, not choosing.no_baselines)
     check_asked(engine, asked)
     base = engine.load_base(run.base, quantization=run.quantize, dtype=run.dtype, device=run.device)
-    compared = compare(
-        engine, base, dataset, held_out, asked,
-        task_options={}, choose_on="held-out" if choosing.choose_on == "held-out" else "validation", minutes=choosing.minutes,
-    )  # fmt: skip
+    choose_on: Any = choosing.choose_on
+    try:
+        compared = compare(
+            engine, base, dataset, held_out, asked, task_options={}, choose_on=choose_on, minutes=choosing.minutes
+        )
+    except Stopped:
+        print("what was finished is kept; the same command goes on from there", file=sys.stderr)
+        raise
     if choosing.out is not None and compared.adapter is not None:
         best = compared[compared.best_adapter]
         # The winner's own run: `train --config` makes the same adapter.

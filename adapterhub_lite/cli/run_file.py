@@ -63,7 +63,9 @@ class RunFile(BaseModel):
     )
     task: str = Field(description="What the model is to do; `adapterhub-lite tasks` lists the tasks.")
     strategy: str = Field(
-        "lora", description="How the base is adapted: lora, prefix, linear_probe, full or any installed strategy."
+        "lora",
+        description="How the base is adapted: lora, prefix, linear_probe, full or any installed strategy; auto compares some of "
+        "them, as `compare` does, and takes the best.",
     )
     settings: Annotated[dict[str, Any], Flag("--set", "KEY=VALUE", "the strategy's own")] = Field(
         default_factory=dict,

@@ -14,7 +14,7 @@ from rich.text import Text
 from adapterhub_lite.adapter.parent import Asked, Parent
 from adapterhub_lite.base.references import parse_scratch, resolve, scratch_reference
 from adapterhub_lite.cli.options import AsJson, NamedColumns, columns_by_role
-from adapterhub_lite.cli.output import plain_console, print_json, say_columns
+from adapterhub_lite.cli.output import plain_console, print_json, say_columns, scores_in_words
 from adapterhub_lite.cli.run_file import RunFile, read_run
 from adapterhub_lite.errors import DataError
 from adapterhub_lite.interrupt import listener
@@ -138,12 +138,11 @@ def run_training(run: RunFile, *, resume: bool = False) -> dict[str, Any]:
 
     from adapterhub_lite.base.precision import choose_device, choose_dtype, dtype_name
     from adapterhub_lite.engine import Engine
-    from adapterhub_lite.progress import Silent
     from adapterhub_lite.training.processes import Processes
     from adapterhub_lite.training.run.place import Place
 
     processes = Processes()
-    engine = Engine(plugins, None if processes.is_main else Silent())
+    engine = Engine(plugins, progress=processes.is_main)
     if line is not None:
         engine.progress.say(line)
     device, dtype, first = choose_device(run.device).type, run.dtype, run.device
@@ -228,22 +227,16 @@ def read_rows(
 
 def _show(report: dict[str, Any]) -> None:
     console, metrics = plain_console(), report["metrics"]
-    scores = []
-    for name, value in metrics.items():
-        low, high = metrics.get(f"{name}_low"), metrics.get(f"{name}_high")
-        if name != "n" and not (name.endswith(("_low", "_high"))):
-            interval = f" ({low:.4f} to {high:.4f})" if low is not None else ""  # of 95 %
-            scores.append(f"{name} {value:.4f}{interval}")
     share = report["trainable"] / report["base_parameters"]
     console.print(
         Text(report["adapter"], "bold")
         + f": {human_size(report['size_bytes'])}, {report['trainable']:,} trained weights "
         f"({share:.2%} of the base), {report['seconds']} s"
     )
-    if scores:
-        console.print(f"held-out ({metrics['n']:.0f} rows): {', '.join(scores)}")
+    if scores := scores_in_words(metrics):
+        console.print(f"held-out ({metrics['n']:.0f} rows): {scores}", soft_wrap=True)
     for note in report.get("notes", []):
-        console.print(f"note: {note}", style="yellow")
+        console.print(f"note: {note}", style="yellow", soft_wrap=True)
     forgotten = report.get("training", {}).get("forgetting")
     if forgotten:
         console.print(

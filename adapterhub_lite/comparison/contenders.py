@@ -67,7 +67,7 @@ def contenders(
     options = check_asked(engine, asked)
     taking_part, left_out = _baselines(data, task) if asked.baselines else ([], {})
     given = asked.config or TrainConfig()
-    for name in asked.strategies or (OF_LANGUAGE if task.generates else OF_HEADS):
+    for name in dict.fromkeys(asked.strategies or (OF_LANGUAGE if task.generates else OF_HEADS)):
         try:
             run = check_run(
                 engine.strategy_shelf, engine.task_shelf, strategy=name, settings=options[name], task=data.task,

@@ -57,7 +57,7 @@ class Contest:
         self._try_out()
         for entry in self.running():
             for learn, score in self.turns:
-                result = self._attempt(entry, learn, score)
+                result = self._attempt(entry, learn, score, saved=learn is self._workshop.whole)
                 if result is None:
                     break
                 entry.chosen_by.append(result)
@@ -98,16 +98,22 @@ class Contest:
                 entry.last = entry.last or self._attempt(entry, learn, score)
                 if entry.last is not None:
                     self._tell(entry, [entry.last], judge, "learnt from all rows, on held-out rows")
+        self._workshop.let_go(best.last)
         return self.winner(), best
 
+    @property
+    def runs(self) -> int:
+        """How often a contender that stays in is fitted: once a turn, and to all rows, where that is no turn."""
+        return len(self.turns) + (self.turns[0][0] is not self._workshop.whole)
+
     def steps(self) -> tuple[int, int]:
-        """Steps that were taken, and those that every setting would have taken with all its steps in every turn."""
+        """Steps that were taken, and those that every setting would have taken with all its steps in every run."""
         taken, whole = 0, 0
         for entry in self.entries:
-            taken += sum(result.steps for result in entry.results)
-            full = max((result.steps for result in entry.results[1 if entry.first else 0 :]), default=0)
-            full = full or math.ceil(entry.first.steps / TRY if entry.first else 0)
-            whole += full * (len(self.turns) + 1)
+            taken += sum({id(result): result.steps for result in entry.results}.values())
+            full = [result.steps for result in (*entry.chosen_by, entry.last) if result is not None]
+            tried = math.ceil(entry.first.steps / TRY) if entry.first else 0
+            whole += max(full, default=tried) * self.runs
         return taken, whole
 
     def _try_out(self) -> None:
@@ -132,7 +138,7 @@ class Contest:
             if difference.apart:
                 entry.out = f"clearly worse than {best.name} with {TRY:.0%} of the steps"
             elif entry.first is not None:
-                expected = entry.first.seconds / TRY * (len(self.turns) + 1) / 60
+                expected = entry.first.seconds / TRY * self.runs / 60
                 if expected > self._minutes:
                     entry.out = f"would take about {expected:.0f} minutes, more than --minutes {self._minutes:g}"
         for family in {entry.contender.family for entry in tried}:

@@ -16,6 +16,7 @@ from adapterhub_lite.data.dataset import Dataset
 from adapterhub_lite.engine import Engine as Training
 from adapterhub_lite.errors import ConfigError
 from adapterhub_lite.interrupt import Interrupt
+from adapterhub_lite.progress import silenced
 from adapterhub_lite.training.checks import check_arguments
 from adapterhub_lite.training.config import TrainConfig
 from adapterhub_lite.training.held_out import held_out_of
@@ -98,6 +99,7 @@ class Engine(Training):
         interrupt: Interrupt | None = None,
         callbacks: Sequence[object] = (),
         from_adapter: str | Path | None = None,
+        progress: bool = True,
     ) -> Adapter:
         """As `adapterhub_lite.engine.Engine.train`; with strategy "auto" the adapter that `compare` finds best.
 
@@ -110,7 +112,7 @@ class Engine(Training):
             return super().train(
                 base, data, strategy=strategy, settings=settings, eval_data=eval_data, hold_out=hold_out, config=config,
                 task_options=task_options, run_folder=run_folder, resume=resume, run_file=run_file, interrupt=interrupt,
-                callbacks=callbacks, from_adapter=from_adapter,
+                callbacks=callbacks, from_adapter=from_adapter, progress=progress,
             )  # fmt: skip
         given = {"run_folder": run_folder, "resume": resume, "callbacks": callbacks, "from_adapter": from_adapter}
         for name, value in given.items():
@@ -119,8 +121,9 @@ class Engine(Training):
                     f"{name} goes with one strategy, and 'auto' trains several; name the one that you want"
                 )
         check_arguments(base, data, eval_data, hold_out, config, None, resume=False)
-        data, held_out = self._parts(data, eval_data, hold_out, config or TrainConfig())
-        compared = compare(self, base, data, held_out, Asked(None, settings, config), task_options=task_options or {})
+        engine = self if progress else silenced(self)
+        data, held_out = engine._parts(data, eval_data, hold_out, config or TrainConfig())
+        compared = compare(engine, base, data, held_out, Asked(None, settings, config), task_options=task_options or {})
         assert compared.adapter is not None
         return compared.adapter
 

@@ -88,10 +88,6 @@ class Judge:
             made[name] = Difference(self.score(outputs) - base, low, high, apart)
         return made
 
-    def better(self, one: float, other: float) -> bool:
-        """Whether a score is better than another."""
-        return one > other if self.higher_is_better else one < other
-
     def _drawn(self, said: Mapping[str, Tensor]) -> list[Tensor]:
         """The scores of each model on the same draws of rows, one at a time; (draws,) float64 each."""
         draws = resamples(len(self), self._groups, SLOW_RESAMPLES if self._several else None)

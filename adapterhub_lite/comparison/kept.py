@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
 import tempfile
 from contextlib import suppress
 from dataclasses import dataclass
@@ -98,16 +97,14 @@ def keep(key: str, result: Result) -> None:
 
 
 def _keep_adapter(adapter: Adapter, bundle: Path) -> None:
-    folder = Path(tempfile.mkdtemp(dir=bundle.parent, suffix=".tmp"))
-    try:
+    with tempfile.TemporaryDirectory(prefix="adapterhub-") as name:
+        folder = Path(name, "adapter")
         # Not by `Adapter.save`, which tells plug-ins that there is an adapter.
         save_adapter(
-            adapter.attachment, folder / "adapter", task=adapter.task_record(), data=adapter.data,
-            training=adapter.training, metrics={}, forced=[], probe_inputs=adapter.probe_inputs, run_file=None,
+            adapter.attachment, folder, task=adapter.task_record(), data=adapter.data, training=adapter.training,
+            metrics={}, forced=[], probe_inputs=adapter.probe_inputs, run_file=None,
         )  # fmt: skip
-        pack(folder / "adapter", bundle)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        pack(folder, bundle)
 
 
 def _digest(key: str, said: Tensor, facts: str) -> str:

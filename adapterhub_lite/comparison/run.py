@@ -24,6 +24,7 @@ from adapterhub_lite.names import check_choice
 from adapterhub_lite.storage import DataRecord
 from adapterhub_lite.training.config import TrainConfig, world_size
 from adapterhub_lite.training.features import shared_features
+from adapterhub_lite.training.fit import say_notes
 
 Choice = Literal["validation", "held-out"]
 
@@ -47,6 +48,7 @@ def compare(
         raise ConfigError("to choose on held-out rows takes some; give --eval-data or --hold-out")
     seed = (asked.config or TrainConfig()).seed
     parts = turns(data, seed) if choose_on == "validation" or held_out is None else [(data, held_out)]
+    say_notes(data, held_out, engine.progress)
     with base.lock, shared_features(base):
         workshop = Workshop(engine, base, data, task_options, seed)
         taking_part, left_out = contenders(engine, base, data, workshop.task, asked, task_options)
@@ -54,6 +56,8 @@ def compare(
             reasons = "; ".join(f"{name}: {why}" for name, why in left_out.items())
             raise NotSupportedError(f"no strategy can take part: {reasons}")
         for part in (data, *([held_out] if held_out is not None else [])):
+            for note in workshop.encoded(part).notes:
+                engine.progress.say(f"note, {part.source}: {note}")
             workshop.share_features(part, taking_part)
         contest = Contest(
             workshop, [Entry(contender) for contender in taking_part], parts, minutes, engine.progress.say

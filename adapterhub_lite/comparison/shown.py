@@ -51,12 +51,11 @@ def notes_on(comparison: Comparison) -> list[str]:
     if winner.strategy is None:
         scored = ""
         if c.held_out:
-            difference = _with_ends(best.difference, best.difference_interval, "+", ", ")
-            scored = f": {difference} on the held-out rows"
-        notes.append(
-            f"{c.winner.upper()} IS AS GOOD: the base adds nothing on this data that could not be chance. Saved is the best "
-            f"adapter, {best.name}{scored}"
-        )
+            scored = f": {_with_ends(best.difference, best.difference_interval, '+', ', ')} on the held-out rows"
+        verdict = "AS GOOD: the base adds nothing on this data that could not be chance"
+        if not best.tied:
+            verdict = "BETTER: the base is worth less than nothing on this data"
+        notes.append(f"{c.winner.upper()} IS {verdict}. Saved is the best adapter, {best.name}{scored}")
     better = [
         row.name
         for row in c.rows
@@ -88,7 +87,7 @@ def printed(compared: Comparison) -> str:
 
 def _remark(compared: Comparison, row: Row) -> str:
     if row.out is not None:
-        return "failed" if row.failed else "left out"
+        return "failed" if row.failed else "out"
     remarks = {"winner": row.name == compared.winner, "tie": row.tied, "saved": row.name == compared.best_adapter}
     return "\n".join(name for name, holds in remarks.items() if holds)
 
@@ -112,5 +111,6 @@ def _with_ends(value: float | None, ends: Interval | None, sign: str = "", betwe
 def _cost(row: Row) -> str:
     if row.trained is None or row.seconds is None:
         return ""
-    weights = f"{row.trained:,}" if row.trained < 10**6 else f"{row.trained / 10**6:.1f} M"
-    return f"{row.seconds:.1f} s, {human_size(row.size or 0)}\n{weights} weights"
+    weights = f"{row.trained:,}" if row.trained < 10**5 else f"{row.trained / 10**6:.2f} M"
+    seconds = f"{row.seconds:.1f}" if row.seconds < 100 else f"{row.seconds:.0f}"
+    return f"{seconds} s, {human_size(row.size or 0)}\n{weights} weights"

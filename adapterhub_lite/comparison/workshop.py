@@ -43,7 +43,7 @@ class Workshop:
     """
 
     def __init__(self, engine: Engine, base: Base, whole: Dataset, task_options: Mapping[str, Any], seed: int):
-        self.engine, self.base, self._whole, self._seed = engine, base, whole, seed
+        self.engine, self.base, self.whole, self._seed = engine, base, whole, seed
         self.task = engine.task_for(base, whole, task_options)
         self._bars = OnlyBars(engine.progress)
         self._quiet = Engine(engine.plugins, self._bars)
@@ -94,14 +94,20 @@ class Workshop:
         known = self._made.get(key) or recall(key, adapter=wanted)
         if known is None or (wanted and known.adapter is None and known.bundle is None):
             self._bars.name = contender.name
-            known = self._fitted(contender, learn, score, share)
-            adapter = known.adapter
-            if not wanted and adapter is not None:
-                adapter.detach()
+            known = self._fitted(contender, learn, score, share, wanted)
+            if not wanted and known.adapter is not None:
+                known.adapter.detach()
                 known.adapter = None
             keep(key, known)
         self._made[key] = known
         return known
+
+    def let_go(self, kept: Result) -> None:
+        """Take all adapters off the base but one."""
+        for result in self._made.values():
+            if result is not kept and result.adapter is not None:
+                result.adapter.detach()
+                result.adapter = None
 
     def adapter(self, result: Result) -> Adapter:
         """The adapter of a result, on the base."""
@@ -111,13 +117,13 @@ class Workshop:
         result.adapter.progress = self.engine.progress
         return result.adapter
 
-    def _fitted(self, contender: Contender, learn: Dataset, score: Dataset | None, share: float) -> Result:
+    def _fitted(self, contender: Contender, learn: Dataset, score: Dataset | None, share: float, saved: bool) -> Result:
         started = time.monotonic()
         said, trained, size, steps, adapter = torch.empty(0), 0, 0, 0, None
         if contender.run is not None:
             adapter = self._quiet.train_checked(
-                self.base, learn, None, _shortened(contender.run, share), Place(None, False, None, listener()),
-                settled_on=self._whole,
+                self.base, learn, None, _shortened(contender.run, share, saved), Place(None, False, None, listener()),
+                settled_on=self.whole,
             )  # fmt: skip
             tensors = adapter.attachment.tensors.values()
             trained, size = adapter.trainable, sum(tensor.nbytes for tensor in tensors)
@@ -165,12 +171,12 @@ class Workshop:
         return torch.cat(parts)
 
 
-def _shortened(run: CheckedRun, share: float) -> CheckedRun:
-    """The same run with a share of its steps, and no measure of what is forgotten."""
-    if share == 1.0:
-        return run
+def _shortened(run: CheckedRun, share: float, saved: bool) -> CheckedRun:
+    """The same run with a share of its steps, and with a measure of what is forgotten only where the adapter is wanted."""
     config = run.config
-    less = {"epochs": (config.epochs or EPOCHS) * share, "general_text": OFF}
-    if config.steps is not None:
-        less["steps"] = max(1, round(config.steps * share))
-    return replace(run, config=config.model_copy(update=less))
+    changes: dict[str, Any] = {} if saved else {"general_text": OFF}
+    if share != 1.0:
+        changes["epochs"] = (config.epochs or EPOCHS) * share
+        if config.steps is not None:
+            changes["steps"] = max(1, round(config.steps * share))
+    return replace(run, config=config.model_copy(update=changes))

@@ -8,10 +8,11 @@ import torch
 from torch import Tensor
 
 from adapterhub_lite.errors import ConfigError
+from adapterhub_lite.scoring.abstaining import choose_abstention
 from adapterhub_lite.scoring.decision import AbstentionRecord, LabelThresholdsRecord, TemperatureRecord
+from adapterhub_lite.scoring.label_thresholds import choose_for_labels
 from adapterhub_lite.scoring.rules import Choices
 from adapterhub_lite.scoring.temperature import find_temperature
-from adapterhub_lite.scoring.thresholds import choose_abstention, choose_for_labels
 from adapterhub_lite.tasks.classification import Classification, likeliest
 from adapterhub_lite.tasks.task import Task
 
@@ -67,8 +68,7 @@ def choose(task: Task, logits: Tensor, targets: Tensor, groups: Sequence[int] | 
     if not isinstance(task, Classification):
         return logits
     if choices.calibrate:
-        if task.decision.temperature is not None:
-            logits = logits * task.decision.temperature.value
+        logits = logits * task.decision.divisor
         known = targets < len(task.labels) if targets.dim() == 1 else slice(None)
         own = (
             None

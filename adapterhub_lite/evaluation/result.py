@@ -8,6 +8,8 @@ from typing import Any
 
 from adapterhub_lite.data.dataset import Dataset
 from adapterhub_lite.evaluation.predictions import RowOutputs
+from adapterhub_lite.names import scores_shown
+from adapterhub_lite.notebook import table
 from adapterhub_lite.scoring.detail import Detail
 from adapterhub_lite.tasks.outputs import ClassColumns
 
@@ -53,7 +55,7 @@ class Evaluation:
     intervals: dict[str, tuple[float, float]] = field(default_factory=dict)
     """95 % confidence intervals of some of the metrics, for rows drawn like these; where rows have groups, for groups."""
 
-    detail: Detail | None = None
+    detail: Detail | None = field(default=None, repr=False)
     """Scores by class, label or range, confusions and calibration; None for a language model."""
     unknown: tuple[UnknownLabel, ...] = ()
     """Labels that the adapter does not know. Their rows count as wrong, and in the loss not at all."""
@@ -70,6 +72,11 @@ class Evaluation:
             "unknown_labels": [asdict(label) for label in self.unknown],
             "notes": list(self.notes),
         }
+
+    def _repr_html_(self) -> str:
+        """The scores, in a notebook."""
+        notes = [("note", note) for note in self.notes]
+        return table(f"scores on {self.n:,} rows", [*scores_shown(self.record()), *notes])
 
     def record(self) -> dict[str, float]:
         """The scores and their intervals as numbers by name, as saved with an adapter."""

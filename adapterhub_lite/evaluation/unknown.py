@@ -52,11 +52,13 @@ def notes_on(unknown: Sequence[UnknownLabel]) -> list[str]:
     if not unknown:
         return []
     shown = [
-        f"{label.label!r} in {counted(label.n, 'row')} ({', '.join(map(str, label.rows[:5]))}{', ...' * (label.n > 5)})"
+        f"{label.label!r} in row {label.rows[0]}"
+        if label.n == 1
+        else f"{label.label!r} in {label.n} rows ({', '.join(map(str, label.rows[:5]))}{', ...' * (label.n > 5)})"
         for label in unknown[:10]
     ]
     more = f" and {len(unknown) - 10} more" if len(unknown) > 10 else ""
     return [
         f"{counted(len(unknown), 'label')} of the data the adapter does not know: {', '.join(shown)}{more}; such rows count "
-        "as wrong, and in the loss not at all"
+        "as wrong, and in the loss not at all; in averages over classes such a label is one more class, whose F1 is 0"
     ]

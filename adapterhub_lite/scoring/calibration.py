@@ -15,6 +15,8 @@ from adapterhub_lite.scoring.wilson import wilson
 
 BINS = 15
 """As many as in the paper, of one width."""
+AT_ONCE = 65_536
+"""Rows that are in double precision at one time."""
 
 
 @dataclass(frozen=True)
@@ -49,16 +51,19 @@ class Calibration:
         return asdict(self)
 
 
-def calibration(probability: NDArray[np.float64], right: NDArray[np.bool_]) -> Calibration:
-    """Compare probabilities with what came true, (n,) each and n at least 1."""
-    places = np.clip(np.ceil(probability * BINS).astype(np.int64) - 1, 0, BINS - 1)
-    counts = np.bincount(places, minlength=BINS)
-    sums = np.bincount(places, weights=probability, minlength=BINS)
-    hits = np.bincount(places, weights=right, minlength=BINS)
+def calibration(probability: NDArray[np.floating[Any]], right: NDArray[np.bool_]) -> Calibration:
+    """Compare probabilities with what came true: (n,) or (n, labels) each, n at least 1; some rows at a time."""
+    totals = np.zeros((3, BINS))  # predictions, their probabilities, and how many are right
+    for start in range(0, len(probability), AT_ONCE):
+        p = probability[start : start + AT_ONCE].astype(np.float64).ravel()
+        places = np.clip(np.ceil(p * BINS).astype(np.int64) - 1, 0, BINS - 1)
+        for total, weights in zip(totals, (None, p, right[start : start + AT_ONCE].ravel()), strict=True):
+            total += np.bincount(places, weights=weights, minlength=BINS)
+    counts, sums, hits = totals
     bins = tuple(
-        Bin(i / BINS, (i + 1) / BINS, n, float(sums[i]) / n, int(hits[i]) / n, wilson(int(hits[i]), n))
+        Bin(i / BINS, (i + 1) / BINS, int(n), float(sums[i]) / n, float(hits[i]) / n, wilson(int(hits[i]), int(n)))
         for i, n in enumerate(counts.tolist())
         if n
     )
-    ece = float(np.abs(sums - hits).sum()) / len(probability)
-    return Calibration(ece, float(probability.mean()), float(right.mean()), bins)
+    n = counts.sum()
+    return Calibration(float(np.abs(sums - hits).sum() / n), float(sums.sum() / n), float(hits.sum() / n), bins)

@@ -12,7 +12,8 @@ from adapterhub_lite.scoring.by_class import ClassScores, Confusion
 from adapterhub_lite.scoring.by_value import ValueDetail
 from adapterhub_lite.scoring.calibration import Calibration
 from adapterhub_lite.scoring.detail import Detail
-from adapterhub_lite.scoring.of_classes import SHOWN, ClassDetail, LabelDetail, TagDetail
+from adapterhub_lite.scoring.of_classes import SHOWN, ClassDetail
+from adapterhub_lite.scoring.of_labels import LabelDetail, TagDetail
 
 BLUE, GREY, RED = "#3b6ea5", "#b8c4d0", "#b5483a"
 DPI = 120
@@ -96,9 +97,12 @@ def _calibration(calibrated: Calibration) -> Any:
     figure, axes = _figure(8.5, 4, columns=2)
     bins = calibrated.bins
     x, y = [b.probability for b in bins], [b.right for b in bins]
-    below, above = [b.right - b.interval[0] for b in bins], [b.interval[1] - b.right for b in bins]
+    # All right, or none: by rounding the end of the interval may be a little on the wrong side.
+    below, above = ([max(0.0, sign * (b.right - b.interval[end])) for b in bins] for end, sign in ((0, 1), (1, -1)))
     axes[0].plot([0, 1], [0, 1], color=GREY, linewidth=1)
-    axes[0].errorbar(x, y, [below, above], fmt="o", color=BLUE, markersize=4, capsize=2, linewidth=1, clip_on=False)
+    axes[0].errorbar(
+        x, y, [[*below], [*above]], fmt="o", color=BLUE, markersize=4, capsize=2, linewidth=1, clip_on=False
+    )
     axes[0].set(xlim=(0, 1.02), ylim=(0, 1.02), xlabel="mean probability", ylabel="share that is right (95 % interval)")
     axes[0].set_title(f"ECE {calibrated.ece:.3f}", fontsize=10)
     widths = [b.high - b.low for b in bins]

@@ -50,6 +50,11 @@ class DecisionRecord(_Record):
     abstention: AbstentionRecord | None = Field(None, description="Below which probability nothing is answered.")
     labels: LabelThresholdsRecord | None = Field(None, description="From which probability each label is given.")
 
+    @property
+    def divisor(self) -> float:
+        """What logits are divided by."""
+        return 1.0 if self.temperature is None else self.temperature.value
+
     def in_words(self) -> list[str]:
         """A line on each thing that was chosen, with what it is worth on rows that were left out of choosing."""
         lines = []
@@ -63,13 +68,14 @@ class DecisionRecord(_Record):
             a, given = self.abstention, ""
             if a.coverage is not None:
                 right = "" if a.accuracy is None else f", and {a.accuracy:.1%} of the answers are right"
-                given = f"; of {a.rows} held-out rows, left out of choosing, {a.coverage:.1%} are answered{right}"
-            lines.append(f"answered from a probability of {a.threshold:.4g} on ({a.rule}){given}")
+                given = f"; of {a.rows} held-out rows, each with a threshold chosen on others, {a.coverage:.1%} are answered"
+                given += right
+            lines.append(f"answered from a probability of {a.threshold:.4g} on, and nothing below it ({a.rule}){given}")
         if self.labels is not None:
             own = self.labels
             lines.append(
                 f"each label has its threshold ({own.rule}): macro-F1 {own.macro_f1_after:.4f} instead of "
-                f"{own.macro_f1_before:.4f} on {own.rows} held-out rows, left out of choosing"
+                f"{own.macro_f1_before:.4f} on {own.rows} held-out rows, each with thresholds chosen on others"
             )
         return lines
 

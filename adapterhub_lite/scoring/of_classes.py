@@ -17,7 +17,6 @@ from adapterhub_lite.scoring.by_class import (
     confusion_matrix,
     confusions,
     of_classes,
-    of_labels,
 )
 from adapterhub_lite.scoring.calibration import Calibration, calibration
 from adapterhub_lite.scoring.detail import Cell, Section
@@ -82,11 +81,7 @@ class ClassDetail:
                 (f"{i} {name}", *self.matrix[i - 1]) for i, name in enumerate(self.names, start=1)
             )
             numbers = tuple(map(str, range(1, len(self.names) + 1)))
-            made.append(
-                Section(
-                    "confusion matrix: a row for each class, a column for each prediction", ("class", *numbers), rows
-                )
-            )
+            made.append(Section("confusion matrix: rows as labelled, columns as predicted", ("class", *numbers), rows))
         elif self.confusions:
             top = tuple((c.label, c.predicted, c.count, c.share) for c in self.confusions[:SHOWN])
             title = f"the {len(top)} most frequent of {len(self.confusions)} confusions"
@@ -97,44 +92,6 @@ class ClassDetail:
             calibration_section(self.calibration),
             Section("if only the surest were answered", ("answered", "probability from", "rows", "accuracy"), answers),
         )
-
-
-@dataclass(frozen=True)
-class LabelDetail:
-    """The scores of predictions of any number of labels a row."""
-
-    scores: ClassScores
-    thresholds: tuple[float, ...]
-    """The probability from which each label is given, in the order of the adapter's labels."""
-    calibration: Calibration
-    """Of the probabilities of all labels in all rows; those of one row are not independent."""
-
-    def record(self) -> dict[str, Any]:
-        """All of it as JSON."""
-        return {
-            **self.scores.record(),
-            "thresholds": list(self.thresholds),
-            "calibration": self.calibration.record(),
-        }
-
-    def sections(self) -> Sequence[Section]:
-        """Tables by label and of calibration."""
-        return classes_section(self.scores, "label"), calibration_section(self.calibration)
-
-
-@dataclass(frozen=True)
-class TagDetail:
-    """The scores of what is found in texts, such as names: by kind, and of all together (micro)."""
-
-    scores: ClassScores
-
-    def record(self) -> dict[str, Any]:
-        """All of it as JSON."""
-        return self.scores.record()
-
-    def sections(self) -> Sequence[Section]:
-        """A table by kind."""
-        return (classes_section(self.scores, "kind"),)
 
 
 def detail_of_classes(
@@ -167,25 +124,6 @@ def detail_of_classes(
         calibration(probability, right),
         tuple(at_coverage),
         own,
-    )
-
-
-def detail_of_labels(
-    wanted: Bools, said: Bools, probability: Floats, names: Sequence[str], known: int, thresholds: Sequence[float]
-) -> LabelDetail:
-    """The detailed scores of predicted labels; n at least 1.
-
-    Args:
-        wanted: (n, labels)
-        said: (n, labels)
-        probability: (n, known labels)
-        names: Of all labels; those from place `known` on are not among the adapter's.
-        known: Labels that the adapter knows.
-        thresholds: (known labels,)
-    """
-    true = wanted[:, :known]
-    return LabelDetail(
-        of_labels(wanted, said, names, known), tuple(thresholds), calibration(probability.ravel(), true.ravel())
     )
 
 

@@ -31,4 +31,4 @@ def calibration_section(calibrated: Calibration) -> Section:
         for b in calibrated.bins
     )
     title = f"calibration: expected calibration error (ECE) {calibrated.ece:.4f}"
-    return Section(title, ("probability", "rows", "mean of it", "right", "95 % interval"), rows)
+    return Section(title, ("probability", "rows", "mean", "share right", "95 % interval"), rows)

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-from torch import Tensor
-
 from adapterhub_lite.adapter.adapter import Adapter
 from adapterhub_lite.adapter.generate import Batch, Prompt, pads_well
 from adapterhub_lite.adapter.sampling import Sampling
-from adapterhub_lite.base.learning import BatchContext
 from adapterhub_lite.errors import AdapterHubError
 from adapterhub_lite.serve.refusal import Refusal, bad
 from adapterhub_lite.serve.turns import Job
@@ -78,18 +74,10 @@ class Writer:
     pads: bool | None = None
     """Whether prompts of several lengths can be answered together; found out when the first come."""
 
-    @contextmanager
-    def ready(self, inputs: Mapping[str, Tensor]) -> Iterator[None]:
-        """Mount the adapter to run prompts with it, which its layers may ask for."""
-        with self.adapter.base.lock:
-            self.adapter.use()
-            with self.adapter.attachment.running(BatchContext(inputs)):
-                yield
-
     def can_join(self, group: Sequence[Prompt], prompt: Prompt) -> bool:
         """Whether a prompt can be answered together with longer ones, within what the base reads."""
         if self.pads is None and len(group[0].ids) != len(prompt.ids):
-            self.pads = pads_well(self.adapter.base, [group[0].ids, prompt.ids], self.ready)
+            self.pads = pads_well(self.adapter.base, [group[0].ids, prompt.ids], self.adapter.attachment.ready)
         room = max(one.room for one in (*group, prompt))
         alike = self.pads or len(group[0].ids) == len(prompt.ids)
         return alike and len(group[0].ids) + room <= reach(self.adapter.base)
@@ -153,7 +141,7 @@ class Answers:
         for row, job in enumerate(jobs):
             batch.done[row] = job is None or job.dropped
         read_along = any(job is not None and job.asked.streams for job in jobs)
-        with self.writer.ready(batch.inputs):
+        with self.writer.adapter.attachment.ready(batch.inputs):
             more = batch.advance(1 if read_along else TOKENS_A_TURN)
         for row, (prompt, job) in enumerate(zip(batch.prompts, jobs, strict=True)):
             if job is not None and (batch.done[row] or job.asked.streams):

@@ -144,7 +144,7 @@ def _chunk(head: dict[str, Any], delta: dict[str, Any], reason: str | None = Non
 
 
 def _event(value: dict[str, Any]) -> str:
-    return f"data: {json.dumps(value, ensure_ascii=False)}\n\n"
+    return f"data: {json.dumps(value)}\n\n"  # in ASCII: some clients take other signs for ends of lines
 
 
 def _reason(reply: Reply) -> str:

@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -94,9 +95,20 @@ def read_data(
     request = Request(dict(roles), labels, require_labels, keep_unknown, form, settled, files)
     # The reader of a task knows neither the name that adapters record nor which options were given.
     given = settled.model_dump(mode="json", exclude_unset=True)
-    dataset: Dataset = imported(provided.spec.read)(catalog.opened(source, provided.spec, files), request)
+    read, opened = imported(provided.spec.read), catalog.opened(source, provided.spec, files)
+    dataset: Dataset = read(opened, request)
+    if keep_unknown and not dataset.unknown and _beyond(dataset):
+        # A reader that does not hand on which labels are unknown: for it they are the error they always were.
+        dataset = read(opened, replace(request, keep_unknown=False))
     notes = (*dataset.notes, *_unused(dataset))
     return replace(dataset, task=provided.recorded, options=given, notes=notes, files=files.given())
+
+
+def _beyond(dataset: Dataset) -> bool:
+    """Whether a target is no class of the labels."""
+    several, known = any(isinstance(target, tuple) for target in dataset.targets or ()), len(dataset.labels)
+    targets = chain.from_iterable(dataset.targets or ()) if several else dataset.targets or ()
+    return bool(known) and any(target >= known for target in targets)
 
 
 def _unused(dataset: Dataset) -> list[str]:

@@ -18,7 +18,8 @@ from adapterhub_lite.scoring.metrics import (
     labels_metrics,
     share_interval,
 )
-from adapterhub_lite.scoring.of_classes import ClassDetail, LabelDetail, detail_of_classes, detail_of_labels
+from adapterhub_lite.scoring.of_classes import ClassDetail, detail_of_classes
+from adapterhub_lite.scoring.of_labels import LabelDetail, detail_of_labels
 from adapterhub_lite.tasks.head import HeadTask, like
 from adapterhub_lite.tasks.outputs import LabelsPrediction, Prediction
 from adapterhub_lite.tasks.stored import reweighed
@@ -115,7 +116,7 @@ class Classification(HeadTask):
     ) -> ClassDetail | LabelDetail:
         if self.several:
             said, wanted = (tensor.numpy() for tensor in (self._over_thresholds(logits) >= 0, targets > 0.5))
-            probability = logits[:, :known].double().sigmoid().numpy()
+            probability = logits[:, :known].sigmoid().numpy()
             return detail_of_labels(wanted, said, probability, self.labels, known, self.thresholds())
         best, sure = likeliest(logits)
         abstention = self.decision.abstention

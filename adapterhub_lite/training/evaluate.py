@@ -182,8 +182,7 @@ def outputs(
     counts = torch.tensor([data.examples[row].rows for rows, _, _ in parts for row in rows])
     in_order = order.repeat_interleave(counts).argsort(stable=True)
     logits = torch.cat([logits for _, logits, _ in parts])[in_order]
-    if task.decision.temperature is not None:
-        logits /= task.decision.temperature.value
+    logits /= task.decision.divisor
     known = [targets for _, _, targets in parts if targets is not None]
     return logits, torch.cat(known)[in_order] if known else None
 

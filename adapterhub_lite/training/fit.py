@@ -65,7 +65,7 @@ def fit(
         NotSupportedError: strategy, task and base do not go together.
         TrainingError: the run cannot go on.
     """
-    _say_notes(data, held_out, progress)
+    say_notes(data, held_out, progress)
     strategy = strategy_shelf.load(run.strategy)
     if (
         begin is None
@@ -115,7 +115,7 @@ def fit(
             raise
 
 
-def _say_notes(data: Dataset, held_out: Dataset | None, progress: Progress) -> None:
+def say_notes(data: Dataset, held_out: Dataset | None, progress: Progress) -> None:
     """Say what reading the data left to be said, and warn of rows that are in both parts."""
     for note in data.notes:
         progress.say(f"note: {note}")

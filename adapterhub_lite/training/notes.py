@@ -94,9 +94,13 @@ def note_of_probe(own: Tensor, probe: Tensor, targets: Tensor, groups: Sequence[
     low, high = bootstrap(len(gain), lambda rows: float(gain[rows].mean()), groups)
     if mean > 0 and (low > 0 or high > NO_MATTER):
         return []
+    difference = (
+        f"this adapter is {mean:+.3f} ahead of it in {what} on the held-out rows (95 % {low:+.3f} to {high:+.3f})"
+    )
+    if not gain.any():
+        difference = "both are as good on each of the held-out rows"
     return [
-        f"the linear probe would have been as good: this adapter is {mean:+.3f} ahead of it in {what} on the held-out rows "
-        f"(95 % {low:+.3f} to {high:+.3f}); --strategy linear_probe takes a fraction of the time"
+        f"the linear probe would have been as good: {difference}; --strategy linear_probe takes a fraction of the time"
     ]
 
 

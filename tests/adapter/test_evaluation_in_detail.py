@@ -97,8 +97,12 @@ def test_labels_it_does_not_know_count_as_wrong_and_are_listed(plain: ah.Adapter
     assert scored.metrics["accuracy"] == pytest.approx(accuracy_score(data["label"], names))
     assert scored.metrics["macro_f1"] == theirs["macro avg"]["f1-score"]
     assert [(u.label, u.n, u.rows) for u in scored.unknown] == [("new", 3, (5, 11, 12)), ("other", 1, (21,))]
-    assert any("2 labels of the data the adapter does not know: 'new' in 3 rows (5, 11, 12)" in n for n in scored.notes)
+    assert any(
+        "2 labels of the data the adapter does not know: 'new' in 3 rows (5, 11, 12), 'other' in row 21; such" in note
+        for note in scored.notes
+    )
     assert scored.detail is not None
+    assert "detail" not in repr(scored)  # a table a class would bury the scores of a printed evaluation
     record = scored.detail.record()
     assert {own["label"]: own["known"] for own in record["classes"]} == {
         "good": True, "bad": True, "odd": True, "new": False, "other": False,
@@ -332,3 +336,14 @@ def test_a_forged_decision_is_refused(probe: Any, tmp_path: Path) -> None:
     ):
         with pytest.raises(ValueError, match="validation error"):
             TaskRecord.model_validate({**record, "decision": bad})
+
+
+def test_a_reader_that_hands_no_unknown_labels_on_refuses_them(
+    plain: ah.Adapter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from adapterhub_text import reading
+
+    monkeypatch.setattr(reading, "Dataset", lambda *given, unknown=(), **more: ah.Dataset(*given, **more))
+    with pytest.raises(DataError, match=r"row 2.*label 'new' is not one the adapter knows"):
+        plain.evaluate({"text": ["good day", "bad day"], "label": ["good", "new"]})
+    assert plain.evaluate({"text": ["good day", "bad day"], "label": ["good", "bad"]}).n == 2

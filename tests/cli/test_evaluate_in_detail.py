@@ -101,7 +101,10 @@ def test_everything_is_shown_and_in_the_json(run: Any, adapter: Path, files: Pat
 def test_a_threshold_chosen_by_train_is_followed(run: Any, train: Any, files: Path, tmp_path: Path) -> None:
     outcome = train("sure", "--abstain", "coverage=0.7")
     assert outcome.code == 0, outcome.err
-    assert "held-out rows, left out of choosing" in outcome.err
+    assert (
+        "on, and nothing below it (coverage=0.7); of 100 held-out rows, each with a threshold chosen on others, "
+        in (outcome.err)
+    )
     assert "(coverage=0.7); of 100 held-out rows" in " ".join(
         run("inspect", files / "sure").out.replace("│", " ").split()
     )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+import os
+import signal
 
 import pytest
 import yaml
@@ -52,10 +54,12 @@ def test_compare_prints_json_with_everything_and_saves_an_adapter_that_its_run_f
 
 def test_compare_shows_a_table_within_80_columns(run, given, own_cache, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
-    outcome = run("compare", *given, "--strategies", "linear_probe", "--column", "group=who")
+    outcome = run(
+        "compare", *given, "--strategies", "linear_probe", "--set", "linear_probe.penalty=0.01", "--column", "group=who"
+    )
     assert outcome.code == 0, outcome.err
     table = outcome.out.split("learnt from")[0]
-    assert "held-out accuracy" in table
+    assert {"held-out", "accuracy", "winner"} <= {*table.split()}
     assert "TF-IDF" in table
     assert "…" not in table
     assert max(map(len, table.splitlines())) <= 80
@@ -93,3 +97,26 @@ def test_mistakes_are_one_line_before_any_model_is_loaded(run, given, own_cache,
     assert said in outcome.err
     assert "Traceback" not in outcome.err
     assert not (tmp_path / "out").exists()
+
+
+def test_a_signal_ends_it_in_good_order_and_says_how_to_go_on(run, given, own_cache, tmp_path, monkeypatch):
+    from adapterhub_lite.comparison.workshop import Workshop
+
+    fitted, before = [], Workshop._fitted
+
+    def signalled(self, contender, *more):
+        fitted.append(contender.name)
+        if len(fitted) == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return before(self, contender, *more)
+
+    monkeypatch.setattr(Workshop, "_fitted", signalled)
+    options = [*STEPS, "--strategies", "lora", "--no-baselines", "--out", tmp_path / "out"]
+    stopped = run("compare", *given, *options)
+    assert stopped.code == 128 + signal.SIGTERM
+    assert "the same command goes on from there" in stopped.err
+    assert not (tmp_path / "out").exists()
+    outcome = run("compare", *given, *options)
+    assert outcome.code == 0, outcome.err
+    assert len(fitted) == 3 + 3  # of five runs two were finished; the third began anew
+    assert (tmp_path / "out").is_dir()

@@ -26,6 +26,8 @@ from tests.comparison.conftest import labelled
 TASK = "text-classification"
 QUICK = ah.TrainConfig(steps=4, learning_rate=5e-3, batch_size=8, start_head="random")
 TF_IDF = "TF-IDF + logistic regression"
+PROBE = {"strategies": ["linear_probe"], "settings": {"linear_probe.penalty": 0.01}}
+PROBE_AND_LORA = {"strategies": ["linear_probe", "lora"], "settings": PROBE["settings"], "config": QUICK}
 
 
 class Counting(Silent):
@@ -60,11 +62,13 @@ def texts(comparing):
 
 def test_scores_are_those_of_training_by_hand_on_the_same_rows(comparing, base, texts, own_cache):
     encoder = base("tiny-bert")
-    compared = comparing.compare(encoder, texts, strategies=["linear_probe", "lora"], config=QUICK, hold_out=0.3)
+    compared = comparing.compare(encoder, texts, **PROBE_AND_LORA, hold_out=0.3)
     learn, held_out = split(texts, 0.3, seed=0)
     assert (compared.learnt_from, compared.held_out) == (len(learn), len(held_out))
-    for name, config in (("linear_probe", None), ("lora", QUICK)):
-        by_hand = comparing.train(encoder, learn, strategy=name, eval_data=held_out, config=config)
+    for name, config, settings in (("linear_probe", None, {"penalty": 0.01}), ("lora", QUICK, {})):
+        by_hand = comparing.train(
+            encoder, learn, strategy=name, settings=settings, eval_data=held_out, config=config
+        )  # fmt: skip
         assert compared[name].score == by_hand.metrics["accuracy"]
         assert compared[name].interval == (by_hand.metrics["accuracy_low"], by_hand.metrics["accuracy_high"])
         assert compared[name].trained == by_hand.trainable
@@ -86,7 +90,7 @@ def test_the_winner_is_chosen_by_rows_that_do_not_score_it(comparing, base, text
         return original(self, contender, learn, score, share, saved=saved)
 
     monkeypatch.setattr(contest.Workshop, "result", result)
-    compared = comparing.compare(base("tiny-bert"), texts, strategies=["linear_probe"], eval_data=held_out)
+    compared = comparing.compare(base("tiny-bert"), texts, **PROBE, eval_data=held_out)
     probes = [(learn, score) for name, learn, score, _ in fitted if name == "linear_probe"]
     assert [score is held_out.inputs for _, score in probes] == [False] * 4 + [True]
     assert sorted(text for _, score in probes[:4] for text in score) == sorted(texts.inputs)
@@ -98,8 +102,8 @@ def test_the_winner_is_chosen_by_rows_that_do_not_score_it(comparing, base, text
 def test_choosing_by_the_rows_that_score_is_offered_and_said_to_be_optimistic(
     comparing, base, texts, own_cache, trainings
 ):
-    compared = comparing.compare(base("tiny-bert"), texts, strategies=["linear_probe"], choose_on="held-out")
-    assert trainings == ["linear_probe"] * 2  # the second time to have the adapter
+    compared = comparing.compare(base("tiny-bert"), texts, **PROBE, choose_on="held-out")
+    assert trainings == ["linear_probe"]
     assert compared["linear_probe"].choosing_score == compared["linear_probe"].score
     assert any("optimistic" in note for note in compared.notes)
     with pytest.raises(ConfigError, match=r"validation, held-out"):
@@ -110,7 +114,7 @@ def test_a_baseline_that_is_as_good_is_said_aloud_and_the_best_adapter_saved(com
     # Two words decide, which is all that counting words sees, and which any base blurs.
     rows = [{"text": "good money" if row % 2 else "bad money", "label": "yn"[row % 2]} for row in range(40)]
     data = comparing.load_data(rows, TASK)
-    compared = comparing.compare(base("tiny-bert"), data, strategies=["linear_probe"], out=tmp_path / "best")
+    compared = comparing.compare(base("tiny-bert"), data, **PROBE, out=tmp_path / "best")
     assert compared[TF_IDF].tied
     assert compared.winner == TF_IDF
     assert compared.best_adapter == "linear_probe"
@@ -136,19 +140,19 @@ def test_a_tie_goes_to_the_cheapest_and_a_clear_difference_to_the_best(comparing
 
     monkeypatch.setattr(baselines, "commonest", say(0))
     monkeypatch.setattr(counted_words, "counted_words", say(1))
-    compared = comparing.compare(base("tiny-bert"), texts, strategies=["linear_probe"], hold_out=0.2)
+    compared = comparing.compare(base("tiny-bert"), texts, **PROBE, hold_out=0.2)
     assert compared[TF_IDF].tied  # 4 of 32 rows are chance
     assert compared.winner == "most frequent"
     monkeypatch.setattr(baselines, "commonest", say(4))
     other = comparing.load_data(labelled(41), TASK)
-    compared = comparing.compare(base("tiny-bert"), other, strategies=["linear_probe"], hold_out=0.2)
+    compared = comparing.compare(base("tiny-bert"), other, **PROBE, hold_out=0.2)
     assert not compared["most frequent"].tied  # 12 of 33 more are not
     assert compared.winner == TF_IDF
 
 
 def test_the_second_time_nothing_is_trained_and_all_is_the_same(comparing, base, texts, own_cache, trainings, tmp_path):
     encoder = base("tiny-bert")
-    given = {"strategies": ["linear_probe", "lora"], "config": QUICK}
+    given = PROBE_AND_LORA
     first = comparing.compare(encoder, texts, out=tmp_path / "first", **given)
     assert trainings.count("lora") == 5
     trainings.clear()
@@ -185,13 +189,13 @@ def test_what_is_kept_is_for_the_same_rows_and_options_alone(comparing, base, te
 
 def test_one_that_is_killed_goes_on_where_it_was(comparing, base, texts, own_cache, trainings, monkeypatch):
     encoder = base("tiny-bert")
-    given = {"strategies": ["linear_probe", "lora"], "config": QUICK}
+    given = PROBE_AND_LORA
     before = contest.Workshop._fitted
 
-    def killed(self, contender, learn, score, share):
+    def killed(self, *given):
         if trainings.count("lora") == 2:
             raise KeyboardInterrupt
-        return before(self, contender, learn, score, share)
+        return before(self, *given)
 
     monkeypatch.setattr(contest.Workshop, "_fitted", killed)
     with pytest.raises(KeyboardInterrupt):
@@ -207,7 +211,7 @@ def test_one_that_is_killed_goes_on_where_it_was(comparing, base, texts, own_cac
 
 
 def test_a_damaged_entry_is_made_again(comparing, base, texts, own_cache, trainings):
-    given = {"strategies": ["linear_probe"], "baselines": False}
+    given = {**PROBE, "baselines": False}
     first = comparing.compare(base("tiny-bert"), texts, **given)
     for number, file in enumerate(sorted(own_cache.iterdir())):
         content = bytearray(file.read_bytes())
@@ -297,7 +301,7 @@ def test_too_little_data_is_refused_with_how_much_it_takes(comparing, base, rows
 
 def test_ten_rows_and_classes_with_one_row_are_compared_all_the_same(comparing, base, own_cache):
     rows = [*labelled(9, kinds=2), {"text": "rate", "label": "alone"}]
-    compared = comparing.compare(base("tiny-bert"), comparing.load_data(rows, TASK), strategies=["linear_probe"])
+    compared = comparing.compare(base("tiny-bert"), comparing.load_data(rows, TASK), **PROBE)
     assert all(row.tied for row in compared.rows if row.out is None)
 
 
@@ -329,7 +333,7 @@ def test_without_scikit_learn_its_baselines_are_left_out_and_the_extra_named(
     comparing, base, texts, own_cache, monkeypatch
 ):
     monkeypatch.setattr(baselines, "find_spec", lambda name: None)
-    compared = comparing.compare(base("tiny-bert"), texts, strategies=["linear_probe"])
+    compared = comparing.compare(base("tiny-bert"), texts, **PROBE)
     assert "adapterhub-lite[sklearn]" in compared[TF_IDF].out
     assert any("adapterhub-lite[sklearn]" in note for note in compared.notes)
     assert compared["most frequent"].score is not None
@@ -362,7 +366,7 @@ def test_numbers_are_compared_by_their_error(comparing, base, own_cache):
     value = {"card": 1.0, "money": 4.0, "rate": -2.0}
     rows = [{"text": row["text"], "target": value[row["label"]] + 0.01 * n} for n, row in enumerate(labelled(60))]
     data = comparing.load_data(rows, "text-regression")
-    compared = comparing.compare(base("tiny-bert"), data, strategies=["linear_probe"])
+    compared = comparing.compare(base("tiny-bert"), data, **PROBE)
     assert (compared.metric, compared.higher_is_better) == ("rmse", False)
     learn, held_out = split(data, 0.2, seed=0)
     mean = sum(learn.targets) / len(learn)
@@ -379,7 +383,7 @@ def test_tags_of_words_are_compared(comparing, base, own_cache):
         for row in labelled(48)
     ]
     data = comparing.load_data(rows, "token-classification")
-    compared = comparing.compare(base("tiny-bert"), data, strategies=["linear_probe"])
+    compared = comparing.compare(base("tiny-bert"), data, **PROBE)
     assert compared.metric == "f1"
     assert compared["most frequent"].score == 0.0
     assert compared.best_adapter == "linear_probe"
@@ -404,11 +408,11 @@ def test_a_language_model_is_compared_with_its_bare_base(comparing, base, own_ca
 
 
 def test_it_prints_a_table_and_gives_a_frame_and_json(comparing, base, texts, own_cache):
-    compared = comparing.compare(base("tiny-bert"), texts, strategies=["linear_probe"])
+    compared = comparing.compare(base("tiny-bert"), texts, **PROBE)
     shown = str(compared)
-    assert "held-out accuracy" in shown
+    assert {"held-out", "accuracy", "winner"} <= {*shown.split()}
     assert "learnt from 32 rows" in shown
-    assert max(map(len, str(compared).split("learnt from")[0].splitlines())) <= 100
+    assert max(map(len, str(compared).split("learnt from")[0].splitlines())) <= 80
     frame = compared.to_pandas()
     assert list(frame.index) == [row.name for row in compared.rows]
     assert frame.loc["linear_probe", "score"] == compared["linear_probe"].score

@@ -131,6 +131,6 @@ def test_losses_of_a_language_model_count_tokens():
     sums = torch.tensor([2.0, 3.0] * 10, dtype=torch.float64)
     assert judge.metric == "loss"
     assert judge.score(sums) == pytest.approx(5 / 4)
-    assert judge.better(1.0, 2.0)
+    assert not judge.higher_is_better
     low, high = judge.interval(sums)
     assert low < 5 / 4 < high

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from sklearn.metrics import classification_report, confusion_matrix as sklearn_matrix
 
-from adapterhub_lite.errors import ConfigError, DataError
+from adapterhub_lite.errors import ConfigError, DataError, NotSupportedError, StorageError
+from adapterhub_lite.scoring import calibration as module, charts
+from adapterhub_lite.scoring.abstaining import choose_abstention
 from adapterhub_lite.scoring.by_class import confusion_matrix, confusions, of_classes, of_labels
 from adapterhub_lite.scoring.by_value import of_values
 from adapterhub_lite.scoring.calibration import BINS, calibration
+from adapterhub_lite.scoring.charts import draw
+from adapterhub_lite.scoring.detail import Detail
 from adapterhub_lite.scoring.folds import folds_of
+from adapterhub_lite.scoring.label_thresholds import NEVER, choose_for_labels
 from adapterhub_lite.scoring.of_classes import detail_of_classes
+from adapterhub_lite.scoring.of_labels import TagDetail, detail_of_labels
 from adapterhub_lite.scoring.rules import ABSTAIN, LABELS, Rule
 from adapterhub_lite.scoring.temperature import find_temperature, fit_inverse, log_losses, probabilities
-from adapterhub_lite.scoring.thresholds import NEVER, choose_abstention, choose_for_labels
 
 NAMES = ("a", "b", "c", "d", "e", "f")
 
@@ -83,7 +90,7 @@ def test_confusions_are_those_of_the_matrix() -> None:
     assert all(c.share == c.count / (wanted == NAMES.index(c.label)).sum() for c in found)
 
 
-def test_the_calibration_error_is_the_sum_of_the_definition() -> None:
+def test_the_calibration_error_is_the_sum_of_the_definition(monkeypatch: pytest.MonkeyPatch) -> None:
     random = np.random.default_rng(2)
     p, right = random.random(3000), random.random(3000) < 0.6
     p[:3] = 0.0, 1.0, 1 / BINS  # a border belongs to the bin below it
@@ -96,6 +103,8 @@ def test_the_calibration_error_is_the_sum_of_the_definition() -> None:
     assert sum(b.n for b in found.bins) == 3000
     assert all(b.interval[0] <= b.right <= b.interval[1] for b in found.bins)
     assert calibration(np.array([1.0]), np.array([True])).ece == 0.0
+    monkeypatch.setattr(module, "AT_ONCE", 7)
+    assert calibration(p.reshape(1000, 3), right.reshape(1000, 3)).ece == pytest.approx(found.ece, abs=1e-12)
 
 
 @pytest.mark.parametrize("several", [False, True])
@@ -274,3 +283,34 @@ def test_errors_by_range_are_those_of_the_rows_in_it() -> None:
     assert detail.residuals["q50"] == pytest.approx(np.median(said - wanted))
     alone = of_values(np.array([1.0]), np.array([2.0]))
     assert (alone.all.n, alone.all.r2, alone.ranges[0].bias) == (1, None, 1.0)
+
+
+def test_charts_of_every_kind_are_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(charts, "DPI", 20)  # which is quick
+    random = np.random.default_rng(11)
+    wanted, said = classes(11, 300, list(range(6)), list(range(6)))
+    many = [f"class ${i}" for i in range(30)]
+    p = random.random((200, 3))
+    kinds: dict[str, tuple[Detail, list[str]]] = {
+        "few": (
+            detail_of_classes(wanted, said, random.random(300), NAMES, 6, 0.5),
+            ["by_class", "calibration", "confusions", "coverage"],
+        ),
+        "many": (
+            detail_of_classes(wanted, said, random.random(300), many, 30, None),
+            ["by_class", "calibration", "confusions", "coverage"],
+        ),
+        "one": (detail_of_classes(wanted * 0, wanted * 0, random.random(300), NAMES, 6, None), []),
+        "labels": (detail_of_labels(p > 0.6, p > 0.5, p, NAMES[:3], 3, [0.5] * 3), ["by_class", "calibration"]),
+        "tags": (TagDetail(of_classes(wanted, said, NAMES, 6)), ["by_class"]),
+        "values": (of_values(random.normal(size=50), random.normal(size=50)), ["values"]),
+        "value": (of_values(np.array([1.0]), np.array([1.0])), ["values"]),
+    }
+    for name, (detail, drawn) in kinds.items():
+        paths = draw(detail, tmp_path / name)
+        assert not drawn or [path.stem for path in paths] == drawn
+        assert all(path.read_bytes().startswith(b"\x89PNG") for path in paths)
+    with pytest.raises(NotSupportedError, match="no charts"):
+        draw(None, tmp_path / "none")
+    with pytest.raises(StorageError, match="could not be written"):
+        draw(kinds["values"][0], tmp_path / "missing" / "folder")

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
-from adapterhub_lite.data.roles.columns import counted, is_missing, shortened
+from adapterhub_lite.data.roles.columns import counted, further_blanks, is_blank, shortened
 from adapterhub_lite.data.table import Table
 from adapterhub_lite.errors import ConfigError, DataError
 from adapterhub_lite.names import did_you_mean
@@ -87,14 +87,15 @@ def _texts(table: Table, column: str, declared: Sequence[str] | None) -> tuple[l
     texts: list[str] = []
     stripped = 0
     for row, value in enumerate(table.column(column)):
-        text = one_label(value, declared, table.where(row, column))
+        blanks = further_blanks(table, row, column) if is_blank(value) else ""
+        text = one_label(value, declared, table.where(row, column), blanks)
         stripped += isinstance(value, str) and text != value
         texts.append(text)
     return texts, stripped
 
 
-def one_label(value: Any, declared: Sequence[str] | None, where: str) -> str:
-    """The name of the label that a value stands for.
+def one_label(value: Any, declared: Sequence[str] | None, where: str, blanks: str = "") -> str:
+    """The name of the label that a value stands for; `blanks` is said of a missing one, as `further_blanks` writes it.
 
     Raises:
         DataError: no label, or something that is none, at the place `where`.
@@ -105,9 +106,9 @@ def one_label(value: Any, declared: Sequence[str] | None, where: str) -> str:
         if value >= len(declared) or value < -1:
             raise DataError(f"{where}: label {value} has no name; the names are {shortened(declared)}")
         value = declared[value] if value >= 0 else None  # -1 is how `datasets` writes "not labelled"
-    if is_missing(value) or (isinstance(value, str) and not value.strip()):
+    if is_blank(value):
         raise DataError(
-            f"{where}: label is missing; fill it in, remove the row, or choose another label column; where a row may "
+            f"{where}: label is missing{blanks}; fill it in, remove the row, or choose another label column; where a row may "
             "have none or several, name the column with --column labels=NAME"
         )
     if isinstance(value, float):

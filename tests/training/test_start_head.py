@@ -18,6 +18,7 @@ from adapterhub_lite.plugins.manager import Plugins
 from adapterhub_lite.plugins.shelf import strategy_shelf
 from adapterhub_lite.plugins.spec import OURS
 from adapterhub_lite.progress import Silent
+from adapterhub_lite.training import loop
 from adapterhub_lite.training.solve import find_solver
 
 WORDS = ["good", "bad", "fine", "awful"]
@@ -42,6 +43,48 @@ def test_a_run_that_hardly_moves_predicts_what_the_probe_predicts(references, st
     random = engine.train(base, data, strategy=strategy, config=still.model_copy(update={"start_head": "random"}))
     other = torch.tensor([list(p.probabilities.values()) for p in random.predict(ROWS["text"])])
     assert float((wanted - other).abs().max()) > 1e-2
+
+
+class Killed(BaseException):
+    """Stands for a kill: nothing of the run gets to do anything after it."""
+
+
+def killed_after(monkeypatch: pytest.MonkeyPatch, steps: int) -> None:
+    """Let a run end in the middle of the step after `steps`."""
+    original, done = loop.apply, []
+
+    def apply(*arguments):
+        if len(done) == steps:
+            raise Killed
+        done.append(1)
+        original(*arguments)
+
+    monkeypatch.setattr(loop, "apply", apply)
+
+
+def test_the_probe_is_kept_where_no_step_beats_it_and_after_a_kill_as_well(references, tmp_path, monkeypatch):
+    engine = ah.Engine(progress=Silent())
+    base = engine.load_base(references("tiny-bert"), dtype="float32", device="cpu")
+    data = engine.load_data(ROWS, "text-classification")
+    probe = engine.train(base, data, strategy="linear_probe", hold_out=0.25)
+    wild = ah.TrainConfig(steps=6, learning_rate=0.5, start_head="probe", eval_every=2, checkpoint_every=3)
+
+    def train(name: str, resume: bool = False) -> ah.Adapter:
+        return engine.train(base, data, config=wild, hold_out=0.25, run_folder=tmp_path / name, resume=resume)
+
+    whole = train("whole")
+    assert whole.training["best_step"] == 0
+    assert whole.metrics["loss"] == pytest.approx(probe.metrics["loss"], abs=1e-5)
+    for cut in (1, 4):
+        with monkeypatch.context() as patch:
+            killed_after(patch, cut)
+            with pytest.raises(Killed):
+                train(f"cut-{cut}")
+        resumed = train(f"cut-{cut}", resume=True)
+        assert resumed.metrics == whole.metrics
+        assert resumed.notes == whole.notes
+        lines = [(tmp_path / name / "metrics.jsonl").read_bytes() for name in (f"cut-{cut}", "whole")]
+        assert lines[0] == lines[1]
 
 
 def test_a_language_model_has_no_head_to_start(references):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 from adapterhub_lite.plugins.spec import TargetKind
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor, nn
 
     from adapterhub_lite.base.view import ModelView
@@ -210,6 +211,8 @@ class FeatureProblem:
     """How much each target counts; None for all alike."""
     groups: Tensor | None = None  # (n,) int64
     """Rows of one group, such as a patient, are alike, and belong into one fold of a cross-validation."""
+    device: torch.device | str = "cpu"
+    """Where the base computes, and a solver may; all tensors here, and the head, are on the CPU."""
 
 
 @runtime_checkable

@@ -120,7 +120,7 @@ def _solve(
     with progress.bar("solving", 100, "%") as bar:
         problem = FeatureProblem(
             features, targets, task.outputs(attachment.base), head, config.seed, _move(bar),
-            task.target_kind, task.weights(targets), groups,
+            task.target_kind, task.weights(targets), groups, attachment.base.device,
         )  # fmt: skip
         attachment.base.activate(attachment.view)
         if head is not None:

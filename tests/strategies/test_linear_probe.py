@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.linear_model import LogisticRegression, Ridge as SklearnRidge
 from sklearn.model_selection import KFold, StratifiedKFold, cross_val_score
 from torch import nn
 from torch.nn import functional
 
-from adapterhub_linear_probe import LinearProbeConfig
+from adapterhub_linear_probe import LinearProbeConfig, folds as folds_module, rows as rows_module
+from adapterhub_linear_probe.classifier import _surely_more
+from adapterhub_linear_probe.folds import fold_of_rows
+from adapterhub_linear_probe.logistic import Regressions
+from adapterhub_linear_probe.ridge import Ridge
 from adapterhub_linear_probe.strategy import LinearProbe
-from adapterhub_lite.api import FeatureProblem
+from adapterhub_lite.api import DataError, FeatureProblem
 from adapterhub_lite.training.config import TrainConfig
 
 
@@ -70,7 +75,7 @@ def test_ridge_is_ridge(bank_features: Any, penalty: float) -> None:
     x, y = bank_features
     z, mean, spread = standardised(x)
     signs = np.where(np.eye(10)[y.numpy()] > 0, 1.0, -1.0)
-    reference = Ridge(alpha=len(z) * penalty).fit(z, signs)
+    reference = SklearnRidge(alpha=len(z) * penalty).fit(z, signs)
     head, _ = solve(x, y, penalty=penalty, solver="ridge")
     weight = head.weight.detach().double().numpy() * spread
     np.testing.assert_allclose(weight, reference.coef_, rtol=1e-4, atol=1e-6)
@@ -191,7 +196,7 @@ def test_numbers_are_ridge(drawn: Any, penalty: float, solver: str) -> None:
     x, scores = drawn
     head, _ = solved(x, scores, 3, "values", penalty=penalty, solver=solver)
     z, _, _ = standardised(x)
-    reference = Ridge(alpha=len(z) * penalty).fit(z, scores.double().numpy())
+    reference = SklearnRidge(alpha=len(z) * penalty).fit(z, scores.double().numpy())
     np.testing.assert_allclose(head(x).detach().numpy(), reference.predict(z), rtol=1e-3, atol=1e-3)
 
 
@@ -210,7 +215,7 @@ def test_weighted_ridge_counts_rows(drawn: Any, kind: str) -> None:
         columns = list(weights.T.numpy())
     head, _ = solved(x, y, 3, kind, weights, penalty=0.1, solver="ridge")
     for output, column in enumerate(columns):
-        reference = Ridge(alpha=0.1 * float(column.sum())).fit(z, signs[:, output], sample_weight=column)
+        reference = SklearnRidge(alpha=0.1 * float(column.sum())).fit(z, signs[:, output], sample_weight=column)
         np.testing.assert_allclose(head(x)[:, output].detach().numpy(), reference.predict(z), rtol=1e-3, atol=1e-3)
 
 
@@ -228,7 +233,9 @@ def test_the_penalty_of_labels_and_numbers_is_a_good_one(kind: str) -> None:
         strength = 0.8 * len(z) * penalty
         total = 0.0
         for output in range(2):
-            model = Ridge(alpha=strength) if kind == "values" else LogisticRegression(C=1 / strength, max_iter=2000)
+            model = (
+                SklearnRidge(alpha=strength) if kind == "values" else LogisticRegression(C=1 / strength, max_iter=2000)
+            )
             scoring = "neg_mean_squared_error" if kind == "values" else "neg_log_loss"
             folds = KFold(5, shuffle=True, random_state=0)
             total -= cross_val_score(model, z, y[:, output].numpy(), cv=folds, scoring=scoring).mean()
@@ -244,7 +251,7 @@ def test_the_penalty_of_labels_and_numbers_is_a_good_one(kind: str) -> None:
 
 def test_groups_are_kept_in_one_fold() -> None:
     """Rows of a group are copies of one another: folds of rows think that no penalty is needed, folds of groups know better."""
-    from adapterhub_linear_probe.classifier import _folds_of_groups
+    from adapterhub_linear_probe.folds import _folds_of_groups
 
     groups = torch.arange(40).repeat_interleave(torch.randint(1, 9, (40,), generator=torch.Generator().manual_seed(0)))
     fold_of = _folds_of_groups(groups, 5, seed=3)
@@ -264,3 +271,97 @@ def test_groups_are_kept_in_one_fold() -> None:
         return LinearProbe().solve(None, LinearProbeConfig(), {}, problem)["penalty"]  # type: ignore[arg-type]
 
     assert penalty(copies) > 3 * penalty(None)
+
+
+@pytest.fixture
+def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Several blocks of rows even of few rows."""
+    monkeypatch.setattr(rows_module, "AT_ONCE", 128)
+
+
+@pytest.mark.parametrize("turned", [True, False])
+@pytest.mark.parametrize("kind", ["classes", "labels"])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_fits_without_a_fold_are_those_of_scikit_learn(
+    drawn: Any, small_blocks: None, monkeypatch: pytest.MonkeyPatch, kind: str, turned: bool, weighted: bool
+) -> None:
+    """Fitted together and along penalties that fall, each is the fit of its own rows; so are its held-out losses."""
+    monkeypatch.setattr(rows_module, "AXES", 1024 if turned else 4)
+    x, scores = drawn
+    y = scores.argmax(1) if kind == "classes" else (scores > 0).float()
+    weights = torch.rand(y.shape, generator=torch.Generator().manual_seed(2)) + 0.5 if weighted else None
+    problem = FeatureProblem(x, y, 3, nn.Linear(12, 3), 0, lambda share, note: None, kind, weights)  # type: ignore[arg-type]
+    fold_of, held_out = fold_of_rows(problem, 3)
+    assert held_out == 3
+    axes = rows_module.Axes.of(x)
+    rows = rows_module.Rows.of(problem, axes, fold_of)
+    together = Regressions(rows, 3, kind == "labels", range(3))
+    for penalty in (1e-1, 1e-2):
+        together.fit(penalty, 1e-8, 500)
+    losses = together.held_out_losses()
+    z = standardised(x)[0]
+    for fold in range(3):
+        seen = (fold_of != fold).numpy()
+        weight, bias = axes.unchange(together.points()[fold][:, :-1], together.points()[fold][:, -1])
+        logits = functional.linear(x, weight, bias)
+        shares = logits.softmax(1) if kind == "classes" else logits.sigmoid()
+        expected = np.zeros((len(z), 3))
+        for label in range(3 if kind == "labels" else 1):
+            column = y if kind == "classes" else y[:, label]
+            counts = None if weights is None else (weights if kind == "classes" else weights[:, label]).numpy()[seen]
+            model = LogisticRegression(C=1 / (seen.sum() * 1e-2), tol=1e-9, max_iter=5000)
+            told = model.fit(z[seen], column.numpy()[seen], sample_weight=counts).predict_proba(z)
+            expected[:, slice(None) if kind == "classes" else label] = told if kind == "classes" else told[:, 1]
+        assert np.abs(shares.numpy() - expected).max() < 1e-3
+        if kind == "classes":
+            wanted = -np.log(expected[np.arange(len(z)), y.numpy()])
+        else:
+            wanted = -(
+                np.log(np.where(y.numpy() > 0.5, expected, 1 - expected)) * (weights.numpy() if weighted else 1)
+            ).sum(1)
+        wanted = wanted * weights.numpy() if weighted and kind == "classes" else wanted
+        held = (fold_of == fold)[rows.order]
+        np.testing.assert_allclose(losses[held].numpy(), wanted[rows.order[held].numpy()], rtol=2e-2, atol=5e-3)
+
+
+def test_ridge_without_a_fold_is_ridge_on_the_other_rows(drawn: Any, small_blocks: None) -> None:
+    x, scores = drawn
+    problem = FeatureProblem(x, scores, 3, nn.Linear(12, 3), 0, lambda share, note: None, "values")
+    fold_of, _ = fold_of_rows(problem, 4)
+    axes = rows_module.Axes.of(x)
+    ridge, z = Ridge(rows_module.Rows.of(problem, axes, fold_of), problem), standardised(x)[0]
+    for fold in range(4):
+        seen = (fold_of != fold).numpy()
+        reference = SklearnRidge(alpha=seen.sum() * 0.1).fit(z[seen], scores.numpy()[seen])
+        predicted = functional.linear(x, *axes.unchange(*ridge.fits(fold)(0.1)))
+        np.testing.assert_allclose(predicted.numpy(), reference.predict(z), rtol=1e-3, atol=1e-3)
+
+
+def test_of_many_rows_not_every_fold_is_held_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows are enough to rank penalties by; rows of groups are not, however many."""
+    monkeypatch.setattr(folds_module, "ENOUGH_HELD_OUT", 60)
+    y = torch.arange(200) % 4
+    problem = FeatureProblem(torch.zeros(200, 3), y, 4, None, 0, lambda share, note: None)
+    fold_of, held_out = fold_of_rows(problem, 5)
+    assert held_out == 2
+    assert int((fold_of < held_out).sum()) >= 60
+    assert fold_of_rows(replace(problem, groups=torch.arange(200) % 10), 5)[1] == 5
+    assert fold_of_rows(replace(problem, groups=torch.zeros(200, dtype=torch.long)), 5)[1] == 0
+
+
+def test_the_search_ends_where_a_penalty_is_surely_worse() -> None:
+    """Paired over rows, or over groups, whose rows are one observation."""
+    differences = torch.linspace(-1, 1.6, 20, dtype=torch.float64)
+    copies = differences.repeat_interleave(100)
+    assert not _surely_more(differences, None)
+    assert _surely_more(copies, None)
+    assert not _surely_more(-copies, None)
+    assert not _surely_more(copies, torch.arange(20).repeat_interleave(100))
+
+
+@pytest.mark.parametrize("solver", ["lbfgs", "ridge"])
+def test_features_that_are_not_finite_are_refused(solver: str) -> None:
+    x = torch.zeros(20, 3)
+    x[4, 1] = torch.inf
+    with pytest.raises(DataError, match="--dtype float32"):
+        solved(x, torch.arange(20) % 2, 2, "classes", solver=solver)

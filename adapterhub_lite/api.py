@@ -27,7 +27,6 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field as Field
 
-from adapterhub_lite.base.experts import matrices as matrices, noted as noted
 from adapterhub_lite.base.learning import (
     AfterStep as AfterStep,
     BatchContext as BatchContext,
@@ -42,7 +41,6 @@ from adapterhub_lite.base.learning import (
 )
 from adapterhub_lite.base.map import ModelMap as ModelMap
 from adapterhub_lite.base.model_folder import CONFIG_LIMIT as CONFIG_LIMIT, read_object as read_object
-from adapterhub_lite.base.quantization import stored_shape as stored_shape
 from adapterhub_lite.base.strategy import (
     Combinable as Combinable,
     Combination as Combination,
@@ -89,8 +87,13 @@ if TYPE_CHECKING:
     # Each of these is imported when it is first asked for: they need torch or pyarrow.
     from adapterhub_lite.base.attention import ATTENTION_IMPLEMENTATION as ATTENTION_IMPLEMENTATION
     from adapterhub_lite.base.describe import example_inputs as example_inputs, introspect as introspect
+    from adapterhub_lite.base.experts import matrices as matrices, noted as noted
     from adapterhub_lite.base.loading import Base as Base
-    from adapterhub_lite.base.quantization import dense_weight as dense_weight, is_quantized as is_quantized
+    from adapterhub_lite.base.quantization import (
+        dense_weight as dense_weight,
+        is_quantized as is_quantized,
+        stored_shape as stored_shape,
+    )
     from adapterhub_lite.base.view import (
         AttentionCall as AttentionCall,
         AttentionSite as AttentionSite,

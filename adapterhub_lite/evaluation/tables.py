@@ -47,8 +47,8 @@ def _shown(section: Section) -> Table:
 
 
 def _cells(result: Evaluation, name: str) -> list[str]:
-    """A score and its interval; nothing where there is none."""
+    """A score and its interval; nothing where there is none, or one of no width, which says nothing of new rows."""
     if name not in result.metrics:
         return ["", ""]
     ends = result.intervals.get(name)
-    return [f"{result.metrics[name]:.4f}", f"{ends[0]:.4f} to {ends[1]:.4f}" if ends else ""]
+    return [f"{result.metrics[name]:.4f}", f"{ends[0]:.4f} to {ends[1]:.4f}" if ends and ends[0] < ends[1] else ""]

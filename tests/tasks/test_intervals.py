@@ -10,6 +10,9 @@ from sklearn.metrics import f1_score, mean_absolute_error, r2_score, root_mean_s
 
 import adapterhub_lite as ah
 from adapterhub_causal_lm.tiny import completions
+from adapterhub_lite.evaluation.result import Evaluation
+from adapterhub_lite.evaluation.tables import tables_of
+from adapterhub_lite.names import scores_shown
 from adapterhub_lite.progress import Silent
 from adapterhub_lite.scoring import metrics
 from adapterhub_lite.scoring.metrics import bootstrap, classification_intervals, macro_f1, wilson
@@ -123,3 +126,15 @@ def test_intervals_of_values_are_those_of_rows_drawn_and_scored(monkeypatch):
     for name, reference in references.items():
         scores = [reference(true[rows], predicted[rows]) for rows in drawn]
         assert intervals[name] == pytest.approx(tuple(np.quantile(scores, [0.025, 0.975])), abs=1e-9)
+
+
+def test_an_interval_of_no_width_is_not_shown():
+    record = {"n": 40.0, "accuracy": 1.0, "accuracy_low": 0.9124, "accuracy_high": 1.0, "macro_f1": 1.0}
+    assert scores_shown(record | {"macro_f1_low": 1.0, "macro_f1_high": 1.0}) == [
+        ("accuracy", "1.0000 (0.9124 to 1.0000)"), ("macro_f1", "1.0000"),
+    ]  # fmt: skip
+    scored = Evaluation(
+        40, {"accuracy": 1.0, "macro_f1": 1.0}, intervals={"accuracy": (0.9, 1.0), "macro_f1": (1.0, 1.0)}
+    )
+    (table,) = tables_of(scored, "scores")
+    assert [list(column.cells) for column in table.columns][2] == ["0.9000 to 1.0000", ""]

@@ -73,7 +73,7 @@ PLACES = {
     "in a step": (loop, "accumulate", 3),
     "in the update": (loop, "apply", 2),
     "in an evaluation": (loop, "score", 1),
-    "in the last evaluation": ("adapterhub_lite.adapter.adapter", "score", 1),
+    "in the last evaluation": ("adapterhub_lite.adapter.adapter", "evaluate_rows", 1),
     "in a commit of a checkpoint": (commit, "sync_tree", 2),
     "in the commit of the adapter": ("adapterhub_lite.adapter.save", "write_adapter", 1),
 }

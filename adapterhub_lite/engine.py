@@ -331,7 +331,7 @@ class Engine:
             encoded = encode(task, data, base)
             base.activate(None)
             metrics, intervals = score_language_model(
-                base, task, lambda batch: task.logits(base, None, batch), encoded, self.progress, intervals=True
+                base, task, partial(task.target_losses, base, None), encoded, self.progress, intervals=True
             )
         return Evaluation(len(encoded.examples), metrics, encoded.notes, intervals)
 

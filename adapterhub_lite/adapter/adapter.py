@@ -185,12 +185,12 @@ class Adapter:
         judge = task.judge(dataset, extract, score)
         with self._at_work():
             own = evaluate_answers(
-                task, self.base, dataset, judge, sampling, self.attachment.logits, self._ready, self.progress
+                task, self.base, dataset, judge, sampling, self.attachment.target_losses, self._ready, self.progress
             )
         if not bare:
             return own
         with self.disabled() as base:
-            run = partial(task.logits, base, None)
+            run = partial(task.target_losses, base, None)
             return beside(own, evaluate_answers(task, base, dataset, judge, sampling, run, alone, self.progress))
 
     @overload

@@ -50,7 +50,7 @@ def evaluate_answers(
     data: Dataset,
     judge: Judge,
     sampling: Sampling,
-    run: Callable[[Batch], tuple[Tensor, Tensor | None]],
+    run: Callable[[Batch], Tensor],
     ready: Ready,
     progress: Progress,
 ) -> Evaluation:
@@ -62,7 +62,7 @@ def evaluate_answers(
         data: Prompts with the answers that are wanted.
         judge: Scores answers; their mean over the rows has a 95 % interval, Wilson's for a share, else a bootstrap over rows.
         sampling: How answers are made.
-        run: From a batch to (n, vocabulary) logits and targets.
+        run: From a batch to the loss of every target, (n,).
         ready: Called around every batch of prompts.
         progress: Shows the work.
     """

@@ -18,14 +18,15 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from adapterhub_lite.adapter.adapter import Adapter as Adapter
-    from adapterhub_lite.adapter.evaluation import Evaluation as Evaluation
     from adapterhub_lite.base.loading import Base as Base
+    from adapterhub_lite.comparison.engine import Engine as Engine
+    from adapterhub_lite.comparison.outcome import Comparison as Comparison
     from adapterhub_lite.data.dataset import Dataset as Dataset
     from adapterhub_lite.data.sampling import subsample as subsample
     from adapterhub_lite.data.splits import split as split
-    from adapterhub_lite.engine import Engine as Engine
     from adapterhub_lite.errors import AdapterHubError as AdapterHubError
     from adapterhub_lite.estimators import Classifier as Classifier, Regressor as Regressor
+    from adapterhub_lite.evaluation.result import Evaluation as Evaluation
     from adapterhub_lite.tasks.outputs import (
         LabelsPrediction as LabelsPrediction,
         Prediction as Prediction,
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     load_base = _engine.load_base
     load_data = _engine.load_data
     train = _engine.train
+    compare = _engine.compare
     load_adapter = _engine.load_adapter
     strategies = _engine.strategies
 
@@ -47,9 +49,10 @@ _HOME = {
     "AdapterHubError": "errors",
     "Base": "base.loading",
     "Classifier": "estimators",
+    "Comparison": "comparison.outcome",
     "Dataset": "data.dataset",
-    "Engine": "engine",
-    "Evaluation": "adapter.evaluation",
+    "Engine": "comparison.engine",
+    "Evaluation": "evaluation.result",
     "LabelsPrediction": "tasks.outputs",
     "Prediction": "tasks.outputs",
     "Regressor": "estimators",
@@ -58,14 +61,14 @@ _HOME = {
     "split": "data.splits",
     "subsample": "data.sampling",
 }
-_METHODS = ("load_adapter", "load_base", "load_data", "strategies", "train")
+_METHODS = ("compare", "load_adapter", "load_base", "load_data", "strategies", "train")
 """Methods of one engine with the installed plug-ins, which is made when the first of them is used."""
 __all__ = sorted([*_HOME, *_METHODS])
 
 
 def __getattr__(name: str) -> Any:
     if name in _METHODS:
-        engine = import_module("adapterhub_lite.engine").Engine()
+        engine = import_module("adapterhub_lite.comparison.engine").Engine()
         globals().update({method: getattr(engine, method) for method in _METHODS})
     elif name in _HOME:
         globals()[name] = getattr(import_module(f"adapterhub_lite.{_HOME[name]}"), name)

@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field as Field
 
+from adapterhub_lite.base.experts import matrices as matrices, noted as noted
 from adapterhub_lite.base.learning import (
     AfterStep as AfterStep,
     BatchContext as BatchContext,
@@ -41,6 +42,7 @@ from adapterhub_lite.base.learning import (
 )
 from adapterhub_lite.base.map import ModelMap as ModelMap
 from adapterhub_lite.base.model_folder import CONFIG_LIMIT as CONFIG_LIMIT, read_object as read_object
+from adapterhub_lite.base.quantization import stored_shape as stored_shape
 from adapterhub_lite.base.strategy import (
     Combinable as Combinable,
     Combination as Combination,
@@ -74,6 +76,7 @@ from adapterhub_lite.plugins.spec import (
     MODALITIES as MODALITIES,
     Modality as Modality,
     ReaderSpec as ReaderSpec,
+    Situation as Situation,
     StrategyConfig as StrategyConfig,
     StrategySpec as StrategySpec,
     TargetKind as TargetKind,
@@ -87,6 +90,7 @@ if TYPE_CHECKING:
     from adapterhub_lite.base.attention import ATTENTION_IMPLEMENTATION as ATTENTION_IMPLEMENTATION
     from adapterhub_lite.base.describe import example_inputs as example_inputs, introspect as introspect
     from adapterhub_lite.base.loading import Base as Base
+    from adapterhub_lite.base.quantization import dense_weight as dense_weight, is_quantized as is_quantized
     from adapterhub_lite.base.view import (
         AttentionCall as AttentionCall,
         AttentionSite as AttentionSite,
@@ -129,6 +133,7 @@ if TYPE_CHECKING:
         one_label as one_label,
         ordered_labels as ordered_labels,
         read_labels as read_labels,
+        unknown_labels as unknown_labels,
     )
     from adapterhub_lite.data.roles.numbers import ABSENT as ABSENT, number_of as number_of
     from adapterhub_lite.data.roles.several_labels import list_in_text as list_in_text
@@ -136,9 +141,12 @@ if TYPE_CHECKING:
     from adapterhub_lite.merging.peft_files import refuse_settings as refuse_settings
     from adapterhub_lite.plugins.strategy_call import is_out_of_memory as is_out_of_memory
     from adapterhub_lite.plugins.surroundings import quiet as quiet
+    from adapterhub_lite.scoring.by_class import of_classes as of_classes, scores_of as scores_of
+    from adapterhub_lite.scoring.detail import Detail as Detail
+    from adapterhub_lite.scoring.metrics import bootstrap as bootstrap, macro_f1 as macro_f1
+    from adapterhub_lite.scoring.of_labels import TagDetail as TagDetail
     from adapterhub_lite.tasks.classification import Classification as Classification
     from adapterhub_lite.tasks.head import HeadTask as HeadTask, pool as pool, targets_of as targets_of
-    from adapterhub_lite.tasks.metrics import bootstrap as bootstrap, macro_f1 as macro_f1
     from adapterhub_lite.tasks.options import ClassificationOptions as ClassificationOptions
     from adapterhub_lite.tasks.regression import Regression as Regression, standard_units as standard_units
     from adapterhub_lite.tasks.stored import collected as collected

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from adapterhub_lite.adapter.adapter import Adapter
-from adapterhub_lite.adapter.evaluation import Evaluation
+from adapterhub_lite.adapter.evaluation import evaluate_bare
 from adapterhub_lite.adapter.parent import Asked, Parent
 from adapterhub_lite.adapter.read import read_like
+from adapterhub_lite.adapter.recorded import recorded_adapter
 from adapterhub_lite.adapter.restore import restore
 from adapterhub_lite.adapter.train import train_adapter
 from adapterhub_lite.base.differences import explain_architecture
@@ -22,22 +23,23 @@ from adapterhub_lite.base.scratch import with_random_weights
 from adapterhub_lite.data.dataset import Dataset
 from adapterhub_lite.data.files.options import FileOptions
 from adapterhub_lite.errors import BaseNotFoundError, ConfigError, NotSupportedError
+from adapterhub_lite.evaluation.result import Evaluation
 from adapterhub_lite.interrupt import Interrupt, listener, safe_point
 from adapterhub_lite.plugins.manager import Plugins
 from adapterhub_lite.plugins.observers import Observers
 from adapterhub_lite.plugins.shelf import strategy_shelf
 from adapterhub_lite.plugins.spec import ProvidedStrategy
 from adapterhub_lite.plugins.strategy_call import is_out_of_memory
-from adapterhub_lite.progress import Lines, Progress
+from adapterhub_lite.progress import Lines, Progress, shown, silenced
 from adapterhub_lite.storage import BaseRecord, TaskRecord, check_base
 from adapterhub_lite.storage.bundle import open_any
 from adapterhub_lite.storage.public import local_reference
 from adapterhub_lite.tasks.catalog import Catalog, read_data
 from adapterhub_lite.tasks.make import recorded_task, settled_task
-from adapterhub_lite.tasks.task import Task, encode
+from adapterhub_lite.tasks.task import Task
 from adapterhub_lite.training.checks import CheckedRun, check_arguments, check_run
 from adapterhub_lite.training.config import TrainConfig
-from adapterhub_lite.training.evaluate import score_language_model
+from adapterhub_lite.training.held_out import held_out_of
 from adapterhub_lite.training.processes import Processes
 from adapterhub_lite.training.run.place import Place
 
@@ -47,14 +49,14 @@ class Engine:
 
     Args:
         plugins: The plug-ins to use; the installed ones by default.
-        progress: Where to show what is being done; standard error by default.
+        progress: Where to show what is being done; by default as `Lines` does, and nowhere where it is False.
     """
 
-    def __init__(self, plugins: Plugins | None = None, progress: Progress | None = None):
+    def __init__(self, plugins: Plugins | None = None, progress: Progress | bool = True):
         self.plugins = plugins if plugins is not None else Plugins()
         self.strategy_shelf = strategy_shelf(self.plugins)
         self.task_shelf = Catalog(self.plugins)
-        self.progress: Progress = progress if progress is not None else Lines()
+        self.progress: Progress = shown(Lines(), progress) if isinstance(progress, bool) else progress
         self._loaded = LoadedBases()
 
     def load_base(
@@ -65,6 +67,7 @@ class Engine:
         dtype: str = "auto",
         device: str = "auto",
         trust_remote_code: bool = False,
+        progress: bool = True,
     ) -> Base:
         """Load a foundation model, frozen; see `adapterhub_lite.base.loading.load_base`.
 
@@ -86,7 +89,7 @@ class Engine:
                 device=device,
                 trust_remote_code=trust_remote_code,
                 foreign=foreign_bases(self.plugins),
-                report=self.progress.say,
+                report=shown(self.progress, progress).say,
             )
             safe_point()
             return with_random_weights(base, scratch[0]) if scratch is not None else base
@@ -123,6 +126,7 @@ class Engine:
         strategy: str | None = None,
         settings: Mapping[str, Any] | None = None,
         eval_data: Any = None,
+        hold_out: float | None = None,
         config: TrainConfig | None = None,
         task_options: Mapping[str, Any] | None = None,
         run_folder: str | Path | None = None,
@@ -131,6 +135,7 @@ class Engine:
         interrupt: Interrupt | None = None,
         callbacks: Sequence[object] = (),
         from_adapter: str | Path | None = None,
+        progress: bool = True,
     ) -> Adapter:
         """Adapt a base to a task.
 
@@ -141,7 +146,9 @@ class Engine:
             settings: The strategy's options.
             eval_data: Held-out data, scored after training and every `config.eval_every` steps; the last scores are
                 saved with the adapter.
-            config: Epochs, batch size, learning rate and so on.
+            hold_out: Without `eval_data`, the share of `data` that is kept apart to score on and to choose the best step by,
+                0 for none; by default a tenth, of 200 rows and more.
+            config: Epochs, batch size, learning rate and so on. What is not given is chosen from the data, and said.
             task_options: The task's options, such as max_length, over those the data was read with.
             run_folder: Where log and checkpoints go; see `adapterhub_lite.training.run.folder`.
             resume: Go on with the run in that folder, exactly where it stopped, if there is one.
@@ -150,31 +157,34 @@ class Engine:
             callbacks: Objects that look on, with methods named as the hooks of a run (`adapterhub_step_end` and so on).
             from_adapter: A saved adapter to go on with, on its base, with its strategy and options. Labels that it does not
                 know come behind its own, whose rows of the head start as they are.
+            progress: Show the work; False says nothing, and neither does the adapter afterwards.
 
         Raises:
             StrategyNotFoundError, ConfigError: an unknown strategy or option, or a run to be resumed that is another one.
             NotSupportedError: strategy, task and base do not go together.
             TrainingError: the run cannot go on.
         """
-        check_arguments(base, data, eval_data, config, run_folder, resume=resume)
+        check_arguments(base, data, eval_data, hold_out, config, run_folder, resume=resume)
+        engine = self if progress else silenced(self)
         parent = Parent.open(from_adapter) if from_adapter is not None else None
         asked = Asked(data.task, strategy, settings or {}, {**data.options, **(task_options or {})})
         asked = asked if parent is None else parent.completed(asked)
         run = check_run(
-            self.strategy_shelf,
-            self.task_shelf,
-            strategy=asked.strategy or "lora",
-            settings=asked.settings,
-            task=data.task,
-            task_options=asked.task_options,
-            config=config or TrainConfig(),
-            quantization=base.quantization,
-            held_out=eval_data is not None,
-        )
+            self.strategy_shelf, self.task_shelf, strategy=asked.strategy or "lora", settings=asked.settings,
+            task=data.task, task_options=asked.task_options, config=config or TrainConfig(), quantization=base.quantization,
+            held_out=eval_data is not None or hold_out != 0, picks_step=eval_data is None,
+        )  # fmt: skip
         place = Place(Path(run_folder) if run_folder is not None else None, resume, run_file, interrupt or listener())
         if eval_data is not None and not isinstance(eval_data, Dataset):
             eval_data = read_like(self.task_shelf, data if parent is None else parent.relabelled(data), eval_data)
-        return self.train_checked(base, data, eval_data, run, place, callbacks, parent)
+        if eval_data is None:
+            data, eval_data, _, line = held_out_of(data, hold_out, run.config)
+            if line is not None:
+                engine.progress.say(line)
+        adapter = engine.train_checked(base, data, eval_data, run, place, callbacks, parent)
+        for note in adapter.notes:
+            engine.progress.say(f"note: {note}")
+        return adapter
 
     def train_checked(
         self,
@@ -185,10 +195,12 @@ class Engine:
         place: Place,
         callbacks: Sequence[object] = (),
         parent: Parent | None = None,
+        settled_on: Dataset | None = None,
     ) -> Adapter:
         """Adapt a base to a task, as `train` does once strategy, task and options are checked.
 
-        The base has the quantization that was checked, and `place` says where the run is recorded and who may stop it.
+        The base has the quantization that was checked, and `place` says where the run is recorded and who may stop it;
+        `settled_on` as for `train_adapter`.
 
         Raises:
             ConfigError, NotSupportedError, TrainingError: as `train`.
@@ -201,7 +213,7 @@ class Engine:
             try:
                 adapter = train_adapter(
                     base, data, held_out, run, place, parent, strategies=self.strategy_shelf, tasks=self.task_shelf,
-                    plugins=self.plugins, observers=observers, progress=self.progress,
+                    plugins=self.plugins, observers=observers, progress=self.progress, settled_on=settled_on,
                 )  # fmt: skip
                 learnt = {name: adapter.training[name] for name in ("train_loss",) if name in adapter.training}
                 metrics = {**learnt, **adapter.metrics}
@@ -234,6 +246,7 @@ class Engine:
         dtype: str | None = None,
         device: str = "auto",
         force: bool = False,
+        progress: bool = True,
     ) -> Adapter:
         """Load a saved adapter onto its base.
 
@@ -244,15 +257,17 @@ class Engine:
             dtype: What to compute in; by default what the adapter was trained in.
             device: Where, if the base is not loaded yet.
             force: Accept a base that differs from the one of training; recorded in whatever is saved afterwards.
+            progress: Show the work; False says nothing, and neither does the adapter afterwards.
 
         Raises:
             AdapterNotFoundError, AdapterCorruptError: nothing there, or not what was saved.
             StrategyNotFoundError: the strategy's plug-in is not installed.
             BaseMismatchError: another base; names what differs.
         """
+        if not progress:
+            return silenced(self).load_adapter(path, base=base, dtype=dtype, device=device, force=force)
         stored, payload = open_any(Path(path))
-        manifest = stored.manifest
-        made_by = manifest.strategy
+        manifest, made_by = stored.manifest, stored.manifest.strategy
         provided = self.strategy_shelf.resolve(made_by.name, dist=made_by.dist, version=made_by.version)
         options = self.strategy_shelf.configure(provided, made_by.config)
         task = self.recorded_task(manifest.task)
@@ -263,7 +278,7 @@ class Engine:
         strategy = self.strategy_shelf.load(provided)
         with base.lock:
             attachment = restore(base, task, provided, strategy, options, stored, payload)
-        return Adapter.recorded(
+        return recorded_adapter(
             attachment, self.plugins, self.progress, manifest,
             differences=differences if force else [], probe_inputs=probes,
         )  # fmt: skip
@@ -327,13 +342,7 @@ class Engine:
             raise NotSupportedError(
                 f"a base has no head for {data.task} before it is trained; try strategy linear_probe"
             )
-        with base.lock:
-            encoded = encode(task, data, base)
-            base.activate(None)
-            metrics, intervals = score_language_model(
-                base, task, partial(task.target_losses, base, None), encoded, self.progress, intervals=True
-            )
-        return Evaluation(len(encoded.examples), metrics, encoded.notes, intervals)
+        return evaluate_bare(base, task, data, self.progress)
 
     def strategies(self) -> list[ProvidedStrategy]:
         """Every strategy that can be used, by name."""

@@ -151,7 +151,7 @@ class _Estimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no ty
         return _BASES.get(engine, str(self.base), self.quantization, self.dtype, self.device)
 
     def _fit(self, inputs: list[Any], targets: Sequence[Any], role: str, labels: Sequence[str] | None) -> None:
-        """Adapt the base to inputs and their targets."""
+        """Adapt the base to inputs and their targets: all of them, since scores are the business of the caller."""
         if len(inputs) != len(targets):
             raise RefusedRowsError(
                 f"X has {counted(len(inputs), 'row')} and y has {len(targets)}; give one target a row"
@@ -166,8 +166,9 @@ class _Estimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no ty
                 options=self.task_options,
             )  # fmt: skip
             self._adapter = engine.train(
-                self._base(engine), data, strategy=self.strategy, settings=self.settings, config=config
-            )
+                self._base(engine), data, strategy=self.strategy, settings=self.settings, config=config,
+                hold_out=0,
+            )  # fmt: skip
         self._bundle = b""
 
     def _predictions(self, rows: Any) -> Sequence[Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, get_args
 
@@ -65,6 +65,21 @@ def human_size(size: float) -> str:
             return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
         size /= 1000
     return ""
+
+
+def scores_shown(record: Mapping[str, float | None]) -> list[tuple[str, str]]:
+    """The scores that an adapter records, by name: each with its interval of 95 % behind it, and without the number of rows.
+
+    An interval of no width, as the bootstrap has it of rows that are all right, says nothing of new rows and is left out.
+    """
+    shown = []
+    for name, score in record.items():
+        of_interval = name.endswith(("_low", "_high")) and name.rpartition("_")[0] in record
+        if score is not None and name != "n" and not of_interval:
+            low, high = record.get(f"{name}_low"), record.get(f"{name}_high")
+            interval = f" ({low:.4f} to {high:.4f})" if low is not None and high is not None and low < high else ""
+            shown.append((name, f"{score:.4f}{interval}"))
+    return shown
 
 
 def short(value: Any) -> str:

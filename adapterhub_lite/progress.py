@@ -1,17 +1,37 @@
-"""Progress for long work: a rich bar on a terminal, a line now and then where there is none. No torch here.
+"""Progress for long work: a bar on a terminal and in a notebook, elsewhere a line now and then to the log. No torch here.
 
 Whatever says something or counts on is at a safe point: there a signal that came before is acted on.
 """
 
 from __future__ import annotations
 
+import copy
+import logging
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from adapterhub_lite.interrupt import safe_point
+from adapterhub_lite.notebook import Growing, in_notebook
+
+log = logging.getLogger("adapterhub_lite")
+"""Where lines go that no one watches; a program that wants to see them gives it a handler, as the command line does."""
+log.addHandler(logging.NullHandler())
+
+
+@contextmanager
+def logged_on_standard_error() -> Iterator[None]:
+    """Write what goes to `log` to standard error, for the length of a `with` block."""
+    handler, level = logging.StreamHandler(), log.level
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+        log.setLevel(level)
 
 
 class Bar(Protocol):
@@ -45,24 +65,46 @@ class Silent:
         yield _NoBar()
 
 
+def shown(progress: Progress, wanted: bool) -> Progress:
+    """Where to show work, or a place that shows nothing."""
+    return progress if wanted else Silent()
+
+
+class _Shows(Protocol):
+    progress: Progress
+
+
+Owner = TypeVar("Owner", bound=_Shows)
+
+
+def silenced(owner: Owner) -> Owner:
+    """A copy of what shows its work that says nothing; they share all else."""
+    quiet = copy.copy(owner)
+    quiet.progress = Silent()
+    return quiet
+
+
 class _NoBar:
     def advance(self, amount: float, note: str = "", work: float | None = None) -> None:
         safe_point()
 
 
 class Lines:
-    """Writes to standard error: a bar on a terminal, else a plain line every ten seconds and at the end."""
+    """Writes to standard error where that is a terminal or a notebook; else to `log`, every ten seconds and at the end."""
 
     EVERY = 10.0
 
     def say(self, line: str) -> None:
-        print(line, file=sys.stderr, flush=True)
+        if sys.stderr.isatty() or in_notebook():
+            print(line, file=sys.stderr, flush=True)
+        else:
+            log.log(logging.WARNING if line.startswith("warning:") else logging.INFO, line)
         safe_point()
 
     @contextmanager
     def bar(self, name: str, total: float, unit: str, rate: str = "") -> Iterator[Bar]:
-        if not sys.stderr.isatty():
-            line_bar = _LineBar(name, total, unit, rate or unit)
+        if not sys.stderr.isatty() or in_notebook():
+            line_bar = (_NotebookBar if in_notebook() else _LineBar)(name, total, unit, rate or unit)
             yield line_bar
             line_bar.write()
             return
@@ -85,6 +127,8 @@ class Lines:
 
 
 class _LineBar:
+    every = Lines.EVERY
+
     def __init__(self, name: str, total: float, unit: str, rate: str):
         self.name, self.total, self.unit, self.rate = name, total, unit, rate
         self.done, self.work, self.note, self.started = 0.0, 0.0, "", time.monotonic()
@@ -94,7 +138,7 @@ class _LineBar:
         self.done += amount
         self.work += amount if work is None else work
         self.note = note or self.note
-        if time.monotonic() - self.said >= Lines.EVERY and self.done < self.total:
+        if time.monotonic() - self.said >= self.every and self.done < self.total:
             self.write()
         safe_point()
 
@@ -104,7 +148,21 @@ class _LineBar:
         left = f", {spent * (self.total / self.done - 1):.0f} s left" if 0 < self.done < self.total else ""
         speed = f"{_number(self.work / max(spent, 1e-9))} {self.rate}/s"
         text = f"{self.name}: {self.done:.0f}/{self.total:.0f} {self.unit}, {speed}, {spent:.1f} s{left}"
-        print(f"{text}  {self.note}".rstrip(), file=sys.stderr, flush=True)
+        self.show(f"{text}  {self.note}".rstrip())
+
+    def show(self, text: str) -> None:
+        log.info(text)
+
+
+class _NotebookBar(_LineBar):
+    every = 0.2
+
+    def __init__(self, name: str, total: float, unit: str, rate: str):
+        super().__init__(name, total, unit, rate)
+        self.growing = Growing()
+
+    def show(self, text: str) -> None:
+        self.growing.show(self.done, self.total, text)
 
 
 class _RichBar:

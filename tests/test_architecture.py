@@ -19,16 +19,18 @@ ORDER = [
     {"cli"},
     {"api"},
     {"testing", "scaffold"},
-    {"compare", "estimators", "exchange", "merging", "plan", "serve"},
+    {"comparison", "estimators", "exchange", "merging", "plan", "serve"},
     {"engine"},
     {"adapter"},
+    {"evaluation"},
     {"training"},
     {"tasks"},
     {"base", "data"},
     {"plugins"},
     {"storage"},
+    {"scoring"},
     {"cache", "first_use", "names", "progress"},
-    {"errors", "interrupt"},
+    {"errors", "interrupt", "notebook"},
 ]
 
 
@@ -108,8 +110,9 @@ def test_plugins_import_the_api_and_nothing_else_of_ours(folder):
             assert not (package.startswith("adapterhub_") and package not in own | {"adapterhub_lite"}), (file, name)
 
 
-WINGS = {"compare": 1_000, "plan": 1_200, "serve": 1_000}
-"""Packages that stand on the engine and that no other one needs, with the most lines of each."""
+WINGS = {"comparison": 1_750, "evaluation": 600, "plan": 1_200, "scoring": 1_500, "serve": 1_250}
+"""Packages with a bound of their own, the most lines of each: those that stand on the engine and that no other one needs, and
+the scores in detail: scoring is arithmetic on arrays, evaluation brings it to adapters."""
 
 
 def test_rooms_are_small():
@@ -120,4 +123,4 @@ def test_rooms_are_small():
     for file, n in lengths.items():
         by_package[package_of(file)] = by_package.get(package_of(file), 0) + n
     assert {name: n for name, n in by_package.items() if n > WINGS.get(name, n)} == {}
-    assert sum(n for name, n in by_package.items() if name not in WINGS) < 27_000
+    assert sum(n for name, n in by_package.items() if name not in WINGS) < 28_500

@@ -2,40 +2,39 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar, overload
+from typing import Any, overload
 
-from torch import Tensor
-
-from adapterhub_lite.adapter.evaluation import Evaluation, beside, evaluate_answers
+from adapterhub_lite.adapter.evaluation import beside, evaluate_answers
 from adapterhub_lite.adapter.generate import alone, generate_texts, stream_text
 from adapterhub_lite.adapter.inputs import prompts_of, require_alike, rows_to_predict
 from adapterhub_lite.adapter.probe import probe_record
 from adapterhub_lite.adapter.read import read_for
 from adapterhub_lite.adapter.sampling import Sampling
 from adapterhub_lite.adapter.save import save_adapter
-from adapterhub_lite.base.learning import BatchContext
 from adapterhub_lite.base.loading import Base
 from adapterhub_lite.data.dataset import Dataset
-from adapterhub_lite.data.files.options import FileOptions
-from adapterhub_lite.errors import ConfigError, DataError, NotSupportedError
+from adapterhub_lite.data.files.options import FileFacts
+from adapterhub_lite.data.roles.columns import shortened
+from adapterhub_lite.errors import ConfigError, NotSupportedError
+from adapterhub_lite.evaluation.choices import choose_without_rows
+from adapterhub_lite.evaluation.predictions import Predictions, RowOutputs, Said, outputs_of
+from adapterhub_lite.evaluation.result import Evaluation
+from adapterhub_lite.evaluation.rows import evaluate_rows
+from adapterhub_lite.names import scores_shown
+from adapterhub_lite.notebook import table
 from adapterhub_lite.plugins.manager import Plugins
 from adapterhub_lite.plugins.observers import Observers
-from adapterhub_lite.progress import Lines, Progress
+from adapterhub_lite.progress import Lines, Progress, shown
+from adapterhub_lite.scoring.rules import Choices
 from adapterhub_lite.storage import KEEP, DataRecord, Manifest, TaskRecord
-from adapterhub_lite.tasks.stored import without_targets
-from adapterhub_lite.tasks.task import Encoded, encode
 from adapterhub_lite.training.attachment import Attachment
-from adapterhub_lite.training.evaluate import predict_logits, score
 from adapterhub_lite.training.processes import Processes
 from adapterhub_lite.training.run.layout import finish_run
-
-Said = TypeVar("Said")
 
 
 @dataclass(repr=False)
@@ -66,31 +65,14 @@ class Adapter:
     """Differences between this base and the one of training that were overridden."""
     probe_inputs: list[Any] = field(default_factory=list)
 
-    @classmethod
-    def recorded(
-        cls,
-        attachment: Attachment,
-        plugins: Plugins,
-        progress: Progress,
-        manifest: Manifest,
-        *,
-        differences: Sequence[str] = (),
-        probe_inputs: Sequence[Any] = (),
-    ) -> Adapter:
-        """An adapter with the history of a saved one: its data, scores, run and columns.
-
-        `differences` are those between this base and the recorded one that are overridden now.
-        """
-        metrics = {name: value for name, value in manifest.metrics.items() if value is not None}
-        return cls(
-            attachment, plugins, progress, data=manifest.data, metrics=metrics, training=dict(manifest.training),
-            columns=dict(manifest.task.columns), files=dict(manifest.task.files),
-            forced=[*manifest.forced, *differences], probe_inputs=list(probe_inputs),
-        )  # fmt: skip
-
     def __repr__(self) -> str:
         kind, task = self.attachment.provided.spec.name, self.attachment.task.name
         return f"<Adapter {kind} for {task} on {self.base.reference}: {self.trainable:,} trained weights>"
+
+    def _repr_html_(self) -> str:
+        """What it is, in a notebook."""
+        labels = [("labels", shortened(self.labels))] if self.labels else []
+        return table(str(self).strip("<>"), [*labels, *scores_shown(self.metrics)])
 
     @property
     def base(self) -> Base:
@@ -103,18 +85,24 @@ class Adapter:
         return self.attachment.task.labels
 
     @property
+    def notes(self) -> list[str]:
+        """What a person should know of the run that made it, such as that its loss was still falling."""
+        return list(self.training.get("notes", []))
+
+    @property
     def trainable(self) -> int:
         """Number of trained weights."""
         return sum(tensor.numel() for tensor in self.attachment.tensors.values())
 
     def load_data(
-        self, source: Any, *, require_labels: bool = True, files: FileOptions | Mapping[str, Any] | None = None
+        self, source: Any, *, require_labels: bool = True, keep_unknown: bool = False, files: FileFacts = None
     ) -> Dataset:
         """Read data for this adapter's task, with its columns and labels.
 
         Args:
             source: What `ah.load_data` takes.
             require_labels: False for prediction.
+            keep_unknown: Keep labels the adapter was not trained on, named in the dataset's `unknown`.
             files: What is said of the file beside its name, as in {"no_header": True}; the rest as in training.
 
         Raises:
@@ -123,7 +111,10 @@ class Adapter:
         if isinstance(source, Dataset):
             require_alike(self.attachment.task, source)
             return source
-        return read_for(self.task_record(), source, plugins=self.plugins, require_labels=require_labels, files=files)
+        return read_for(
+            self.task_record(), source, plugins=self.plugins, require_labels=require_labels, keep_unknown=keep_unknown,
+            files=files,
+        )  # fmt: skip
 
     def task_record(self) -> TaskRecord:
         """The task as it is written into the manifest."""
@@ -134,30 +125,42 @@ class Adapter:
             columns=self.columns,
             files=self.files,
             preprocessing=task.preprocessing.record(),
+            decision=task.decision,
         )
 
-    def evaluate(self, data: Any, processes: Processes | None = None) -> Evaluation:
+    def evaluate(
+        self, data: Any, processes: Processes | None = None, choices: Choices | None = None, *, progress: bool = True
+    ) -> Evaluation:
         """Score the adapter on labelled data: a `Dataset`, or anything `load_data` reads.
 
         Args:
-            data: What it is scored on.
+            data: What it is scored on. Rows with labels that the adapter does not know are counted, listed, and wrong.
             processes: Those that all call this and share the work; each gets the scores of the whole.
+            choices: What is chosen on these rows before they are scored.
+            progress: Show the work; False says nothing.
         """
-        dataset = self.load_data(data)
-        if not len(dataset):
-            raise DataError(f"{dataset.source}: has no rows, so that there is nothing to evaluate; give labelled rows")
-        task = self.attachment.task
-        if task.labels and dataset.labels != task.labels:
-            raise ConfigError("the dataset was read with other labels; read it with adapter.load_data(source)")
-        with self._at_work():  # an adapter may have tokens of its own
-            encoded = encode(task, dataset, self.base)
-            metrics, intervals = score(self.attachment, encoded, self.progress, processes, intervals=True)
-        if not math.isfinite(metrics.get("loss", 0.0)):
-            raise DataError(
-                f"{dataset.source}: the loss on it is {metrics['loss']}, so that the scores say nothing; the model's outputs "
-                "are not finite for some row: correct its values, or compute in --dtype float32"
-            )
-        return Evaluation(len(encoded.examples), metrics, (*dataset.notes, *encoded.notes), intervals)
+        dataset = self.load_data(data, keep_unknown=True)
+        with self.attachment.at_work():  # an adapter may have tokens of its own
+            return evaluate_rows(self.attachment, dataset, shown(self.progress, progress), processes, choices)
+
+    def choose(self, data: Any = None, **rules: Any) -> Evaluation | None:
+        """Choose on labelled rows what is answered, as in `choose("held_out.csv", abstain="precision=0.95")`.
+
+        Predictions and scores follow it from now on, and it is saved with the adapter, beside the scores of rows that were
+        left out of choosing: those that are returned, on the rows that were chosen on, flatter.
+
+        Args:
+            data: Rows that were not trained on; not needed for "threshold=" and "off". The scores on them are returned.
+            rules: Of `Choices.of`: abstain, label_thresholds, calibrate.
+
+        Raises:
+            ConfigError, DataError: no rule, one that is not for this task, or one that these rows do not allow.
+        """
+        choices = Choices.of(**rules)
+        if data is not None:
+            return self.evaluate(data, choices=choices)
+        choose_without_rows(self.attachment.task, choices)
+        return None
 
     def evaluate_answers(
         self,
@@ -166,6 +169,7 @@ class Adapter:
         extract: str | None = None,
         score: Callable[[str, str], Any] | None = None,
         bare: bool = True,
+        progress: bool = True,
         **options: Any,
     ) -> Evaluation:
         """Let a language model answer the prompts of labelled data, and score the answers beside those of the data.
@@ -175,6 +179,7 @@ class Adapter:
             extract: A regular expression for the part of an answer that counts, such as r"#### (.+)".
             score: Given an answer and the wanted one, whether it is right, or how right from 0 to 1.
             bare: Let the bare base answer as well; names of its scores begin with "bare_".
+            progress: Show the work; False says nothing.
             options: Of `Sampling`.
 
         Raises:
@@ -182,63 +187,74 @@ class Adapter:
             ConfigError, DataError: options or rows that cannot be used; names the row.
         """
         sampling, task, dataset = Sampling(**options), self.attachment.task, self.load_data(data)
-        judge = task.judge(dataset, extract, score)
-        with self._at_work():
+        judge, bars = task.judge(dataset, extract, score), shown(self.progress, progress)
+        with self.attachment.at_work():
             own = evaluate_answers(
-                task, self.base, dataset, judge, sampling, self.attachment.target_losses, self._ready, self.progress
+                task, self.base, dataset, judge, sampling, self.attachment.target_losses, self.attachment.ready, bars
             )
         if not bare:
             return own
         with self.disabled() as base:
             run = partial(task.target_losses, base, None)
-            return beside(own, evaluate_answers(task, base, dataset, judge, sampling, run, alone, self.progress))
+            return beside(own, evaluate_answers(task, base, dataset, judge, sampling, run, alone, bars))
 
     @overload
-    def predict(self, inputs: Any, *, keep_features: bool = False) -> Sequence[Any]: ...
+    def predict(self, inputs: Any, *, keep_features: bool = False, progress: bool = True) -> Predictions[Any]: ...
 
     @overload
-    def predict(self, inputs: Any, kind: type[Said], *, keep_features: bool = False) -> Sequence[Said]: ...
+    def predict(
+        self, inputs: Any, kind: type[Said], *, keep_features: bool = False, progress: bool = True
+    ) -> Predictions[Said]: ...
 
-    def predict(self, inputs: Any, kind: type[Any] = object, *, keep_features: bool = False) -> Sequence[Any]:
-        """Predict: one result for each input, of the class that the task has for its predictions.
+    def predict(
+        self, inputs: Any, kind: type[Any] = object, *, keep_features: bool = False, progress: bool = True
+    ) -> Predictions[Any]:
+        """Predict: a list with one result for each input, of the class that the task has for its predictions.
 
-        Those of our tasks are in `adapterhub_lite.tasks.outputs`; all have `columns()`, which `predict --out` writes.
+        Those of our tasks are in `adapterhub_lite.tasks.outputs`; all have `columns()`, which `predict --out` writes. The list
+        has `to_pandas()`.
 
         Args:
             inputs: A list, array or column of a frame of inputs (texts, images as paths, arrays or PIL images, ...), or
                 anything `load_data` reads.
             kind: The class that the results are to be of, such as `Prediction`: type checkers then know what they have.
             keep_features: Take the features that a linear probe reads from the cache, and leave them there.
+            progress: Show the work; False says nothing.
 
         Raises:
             NotSupportedError: for a language model, which generates instead.
             ConfigError: the results are of another class than `kind`.
+        """
+        outputs = self.outputs(inputs, keep_features=keep_features, progress=progress)
+        return Predictions() if outputs is None else outputs.predictions(kind)
+
+    def outputs(self, inputs: Any, *, keep_features: bool = False, progress: bool = True) -> RowOutputs | None:
+        """Run the adapter on what `predict` takes: what becomes predictions, or columns of more rows than objects fit.
+
+        Returns:
+            None where there are no inputs.
+
+        Raises:
+            NotSupportedError: as `predict`.
         """
         task = self.attachment.task
         if task.generates:
             raise NotSupportedError("a language model has no labels to predict; use generate")
         dataset = rows_to_predict(task, inputs, partial(self.load_data, require_labels=False))
         if not len(dataset):
-            return []
-        with self._at_work():  # an adapter may have tokens of its own
-            labelled = encode(task, dataset, self.base)
-            encoded = Encoded(without_targets(labelled.examples), labelled.notes, labelled.rows)
-            for note in (*dataset.notes, *encoded.notes):
-                self.progress.say(f"note: {note}")
-            logits = predict_logits(self.attachment, encoded, self.progress, keep_features=keep_features)
-        predictions = task.predictions(logits, encoded)
-        given = type(predictions[0])
-        if not issubclass(given, kind):
-            raise ConfigError(f"an adapter for {task.name} predicts {given.__name__}, not {kind.__name__}")
-        return predictions
+            return None
+        with self.attachment.at_work():  # an adapter may have tokens of its own
+            return outputs_of(self.attachment, dataset, shown(self.progress, progress), keep_features=keep_features)
 
     @overload
-    def generate(self, prompt: list[Any] | tuple[Any, ...] | Dataset, **options: Any) -> list[str]: ...
+    def generate(
+        self, prompt: list[Any] | tuple[Any, ...] | Dataset, *, progress: bool = True, **options: Any
+    ) -> list[str]: ...
 
     @overload
-    def generate(self, prompt: Any, **options: Any) -> str: ...
+    def generate(self, prompt: Any, *, progress: bool = True, **options: Any) -> str: ...
 
-    def generate(self, prompt: Any, **options: Any) -> str | list[str]:
+    def generate(self, prompt: Any, *, progress: bool = True, **options: Any) -> str | list[str]:
         """Continue a prompt, or all prompts of a list or a dataset; an adapter trained on chats answers a user's turn.
 
         The answer to a prompt is the same alone and among others, where the likeliest token is taken each time (which is
@@ -246,6 +262,7 @@ class Adapter:
 
         Args:
             prompt: The text, without any template, or an item of a dataset of its task; its own completion is not used.
+            progress: Show the work on several; False says nothing.
             options: Those of `Sampling`: max_new_tokens, temperature, top_p, top_k, min_p, repetition_penalty, stop, seed
                 and at_once.
 
@@ -255,12 +272,12 @@ class Adapter:
             DataError: a prompt that leaves no room for an answer; names its row.
         """
         sampling, task = Sampling(**options), self.attachment.task
-        with self._at_work():  # an adapter may have tokens of its own
+        with self.attachment.at_work():  # an adapter may have tokens of its own
             ids, where = prompts_of(task, self.base, prompt)
             several = isinstance(prompt, (list, tuple, Dataset))
             replies = generate_texts(
-                self.base, ids, sampling, ends=task.end_ids(self.base), ready=self._ready, where=where,
-                progress=self.progress if several else None,
+                self.base, ids, sampling, ends=task.end_ids(self.base), ready=self.attachment.ready, where=where,
+                progress=shown(self.progress, progress and several),
             )  # fmt: skip
         return replies if several else replies[0]
 
@@ -270,43 +287,29 @@ class Adapter:
         Between two pieces the base is free for anything else. Arguments and errors are those of `generate`.
         """
         sampling = Sampling(**options)
-        with self._at_work():
+        with self.attachment.at_work():
             ids = self.attachment.task.prompt_ids(prompt, self.base)
             ends = self.attachment.task.end_ids(self.base)
-        return stream_text(self.base, ids, sampling, ends=ends, ready=self._ready)
+        return stream_text(self.base, ids, sampling, ends=ends, ready=self.attachment.ready)
 
-    @contextmanager
-    def _ready(self, inputs: Mapping[str, Tensor]) -> Iterator[None]:
-        """Mount the adapter to run prompts with it, which its layers may ask for."""
-        with self._at_work(), self.attachment.running(BatchContext(inputs)):
-            yield
+    @property
+    def active(self) -> bool:
+        """Whether it is mounted on its base; set it to mount it or take it off. What it is asked, it mounts itself for."""
+        return self.base.active is self.attachment.view
+
+    @active.setter
+    def active(self, wanted: bool) -> None:
+        with self.base.lock:
+            if wanted or self.active:
+                self.base.activate(self.attachment.view if wanted else None)
 
     def use(self) -> None:
         """Make this the adapter that is mounted on the base; the others on it are taken off, not lost."""
         self.base.activate(self.attachment.view)
 
-    @contextmanager
-    def disabled(self) -> Iterator[Base]:
+    def disabled(self) -> AbstractContextManager[Base]:
         """Give the bare base for the length of a `with` block, for which other threads wait."""
-        with self.base.lock:
-            self.base.activate(None)
-            before, self.base.kept_bare = self.base.kept_bare, True
-            try:
-                yield self.base
-            finally:
-                self.base.kept_bare = before
-                self.use()
-
-    @contextmanager
-    def _at_work(self) -> Iterator[None]:
-        """Mount the adapter, which stays mounted; but within a `with` block of `disabled` the base is bare again."""
-        with self.base.lock:
-            self.use()
-            try:
-                yield
-            finally:
-                if self.base.kept_bare:
-                    self.base.activate(None)
+        return self.attachment.without()
 
     def detach(self) -> None:
         """Take the adapter off for good; the base is bit for bit what it was."""

@@ -1,9 +1,8 @@
-"""Scores of an adapter, and those of what a language model answers."""
+"""Scores of what a language model answers."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import partial
 
 import torch
@@ -15,33 +14,14 @@ from adapterhub_lite.adapter.sampling import Sampling
 from adapterhub_lite.base.loading import Base
 from adapterhub_lite.data.dataset import Dataset
 from adapterhub_lite.data.roles.groups import numbered
+from adapterhub_lite.evaluation.result import BARE, Evaluation
 from adapterhub_lite.progress import Progress
-from adapterhub_lite.tasks.metrics import bootstrap, share_interval
+from adapterhub_lite.scoring.metrics import bootstrap, share_interval
 from adapterhub_lite.tasks.task import Batch, Task, encode
 from adapterhub_lite.training.evaluate import score_language_model
 
 Judge = Callable[[Sequence[str]], Mapping[str, Sequence[float]]]
 """From the answers to all rows to the scores of each, by name."""
-BARE = "bare_"
-"""What the names of the bare base's scores begin with."""
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """Scores on a dataset."""
-
-    n: int
-    metrics: dict[str, float]
-    notes: tuple[str, ...] = ()
-    intervals: dict[str, tuple[float, float]] = field(default_factory=dict)
-    """95 % confidence intervals of some of the metrics, for rows drawn like these; where rows have groups, for groups."""
-
-    def record(self) -> dict[str, float]:
-        """All of it as numbers by name, as saved with an adapter."""
-        ends: dict[str, float] = {}
-        for name, (low, high) in self.intervals.items():
-            ends |= {f"{name}_low": low, f"{name}_high": high}
-        return {"n": float(self.n), **self.metrics, **ends}
 
 
 def evaluate_answers(
@@ -81,6 +61,17 @@ def evaluate_answers(
         else:
             intervals[name] = bootstrap(len(each), partial(_mean, each), groups)
     return Evaluation(len(data), metrics, (*data.notes, *encoded.notes), intervals)
+
+
+def evaluate_bare(base: Base, task: Task, data: Dataset, progress: Progress) -> Evaluation:
+    """The scores of a bare language model."""
+    with base.lock:
+        encoded = encode(task, data, base)
+        base.activate(None)
+        metrics, intervals = score_language_model(
+            base, task, partial(task.target_losses, base, None), encoded, progress, intervals=True
+        )
+    return Evaluation(len(encoded.examples), metrics, encoded.notes, intervals)
 
 
 def beside(own: Evaluation, bare: Evaluation) -> Evaluation:

@@ -14,6 +14,7 @@ from adapterhub_lite.data.request import SEVERAL
 from adapterhub_lite.errors import BaseMismatchError, ConfigError, DataError
 from adapterhub_lite.plugins.shelf import Shelf
 from adapterhub_lite.plugins.spec import StrategySpec
+from adapterhub_lite.scoring.decision import PLAIN
 from adapterhub_lite.storage import Manifest, StoredAdapter, TaskRecord, check_base
 from adapterhub_lite.storage.bundle import open_any
 from adapterhub_lite.storage.manifest import encode_manifest
@@ -91,8 +92,8 @@ class Parent:
         return tuple(dict.fromkeys((*self.manifest.task.labels, *new)))
 
     def task_record(self, new: Sequence[str]) -> TaskRecord:
-        """Its task, with the labels of new data as well."""
-        return self.manifest.task.model_copy(update={"labels": list(self.labels(new))})
+        """Its task, with the labels of new data as well; what was chosen for its own outputs is not for those to come."""
+        return self.manifest.task.model_copy(update={"labels": list(self.labels(new)), "decision": PLAIN})
 
     def relabelled(self, data: Dataset) -> Dataset:
         """New data with its labels, and those that are new behind them."""
@@ -150,7 +151,7 @@ class Parent:
         for options, asked in ((own, run.settings), (own_task, run.task_options)):
             for name in type(options).model_fields:
                 self._same(f"option {name}", getattr(options, name), getattr(asked, name))
-        if run.config.start_head != "random":
+        if run.config.start_head not in (None, "random"):
             raise ConfigError(f"--start-head {run.config.start_head}: the head starts as it is in {self.path}")
 
     def _same(self, what: str, own: Any, asked: Any) -> None:

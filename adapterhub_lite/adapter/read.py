@@ -24,6 +24,7 @@ def read_for(
     plugins: Plugins,
     columns: Mapping[str, str] | None = None,
     require_labels: bool,
+    keep_unknown: bool = False,
     files: FileOptions | Mapping[str, Any] | None = None,
 ) -> Dataset:
     """Read and check data for an adapter.
@@ -34,6 +35,7 @@ def read_for(
         plugins: Those that may provide the task.
         columns: Which column plays which role; by default as in training where the data has those, else guessed.
         require_labels: False for prediction.
+        keep_unknown: Keep labels the adapter was not trained on, named in the dataset's `unknown`.
         files: What is said of the file beside its name; the rest as in training, where it says something of this file.
 
     Raises:
@@ -49,6 +51,7 @@ def read_for(
         columns=columns,
         labels=task.labels or None,
         require_labels=require_labels,
+        keep_unknown=keep_unknown,
         form=preprocessing.get("form"),
         options=preprocessing.get("options", {}),
         files=files,

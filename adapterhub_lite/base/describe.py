@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from adapterhub_lite.base.experts import stacked
 from adapterhub_lite.base.language import language_part, unreached
 from adapterhub_lite.base.map import ModelMap
 from adapterhub_lite.errors import NotSupportedError
@@ -79,7 +80,7 @@ def introspect(
         output=next((n for n, m in model.named_modules() if m is output), None) if output is not None else None,
         pooling=_pooling(model, modality, causal, bool(attention)),
         causal=causal,
-        experts=tuple(f"{n}.{own}" for n, m in inside for own, p in _stacked(m)),
+        experts=tuple(f"{n}.{own}" for n, m in inside for own, p in stacked(m)),
         unreached=silent,
         example=example,
     )
@@ -157,13 +158,6 @@ def _is_matrix(module: nn.Module) -> bool:
     """Whether a module multiplies by its weight and does no more; a router gives scores as well."""
     name = type(module).__name__
     return name == "Conv1D" or (isinstance(module, nn.Linear) and "Router" not in name and _is_plain(module))
-
-
-def _stacked(module: Any) -> list[tuple[str, nn.Parameter]]:
-    """The parameters of a module that hold a matrix for each of its experts."""
-    count = getattr(module, "num_experts", None)
-    own = list(module.named_parameters(recurse=False))
-    return [(name, p) for name, p in own if p.dim() == 3 and (len(p) == count or "Expert" in type(module).__name__)]
 
 
 def _hidden_size(model: Any, modality: Modality, example: Mapping[str, tuple[int, ...]]) -> int:

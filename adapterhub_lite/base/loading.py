@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from adapterhub_lite.base.arguments import check_arguments
 from adapterhub_lite.base.batch_norm import batch_norms
 from adapterhub_lite.base.describe import describe
+from adapterhub_lite.base.experts import whole_experts
 from adapterhub_lite.base.fingerprint import fingerprint_of_files, fingerprint_of_module
 from adapterhub_lite.base.foreign import NOTHING_FOREIGN, Asked, Foreign
 from adapterhub_lite.base.language import leave_out
@@ -23,11 +24,12 @@ from adapterhub_lite.base.map import ModelMap
 from adapterhub_lite.base.model_files import calm, model_from, model_from_gguf, processor_from, show_all, usable
 from adapterhub_lite.base.precision import choose_device, choose_dtype, dtype_name
 from adapterhub_lite.base.prepared import find_prepared, keep_prepared, prepared_folder, temporary_folder
-from adapterhub_lite.base.quantization import is_quantized, make_trainable, stored_transposed, unpack_misread
+from adapterhub_lite.base.quantization import is_quantized, make_trainable, numel, stored_transposed, unpack_misread
 from adapterhub_lite.base.references import Source, resolve
 from adapterhub_lite.base.shards import Shards
 from adapterhub_lite.base.trial import run_once
 from adapterhub_lite.base.view import ModelView
+from adapterhub_lite.base.vocabulary import check_usual_tokens, tokens_beyond
 from adapterhub_lite.errors import BaseNotFoundError, NotSupportedError, StorageError
 from adapterhub_lite.names import QUANTIZATIONS, check_choice
 from adapterhub_lite.storage.manifest import Fingerprint
@@ -48,6 +50,7 @@ class Base:
         folder: Its files, those of the trained model where the weights are random; None where it was made in memory.
         shards: Where its weights are spread over processes, what keeps these in step; else None.
         left_out: Paths of the parts of its class that were taken out of memory because no text goes through them.
+        beyond: Tokens of its tokenizer that it has no embedding for, by id; inputs that have one are refused.
     """
 
     reference: str
@@ -65,8 +68,11 @@ class Base:
     lock: Any = field(default_factory=threading.RLock, init=False, compare=False)
     shards: Shards | None = field(default=None, repr=False)
     left_out: tuple[str, ...] = ()
+    beyond: Mapping[int, str] = field(default_factory=dict, repr=False)
     kept_bare: bool = field(default=False, init=False, compare=False)
     """Whether a thread holds it bare: whoever mounts an adapter then takes it off again."""
+    row_features: dict[bytes, Any] | None = field(default=None, init=False, compare=False)
+    """While several runs share them, the features of single examples; see `training.features.shared_features`."""
     parameters: int = field(init=False)
     """Number of weights of the bare base, quantized ones counted as what they stand for."""
 
@@ -222,20 +228,18 @@ def load_base(
     if left_out:
         say(f"left out of memory, since no text goes through: {', '.join(left_out)}")
         model_map = replace(model_map, unreached=tuple(p for p in model_map.unreached if p not in left_out))
-    if quantization != "none" and model_map.experts:
-        stacked = [model.get_parameter(path) for path in model_map.experts]
-        share = sum(map(numel, stacked)) / sum(map(numel, model.parameters()))
-        say(
-            f"{len(stacked)} tensors of experts, {share:.0%} of the weights of {reference}, stay in {dtype_name(wanted.dtype)}: "
-            f"transformers stores linear layers alone in {quantization}"
-        )
-    if quantization == "none":  # int8 layers change when they are first run
-        with calm(), usable(f"base '{reference}' was loaded from {source.folder} but cannot be run"):
+    if quantization != "none" and (staying := whole_experts(model, model_map.experts, quantization)):
+        say(staying)
+    with calm(), usable(f"base '{reference}' was loaded from {source.folder} but cannot be run"):
+        beyond = tokens_beyond(model, processor)
+        check_usual_tokens(model, processor, beyond, say)
+        if quantization == "none":  # int8 layers change when they are first run
             model_map = replace(model_map, sees_padding=run_once(model, processor, model_map.hidden_size))
     return Base(
         reference, source.revision, model, processor, model_map, identity, quantization, wanted.dtype, target, source,
         folder=source.folder,
         left_out=left_out,
+        beyond=beyond,
     )  # fmt: skip
 
 
@@ -337,10 +341,7 @@ def adopt(
     first = next(p for p in model.parameters() if p.is_floating_point())
     identity = fingerprint_of_module(model, len(model_map.layers))
     processor = processor if processor is not None else getattr(model, "processor", None)
-    return Base(reference, None, model, processor, model_map, identity, quantization, first.dtype, first.device)
-
-
-def numel(parameter: nn.Parameter) -> int:
-    """Number of weights that a parameter stands for, however it is stored."""
-    state = getattr(parameter, "quant_state", None)
-    return int(state.shape.numel()) if state is not None else parameter.numel()
+    return Base(
+        reference, None, model, processor, model_map, identity, quantization, first.dtype, first.device,
+        beyond=tokens_beyond(model, processor),
+    )  # fmt: skip

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from adapterhub_lite.base.experts import FILE, read_packed, unpack_to_run
 from adapterhub_lite.base.language import is_multimodal
 from adapterhub_lite.base.quantization import quantization_config
 from adapterhub_lite.base.references import Source
@@ -48,11 +49,18 @@ def model_from(
         kind = model_class(config)
         if kind is AutoModel:
             options |= without_pooler(MODEL_MAPPING.get(type(config), object))
+        prepared = (folder / FILE).is_file()
+        if prepared:
+            from adapterhub_lite.base.experts_loader import with_experts
+
+            config.quantization_config = with_experts(config.quantization_config)
         with CHANGING:  # torch's default dtype, until the model is there
             model, loading = kind.from_pretrained(
                 folder, config=config, trust_remote_code=trust, output_loading_info=True, **options
             )
-    missing = sorted(loading["missing_keys"])
+        experts = read_packed(model, folder, device) if prepared else set()
+        unpack_to_run(model)
+    missing = sorted(loading["missing_keys"] - experts)
     if missing:
         raise BaseNotFoundError(
             f"base '{source.reference}': the files lack {len(missing)} weights that {type(model).__name__} needs, such as "
@@ -146,10 +154,19 @@ def processor_from(folder: Path, model: Any, trust: bool) -> Any:
 
 
 def show_all(model: Any) -> None:
-    """Let a model see the whole of what it is given, where it was made to be shown a random part of it, as ViTMAE was."""
+    """Let a model see the whole of what it is given, where it was made to be shown a random part of it, as ViTMAE was.
+
+    And let it leave its weights as they are: RWKV halves them, layer by layer, whenever it goes from training to inference.
+    """
     for module in model.modules():
         if hasattr(module, "random_masking"):
             module.random_masking = _nothing_hidden
+        if hasattr(module, "layers_are_rescaled"):
+            module._rescale_layers = _nothing_rescaled
+
+
+def _nothing_rescaled() -> None:
+    """The outputs are the same but for overflow in 16 bits, since halves are exact."""
 
 
 def _nothing_hidden(sequence: Tensor, noise: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:

@@ -12,6 +12,7 @@ from adapterhub_lite.base.loading import Base
 from adapterhub_lite.base.model_files import calm, config_from, model_class, processor_from, usable
 from adapterhub_lite.base.prepared import find_prepared, prepared_folder
 from adapterhub_lite.base.references import resolve
+from adapterhub_lite.base.vocabulary import tokens_beyond
 from adapterhub_lite.names import DTYPE_NAMES
 from adapterhub_lite.storage.manifest import Fingerprint
 
@@ -44,5 +45,5 @@ def outline_base(reference: str, foreign: Foreign) -> Base | None:
                 model.generation_config = type(model.generation_config).from_pretrained(folder)
     return Base(
         reference, source.revision, model.eval(), processor, model_map, UNKNOWN, "none", torch.float32,
-        torch.device("meta"), source, source.folder,
+        torch.device("meta"), source, source.folder, beyond=tokens_beyond(model, processor),
     )  # fmt: skip

@@ -15,6 +15,7 @@ from typing import Any
 
 from filelock import FileLock
 
+from adapterhub_lite.base.experts import write_packed
 from adapterhub_lite.base.fingerprint import file_hash, weights_hash
 from adapterhub_lite.base.model_folder import READ
 from adapterhub_lite.base.references import Source, resolve
@@ -24,7 +25,7 @@ from adapterhub_lite.names import one_line
 from adapterhub_lite.storage.disk import errors_of_the_system, sync_tree
 from adapterhub_lite.storage.manifest import Fingerprint
 
-FORMAT = 3
+FORMAT = 4
 NOTE = "prepared.json"
 
 
@@ -103,6 +104,7 @@ def keep_prepared(folder: Path, model: Any, processor: Any, fingerprint: Fingerp
             try:
                 with errors_of_the_system():
                     model.save_pretrained(staging)
+                    write_packed(model, staging)
                 if processor is not None:
                     processor.save_pretrained(staging)
                 hashes = {name: file_hash(staging / name) for name in _files(staging)}

@@ -11,6 +11,9 @@ from torch import Tensor, nn
 
 from adapterhub_lite.errors import NotSupportedError
 
+BLOCK = 64
+"""Weights that have a scale in common."""
+
 
 def quantization_config(name: str, dtype: torch.dtype) -> Any:
     """Build transformers' configuration: 4 bits with double quantization, or 8 bits, computing in `dtype`.
@@ -21,6 +24,8 @@ def quantization_config(name: str, dtype: torch.dtype) -> Any:
     try:
         import bitsandbytes  # noqa: F401
         from transformers import BitsAndBytesConfig
+
+        from adapterhub_lite.base.experts_loader import ExpertsConfig
     except Exception as error:
         raise NotSupportedError(
             f"quantization '{name}' needs bitsandbytes, which cannot be imported here "
@@ -28,7 +33,7 @@ def quantization_config(name: str, dtype: torch.dtype) -> Any:
         ) from error
     if name == "int8":
         return BitsAndBytesConfig(load_in_8bit=True)
-    return BitsAndBytesConfig(
+    return ExpertsConfig(
         load_in_4bit=True,
         bnb_4bit_quant_type=name,
         bnb_4bit_use_double_quant=True,
@@ -84,9 +89,14 @@ def keep_quantization(model: nn.Module) -> None:
     """Let 4-bit layers find how their weight is to be read in themselves, where the weight is replaced by its like.
 
     Raises:
-        NotSupportedError: for 8-bit layers, which keep it in the weight alone.
+        NotSupportedError: for 8-bit layers and experts in 4 bits, which keep it in the weight alone.
     """
-    for module in model.modules():
+    for path, module in model.named_modules():
+        for name, parameter in module.named_parameters(recurse=False):
+            if name != "weight" and type(parameter).__name__ == "Params4bit":
+                raise NotSupportedError(
+                    f"--shard does not go with experts in 4 bits ({path}.{name}); use --quantize none"
+                )
         weight: Any = getattr(module, "weight", None)
         if type(weight).__name__ == "Params4bit":
             module.quant_state = weight.quant_state
@@ -97,6 +107,67 @@ def keep_quantization(model: nn.Module) -> None:
 def is_quantized(module: nn.Module) -> bool:
     """Whether the weight of this layer is stored in 4 or 8 bits."""
     return type(getattr(module, "weight", None)).__name__ in ("Params4bit", "Int8Params")
+
+
+def numel(parameter: nn.Parameter) -> int:
+    """Number of weights that a parameter stands for, however it is stored."""
+    return stored_shape(parameter).numel()
+
+
+def stored_shape(parameter: Tensor) -> torch.Size:
+    """The shape that a parameter stands for, however it is stored."""
+    state = getattr(parameter, "quant_state", None)
+    return parameter.shape if state is None else torch.Size(state.shape)
+
+
+def fits_blocks(experts: Tensor) -> bool:
+    """Whether the blocks that have a scale in common each lie in one expert, of a parameter (experts, rows, columns)."""
+    return experts[0].numel() % BLOCK == 0
+
+
+def packed_parameter(whole: Tensor, quant_type: str) -> nn.Parameter:
+    """A parameter in 4 bits, with double quantization."""
+    from bitsandbytes.nn import Params4bit
+
+    options = {"blocksize": BLOCK, "compress_statistics": True, "quant_type": quant_type}
+    made: nn.Parameter = Params4bit(whole, requires_grad=False, **options).to(whole.device)
+    return made
+
+
+def packed_tensors(parameter: Any) -> dict[str, Tensor]:
+    """What a parameter in 4 bits is made of: its bytes, and how they are to be read."""
+    return {"bytes": parameter.data, **parameter.quant_state.as_dict(packed=True)}
+
+
+def packed_from(tensors: dict[str, Tensor], device: torch.device) -> nn.Parameter:
+    """The inverse of `packed_tensors`."""
+    from bitsandbytes.nn import Params4bit
+
+    made: nn.Parameter = Params4bit.from_prequantized(tensors.pop("bytes"), tensors, device=device)
+    return made
+
+
+def dequantized_part(parameter: Any, first: int, last: int | None) -> Tensor:
+    """The matrices of some of the experts that lie in a parameter in 4 bits: (experts, rows, columns)."""
+    from bitsandbytes.functional import QuantState, dequantize_4bit, dequantize_blockwise
+
+    state = parameter.quant_state
+    experts, *matrix = state.shape
+    first, last, _ = slice(first, last).indices(experts)
+    blocks = torch.Size(matrix).numel() // state.blocksize  # of an expert
+    # The scales are themselves quantized, in blocks of their own.
+    scales, start, stop = state.state2, first * blocks, last * blocks
+    begin, end = start // scales.blocksize, -(-stop // scales.blocksize)
+    absmax = dequantize_blockwise(
+        state.absmax[begin * scales.blocksize : end * scales.blocksize],
+        absmax=scales.absmax[begin:end], code=scales.code, blocksize=scales.blocksize,
+    )[start - begin * scales.blocksize : stop - begin * scales.blocksize] + state.offset  # fmt: skip
+    # As one row, since rows that end within a block are misread on some machines; see `unpack_misread`.
+    row = torch.Size([1, (last - first) * blocks * state.blocksize])
+    part = QuantState(absmax, row, state.code, state.blocksize, state.quant_type, state.dtype)
+    bytes_of = state.blocksize // 2
+    numbers = dequantize_4bit(parameter.data[start * bytes_of : stop * bytes_of], part)
+    return numbers.reshape(last - first, *matrix)
 
 
 def stored_transposed(module: nn.Module) -> bool:
@@ -110,6 +181,11 @@ def dequantized(module: nn.Module) -> Tensor:
 
     weight = dequantize_bnb_weight(module.weight, getattr(module, "state", None))
     return weight if isinstance(weight, Tensor) else torch.as_tensor(weight)
+
+
+def dense_weight(module: nn.Module) -> Tensor:
+    """The weight of a layer as floating-point numbers, dequantized where needed; as it is stored where it is not."""
+    return dequantized(module) if is_quantized(module) else module.get_parameter("weight").data
 
 
 def _worth_saying(record: logging.LogRecord) -> bool:

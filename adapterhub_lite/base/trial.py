@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from adapterhub_lite.base.arguments import features_or_logits
+from adapterhub_lite.base.batch_norm import batch_norms
 from adapterhub_lite.base.repeats import first_random, same
+from adapterhub_lite.base.vocabulary import rows_of_embedding
 from adapterhub_lite.errors import NotSupportedError
 
 TEXT = "The quick brown fox."
@@ -24,23 +27,15 @@ def run_once(model: Any, processor: Any, hidden_size: int) -> bool:
 
     Raises:
         ValueError: the processor makes what the model does not take, or the model gives numbers that are not finite.
-        NotSupportedError: it has no features of `hidden_size`, takes one image at a time, needs a second text, or gives
-            something else each time.
+        NotSupportedError: it has no features of `hidden_size`, takes one image at a time, needs a second text, gives
+            something else each time, or changes itself.
         Exception: whatever the model or the processor raises.
     """
     kind = getattr(model, "main_input_name", None)
     if kind == "input_ids":
         ids = processor(TEXT, return_tensors="pt")["input_ids"]  # (1, tokens)
-        rows = model.get_input_embeddings().weight.shape[0]
-        words, added = processor.get_vocab(), processor.get_added_vocab()
-        in_use = {value for name, value in processor.special_tokens_map.items() if isinstance(value, str)}
-        rare = added.keys() - in_use  # a text that has one of them is rare
-        beyond = next((word for word, number in words.items() if number >= rows and word not in rare), None)
-        if beyond is not None:
-            raise ValueError(
-                f"the tokenizer gives {beyond[:40]!r} the number {words[beyond]}, and the model knows {rows} tokens"
-            )
-        if not ids.numel() or int(ids.max()) >= rows:
+        rows = rows_of_embedding(model)
+        if not ids.numel() or (rows is not None and int(ids.max()) >= rows):
             raise ValueError(f"the tokenizer makes {ids.tolist()} of a text, and the model knows {rows} tokens")
         inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
     elif kind == "pixel_values":
@@ -56,6 +51,7 @@ def run_once(model: Any, processor: Any, hidden_size: int) -> bool:
     for name, buffer in model.named_buffers():
         if bool(torch.isnan(buffer).any()):
             raise ValueError(f"'{name}', which config.json leads to, is not a number")
+    state = {name: (tensor, tensor._version) for name, tensor in model.state_dict(keep_vars=True).items()}
     device, dtype = model.device, model.dtype
     placed = {name: value.to(device, dtype if value.is_floating_point() else None) for name, value in inputs.items()}
     with torch.no_grad(), torch.random.fork_rng([device] if device.type == "cuda" else []):
@@ -66,6 +62,20 @@ def run_once(model: Any, processor: Any, hidden_size: int) -> bool:
             raise ValueError("it gives numbers that are not finite")
         beside = _beside_longer(placed, processor) if kind == "input_ids" else {kind: placed[kind].repeat(2, 1, 1, 1)}
         together = model(**beside)[0]
+        if not batch_norms(model):  # whose statistics are seen to in training
+            model.train()
+            with suppress(Exception):  # what cannot be trained says so then
+                model(**placed)
+            model.eval()
+        after = model.state_dict(keep_vars=True)
+        changed = next(
+            (name for name, old in state.items() if after[name] is not old[0] or after[name]._version != old[1]), None
+        )
+        if changed is not None:
+            raise NotSupportedError(
+                f"{type(model).__name__} changes its own '{changed}' when it is run, so that no adapter would find it as "
+                "it was; use another base"
+            )
         if len(together) != 2:
             raise NotSupportedError(
                 f"{type(model).__name__} takes one image at a time, and makes one of a batch of them"

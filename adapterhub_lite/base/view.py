@@ -15,7 +15,7 @@ from adapterhub_lite.base.batch_norm import statistics_of
 from adapterhub_lite.base.describe import example_inputs
 from adapterhub_lite.base.learning import BatchContext
 from adapterhub_lite.base.map import ModelMap
-from adapterhub_lite.base.quantization import dequantized, is_quantized
+from adapterhub_lite.base.quantization import dense_weight, is_quantized
 from adapterhub_lite.base.swaps import (
     AttentionSwap,
     ChildSwap,
@@ -90,8 +90,7 @@ class ModelView:
 
     def weight(self, path: str) -> Tensor:
         """The weight of a layer as floating-point numbers, dequantized where needed."""
-        module = self.module(path)
-        return dequantized(module) if is_quantized(module) else module.get_parameter("weight").data
+        return dense_weight(self.module(path))
 
     def is_quantized(self, path: str) -> bool:
         """Whether a layer's weight is stored in 4 or 8 bits."""

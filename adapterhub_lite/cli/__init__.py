@@ -18,16 +18,22 @@ from typer.main import get_command
 from adapterhub_lite.errors import AdapterHubError
 from adapterhub_lite.interrupt import Interrupt, Stopped
 from adapterhub_lite.names import one_line
+from adapterhub_lite.progress import logged_on_standard_error
 
 VERBS = {
     "train": ("train:train", "Adapt a base to your data and save the adapter."),
+    "compare": (
+        "compare:compare",
+        "Say which strategy is best on your data, and whether it beats models without a base.",
+    ),
     "preview": (
         "preview:preview",
         "Show what rows become for a base before training: what is learnt, and what is not.",
     ),
     "evaluate": ("evaluate:evaluate", "Score an adapter on labelled data."),
-    "predict": ("predict:predict", "Predict a label with probabilities, or a completion, for every row of a file."),
+    "predict": ("predict:predict", "Predict a label with its probability, or a completion, for every row of a file."),
     "generate": ("generate:generate", "Let an adapted language model answer a prompt."),
+    "serve": ("serve:serve", "Answer requests for adapters over HTTP, as OpenAI's API does."),
     "inspect": ("inspect:inspect", "Say what an adapter is, and check that its files are what was saved."),
     "verify": ("verify:verify", "Check that an adapter is what was saved: its files, its base and its outputs."),
     "history": ("history:history", "List the versions of an adapter: those that a save replaced, and the one in use."),
@@ -132,7 +138,7 @@ def main() -> None:
         if isinstance(stream, TextIOWrapper):  # a terminal that knows no umlauts gets them as \xfc
             stream.reconfigure(errors="backslashreplace")
     try:
-        with Interrupt().listening():
+        with Interrupt().listening(), logged_on_standard_error():
             app()
     except Stopped as stop:
         print(stop, file=sys.stderr)

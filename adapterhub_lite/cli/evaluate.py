@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from pathlib import Path
+from typing import Annotated
 
 from pydantic import BaseModel, Field
-from rich.table import Column, Table
 
 from adapterhub_lite.adapter.sampling import Sampling
 from adapterhub_lite.cli.options import AdapterPath, AsJson, Columns, DataFile, Loading
 from adapterhub_lite.cli.output import plain_console, print_json
-from adapterhub_lite.cli.rows import checked_data
+from adapterhub_lite.cli.rows import check_target, checked_data
 from adapterhub_lite.cli.score_function import imported_function
 from adapterhub_lite.errors import ConfigError
 from adapterhub_lite.names import Flag
+from adapterhub_lite.scoring.rules import Choices
+from adapterhub_lite.storage import rewrite_task
+from adapterhub_lite.tasks.outputs import ClassColumns
 
 
 class Answers(BaseModel):
@@ -46,50 +49,95 @@ class Answers(BaseModel):
         return wanted
 
 
+class Rows(BaseModel):
+    """What is written beside the scores."""
+
+    predictions: Annotated[str | None, Flag(metavar="FILE")] = Field(
+        None,
+        description="Write every row with what was wanted, what was predicted and its probability: .csv, .tsv, .jsonl or "
+        ".parquet.",
+    )
+    probabilities: Annotated[str, Flag(metavar="WHICH")] = Field(
+        "none", description="Probabilities of classes in that file: none, all, or top:N, as of predict."
+    )
+    charts: Annotated[str | None, Flag(metavar="DIR")] = Field(
+        None, description="Write charts to this folder, as PNG; needs matplotlib."
+    )
+
+
+class Chosen(BaseModel):
+    """What is chosen on the rows; the scores that are then shown flatter, and the notes say how much is to be expected."""
+
+    abstain: Annotated[str | None, Flag(metavar="RULE")] = Field(
+        None, description="As of train: coverage=0.9, precision=0.95 or threshold=0.5; off answers every row."
+    )
+    label_thresholds: Annotated[str | None, Flag(metavar="RULE")] = Field(
+        None, description="As of train: f1 or precision=0.9; off takes a half for all labels."
+    )
+    calibrate: bool = Field(False, description="Choose a temperature, as train does.")
+    save: bool = Field(False, description="Save the adapter with what is chosen; these must not be rows of training.")
+
+    def choices(self) -> Choices | None:
+        """What is asked for, if anything.
+
+        Raises:
+            ConfigError: no such rule, or nothing to save.
+        """
+        choices = Choices.of(abstain=self.abstain, label_thresholds=self.label_thresholds, calibrate=self.calibrate)
+        if choices != Choices():
+            return choices
+        if self.save:
+            raise ConfigError("--save keeps what is chosen; give --abstain, --label-thresholds or --calibrate as well")
+        return None
+
+
 def evaluate(
-    adapter: AdapterPath, data: DataFile, loading: Loading, columns: Columns, answers: Answers, json_: AsJson = False
+    adapter: AdapterPath,
+    data: DataFile,
+    loading: Loading,
+    columns: Columns,
+    rows: Rows,
+    chosen: Chosen,
+    answers: Answers,
+    json_: AsJson = False,
 ) -> None:
     """Score an adapter on labelled data."""
     wanted, score = answers.wanted, imported_function(answers.score) if answers.score is not None else None
-    dataset = checked_data(adapter, data, columns, require_labels=True)
-    from adapterhub_lite.adapter.evaluation import BARE
+    target = check_target(rows.predictions, "--predictions") if rows.predictions is not None else None
+    probabilities, choices = ClassColumns.parse(rows.probabilities), chosen.choices()
+    from adapterhub_lite.scoring.charts import check_charts, draw
+
+    charts = check_charts(rows.charts) if rows.charts is not None else None
+    dataset = checked_data(adapter, data, columns, require_labels=True, keep_unknown=True)
+    from adapterhub_lite.data.write import write_rows
     from adapterhub_lite.engine import Engine
+    from adapterhub_lite.evaluation.tables import tables_of
 
     loaded = Engine().load_adapter(adapter, base=loading.base, device=loading.device, force=loading.force)
+    if loaded.attachment.task.generates and (rows.model_fields_set or choices is not None):
+        raise ConfigError(
+            "a language model has no classes: predictions, charts and thresholds are not for it; leave them out"
+        )
     if wanted:
         options = answers.sampling.model_dump(exclude_unset=True)
         result = loaded.evaluate_answers(
             dataset, extract=answers.extract, score=score, bare=not answers.no_bare, **options
         )
     else:
-        result = loaded.evaluate(dataset)
+        result = loaded.evaluate(dataset, choices=choices)
+    if target is not None and result.rows is not None and dataset.table is not None:
+        write_rows(target, dataset.table, result.rows.columns(probabilities))
+    drawn = draw(result.detail, charts) if charts is not None else []
+    if chosen.save:
+        rewrite_task(Path(adapter), loaded.task_record())
     if json_:
-        intervals = {name: list(ends) for name, ends in result.intervals.items()}
-        print_json({"n": result.n, "metrics": result.metrics, "intervals": intervals, "notes": list(result.notes)})
+        decision = loaded.attachment.task.decision.model_dump(mode="json")
+        print_json({**result.in_full(), "decision": decision, "charts": [str(path) for path in drawn]})
         return
-    beside = any(name.startswith(BARE) for name in result.metrics)
-    more = [Column(title, justify="right") for title in ("bare base", "95 % interval")] if beside else []
-    table = Table(
-        "metric",
-        Column("value", justify="right"),
-        Column("95 % interval", justify="right"),
-        *more,
-        title=f"{adapter} on {data}, {result.n} rows",
-        title_justify="left",
-    )
-    for name in result.metrics:
-        if not name.startswith(BARE):
-            cells = [cell for of in [name, BARE + name][: 1 + beside] for cell in _cells(result, of)]
-            table.add_row(name, *cells)
     console = plain_console()
-    console.print(table)
+    for table in tables_of(result, f"{adapter} on {data}, {result.n} rows"):
+        console.print(table)
     for note in result.notes:
         console.print(f"note: {note}")
-
-
-def _cells(result: Any, name: str) -> list[str]:
-    """A score and its interval; nothing where there is none."""
-    if name not in result.metrics:
-        return ["", ""]
-    ends = result.intervals.get(name)
-    return [f"{result.metrics[name]:.4f}", f"{ends[0]:.4f} to {ends[1]:.4f}" if ends else ""]
+    for path in (*([target] if target is not None else []), *drawn):
+        console.print(f"written: {path}")

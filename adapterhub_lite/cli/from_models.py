@@ -13,6 +13,7 @@ from rich.markup import escape
 
 from adapterhub_lite.cli.options import parse_columns, parse_settings
 from adapterhub_lite.names import Flag
+from adapterhub_lite.plugins.shelf import checked_options
 
 _KEYWORD = inspect.Parameter.KEYWORD_ONLY
 _METAVARS: dict[Any, str] = {bool: "", int: "N", float: "NUMBER", str: "NAME"}
@@ -39,7 +40,7 @@ def with_options(verb: Callable[..., None]) -> Callable[..., None]:
                 arguments[name] = values[name]
             else:
                 given = _given(model, values)
-                arguments[name] = model.model_validate(given) if parameter.annotation is model else given
+                arguments[name] = checked_options(model, given, "options") if parameter.annotation is model else given
         verb(**arguments)
 
     call.__doc__ = verb.__doc__

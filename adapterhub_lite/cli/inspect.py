@@ -36,6 +36,8 @@ def inspect(adapter: AdapterPath, json_: AsJson = False) -> None:
     forgotten = manifest.training.get("forgetting")
     if isinstance(forgotten, dict):
         table.add_row("general text", ", ".join(f"{name} {value:.4g}" for name, value in forgotten.items()))
+    for line in task.decision.in_words():
+        table.add_row("decision", line)
     lineage = manifest.training.get(LINEAGE)
     if isinstance(lineage, list):
         before = [f"{str(one['manifest_sha256'])[:12]} ({one['created']})" for one in lineage if isinstance(one, dict)]

@@ -10,6 +10,8 @@ from typing import Any
 import typer
 from rich.console import Console
 
+from adapterhub_lite.names import scores_shown
+
 
 def plain_console() -> Console:
     """A console on standard output to which names of files and labels are text: no markup, no emoji."""
@@ -40,4 +42,4 @@ def say_columns(columns: Mapping[str, str], source: str) -> None:
 
 def scores_in_words(metrics: Mapping[str, float | None]) -> str:
     """Held-out scores in one line, without the number of rows."""
-    return ", ".join(f"{name} {score:.4f}" for name, score in metrics.items() if score is not None and name != "n")
+    return ", ".join(f"{name} {score}" for name, score in scores_shown(metrics))

@@ -16,8 +16,12 @@ if TYPE_CHECKING:
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
 
 
-def checked_data(adapter: str, source: str, columns: Columns, *, require_labels: bool) -> Dataset:
+def checked_data(
+    adapter: str, source: str, columns: Columns, *, require_labels: bool, keep_unknown: bool = False
+) -> Dataset:
     """Read data as the adapter's task does, before its base is loaded.
+
+    With `keep_unknown`, labels that the adapter does not know are kept, and are no error.
 
     Raises:
         AdapterNotFoundError, AdapterCorruptError: no such adapter.
@@ -30,13 +34,14 @@ def checked_data(adapter: str, source: str, columns: Columns, *, require_labels:
     named = columns_by_role(columns, columns.columns)
     task = manifest_of(Path(adapter)).task
     dataset = read_for(
-        task, source, plugins=Plugins(), columns=named, require_labels=require_labels, files=columns.files
-    )
+        task, source, plugins=Plugins(), columns=named, require_labels=require_labels, keep_unknown=keep_unknown,
+        files=columns.files,
+    )  # fmt: skip
     say_columns(dataset.columns, source)
     return dataset
 
 
-def check_target(out: str) -> Path:
+def check_target(out: str, option: str = "--out") -> Path:
     """Refuse a file that rows cannot be written to, before a model is loaded.
 
     Raises:
@@ -44,7 +49,7 @@ def check_target(out: str) -> Path:
     """
     target = Path(out)
     if target.suffix not in SUFFIXES:
-        raise ConfigError(f"--out {out}: the name must end in one of {', '.join(SUFFIXES)}")
+        raise ConfigError(f"{option} {out}: the name must end in one of {', '.join(SUFFIXES)}")
     if target.is_dir() or not target.absolute().parent.is_dir():
-        raise ConfigError(f"--out {out}: {'is a directory' if target.is_dir() else 'its folder does not exist'}")
+        raise ConfigError(f"{option} {out}: {'is a directory' if target.is_dir() else 'its folder does not exist'}")
     return target

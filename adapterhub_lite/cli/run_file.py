@@ -18,6 +18,9 @@ from adapterhub_lite.storage.bundle import manifest_of
 from adapterhub_lite.storage.public import local_reference, local_run
 from adapterhub_lite.training.config import TrainConfig
 
+WRITTEN = frozenset({"optimizer", "schedule", "warmup", "weight_decay", "clip", "keep_checkpoints"})
+"""Options of training that every file has which a run of any version wrote, and hardly one that was written by hand."""
+
 
 class RunFile(BaseModel):
     """What to train, on what, and how."""
@@ -34,12 +37,14 @@ class RunFile(BaseModel):
     eval_data: Annotated[str | None, Flag(metavar="FILE")] = Field(
         None, description="Held-out data to score on after training."
     )
-    hold_out: Annotated[float | None, Flag(metavar="SHARE")] = Field(
+    hold_out: Annotated[
+        float | None, Flag(metavar="SHARE", unset="a tenth, of two hundred rows and more, without --eval-data")
+    ] = Field(
         None,
-        gt=0,
+        ge=0,
         lt=1,
         description="Score on this share of --data, which is then not learnt from: stratified, and by group where there is "
-        "--column group=NAME.",
+        "--column group=NAME; 0 learns from all.",
     )
     shots: Annotated[int | None, Flag(unset="all rows")] = Field(
         None, ge=1, description="Learn from this many rows of each class."
@@ -58,7 +63,9 @@ class RunFile(BaseModel):
     )
     task: str = Field(description="What the model is to do; `adapterhub-lite tasks` lists the tasks.")
     strategy: str = Field(
-        "lora", description="How the base is adapted: lora, prefix, linear_probe, full or any installed strategy."
+        "lora",
+        description="How the base is adapted: lora, prefix, linear_probe, full or any installed strategy; auto compares some of "
+        "them, as `compare` does, and takes the best.",
     )
     settings: Annotated[dict[str, Any], Flag("--set", "KEY=VALUE", "the strategy's own")] = Field(
         default_factory=dict,
@@ -104,17 +111,31 @@ def read_run(path: str | Path | None, given: Mapping[str, Any]) -> RunFile:
             values[key] = value
     if isinstance(values.get("from_adapter"), str):
         values = {**_of_adapter(values["from_adapter"]), **values}
+    if path is not None:
+        _complete(values)
     try:
         run = RunFile.model_validate(values)
     except ValidationError as error:
         raise ConfigError("; ".join(_problem(item, path) for item in error.errors())) from None
     check_choice("quantization", run.quantize, QUANTIZATIONS)
     check_choice("dtype", run.dtype, DTYPE_NAMES)
-    if run.hold_out is not None and run.eval_data is not None:
+    if run.hold_out and run.eval_data is not None:
         raise ConfigError("--hold-out scores on a part of --data, and --eval-data on another file; give one of them")
     if run.shots is not None and run.fraction is not None:
         raise ConfigError("--shots and --fraction both choose the rows to learn from; give one of them")
     return run
+
+
+def _complete(values: dict[str, Any]) -> None:
+    """A file that a run wrote names every option of training that has a value; what it leaves out was off, and is not chosen.
+
+    Those of earlier versions, which held nothing out unless they were told, make the same adapter as then.
+    """
+    options, training = TrainConfig.model_fields, values.get("training")
+    if isinstance(training, dict) and set(training) >= WRITTEN:
+        values["training"] = {**{name: None for name, field in options.items() if field.default is None}, **training}
+        if values.get("eval_data") is None:
+            values.setdefault("hold_out", 0)
 
 
 def _of_adapter(path: str) -> dict[str, Any]:

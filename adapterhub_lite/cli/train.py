@@ -14,8 +14,9 @@ from rich.text import Text
 from adapterhub_lite.adapter.parent import Asked, Parent
 from adapterhub_lite.base.references import parse_scratch, resolve, scratch_reference
 from adapterhub_lite.cli.options import AsJson, NamedColumns, columns_by_role
-from adapterhub_lite.cli.output import plain_console, print_json, say_columns
+from adapterhub_lite.cli.output import plain_console, print_json, say_columns, scores_in_words
 from adapterhub_lite.cli.run_file import RunFile, read_run
+from adapterhub_lite.errors import DataError
 from adapterhub_lite.interrupt import listener
 from adapterhub_lite.names import Flag, human_size
 from adapterhub_lite.plugins.manager import Plugins
@@ -23,11 +24,14 @@ from adapterhub_lite.plugins.shelf import strategy_shelf
 from adapterhub_lite.storage import adapter_size, check_writable_target
 from adapterhub_lite.tasks.catalog import Catalog
 from adapterhub_lite.training.checks import check_run
+from adapterhub_lite.training.config import NOT_CHOSEN
 from adapterhub_lite.training.run.layout import check_run_folder, run_folder_of
 
 if TYPE_CHECKING:
     from adapterhub_lite.data.dataset import Dataset
     from adapterhub_lite.tasks.spec import TaskOptions
+    from adapterhub_lite.training.config import TrainConfig
+    from adapterhub_lite.training.held_out import Parts
 
 
 class TaskShortcuts(BaseModel):
@@ -75,6 +79,11 @@ def train(
     run["task_options"] = run.get("task_options", {}) | shortcuts
     run["columns"] = columns_by_role(named, run.get("columns", {}))
     settled = read_run(config, run)
+    if settled.strategy == "auto":
+        from adapterhub_lite.cli.compare import train_best
+
+        train_best(settled, resume=resume, as_json=json_)
+        return
     started = time.monotonic()
     report = run_training(settled, resume=resume)
     report["seconds"] = round(time.monotonic() - started, 1)
@@ -82,6 +91,9 @@ def train(
         print_json(report)
     else:
         _show(report)
+    why = report.get("training", {}).get(NOT_CHOSEN)
+    if why:
+        raise DataError(f"{report['adapter']} is saved and answers every row: {why}")
 
 
 def run_training(run: RunFile, *, resume: bool = False) -> dict[str, Any]:
@@ -110,8 +122,9 @@ def run_training(run: RunFile, *, resume: bool = False) -> dict[str, Any]:
         task_options=asked.task_options,
         config=run.training,
         quantization=run.quantize,
-        held_out=run.eval_data is not None or run.hold_out is not None,
+        held_out=run.eval_data is not None or run.hold_out != 0,
         from_scratch=run.from_scratch,
+        picks_step=run.eval_data is None,
     )
     target = Path(run.out)
     check_writable_target(target)
@@ -120,17 +133,18 @@ def run_training(run: RunFile, *, resume: bool = False) -> dict[str, Any]:
     if not plugins.implementations("adapterhub_load_base"):
         scratch = parse_scratch(run.base)
         resolve(run.base if scratch is None else scratch[1])
-    dataset, held_out = read_rows(run, tasks, checked.task_options, parent)
+    dataset, held_out, share, line = read_rows(run, tasks, checked.task_options, parent)
     say_columns(dataset.columns, run.data)
 
     from adapterhub_lite.base.precision import choose_device, choose_dtype, dtype_name
     from adapterhub_lite.engine import Engine
-    from adapterhub_lite.progress import Silent
     from adapterhub_lite.training.processes import Processes
     from adapterhub_lite.training.run.place import Place
 
     processes = Processes()
-    engine = Engine(plugins, None if processes.is_main else Silent())
+    engine = Engine(plugins, progress=processes.is_main)
+    if line is not None:
+        engine.progress.say(line)
     device, dtype, first = choose_device(run.device).type, run.dtype, run.device
     if run.training.shard:
         # What does not fit one accelerator goes there in parts, from the CPU.
@@ -138,8 +152,14 @@ def run_training(run: RunFile, *, resume: bool = False) -> dict[str, Any]:
     reference = scratch_reference(run.base, run.training.seed) if run.from_scratch else run.base
     loaded = engine.load_base(reference, quantization=run.quantize, dtype=dtype, device=first)
     # "auto" depends on the machine: what it came to is what reproduces the run.
-    settled = run.model_copy(update={"dtype": dtype_name(loaded.dtype), "device": device})
-    place = Place(run_folder, resume, settled.to_yaml(), listener())
+    settled = run.model_copy(
+        update={"dtype": dtype_name(loaded.dtype), "device": device, **({} if run.eval_data else {"hold_out": share})}
+    )
+
+    def written(training: TrainConfig) -> str:
+        return settled.model_copy(update={"training": training}).to_yaml()
+
+    place = Place(run_folder, resume, written, listener())
     adapter = engine.train_checked(loaded, dataset, held_out, checked, place, parent=parent)
     if not processes.is_main:
         adapter.accompany_saving()
@@ -157,6 +177,7 @@ def run_training(run: RunFile, *, resume: bool = False) -> dict[str, Any]:
         "base_parameters": loaded.parameters,
         "size_bytes": adapter_size(target),
         "metrics": adapter.metrics,
+        "notes": adapter.training.get("notes", []),
         "training": adapter.training,
         "run_folder": str(run_folder),
     }
@@ -164,7 +185,7 @@ def run_training(run: RunFile, *, resume: bool = False) -> dict[str, Any]:
 
 def read_rows(
     run: RunFile, catalog: Catalog, options: TaskOptions | None = None, parent: Parent | None = None
-) -> tuple[Dataset, Dataset | None]:
+) -> Parts:
     """Read and check the data of a run.
 
     Rows are held out first, by group where there is a group column, and only what is left is sampled, so that the scores
@@ -176,16 +197,13 @@ def read_rows(
         options: Those of the task, where they were built from the run's already.
         parent: The adapter that is gone on with, if one is.
 
-    Returns:
-        What to learn from, and what to score on, if anything.
-
     Raises:
         DataError: bad data; names file, row and column.
     """
     from adapterhub_lite.adapter.read import as_before, read_like
     from adapterhub_lite.data.sampling import subsample
-    from adapterhub_lite.data.splits import split
     from adapterhub_lite.tasks.catalog import read_data
+    from adapterhub_lite.training.held_out import Parts, held_out_of
 
     source, columns, files = run.data, run.columns, run.files
     if parent is not None:
@@ -196,32 +214,29 @@ def read_rows(
         return read_data(catalog, source, run.task, columns=columns, labels=labels, options=settled, files=files)
 
     dataset = read(None) if parent is None else parent.read(read)
-    held_out = None
     if run.eval_data is not None:
-        held_out = read_like(catalog, parent.relabelled(dataset) if parent else dataset, run.eval_data, run.columns)
-    elif run.hold_out is not None:
-        dataset, held_out = split(dataset, run.hold_out, seed=run.training.seed, groups=dataset.groups)
+        like = parent.relabelled(dataset) if parent else dataset
+        parts = Parts(dataset, read_like(catalog, like, run.eval_data, run.columns), 0)
+    else:
+        parts = held_out_of(dataset, run.hold_out, run.training)
     if run.shots is not None or run.fraction is not None:
-        dataset = subsample(dataset, shots=run.shots, fraction=run.fraction, seed=run.training.seed)
-    return dataset, held_out
+        kept = subsample(parts.train, shots=run.shots, fraction=run.fraction, seed=run.training.seed)
+        parts = parts._replace(train=kept)
+    return parts
 
 
 def _show(report: dict[str, Any]) -> None:
     console, metrics = plain_console(), report["metrics"]
-    scores = []
-    for name, value in metrics.items():
-        low, high = metrics.get(f"{name}_low"), metrics.get(f"{name}_high")
-        if name != "n" and not (name.endswith(("_low", "_high"))):
-            interval = f" ({low:.4f} to {high:.4f})" if low is not None else ""  # of 95 %
-            scores.append(f"{name} {value:.4f}{interval}")
     share = report["trainable"] / report["base_parameters"]
     console.print(
         Text(report["adapter"], "bold")
         + f": {human_size(report['size_bytes'])}, {report['trainable']:,} trained weights "
         f"({share:.2%} of the base), {report['seconds']} s"
     )
-    if scores:
-        console.print(f"held-out ({metrics['n']:.0f} rows): {', '.join(scores)}")
+    if scores := scores_in_words(metrics):
+        console.print(f"held-out ({metrics['n']:.0f} rows): {scores}", soft_wrap=True)
+    for note in report.get("notes", []):
+        console.print(f"note: {note}", style="yellow", soft_wrap=True)
     forgotten = report.get("training", {}).get("forgetting")
     if forgotten:
         console.print(

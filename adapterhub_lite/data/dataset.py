@@ -8,6 +8,8 @@ from typing import Any
 
 from adapterhub_lite.data.items import Items
 from adapterhub_lite.data.table import Table
+from adapterhub_lite.names import short
+from adapterhub_lite.notebook import table
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -34,11 +36,24 @@ class Dataset:
     options: Mapping[str, Any] = field(default_factory=dict)
     groups: Sequence[Hashable] | None = None
     """What each row came from, such as a patient or a company; rows of one are kept on one side of a split."""
+    unknown: tuple[str, ...] = ()
+    """Labels that an adapter does not know, in data it is evaluated on; as targets they are numbered behind `labels`."""
     files: Mapping[str, Any] = field(default_factory=dict)
     """What was said of the file beside its name; see `FileOptions`."""
 
     def __repr__(self) -> str:
         return f"<Dataset of {len(self)} rows for {self.task}, from {self.source}>"
+
+    def _repr_html_(self) -> str:
+        """The first rows, in a notebook."""
+        rows = []
+        for row in range(min(len(self), 5)):
+            target = self.targets[row] if self.targets is not None else ""
+            if self.labels and self.targets is not None:
+                target = target if isinstance(target, tuple) else (target,)
+                target = ", ".join(self.labels[label] for label in target)
+            rows.append((row + 1, short(self.inputs[row]), target))
+        return table(str(self).strip("<>"), rows, ("row", "input", "target"))
 
     def __len__(self) -> int:
         return len(self.inputs)

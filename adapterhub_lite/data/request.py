@@ -22,6 +22,8 @@ class Request:
     """Classes of a trained adapter, in the order of its outputs; None to take them from the data."""
     require_labels: bool = True
     """False for prediction, where what is to be predicted may be missing."""
+    keep_unknown: bool = False
+    """In evaluation: a label that is not among `labels` becomes a class behind them (`Dataset.unknown`) and is no error."""
     form: str | None = None
     """`Dataset.form` of the data the adapter was trained on; None to find it out."""
     options: Any = None

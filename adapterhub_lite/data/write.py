@@ -41,7 +41,7 @@ def write_rows(path: str | os.PathLike[str], table: Table, extra: Mapping[str, S
     for name, values in extra.items():
         if len(values) != len(table):
             raise ValueError(f"extra column {name!r} has {len(values)} values for {len(table)} rows")
-    columns = {renamed: _plain(extra[name]) for name, renamed in new_names(table.columns, list(extra)).items()}
+    columns = {renamed: extra[name] for name, renamed in new_names(table.columns, list(extra)).items()}
     temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.partial")
     try:
         with temporary.open("xb") as file:
@@ -77,7 +77,7 @@ def _rows(table: Table, columns: Mapping[str, Sequence[Any]]) -> Iterator[tuple[
     for start in range(0, len(table), CHUNK):
         stop = min(start + CHUNK, len(table))
         parts = [table.values(name, start, stop) for name in table.columns]
-        yield from zip(*parts, *(values[start:stop] for values in columns.values()), strict=True)
+        yield from zip(*parts, *(_plain(values[start:stop]) for values in columns.values()), strict=True)
 
 
 def _write_csv(file: BinaryIO, table: Table, columns: Mapping[str, Sequence[Any]], separator: str = ",") -> None:
@@ -102,7 +102,7 @@ def _write_parquet(file: BinaryIO, table: Table, columns: Mapping[str, Sequence[
 
     arrow = table.whole()
     for name, values in columns.items():
-        arrow = arrow.append_column(name, pa.chunked_array([column_array(values)]))
+        arrow = arrow.append_column(name, pa.chunked_array([column_array(_plain(values[:]))]))
     parquet.write_table(arrow, file)
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import yaml
 
+from adapterhub_lite.names import scores_shown
 from adapterhub_lite.plugins.manager import Plugins
 from adapterhub_lite.storage import Manifest
 from adapterhub_lite.tasks.catalog import Catalog
@@ -155,14 +156,12 @@ def local_licence(reference: str) -> str | None:
 
 
 def _table(metrics: Mapping[str, float | None]) -> list[str]:
-    rows = [(name, value) for name, value in metrics.items() if value is not None]
+    rows = [(_plain(name), value) for name, value in scores_shown(metrics)]
+    if metrics.get("n") is not None:
+        rows.insert(0, ("n", f"{metrics['n']:,.0f}"))
     if not rows:
         return ["None recorded."]
-    shown = [
-        f"| {_plain(name)} | {value:,.0f} |" if name == "n" else f"| {_plain(name)} | {value:.4f} |"
-        for name, value in rows
-    ]
-    return ["| metric | value |", "|---|---:|", *shown]
+    return ["| metric | value |", "|---|---:|", *(f"| {name} | {value} |" for name, value in rows)]
 
 
 def _name(place: str) -> str:

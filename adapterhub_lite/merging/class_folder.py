@@ -51,11 +51,12 @@ def make_class_folder(folder: Path, task: HeadTask, known: HeadClass, head: Mapp
         folder: The merged base, with its tokenizer.
         task: Its labels are named.
         known: The class.
-        head: Its tensors in fp32: "weight" and "bias".
+        head: Its tensors in fp32: "weight" and "bias"; the task's temperature goes into them.
     """
     skeleton = skeleton_of(folder)
     files = headers_of(weight_files(folder))
-    extra = {f"{known.head}.{name}": head[name].float().contiguous() for name in head if known.bias or name != "bias"}
+    scaled = {name: (tensor.float() / task.decision.divisor).contiguous() for name, tensor in head.items()}
+    extra = {f"{known.head}.{name}": scaled[name] for name in head if known.bias or name != "bias"}
     places: dict[str, str] = {}
     total = 0
     for number, (path, header) in enumerate(files.items()):
@@ -76,14 +77,15 @@ def make_class_folder(folder: Path, task: HeadTask, known: HeadClass, head: Mapp
 
 
 def class_logits(folder: Path, task: HeadTask, batches: Sequence[Batch]) -> list[Tensor]:
-    """What transformers makes of batches with the model in a folder: logits in fp32 on the CPU."""
+    """What transformers makes of batches with the model in a folder: logits in fp32 on the CPU, at temperature 1."""
     import transformers
 
     assert task.auto_class is not None
     with calm(), torch.no_grad():
         model = getattr(transformers, task.auto_class).from_pretrained(folder, dtype=torch.float32).eval()
         device = next(iter(batches[0].values())).device
-        return [task.class_logits(model.to(device), batch).float().cpu() for batch in batches]
+        raw = [task.class_logits(model.to(device), batch).float().cpu() for batch in batches]
+        return [logits * task.decision.divisor for logits in raw]
 
 
 def _describe(config: dict[str, Any], task: HeadTask, known: HeadClass, pad: int | None) -> None:

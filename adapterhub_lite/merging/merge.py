@@ -16,6 +16,7 @@ from torch import Tensor
 
 from adapterhub_lite.adapter.adapter import Adapter
 from adapterhub_lite.adapter.probe import probe_batches, probe_items, probe_logits
+from adapterhub_lite.adapter.recorded import recorded_adapter
 from adapterhub_lite.base.model_files import calm
 from adapterhub_lite.base.model_folder import weight_files
 from adapterhub_lite.base.prepared import find_prepared, prepared_folder
@@ -293,7 +294,7 @@ class _Job:
         attachment = fill(self.engine, base, task, head_only, {}, self._saved().head)
         logits = probe_logits(task, base, items, attachment.logits)
         folder = staging / HEAD_FOLDER
-        adapter = Adapter.recorded(
+        adapter = recorded_adapter(
             attachment, self.engine.plugins, self.engine.progress, manifest, probe_inputs=items
         )  # fmt: skip
         adapter.save(folder)

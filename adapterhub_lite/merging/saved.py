@@ -12,15 +12,16 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from adapterhub_lite.adapter.adapter import Adapter
 from adapterhub_lite.adapter.peft_names import from_file, names_class
 from adapterhub_lite.adapter.probe import probe_items
+from adapterhub_lite.adapter.recorded import recorded_adapter
 from adapterhub_lite.base.loading import Base
 from adapterhub_lite.base.strategy import Strategy
 from adapterhub_lite.engine import Engine
 from adapterhub_lite.errors import AdapterCorruptError, NotSupportedError
 from adapterhub_lite.plugins.spec import ProvidedStrategy, StrategyConfig
 from adapterhub_lite.plugins.strategy_call import StrategyCalls
+from adapterhub_lite.scoring.decision import PLAIN
 from adapterhub_lite.storage import Manifest, open_adapter
 from adapterhub_lite.tasks.head_class import HeadClass
 from adapterhub_lite.tasks.task import Preprocessing, Task
@@ -146,10 +147,11 @@ def remake(
     """
     base, differences = engine.base_for(manifest.base, base, device=device, force=force)
     task = engine.recorded_task(manifest.task)
+    task.decision = PLAIN  # thresholds were chosen for the outputs of other tensors
     provided = provider_of(engine, manifest)
     attachment = fill(engine, base, task, provided, settings, tensors)
     probes: Sequence[Any] = manifest.probe.inputs if manifest.probe is not None else []
-    adapter = Adapter.recorded(
+    adapter = recorded_adapter(
         attachment, engine.plugins, engine.progress, manifest, differences=differences if force else [],
         probe_inputs=probe_items(task, [task.item_of_probe(value) for value in probes]),
     )  # fmt: skip

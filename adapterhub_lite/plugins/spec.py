@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
@@ -141,6 +141,25 @@ class Provided(Generic[Kind]):
 
 
 @dataclass(frozen=True)
+class Situation:
+    """What is known of a run before its first step: options of training that are not given are chosen by it."""
+
+    task: str
+    modality: Modality
+    predicts: TargetKind
+    rows: int
+    """To learn from."""
+    classes: int
+    """Labels, or 0 where numbers are predicted or text is continued."""
+    held_out: int
+    """Rows kept apart from --data to score on; 0 where there are none, and where these are of another file."""
+    has_probe: bool
+    """A linear probe can give the head its start."""
+    convolutional: bool
+    """The base is a convolutional network."""
+
+
+@dataclass(frozen=True)
 class StrategySpec(Spec):
     """One strategy, described without importing torch."""
 
@@ -159,6 +178,9 @@ class StrategySpec(Spec):
     api: int = API_VERSION
     traits_for: Callable[[Any], Traits] | None = None
     """The traits with an instance of `config`, where they depend on it. It imports no torch."""
+    suggest: Callable[[Situation], Mapping[str, Any]] | None = None
+    """Options of training that suit it, by their names in a run file, such as {"epochs": 8, "learning_rate": 1e-3}; they go
+    before what is chosen for every strategy, and behind what the user gives. It imports no torch."""
 
     @property
     def settings(self) -> type[BaseModel]:

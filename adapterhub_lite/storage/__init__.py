@@ -29,5 +29,6 @@ from adapterhub_lite.storage.store import (
     adapter_size as adapter_size,
     open_adapter as open_adapter,
     read_adapter as read_adapter,
+    rewrite_task as rewrite_task,
     write_adapter as write_adapter,
 )

@@ -17,6 +17,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, Va
 
 from adapterhub_lite.errors import AdapterCorruptError, StorageError
 from adapterhub_lite.names import QUANTIZATIONS
+from adapterhub_lite.scoring.decision import PLAIN, DecisionRecord
 from adapterhub_lite.storage.migrate import migrate
 from adapterhub_lite.storage.strict_json import parse_json
 
@@ -117,6 +118,18 @@ class TaskRecord(Record):
         description="What was said of the file of data beside its name.",
     )
     preprocessing: dict[str, Json] = Field(description="How inputs were prepared: max_length, pooling, chat template.")
+    decision: DecisionRecord = Field(
+        default=PLAIN,
+        exclude_if=lambda decision: decision == PLAIN,
+        description="What is done between the outputs and the answer.",
+    )
+
+    @model_validator(mode="after")
+    def _a_threshold_each(self) -> Self:
+        chosen = self.decision.labels
+        if chosen is not None and len(chosen.thresholds) != len(self.labels):
+            raise ValueError(f"{len(chosen.thresholds)} thresholds for {len(self.labels)} labels")
+        return self
 
     @model_validator(mode="after")
     def _labels_differ(self) -> Self:

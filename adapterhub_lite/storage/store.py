@@ -21,7 +21,14 @@ from adapterhub_lite.storage.finite import check_finite
 from adapterhub_lite.storage.header import TensorInfo, header_of, parse_header
 from adapterhub_lite.storage.history import KEEP, keep_version
 from adapterhub_lite.storage.layout import CONFIG, MANIFEST, SIGNATURE, TENSORS, case_clash, is_file_name, is_pickle
-from adapterhub_lite.storage.manifest import MAX_MANIFEST_BYTES, FileRecord, Manifest, decode_manifest, encode_manifest
+from adapterhub_lite.storage.manifest import (
+    MAX_MANIFEST_BYTES,
+    FileRecord,
+    Manifest,
+    TaskRecord,
+    decode_manifest,
+    encode_manifest,
+)
 from adapterhub_lite.storage.occupant import refuse_strangers
 from adapterhub_lite.storage.plain import open_plain, read_exactly, read_plain, sha256_of, size_of
 from adapterhub_lite.storage.strict_json import parse_json
@@ -95,6 +102,22 @@ def write_adapter(
 
     commit_directory(target, write, last=MANIFEST, replacing=partial(keep_version, keep=keep))
     return complete
+
+
+def rewrite_task(path: Path, task: TaskRecord) -> Manifest:
+    """Save the adapter at `path` again with another record of its task, all else as it is.
+
+    Raises:
+        StorageError: it cannot be written, or is a bundle; it is as it was.
+        AdapterNotFoundError, AdapterCorruptError: as `read_adapter`.
+    """
+    if path.is_file():
+        raise StorageError(f"{path} is a bundle, which is not changed; unpack it, and change the adapter in the folder")
+    stored, tensors = open_adapter(path)
+    others = [(name, record.size) for name, record in stored.manifest.files.items() if name not in (CONFIG, TENSORS)]
+    extra = {name: read_plain(stored.tensors.parent / name, size) for name, size in others}
+    manifest = stored.manifest.model_copy(update={"task": task})
+    return write_adapter(path, tensors=tensors, config=stored.config, manifest=manifest, extra=extra)
 
 
 def read_adapter(path: Path) -> StoredAdapter:

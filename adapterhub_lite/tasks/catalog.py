@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +69,7 @@ def read_data(
     columns: Mapping[str, str] | None = None,
     labels: Sequence[str] | None = None,
     require_labels: bool = True,
+    keep_unknown: bool = False,
     form: str | None = None,
     options: Mapping[str, Any] | TaskOptions | None = None,
     files: FileOptions | None = None,
@@ -78,7 +80,8 @@ def read_data(
     column plays a role ({"text": "clause", "label": "kind"}); roles left out are guessed from the names, and the
     result's `columns` says how. `labels` are the classes of a trained adapter: their order is kept, and a label outside
     them is an error; `form` is that of the data it was trained on. With `require_labels=False` (prediction) labels may be
-    absent; targets are None unless all rows have a usable one. `options` are those of the task, as `Engine.train` takes them.
+    absent; targets are None unless all rows have a usable one. With `keep_unknown` (evaluation) a label outside `labels` is
+    kept as a class behind them, named in the result's `unknown`. `options` are those of the task, as `Engine.train` takes them.
     `files` is what is said of a file beside its name.
 
     Raises DataError, which names the file, row and column, and ConfigError for an unknown task, role or option.
@@ -89,12 +92,23 @@ def read_data(
     if not isinstance(roles, Mapping) or not all(isinstance(text, str) for pair in roles.items() for text in pair):
         raise ConfigError(f"columns is {columns!r:.80}; give a mapping from roles to names, {{'text': 'clause'}}")
     files = files or FileOptions()
-    request = Request(dict(roles), labels, require_labels, form, settled, files)
+    request = Request(dict(roles), labels, require_labels, keep_unknown, form, settled, files)
     # The reader of a task knows neither the name that adapters record nor which options were given.
     given = settled.model_dump(mode="json", exclude_unset=True)
-    dataset: Dataset = imported(provided.spec.read)(catalog.opened(source, provided.spec, files), request)
+    read, opened = imported(provided.spec.read), catalog.opened(source, provided.spec, files)
+    dataset: Dataset = read(opened, request)
+    if keep_unknown and not dataset.unknown and _beyond(dataset):
+        # A reader that does not hand on which labels are unknown: for it they are the error they always were.
+        dataset = read(opened, replace(request, keep_unknown=False))
     notes = (*dataset.notes, *_unused(dataset))
     return replace(dataset, task=provided.recorded, options=given, notes=notes, files=files.given())
+
+
+def _beyond(dataset: Dataset) -> bool:
+    """Whether a target is no class of the labels."""
+    several, known = any(isinstance(target, tuple) for target in dataset.targets or ()), len(dataset.labels)
+    targets = chain.from_iterable(dataset.targets or ()) if several else dataset.targets or ()
+    return bool(known) and any(target >= known for target in targets)
 
 
 def _unused(dataset: Dataset) -> list[str]:

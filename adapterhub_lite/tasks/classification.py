@@ -11,13 +11,16 @@ from torch.nn import functional
 
 from adapterhub_lite.data.request import SEVERAL
 from adapterhub_lite.plugins.spec import TargetKind
-from adapterhub_lite.tasks.head import HeadTask, like
-from adapterhub_lite.tasks.metrics import (
+from adapterhub_lite.scoring.metrics import (
     classification_intervals,
     classification_metrics,
     labels_intervals,
     labels_metrics,
+    share_interval,
 )
+from adapterhub_lite.scoring.of_classes import ClassDetail, detail_of_classes
+from adapterhub_lite.scoring.of_labels import LabelDetail, detail_of_labels
+from adapterhub_lite.tasks.head import HeadTask, like
 from adapterhub_lite.tasks.outputs import LabelsPrediction, Prediction
 from adapterhub_lite.tasks.stored import reweighed
 from adapterhub_lite.tasks.task import Encoded, Example, Preprocessing
@@ -45,7 +48,7 @@ class Classification(HeadTask):
             return torch.tensor([example.target for example in examples])
         targets = torch.zeros(len(examples), len(self.labels))
         for row, example in enumerate(examples):
-            targets[row, list(example.target)] = 1.0
+            targets[row, [label for label in example.target if label < len(self.labels)]] = 1.0
         return targets
 
     def weight(self) -> float:
@@ -81,28 +84,78 @@ class Classification(HeadTask):
     def metrics(
         self, logits: Tensor, targets: Tensor, loss: float, rows: Sequence[int] | None = None
     ) -> dict[str, float]:
-        return (labels_metrics if self.several else classification_metrics)(logits, targets, loss)
+        if self.several:
+            return labels_metrics(self._over_thresholds(logits), targets, loss)
+        scores, answered = classification_metrics(logits, targets, loss), self._answered(logits)
+        if answered is not None:
+            scores["coverage"] = float(answered.double().mean())
+            if answered.any():
+                scores["accuracy_answered"] = float((logits.argmax(dim=-1) == targets)[answered].double().mean())
+        return scores
 
     def intervals(
         self, logits: Tensor, targets: Tensor, rows: Sequence[int] | None = None, groups: Sequence[int] | None = None
     ) -> dict[str, tuple[float, float]]:
-        return (labels_intervals if self.several else classification_intervals)(logits, targets, groups)
+        if self.several:
+            return labels_intervals(self._over_thresholds(logits), targets, groups)
+        intervals, answered = classification_intervals(logits, targets, groups), self._answered(logits)
+        if answered is not None:
+            intervals["coverage"] = share_interval(answered, groups)
+            if answered.any():
+                own = (
+                    None
+                    if groups is None
+                    else [group for group, is_own in zip(groups, answered, strict=True) if is_own]
+                )
+                right = (logits.argmax(dim=-1) == targets)[answered]
+                intervals["accuracy_answered"] = share_interval(right, own)
+        return intervals
+
+    def detail(
+        self, logits: Tensor, targets: Tensor, rows: Sequence[int] | None, known: int
+    ) -> ClassDetail | LabelDetail:
+        if self.several:
+            said, wanted = (tensor.numpy() for tensor in (self._over_thresholds(logits) >= 0, targets > 0.5))
+            probability = logits[:, :known].sigmoid().numpy()
+            return detail_of_labels(wanted, said, probability, self.labels, known, self.thresholds())
+        best, sure = likeliest(logits)
+        abstention = self.decision.abstention
+        threshold = None if abstention is None else abstention.threshold
+        return detail_of_classes(targets.numpy(), best.numpy(), sure.numpy(), self.labels, known, threshold)
+
+    def thresholds(self) -> tuple[float, ...]:
+        """The probability from which each label is given, where rows have any number of them."""
+        chosen = self.decision.labels
+        return tuple(chosen.thresholds) if chosen is not None else (0.5,) * len(self.labels)
+
+    def _over_thresholds(self, logits: Tensor) -> Tensor:
+        """Logits, (n, labels), moved so that a label is given from 0 on; labels beyond those of the thresholds are not moved."""
+        if self.decision.labels is None:
+            return logits
+        borders = torch.logit(torch.tensor(self.decision.labels.thresholds, dtype=torch.float64))
+        return logits - functional.pad(borders, (0, logits.shape[1] - len(borders)))
+
+    def _answered(self, logits: Tensor) -> Tensor | None:
+        """The rows, (n,), that are answered; None where all are."""
+        abstention = self.decision.abstention
+        return None if abstention is None else likeliest(logits)[1] >= abstention.threshold
 
     def predictions(self, logits: Tensor, data: Encoded) -> list[Prediction] | list[LabelsPrediction]:
         if self.several:
-            rows = logits.sigmoid().tolist()
+            rows, given = logits.sigmoid().tolist(), (self._over_thresholds(logits) >= 0).tolist()
             return [
                 LabelsPrediction(
-                    tuple(name for name, p in zip(self.labels, row, strict=True) if p >= 0.5),
+                    tuple(name for name, is_given in zip(self.labels, own, strict=True) if is_given),
                     dict(zip(self.labels, row, strict=True)),
                 )
-                for row in rows
+                for row, own in zip(rows, given, strict=True)
             ]
         probabilities = functional.softmax(logits, dim=-1)
-        best = probabilities.argmax(dim=-1).tolist()
+        best, answered = probabilities.argmax(dim=-1).tolist(), self._answered(logits)
+        names = [self.labels[i] if answered is None or answered[row] else "" for row, i in enumerate(best)]
         return [
-            Prediction(self.labels[i], float(row[i]), dict(zip(self.labels, row.tolist(), strict=True)))
-            for i, row in zip(best, probabilities, strict=True)
+            Prediction(name, float(row[i]), dict(zip(self.labels, row.tolist(), strict=True)))
+            for name, i, row in zip(names, best, probabilities, strict=True)
         ]
 
     def _weight_of(self, example: Example) -> float:
@@ -110,3 +163,9 @@ class Classification(HeadTask):
         if not self.several:
             return self._class_weights[example.target]
         return self.weight() + sum(self._class_weights[label] - 1 for label in example.target)
+
+
+def likeliest(logits: Tensor) -> tuple[Tensor, Tensor]:
+    """The likeliest class of each row, (n,) int64, and its probability, (n,) float64, without those of all classes at once."""
+    top, best = logits.max(dim=-1)
+    return best, (top - torch.logsumexp(logits, dim=-1)).double().exp()

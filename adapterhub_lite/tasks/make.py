@@ -46,7 +46,7 @@ def recorded_task(shelf: Shelf[TaskSpec], record: TaskRecord) -> Task:
     except ConfigError as error:
         raise AdapterCorruptError(f"adapterhub.json: task.preprocessing: {error}") from error
     task: Task = shelf.load(provided)(record.labels, preprocessing)
-    task.name = provided.recorded
+    task.name, task.decision = provided.recorded, record.decision
     return task
 
 

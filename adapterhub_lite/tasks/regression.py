@@ -16,8 +16,9 @@ from torch.nn import functional
 from adapterhub_lite.data.dataset import Dataset
 from adapterhub_lite.errors import AdapterCorruptError, DataError
 from adapterhub_lite.plugins.spec import TargetKind
+from adapterhub_lite.scoring.by_value import ValueDetail, of_values
+from adapterhub_lite.scoring.metrics import values_intervals, values_metrics
 from adapterhub_lite.tasks.head import HeadTask
-from adapterhub_lite.tasks.metrics import values_intervals, values_metrics
 from adapterhub_lite.tasks.outputs import ValuePrediction
 from adapterhub_lite.tasks.task import Encoded, Example, Preprocessing
 
@@ -79,6 +80,9 @@ class Regression(HeadTask):
         self, logits: Tensor, targets: Tensor, rows: Sequence[int] | None = None, groups: Sequence[int] | None = None
     ) -> dict[str, tuple[float, float]]:
         return values_intervals(self._in_units(logits), self._in_units(targets), groups)
+
+    def detail(self, logits: Tensor, targets: Tensor, rows: Sequence[int] | None, known: int) -> ValueDetail:
+        return of_values(self._in_units(targets).numpy(), self._in_units(logits).numpy())
 
     def predictions(self, logits: Tensor, data: Encoded) -> list[ValuePrediction]:
         return [ValuePrediction(value) for value in self._in_units(logits).tolist()]

@@ -12,12 +12,16 @@ from torch import Tensor, nn
 
 from adapterhub_lite.base.loading import Base
 from adapterhub_lite.base.map import ModelMap
+from adapterhub_lite.base.vocabulary import check_ids
 from adapterhub_lite.data.dataset import Dataset
 from adapterhub_lite.data.roles.groups import numbered
+from adapterhub_lite.data.table import place
 from adapterhub_lite.errors import AdapterCorruptError, NotSupportedError
 from adapterhub_lite.interrupt import safe_point
 from adapterhub_lite.names import POOLINGS
 from adapterhub_lite.plugins.spec import Modality, TargetKind
+from adapterhub_lite.scoring.decision import PLAIN, DecisionRecord
+from adapterhub_lite.scoring.detail import Detail
 
 LEARNT = "learnt"
 """The fact that says what training learnt from its data; it changes nothing in how an input is prepared."""
@@ -123,6 +127,8 @@ class Task(Protocol):
     target_kind: TargetKind
     pads: bool = True
     """Whether the examples of a batch are padded to the longest, so that those of similar lengths cost less together."""
+    decision: DecisionRecord = PLAIN
+    """What was chosen on held-out rows: a temperature, which logits are divided by before the task sees them; thresholds."""
 
     @abstractmethod
     def head(self, model_map: ModelMap) -> nn.Linear | None:
@@ -149,11 +155,9 @@ class Task(Protocol):
 
         Learnt is a label, "" for the token itself, or None where the token is given alone.
         """
-        texts = example.inputs if isinstance(example.inputs, tuple) else (example.inputs,)
-        if not all(isinstance(ids, list) for ids in texts):
-            return None
-        ids = [token for text in texts for token in text]
-        return ids, [None] * len(ids)
+        # A pair is the ids of both texts, and which of the two each of them is of.
+        ids = example.inputs[0] if isinstance(example.inputs, tuple) else example.inputs
+        return (list(ids), [None] * len(ids)) if isinstance(ids, list) else None
 
     @abstractmethod
     def collate(self, examples: Sequence[Example], base: Base) -> Batch:
@@ -214,6 +218,17 @@ class Task(Protocol):
             groups: The group of each example; examples of one are not independent.
         """
         return {}
+
+    def detail(self, logits: Tensor, targets: Tensor, rows: Sequence[int] | None, known: int) -> Detail | None:
+        """Scores in detail, such as those of each class; None where there is no more to say than the metrics.
+
+        Args:
+            logits: (n, outputs), n at least 1. Outputs from place `known` on are of labels that the adapter does not know.
+            targets: (n, ...)
+            rows: How many of the targets each example has.
+            known: How many of `labels` the adapter knows.
+        """
+        return None
 
     @abstractmethod
     def predictions(self, logits: Tensor, data: Encoded) -> Sequence[Output]:
@@ -307,6 +322,11 @@ def encode(task: Task, data: Dataset, base: Base, *, learn: bool = False) -> Enc
     safe_point()
     own = encoded.rows if encoded.rows is not None else range(len(encoded.examples))
     source = rows_of(data)
+    if base.beyond:
+        for example, row in zip(encoded.examples, own, strict=True):
+            ids, _ = task.token_labels(example) or ([], [])
+            known = data.table if row < len(source) else None
+            check_ids(ids, base.beyond, known.where(row) if known is not None else place(data.source, row))
     rows = tuple(source[row] if row < len(source) else -1 for row in own)
     if data.groups is None:
         return replace(encoded, rows=rows)

@@ -115,6 +115,35 @@ class Attachment:
         finally:
             self.forget_batch()
 
+    @contextmanager
+    def at_work(self) -> Iterator[None]:
+        """Mount the adapter, which stays mounted; but within a `with` block of `without` the base is bare again."""
+        with self.base.lock:
+            self.base.activate(self.view)
+            try:
+                yield
+            finally:
+                if self.base.kept_bare:
+                    self.base.activate(None)
+
+    @contextmanager
+    def ready(self, inputs: Mapping[str, Tensor]) -> Iterator[None]:
+        """Mount the adapter to run prompts with it, which its layers may ask for."""
+        with self.at_work(), self.running(BatchContext(inputs)):
+            yield
+
+    @contextmanager
+    def without(self) -> Iterator[Base]:
+        """Give the bare base for the length of a `with` block, for which other threads wait; then mount the adapter."""
+        with self.base.lock:
+            self.base.activate(None)
+            before, self.base.kept_bare = self.base.kept_bare, True
+            try:
+                yield self.base
+            finally:
+                self.base.kept_bare = before
+                self.base.activate(self.view)
+
     def forget_batch(self) -> None:
         """Let go of the batch that was run last."""
         self.view.context = None

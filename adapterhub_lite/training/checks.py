@@ -24,6 +24,8 @@ class CheckedRun:
     task: Provided[TaskSpec]
     task_options: TaskOptions
     config: TrainConfig
+    picks_step: bool = False
+    """Its held-out rows are of its own data, there to choose the best step by, and no test."""
 
 
 def check_run(
@@ -38,11 +40,13 @@ def check_run(
     quantization: str,
     held_out: bool,
     from_scratch: bool = False,
+    picks_step: bool = False,
 ) -> CheckedRun:
     """Check everything about a run that can be known without its data and its base.
 
     Strategy and task are given by name, with their options; `quantization` is that of the base, `held_out` says whether there
-    is data to score on, and `from_scratch` whether the base starts from random weights.
+    is data to score on, `from_scratch` whether the base starts from random weights, `picks_step` whether what is held out is of
+    the data itself.
 
     Raises:
         StrategyNotFoundError, ConfigError: an unknown name or option, or options that exclude each other.
@@ -60,7 +64,7 @@ def check_run(
     config.check(held_out=held_out)
     if config.shard and quantization == "int8":
         raise NotSupportedError("--shard does not go with --quantize int8; use --quantize nf4 or none")
-    return CheckedRun(provided, options, provided_task, settled, config)
+    return CheckedRun(provided, options, provided_task, settled, config, picks_step)
 
 
 def check_strategy(spec: StrategySpec, options: StrategyConfig, *, modality: Modality, quantization: str) -> None:
@@ -91,7 +95,9 @@ def _asking_for_plain_base(spec: StrategySpec, options: StrategyConfig) -> list[
     return [said for said, config in alone.items() if not spec.traits_of(config).works_on_quantized_base]
 
 
-def check_arguments(base: Any, data: Any, eval_data: Any, config: Any, run_folder: Any, *, resume: bool) -> None:
+def check_arguments(
+    base: Any, data: Any, eval_data: Any, hold_out: Any, config: Any, run_folder: Any, *, resume: bool
+) -> None:
     """Refuse arguments of `Engine.train` that are something else than it takes.
 
     Raises:
@@ -106,5 +112,7 @@ def check_arguments(base: Any, data: Any, eval_data: Any, config: Any, run_folde
         raise ConfigError(f"run_folder is a {type(run_folder).__name__}; give the path of a folder")
     if resume and run_folder is None:
         raise ConfigError("resume goes on with the run in run_folder; say which folder that is")
+    if eval_data is not None and hold_out:
+        raise ConfigError("hold_out scores on a part of the data, and eval_data is other data; give one of them")
     if isinstance(eval_data, Dataset) and eval_data.task != data.task:
         raise ConfigError(f"the data was read for {data.task}, and eval_data for {eval_data.task}; read both alike")

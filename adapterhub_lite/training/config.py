@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationIn
 from adapterhub_lite.errors import ConfigError
 from adapterhub_lite.names import Flag, one_line, refuse_truth_for_number
 from adapterhub_lite.plugins.shelf import refused_options
+from adapterhub_lite.scoring.rules import ABSTAIN, LABELS, Rule
 
 Optimizer = Literal["adamw", "adamw_8bit", "paged_adamw", "paged_adamw_8bit"]
 Schedule = Literal[
@@ -21,8 +22,21 @@ Schedule = Literal[
 
 Tracker = Literal["tensorboard", "wandb", "mlflow", "trackio"]
 
-KEEPS_NO_RESULT = frozenset({"checkpoint_every", "keep_checkpoints", "activation_offload", "track", "general_text"})
+KEEPS_NO_RESULT = frozenset(
+    {
+        *("checkpoint_every", "keep_checkpoints", "activation_offload", "track", "general_text"),
+        *("abstain", "label_thresholds", "calibrate"),
+    }
+)
 """Options that change no number of a run, and may be other ones when it is resumed."""
+
+NOT_CHOSEN = "not_chosen"
+"""Where the manifest's `training` says why thresholds that were asked for could not be chosen."""
+
+EPOCHS, BATCH_SIZE = 3.0, 16
+"""Of a run for which nothing is chosen."""
+
+CHOSEN = "chosen from the data"
 
 OFF = "off"
 """The general text that is none."""
@@ -43,7 +57,7 @@ def world_size() -> int:
 
 
 class TrainConfig(BaseModel):
-    """How to train; the defaults suit a few thousand examples.
+    """How to train. Of what is not given, `adapterhub_lite.training.defaults` chooses what suits the data.
 
     Raises:
         ConfigError: naming every option that is unknown or out of range.
@@ -62,15 +76,22 @@ class TrainConfig(BaseModel):
         # Inside a run file pydantic fills the fields itself, and the error tells where in the file.
         __init__.__pydantic_base_init__ = True
 
-    epochs: float = Field(default=3.0, gt=0, description="Passes over the data; ignored where steps are given.")
+    epochs: Annotated[float | None, Flag(unset=CHOSEN)] = Field(
+        default=None, gt=0, description="Passes over the data; ignored where steps are given."
+    )
     steps: Annotated[int | None, Flag(unset="as many as the epochs take")] = Field(
-        default=None, ge=1, description="Optimizer steps, instead of epochs."
+        default=None, ge=1, description="Optimizer steps, instead of epochs; nothing is then chosen from the data."
     )
-    batch_size: int = Field(default=16, ge=1, description="Examples per optimizer step.")
+    batch_size: Annotated[int | None, Flag(unset=CHOSEN)] = Field(
+        default=None, ge=1, description="Examples per optimizer step."
+    )
     micro_batch_size: Annotated[int | None, Flag(unset="the batch size, halved where memory runs out")] = Field(
-        default=None, ge=1, description="Examples computed at once; fewer save memory and change no result."
+        default=None,
+        ge=1,
+        description="Examples computed at once; fewer save memory. In float32 and without dropout the result is the same but "
+        "for rounding.",
     )
-    learning_rate: Annotated[float | None, Flag("--lr", unset="the strategy's own")] = Field(
+    learning_rate: Annotated[float | None, Flag("--lr", unset=CHOSEN)] = Field(
         default=None, gt=0, description="Peak learning rate."
     )
     optimizer: Optimizer = Field(
@@ -95,8 +116,8 @@ class TrainConfig(BaseModel):
     shard: bool = Field(
         default=False, description="Spread the base over the processes, for one that does not fit a GPU."
     )
-    start_head: Literal["random", "probe"] = Field(
-        default="random",
+    start_head: Annotated[Literal["random", "probe"] | None, Flag(unset=CHOSEN)] = Field(
+        default=None,
         description="What the head starts from; probe: the linear probe's solution (LP-FT), best with few labels.",
     )
     start_penalty: Annotated[float | None, Flag(unset="chosen by cross-validation")] = Field(
@@ -106,8 +127,13 @@ class TrainConfig(BaseModel):
         default=False,
         description="Score and save the average of the weights over the run, later steps counting more; for long runs.",
     )
-    eval_every: Annotated[int | None, Flag(metavar="STEPS", unset="only after training")] = Field(
-        default=None, ge=1, description="Score the held-out data every so many steps, and keep the best adapter."
+    eval_every: Annotated[
+        int | None,
+        Flag(metavar="STEPS", unset="five times, where rows of the data are held out, else only after training"),
+    ] = Field(
+        default=None,
+        ge=0,
+        description="Score the held-out data every so many steps, and keep the best adapter; 0: only after training.",
     )
     patience: Annotated[int | None, Flag(unset="never stop early")] = Field(
         default=None, ge=1, description="Stop after so many evaluations without a better one."
@@ -117,6 +143,21 @@ class TrainConfig(BaseModel):
     )
     keep_checkpoints: int = Field(
         default=2, ge=1, description="Newest checkpoints to keep; the best one is kept as well."
+    )
+    abstain: Annotated[str | None, Flag(metavar="RULE", unset="answer every row")] = Field(
+        default=None,
+        description="With one label a row: answer only where the probability is over a threshold, which is chosen on the "
+        "held-out rows: coverage=0.9 (the surest of them), precision=0.95 (as many as are right so often) or threshold=0.5.",
+    )
+    label_thresholds: Annotated[str | None, Flag(metavar="RULE", unset="a half for all")] = Field(
+        default=None,
+        description="With several labels a row: a threshold for each, chosen on the held-out rows: f1 (the best one) or "
+        "precision=0.9 (the lowest with so much).",
+    )
+    calibrate: Literal["auto", "off"] = Field(
+        default="auto",
+        description="Divide a classifier's logits by a temperature where that improves the log loss of held-out rows that it "
+        "is not found on.",
     )
     general_text: Annotated[str | None, Flag(metavar="FILE", unset="a short one of ours, after training on chats")] = (
         Field(
@@ -153,9 +194,37 @@ class TrainConfig(BaseModel):
                 f"--general-text {self.general_text}: cannot be read as UTF-8 text ({one_line(error)}); give a file, or off"
             ) from None
 
+    @property
+    def examples_a_step(self) -> int:
+        """The batch size, where it is not chosen yet as well."""
+        return self.batch_size or BATCH_SIZE
+
+    @property
+    def examples_at_once(self) -> int:
+        """The micro-batch size, before memory runs out."""
+        return min(self.micro_batch_size or self.examples_a_step, self.examples_a_step)
+
     def evaluates_at(self, step: int, total: int) -> bool:
         """Whether the held-out data is scored after a step: every so often, and at the end, which may be the best."""
-        return self.eval_every is not None and (step % self.eval_every == 0 or step >= total)
+        every = self.eval_every
+        return every is not None and every > 0 and (step % every == 0 or step >= total)
+
+    def check_held_out(self, held_out: bool) -> None:
+        """Refuse to score every so often, or to choose thresholds, without anything to do it on.
+
+        Raises:
+            ConfigError: saying how to have it.
+        """
+        if self.eval_every and not held_out:
+            raise ConfigError("--eval-every needs held-out data; give it with --eval-data")
+        for option, text, kinds in (
+            ("--abstain", self.abstain, ABSTAIN),
+            ("--label-thresholds", self.label_thresholds, LABELS),
+        ):
+            if text is not None and Rule.parse(text, option, kinds).needs_rows and not held_out:
+                raise ConfigError(
+                    f"{option} {text} is chosen on held-out rows; give some with --eval-data or --hold-out"
+                )
 
     def check(self, *, held_out: bool) -> None:
         """Refuse options that make no sense together.
@@ -164,8 +233,7 @@ class TrainConfig(BaseModel):
             ConfigError: naming them.
         """
         self.read_general_text()
-        if self.eval_every is not None and not held_out:
-            raise ConfigError("--eval-every needs held-out data; give it with --eval-data")
+        self.check_held_out(held_out)
         if self.shard and world_size() == 1:
             raise ConfigError(
                 "--shard spreads the base over several processes, and this is one; start them with torchrun or "
@@ -177,5 +245,5 @@ class TrainConfig(BaseModel):
                 raise ConfigError(f"--track {name}: {name} is not installed; pip install {name}")
         if self.start_penalty is not None and self.start_head != "probe":
             raise ConfigError("--start-penalty is that of the probe the head starts from; give --start-head probe")
-        if self.patience is not None and self.eval_every is None:
+        if self.patience is not None and not self.eval_every:
             raise ConfigError("--patience counts evaluations; say how often to evaluate with --eval-every")

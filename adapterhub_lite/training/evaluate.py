@@ -16,7 +16,7 @@ from adapterhub_lite.base.strategy import Solver
 from adapterhub_lite.data.batches import longest_first
 from adapterhub_lite.errors import DataError
 from adapterhub_lite.progress import Bar, Progress
-from adapterhub_lite.tasks.metrics import bootstrap
+from adapterhub_lite.scoring.metrics import bootstrap
 from adapterhub_lite.tasks.task import Batch, Encoded, Task
 from adapterhub_lite.training.attachment import Attachment
 from adapterhub_lite.training.features import encode_features
@@ -38,7 +38,7 @@ def predict_logits(attachment: Attachment, data: Encoded, progress: Progress, *,
     Raises:
         DataError: outputs that are not finite, of which nothing can be said; names the first input.
     """
-    logits = _outputs(attachment, data, progress, keep_features=keep_features)[0]
+    logits = outputs(attachment, data, progress, keep_features=keep_features)[0]
     broken = (~(logits < math.inf)).any(dim=1).nonzero()
     if len(broken):
         number = [place for place, example in enumerate(data.examples) for _ in range(example.rows)][int(broken[0])]
@@ -72,12 +72,24 @@ def score(
         return score_language_model(
             attachment.base, task, attachment.target_losses, data, progress, processes, intervals=intervals
         )
-    logits, targets = _outputs(attachment, data, progress, processes)
-    if targets is None:
-        raise DataError("there is nothing to evaluate: the data has no labels")
+    logits, targets = labelled_outputs(attachment, data, progress, processes)
     rows = [example.rows for example in data.examples]
     metrics = task.metrics(logits, targets, float(task.losses(logits, targets).mean()), rows)
     return metrics, task.intervals(logits, targets, rows, data.groups) if intervals else {}
+
+
+def labelled_outputs(
+    attachment: Attachment, data: Encoded, progress: Progress, processes: Processes | None = None
+) -> tuple[Tensor, Tensor]:
+    """Outputs of the head and the targets of labelled examples, in their order, on the CPU; `processes` share the work.
+
+    Raises:
+        DataError: there are no labels.
+    """
+    logits, targets = outputs(attachment, data, progress, processes)
+    if targets is None:
+        raise DataError("there is nothing to evaluate: the data has no labels")
+    return logits, targets
 
 
 def score_language_model(
@@ -104,6 +116,24 @@ def score_language_model(
     Returns:
         The metrics, and where wanted a bootstrap interval of the loss, drawn from whole examples.
     """
+    sums, counts = token_losses(base, task, run, data, progress, processes)
+    nothing = torch.empty(0)
+    metrics = task.metrics(nothing, nothing, float(sums.sum() / counts.sum()))
+    if not intervals:
+        return metrics, {}
+    drawn = bootstrap(len(sums), lambda rows: float(sums[rows].sum() / counts[rows].sum()), data.groups)
+    return metrics, {"loss": drawn}
+
+
+def token_losses(
+    base: Base,
+    task: Task,
+    run: Callable[[Batch], Tensor],
+    data: Encoded,
+    progress: Progress,
+    processes: Processes | None = None,
+) -> tuple[Tensor, Tensor]:
+    """The losses of each example added up, and how many there are; (examples,) float64 both. Arguments as above."""
     counts = torch.tensor([example.rows for example in data.examples], dtype=torch.float64)
     own = _share(data, processes)
 
@@ -116,15 +146,10 @@ def score_language_model(
         parts = [part for batch in batches for part in batch]
     parts = sorted(processes.collect(parts) if processes is not None else parts)
     sums = torch.tensor([total for _, total in parts], dtype=torch.float64)
-    nothing = torch.empty(0)
-    metrics = task.metrics(nothing, nothing, float(sums.sum() / counts.sum()))
-    if not intervals:
-        return metrics, {}
-    drawn = bootstrap(len(sums), lambda rows: float(sums[rows].sum() / counts[rows].sum()), data.groups)
-    return metrics, {"loss": drawn}
+    return sums, counts
 
 
-def _outputs(
+def outputs(
     attachment: Attachment,
     data: Encoded,
     progress: Progress,
@@ -132,7 +157,7 @@ def _outputs(
     *,
     keep_features: bool = True,
 ) -> tuple[Tensor, Tensor | None]:
-    """Outputs of the head and the targets, in the order of the examples, on the CPU."""
+    """Outputs of the head at the task's temperature, (n, outputs) fp32, and the targets; in order, and on the CPU."""
     base, task, head = attachment.base, attachment.task, attachment.head
     parts: list[tuple[list[int], Tensor, Tensor | None]] = []
 
@@ -158,6 +183,7 @@ def _outputs(
     counts = torch.tensor([data.examples[row].rows for rows, _, _ in parts for row in rows])
     in_order = order.repeat_interleave(counts).argsort(stable=True)
     logits = torch.cat([logits for _, logits, _ in parts])[in_order]
+    logits /= task.decision.divisor
     known = [targets for _, _, targets in parts if targets is not None]
     return logits, torch.cat(known)[in_order] if known else None
 

@@ -6,8 +6,8 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from adapterhub_lite.cache import cache_dir, cache_limit, keep_below
 from adapterhub_lite.data.batches import longest_first
 from adapterhub_lite.errors import DataError
 from adapterhub_lite.progress import Progress
+from adapterhub_lite.tasks.head_class import FACT
 from adapterhub_lite.tasks.task import Encoded, Example, Task
 from adapterhub_lite.training.out_of_memory import in_batches
 
@@ -53,7 +54,11 @@ def encode_features(
         TrainingError: out of memory with a single example; batches that do not fit are cut in two.
     """
     examples, limit = data.examples, cache_limit() if keep else 0
-    path = cache_dir() / "features" / f"{_key(base, task, examples)}.safetensors"
+    about, contents = _about(base, task), list(map(example_content, data.examples))
+    known, keys = base.row_features, [about + content for content in contents]
+    if known is not None and all(key in known for key in keys):
+        return _joined([known[key] for key in keys])
+    path = cache_dir() / "features" / f"{_digest_of([about, *contents])}.safetensors"
     cached = _read(path, examples, progress) if keep else None
     if base.shards is not None and base.shards.largest(int(cached is None)):
         cached = None  # another process has to encode them, which it cannot do alone
@@ -65,7 +70,33 @@ def encode_features(
         if cached is None and size <= limit:
             _write(path, features, targets, examples)
         keep_below(path.parent, limit)
+    if known is not None:
+        known.update(zip(keys, _by_example(examples, features, targets), strict=True))
     return features, targets
+
+
+@contextmanager
+def shared_features(base: Base) -> Iterator[None]:
+    """For the length of a `with` block, remember features by example: parts of data that was encoded are not run again."""
+    base.row_features = {}
+    try:
+        yield
+    finally:
+        base.row_features = None
+
+
+OfExample = tuple[Tensor, Tensor | None]
+
+
+def _by_example(examples: Sequence[Example], features: Tensor, targets: Tensor | None) -> Iterator[OfExample]:
+    counts = [example.rows for example in examples]
+    parts = targets.split(counts) if targets is not None else [None] * len(counts)
+    return zip(features.split(counts), parts, strict=True)
+
+
+def _joined(parts: Sequence[OfExample]) -> OfExample:
+    known = [targets for _, targets in parts if targets is not None]
+    return torch.cat([features for features, _ in parts]), torch.cat(known) if known else None
 
 
 def _encode(base: Base, task: Task, examples: Sequence[Example], progress: Progress) -> tuple[Tensor, Tensor | None]:
@@ -93,8 +124,10 @@ def _encode(base: Base, task: Task, examples: Sequence[Example], progress: Progr
     return features, torch.cat(known) if known else None
 
 
-def _key(base: Base, task: Task, examples: Sequence[Example]) -> str:
-    """A hash of all that the features depend on."""
+def _about(base: Base, task: Task) -> bytes:
+    """A hash of all that features depend on beside the examples; the class that a head is made for is not among it."""
+    preprocessing = task.preprocessing.record()
+    facts = {name: value for name, value in preprocessing.get("facts", {}).items() if name != FACT}
     about = {
         "base": base.fingerprint.model_dump(mode="json"),
         "quantization": base.quantization,
@@ -102,14 +135,25 @@ def _key(base: Base, task: Task, examples: Sequence[Example]) -> str:
         "device": base.device.type,
         "task": task.name,
         "labels": len(task.labels),  # how wide the targets of several labels are
-        "preprocessing": task.preprocessing.record(),
+        "preprocessing": {**preprocessing, "facts": facts},
         "versions": {name: metadata.version(name) for name in ("adapterhub-lite", "torch", "transformers")},
     }
-    digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
-    for example in examples:
-        digest.update(_content(example.inputs))
-        digest.update(_content(-1 if example.target is None else example.target))
-    return digest.hexdigest()[:40]
+    return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).digest()
+
+
+def _digest_of(parts: Iterable[bytes]) -> str:
+    return hashlib.sha256(b"".join(parts)).hexdigest()[:40]
+
+
+def example_content(example: Example) -> bytes:
+    """A hash of what an example is: its inputs, of a file the content, and its target.
+
+    Raises:
+        DataError: a file that cannot be read.
+    """
+    digest = hashlib.sha256(_content(example.inputs))
+    digest.update(_content(-1 if example.target is None else example.target))
+    return digest.digest()
 
 
 def _content(inputs: Any) -> bytes:

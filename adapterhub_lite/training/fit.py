@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
 import torch
+from torch import nn
 
 from adapterhub_lite.base.loading import Base
 from adapterhub_lite.base.shards import shard
@@ -21,12 +23,20 @@ from adapterhub_lite.tasks.head import HeadTask
 from adapterhub_lite.tasks.task import Encoded, Task, encode, rows_of
 from adapterhub_lite.training.attachment import Attachment, attach
 from adapterhub_lite.training.checks import CheckedRun
+from adapterhub_lite.training.evaluate import predict_logits
+from adapterhub_lite.training.features import encode_features
 from adapterhub_lite.training.loop import Training
+from adapterhub_lite.training.notes import note_of_classes, note_of_probe, notes_of_losses
 from adapterhub_lite.training.processes import Processes
 from adapterhub_lite.training.randomness import seeded
 from adapterhub_lite.training.reach import reach_of
 from adapterhub_lite.training.run.place import Place, open_run_folder
 from adapterhub_lite.training.solve import solve_adapter, start_head
+
+NOTES = "notes"
+"""Where the facts of a run have what a person should know of it."""
+MOST_RUN_AGAIN = 2000
+"""Held-out examples; a note is not worth running more of them once more."""
 
 
 def fit(
@@ -55,7 +65,7 @@ def fit(
         NotSupportedError: strategy, task and base do not go together.
         TrainingError: the run cannot go on.
     """
-    _say_notes(data, held_out, progress)
+    say_notes(data, held_out, progress)
     strategy = strategy_shelf.load(run.strategy)
     if (
         begin is None
@@ -86,20 +96,26 @@ def fit(
             with open_run_folder(place, attachment, run.config, encoded, scored, progress) as folder:
                 if isinstance(strategy, Solver):
                     return attachment, solve_adapter(attachment, strategy, encoded, run.config, observers, progress)
+                probe: nn.Module | None = None
                 if run.config.start_head == "probe":
                     start_head(attachment, strategy_shelf, encoded, run.config, progress)
+                    probe = copy.deepcopy(attachment.head)
                 training = Training(
                     attachment, encoded, run.config, progress, observers,
                     held_out=scored, folder=folder, interrupt=place.interrupt,
                 )  # fmt: skip
-                facts = training.run().facts(run.config)
-                return attachment, facts if reach is None else {**facts, "reach": reach}
+                report = training.run()
+                facts = {} if reach is None else {"reach": reach}
+                notes = notes_of_losses(report, run.config)
+                if scored is not None:
+                    notes += _notes_of_rows(attachment, scored, probe, progress)
+                return attachment, {**report.facts(run.config), **facts, NOTES: notes}
         except BaseException:
             attachment.discard()
             raise
 
 
-def _say_notes(data: Dataset, held_out: Dataset | None, progress: Progress) -> None:
+def say_notes(data: Dataset, held_out: Dataset | None, progress: Progress) -> None:
     """Say what reading the data left to be said, and warn of rows that are in both parts."""
     for note in data.notes:
         progress.say(f"note: {note}")
@@ -116,6 +132,23 @@ def _say_notes(data: Dataset, held_out: Dataset | None, progress: Progress) -> N
             f"warning: the evaluation data ({held_out.source}) has {counted(shared, 'row')} that the training data "
             "has as well; scores on them say nothing about new data"
         )
+
+
+def _notes_of_rows(attachment: Attachment, held_out: Encoded, probe: nn.Module | None, progress: Progress) -> list[str]:
+    """Notes on what is predicted of held-out rows that are few enough to be run once more; beside the probe, if there is one."""
+    task, base, examples = attachment.task, attachment.base, held_out.examples
+    if not isinstance(task, HeadTask) or task.target_kind == "labels" or any(example.rows != 1 for example in examples):
+        return []
+    if len(examples) > MOST_RUN_AGAIN or Processes().count > 1:
+        return []
+    own, targets = predict_logits(attachment, held_out, progress), task.targets(examples)
+    notes = note_of_classes(own, targets, task.labels) if task.target_kind == "classes" else []
+    if probe is not None:
+        features, _ = encode_features(base, task, held_out, progress)
+        base.activate(attachment.view)
+        with torch.no_grad():
+            notes += note_of_probe(own, probe.cpu()(features), targets, held_out.groups)
+    return notes
 
 
 def _shard_base(attachment: Attachment, device: torch.device) -> None:

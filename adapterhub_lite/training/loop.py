@@ -42,7 +42,7 @@ from adapterhub_lite.training.reach import Met
 from adapterhub_lite.training.run.checkpoint import Checkpoint, part, under
 from adapterhub_lite.training.run.folder import RunFolder
 from adapterhub_lite.training.run.identity import new_id
-from adapterhub_lite.training.run.journal import Journal
+from adapterhub_lite.training.run.journal import Journal, scores_logged
 from adapterhub_lite.training.state import State, TrainReport
 from adapterhub_lite.training.step import accumulate, apply, refuse_broken
 
@@ -87,7 +87,9 @@ class Training:
         self.rate = config.learning_rate or attachment.provided.spec.learning_rate
         self.order = Order(len(data.examples), config)
         self.rate_at = learning_rates(config, self.rate, self.order.total)
-        self.state = State(micro_batch_size=min(config.micro_batch_size or config.batch_size, config.batch_size))
+        self.state = State(micro_batch_size=config.examples_at_once)
+        if config.start_head == "probe":
+            self.state.evaluated = -1  # what it starts from is scored as well, and kept where no step beats it
         self.report = TrainReport(self.state)
         self.best: tuple[dict[str, Tensor], StrategyState] | None = None
         self.committed: State | None = None
@@ -141,7 +143,8 @@ class Training:
         self.attachment.check_base(self.state.step)
         self.average.settle()
         if self.best is not None and self.state.best_step != self.state.step:
-            self.progress.say(f"keeping the adapter of step {self.state.best_step}, which scored best")
+            which = "as it started, from the probe" if self.state.best_step == 0 else f"of step {self.state.best_step}"
+            self.progress.say(f"keeping the adapter {which}, which scored best")
             self.attachment.load_tensors(self.best[0])
             self.attachment.load_state(self.best[1])
         return self.report
@@ -244,10 +247,15 @@ class Training:
         with restored(self.device), may_be_cut_off, self.average.in_place():
             metrics, _ = score(self.attachment, self.held_out, self.progress, self.processes)
         self.journal.evaluation(state.step, metrics)
+        self.report.evaluations.append((state.step, metrics))
         state.evaluated = state.step
         value = metrics[task.metric] if task.higher_is_better else -metrics[task.metric]
-        if math.isfinite(value) and (state.best_value is None or value > state.best_value):
-            state.best_step, state.best_value, state.evaluations_since_best = state.step, value, 0
+        loss = metrics.get("loss", math.inf)
+        # On a few rows many steps score alike; of these the one of the least loss is best.
+        best = (-math.inf if state.best_value is None else state.best_value, -(state.best_loss or math.inf))
+        if math.isfinite(value) and (value, -loss) > best:
+            state.best_step, state.best_value, state.best_loss = state.step, value, loss
+            state.evaluations_since_best = 0
             self.best = self.average.instead_of(self.tensors), copy.deepcopy(self.attachment.state(state.step))
             return True
         state.evaluations_since_best += 1
@@ -260,8 +268,8 @@ class Training:
         if self.folder is None:
             return None
         newest = self.folder.newest() if self.processes.is_main else None
-        step = self.processes.largest(newest[0].state["step"] if newest is not None else 0, self.device)
-        return None if step == 0 else newest if newest is not None else self.folder.at(step)
+        step = self.processes.largest(newest[0].state["step"] if newest is not None else -1, self.device)
+        return None if step < 0 else newest if newest is not None else self.folder.at(step)
 
     def _attach_as_then(self, checkpoint: Checkpoint) -> None:
         """Attach the strategy with the config that it prepared itself for, where that is another one."""
@@ -281,8 +289,9 @@ class Training:
         set_optimizer_state(self.optimizer, part(checkpoint.tensors, "optimizer"), checkpoint.state["optimizer"])
         set_random_state(part(checkpoint.tensors, f"random/{self.processes.rank}"), self.device)
         self.committed = dataclasses.replace(self.state)
-        lines = map(json.loads, checkpoint.log.splitlines())
+        lines = [json.loads(line) for line in checkpoint.log.splitlines()]
         self.report.losses[:] = [line["loss"] for line in lines if line.get("applied")]
+        self.report.evaluations[:] = scores_logged(lines)
 
     def _commit(self) -> None:
         """Commit a checkpoint of this moment, if there is a folder."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from adapterhub_lite.data.batches import epoch_batches
-from adapterhub_lite.training.config import TrainConfig
+from adapterhub_lite.training.config import EPOCHS, TrainConfig
 
 
 class Order:
@@ -13,8 +13,9 @@ class Order:
 
     def __init__(self, count: int, config: TrainConfig):
         self._count, self._config = count, config
-        self.per_epoch = math.ceil(count / config.batch_size)
-        self.total = config.steps or max(1, round(config.epochs * self.per_epoch))
+        self._batch_size = config.examples_a_step
+        self.per_epoch = math.ceil(count / self._batch_size)
+        self.total = config.steps or max(1, round((config.epochs or EPOCHS) * self.per_epoch))
         self._epoch = -1
         self._batches: list[list[int]] = []
 
@@ -22,7 +23,6 @@ class Order:
         """The rows of one step, counted from 1."""
         epoch, place = divmod(step - 1, self.per_epoch)
         if epoch != self._epoch:
-            config = self._config
-            self._batches = epoch_batches(self._count, config.batch_size, seed=config.seed, epoch=epoch)
+            self._batches = epoch_batches(self._count, self._batch_size, seed=self._config.seed, epoch=epoch)
             self._epoch = epoch
         return self._batches[place]

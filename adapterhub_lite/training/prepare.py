@@ -143,7 +143,7 @@ def prepare(attachment: Attachment, protocols: Protocols, data: Encoded, config:
         PluginError: it returns something else than it may; names what.
         TrainingError: a single example does not fit.
     """
-    size = min(config.micro_batch_size or config.batch_size, config.batch_size)
+    size = config.examples_at_once
     while isinstance(attachment.strategy, Preparer):
         batches = RunBatches(attachment, data, config, size)
         done = attempt(partial(_prepare, attachment, attachment.strategy, protocols, batches), attachment.base.device)

@@ -9,7 +9,8 @@ from collections.abc import Mapping
 import torch
 from torch import nn
 
-from adapterhub_lite.base.loading import Base, numel
+from adapterhub_lite.base.loading import Base
+from adapterhub_lite.base.quantization import numel
 from adapterhub_lite.base.view import TOKENS
 from adapterhub_lite.errors import TrainingError
 from adapterhub_lite.training.attachment import Attachment

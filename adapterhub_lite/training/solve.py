@@ -28,6 +28,9 @@ OPTIONS_OF_STEPS = frozenset(TrainConfig.model_fields) - {
     "micro_batch_size",
     "keep_checkpoints",
     "general_text",
+    "abstain",
+    "label_thresholds",
+    "calibrate",
 }
 """Options that are about the steps of an optimizer."""
 

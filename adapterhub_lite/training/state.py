@@ -23,6 +23,8 @@ class State:
     """The last step whose evaluation is done."""
     best_step: int | None = None
     best_value: float | None = None
+    best_loss: float | None = None
+    """That of the best step, which decides between steps of equal value."""
     evaluations_since_best: int = 0
     stopped: str | None = None
     """Why the run ended early."""
@@ -36,6 +38,8 @@ class TrainReport:
     seconds: float = 0.0
     losses: list[float] = field(default_factory=list)
     """Mean loss of each step that was applied, per target."""
+    evaluations: list[tuple[int, dict[str, float]]] = field(default_factory=list)
+    """The scores on held-out data, and after which step; after step 0 those of the probe that the head starts from."""
 
     def facts(self, config: TrainConfig) -> dict[str, Any]:
         """What is saved with the adapter.

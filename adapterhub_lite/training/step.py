@@ -31,7 +31,8 @@ def accumulate(
     """Put the gradient of a batch's loss into the parameters.
 
     When memory runs out the micro-batch is halved, the part of the gradient that was there is dropped, the random state
-    is put back and the step is done again, so that the result is the one a larger memory would have given.
+    is put back and the step is done again. In float32 and without dropout, which draws for each part anew, the result is the
+    one a larger memory would have given, but for rounding.
 
     Args:
         attachment: Computes the loss.

@@ -46,8 +46,8 @@ CURVES = {
 """By data: what is counted, what is measured, and whether more of it is better."""
 
 PROBE = ["--strategy", "linear_probe"]
-LORA = ["--strategy", "lora", "--set", "rank=16", "--batch-size", "32", "--lr", "1e-3"]
-FULL = ["--strategy", "full", "--batch-size", "32"]
+LORA = ["--strategy", "lora", "--set", "rank=16", "--batch-size", "32", "--lr", "1e-3", "--start-head", "random"]
+FULL = ["--strategy", "full", "--batch-size", "32", "--start-head", "random"]
 SCRATCH = [*FULL, "--from-scratch"]
 NAMES = ["--task-set", "learn_names=true"]
 FROM_PROBE = ["--start-head", "probe", "--start-penalty", "3e-3"]

@@ -73,7 +73,7 @@ def main() -> None:
     # The base as it is, with a linear model; and every weight of it.
     columns, options = {"label": "unfair", "group": "company"}, {"max_length": 128}
     data = ah.load_data(out / "train.csv", "text-classification", columns=columns, options=options)
-    config = ah.TrainConfig(learning_rate=1.5e-4, epochs=2, batch_size=32)
+    config = ah.TrainConfig(learning_rate=1.5e-4, epochs=2, batch_size=32, start_head="random")
     for title, name, strategy in (
         ("frozen features,\nlinear probe", "legal-probe", "linear_probe"),
         ("all weights\ntuned", "legal-full", "full"),

@@ -25,7 +25,7 @@ AT_ONCE = 256
 
 
 def paragraphs(text: str, base: Base, limit: int) -> list[list[int]]:
-    """The token ids of each paragraph of a text, in pieces of at most `limit` and at least two."""
+    """The token ids of each paragraph of a text, in pieces of at most `limit` and at least two, all of them known to the base."""
     pieces: list[list[int]] = []
     for paragraph in text.split("\n\n"):
         if paragraph.strip():
@@ -33,7 +33,7 @@ def paragraphs(text: str, base: Base, limit: int) -> list[list[int]]:
             pieces += [ids[start : start + limit] for start in range(0, len(ids), limit)]
         if sum(map(len, pieces)) >= MOST_TOKENS:
             break
-    return [piece for piece in pieces if len(piece) > 1]
+    return [piece for piece in pieces if len(piece) > 1 and base.beyond.keys().isdisjoint(piece)]
 
 
 def forgetting(

@@ -50,6 +50,9 @@ def read_image_folder(name: str, require_labels: bool) -> tuple[Table, list[Path
     if skipped:
         kinds = ", ".join(f"{count} {suffix}" for suffix, count in skipped.most_common(5))
         notes.append(f"{name}: {counted(skipped.total(), 'file')} of other kinds left out ({kinds})")
+    hidden = sum(path.is_file() and _hidden(path, root) for path in root.rglob("*"))
+    if hidden:
+        notes.append(f"{name}: {counted(hidden, 'hidden file')} left out")
     relative = [path.relative_to(root).as_posix() for path in paths]
     columns = {"image": relative} | ({"label": labels} if folders else {})
     sha256 = _digest(name, root, relative)

@@ -56,7 +56,7 @@ def read(source: Any, request: Request) -> Dataset:
     notes = table.notes + labels.notes
     return Dataset(
         TASK, inputs, labels.targets, labels.names, used, table.source, table.sha256, table, notes, form,
-        groups=read_groups(table, used, required=require_labels),
+        groups=read_groups(table, used, required=require_labels), unknown=labels.unknown,
     )  # fmt: skip
 
 

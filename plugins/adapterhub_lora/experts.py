@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple
 
 import torch
@@ -11,7 +10,7 @@ from peft.tuners.lora.layer import ParamWrapper
 from peft.utils.transformers_weight_conversion import convert_peft_config_for_transformers
 from torch import Tensor
 
-from adapterhub_lite.api import ModelView, NotSupportedError
+from adapterhub_lite.api import ModelView, NotSupportedError, matrices, noted, stored_shape
 from adapterhub_lora import LoraConfig
 from adapterhub_lora.layers import ADAPTER
 from adapterhub_lora.scales import alpha_at, pattern_of, rank_at
@@ -21,8 +20,7 @@ class ExpertsLora(ParamWrapper):  # type: ignore[misc]
     """PEFT's wrapper of a parameter (experts, rows, columns), one pair of factors an expert, with another way forward.
 
     A is (experts * rank, in_features) and B (out_features, rank * experts), laid out as PEFT lays them out. The sum of
-    parameter and update is there while the experts run. Autograd, which would keep it until the backward pass, in every
-    layer at once, is given a note in its place, by which the part that is needed is added up again.
+    parameter and update is there while the experts run, and added up again for the backward pass.
     """
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
@@ -33,59 +31,32 @@ class ExpertsLora(ParamWrapper):  # type: ignore[misc]
         # In the place of the parameter, which code of the model looks up by its name.
         base._parameters[name] = terms.sum()
         try:
-            with _noting(base._parameters[name].untyped_storage().data_ptr(), terms):
+            with noted(base._parameters[name], terms.sum):
                 return self.base_layer(*args, **kwargs)
         finally:
             base._parameters[name] = weight
+
+    def get_param(self) -> Tensor:
+        """The parameter, or what is like it but for its numbers where it is in 4 bits."""
+        weight = self.get_base_layer()._parameters[self.parameter_name]
+        shape = stored_shape(weight)
+        if len(shape) == weight.dim():
+            return weight
+        return torch.empty(1, dtype=matrices(weight, 0, 1).dtype, device=weight.device).expand(shape)
 
 
 class _Terms(NamedTuple):
     """A parameter and the factors of its update."""
 
-    weight: Tensor  # (experts, rows, columns)
+    weight: Tensor  # (experts, rows, columns), or these in 4 bits
     left: Tensor  # (experts, rows, rank)
     right: Tensor  # (experts, rank, columns)
     scale: float
 
     def sum(self, first: int = 0, last: int | None = None) -> Tensor:
         """For some of the experts; all unless told."""
-        weight, left, right = (term[first:last] for term in self[:3])
-        return torch.baddbmm(weight, left, right, alpha=self.scale)
-
-
-class _Part(NamedTuple):
-    """The part of a sum that a tensor is."""
-
-    terms: _Terms
-    size: torch.Size
-    stride: tuple[int, ...]
-    offset: int
-
-    def make(self) -> Tensor:
-        """Add up the experts that it lies in."""
-        matrix = self.terms.weight[0].numel()
-        last = self.offset + sum((extent - 1) * step for extent, step in zip(self.size, self.stride, strict=True))
-        first = self.offset // matrix
-        made = self.terms.sum(first, last // matrix + 1)
-        return made.as_strided(self.size, self.stride, self.offset - first * matrix)
-
-
-def _noting(storage: int, terms: _Terms) -> AbstractContextManager[None]:
-    """Let autograd keep notes of the tensors in a storage; those of wrappers further out are kept as well."""
-    outside = torch._C._autograd._top_saved_tensors_default_hooks(True)
-    if outside is not None and outside[1] is not _add_again:
-        return nullcontext()  # a block is run again for its gradients, or kept elsewhere: others see to it
-
-    def note(tensor: Tensor) -> Tensor | _Part:
-        if tensor.untyped_storage().data_ptr() == storage:
-            return _Part(terms, tensor.size(), tensor.stride(), int(tensor.storage_offset()))
-        return tensor if outside is None else outside[0](tensor)
-
-    return torch.autograd.graph.saved_tensors_hooks(note, _add_again)
-
-
-def _add_again(kept: Tensor | _Part) -> Tensor:
-    return kept if isinstance(kept, Tensor) else kept.make()
+        weight = matrices(self.weight, first, last)
+        return torch.baddbmm(weight, self.left[first:last], self.right[first:last], alpha=self.scale)
 
 
 def wrap_experts(view: ModelView, config: LoraConfig, paths: list[str], options: PeftLoraConfig) -> None:

@@ -9,7 +9,7 @@ import torch
 from peft import LoraConfig as PeftLoraConfig
 from torch import Tensor
 
-from adapterhub_lite.api import ModelView, NotSupportedError, refuse_settings
+from adapterhub_lite.api import ModelView, NotSupportedError, refuse_settings, stored_shape
 from adapterhub_lora.scales import by_pattern, pattern_of
 from adapterhub_lora.updates import FILE_PREFIX, is_bias
 
@@ -70,7 +70,7 @@ def from_peft(
         raise NotSupportedError(f"bias={bias!r} cannot be represented here, only none, all and lora_only")
     layers = _by_parameter(view, _layers(view, tensors), config.get("target_parameters") or ())
     rank, alpha = int(config["r"]), float(config["lora_alpha"])
-    stacked = {path: len(view.model.get_parameter(path)) for path in view.map.experts}
+    stacked = {path: stored_shape(view.model.get_parameter(path))[0] for path in view.map.experts}
     ranks = {path: len(tensors[names["A"]]) // stacked.get(path, 1) for path, names in layers.items()}
     alphas = {path: float(by_pattern(config.get("alpha_pattern") or {}, path, alpha)) for path in layers}
     settings = {

@@ -27,6 +27,7 @@ from adapterhub_lora.combine import combine
 from adapterhub_lora.eva import eva
 from adapterhub_lora.experts import as_parameters, in_parameters, wrap_experts
 from adapterhub_lora.from_peft import from_peft
+from adapterhub_lora.fused import use_fused
 from adapterhub_lora.gguf_file import write_gguf
 from adapterhub_lora.layers import ADAPTER, expert_layers, is_transposed, lora_layers, parameters_of
 from adapterhub_lora.scales import alpha_at, alpha_of, pattern_of, rank_at, scale_at, settled
@@ -58,7 +59,9 @@ class Lora:
             # By the names in a file, since PEFT reads some names in a list of targets as those of older models' experts.
             names = dict.fromkeys(f"{path}.lora_A.weight" for path in modules)
             if names:
-                inject_adapter_in_model(_in_peft(config, []), view.model, ADAPTER, state_dict=names)
+                in_peft = _in_peft(config, [])
+                use_fused(view, modules, in_peft)
+                inject_adapter_in_model(in_peft, view.model, ADAPTER, state_dict=names)
         experts = [path for path in view.map.experts if path in targets]
         wrap_experts(view, config, experts, _in_peft(config.model_copy(update={"dropout": 0.0}), []))
         _tell_of_convolutions(view)
@@ -165,6 +168,9 @@ class Lora:
         """
         for path, _ in lora_layers(view):
             if view.is_quantized(f"{path}.base_layer"):
+                raise NotSupportedError(f"lora: '{path}' is quantized; merge into the unquantized base instead")
+        for path, layer in expert_layers(view):
+            if layer.get_param() is not layer.get_base_layer()._parameters[layer.parameter_name]:
                 raise NotSupportedError(f"lora: '{path}' is quantized; merge into the unquantized base instead")
         for _, layer in (*lora_layers(view), *expert_layers(view)):
             layer.merge(safe_merge=True, adapter_names=[ADAPTER])

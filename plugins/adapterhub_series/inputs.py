@@ -142,15 +142,17 @@ class SeriesInputs:
             with np.errstate(over="ignore"):  # what is too large is infinite, and refused below
                 array = np.array(value, dtype=np.float32)
         except (TypeError, ValueError) as error:
-            raise ConfigError(f"input {row}: is not an array of numbers, (time, {channels}): {error}") from error
+            raise ConfigError(f"input {row + 1}: is not an array of numbers, (time, {channels}): {error}") from error
         array = array[:, None] if array.ndim == 1 else array
         if array.ndim != 2 or array.shape[1] != channels or not len(array):
             raise ConfigError(
-                f"input {row}: is of shape {array.shape}; give (time, {channels}), its channels being "
+                f"input {row + 1}: is of shape {array.shape}; give (time, {channels}), its channels being "
                 f"{shortened(self.channels)}"
             )
         if np.isinf(array).any() or np.isnan(array).all():
-            raise ConfigError(f"input {row}: {'holds infinite values' if np.isinf(array).any() else 'holds no value'}")
+            raise ConfigError(
+                f"input {row + 1}: {'holds infinite values' if np.isinf(array).any() else 'holds no value'}"
+            )
         if self.options.window is None:
             return array
         array = array[-self.options.window :]

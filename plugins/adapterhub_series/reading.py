@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from adapterhub_lite.api import Dataset, Request
@@ -19,7 +20,7 @@ from adapterhub_series.options import WHOLE, WINDOWS, SeriesOptions
 
 def read_classification(source: Any, request: Request) -> Dataset:
     """Read and check series with one label each; see `adapterhub_series.data`."""
-    return _read(classified, source, request)
+    return _read(partial(classified, keep_unknown=request.keep_unknown), source, request)
 
 
 def read_regression(source: Any, request: Request) -> Dataset:

@@ -25,7 +25,7 @@ def holds_texts(source: Any) -> bool:
 def read_text_folder(source: Any, files: FileOptions, required: bool) -> Table:
     """Read every text file in the class folders of a folder: its name, its text, and the name of its folder as label.
 
-    Hidden files and those of other kinds are left out, the latter counted. Without class folders there are no labels, which
+    Hidden files and those of other kinds are left out, and counted. Without class folders there are no labels, which
     is an error where they are required.
 
     Raises:
@@ -66,6 +66,10 @@ def read_text_folder(source: Any, files: FileOptions, required: bool) -> Table:
     if left_out:
         kinds = ", ".join(f"{number} {suffix}" for suffix, number in left_out.most_common(5))
         notes.append(f"{name}: {counted(left_out.total(), 'file')} of other kinds left out ({kinds})")
+    below = (path for path in root.rglob("*") if path.is_file())
+    hidden = sum(any(part.startswith(".") for part in path.relative_to(root).parts) for path in below)
+    if hidden:
+        notes.append(f"{name}: {counted(hidden, 'hidden file')} left out")
     return Table(name, rows.finish(), total.hexdigest(), notes=tuple(notes), mapped=rows.mapped)
 
 

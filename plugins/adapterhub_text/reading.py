@@ -44,7 +44,7 @@ def read_labelled(source: Any, request: Request) -> Dataset:
     notes = (*table.notes, *text_notes, *labels.notes)
     return Dataset(
         CLASSIFICATION, inputs, labels.targets, labels.names, used, table.source, table.sha256, table, notes, form,
-        groups=read_groups(table, used, required=required),
+        groups=read_groups(table, used, required=required), unknown=labels.unknown,
     )  # fmt: skip
 
 

@@ -5,10 +5,11 @@ What is known of a word is read off its first sub-token, in training and in pred
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -28,6 +29,7 @@ from adapterhub_lite.api import (
     Modality,
     NotSupportedError,
     Preprocessing,
+    TagDetail,
     TargetKind,
     bootstrap,
     check_characters,
@@ -35,10 +37,12 @@ from adapterhub_lite.api import (
     counted,
     hidden_states,
     macro_f1,
+    of_classes,
     pad_tokens,
+    scores_of,
     targets_of,
 )
-from adapterhub_tokens.entities import are_spans, f1, spans
+from adapterhub_tokens.entities import Span, are_spans, f1, kinds_of, spans
 from adapterhub_tokens.options import TokenClassificationOptions
 from adapterhub_tokens.outputs import Entity, TagsPrediction
 
@@ -168,6 +172,19 @@ class TokenClassification(HeadTask):
         precision, recall, score = f1(*self._counts(predicted, targets, rows).sum(dim=0).tolist()[:3])
         return {"f1": score, "precision": precision, "recall": recall, "accuracy": accuracy, "loss": loss}
 
+    def detail(self, logits: Tensor, targets: Tensor, rows: Sequence[int] | None, known: int) -> TagDetail:
+        """Precision, recall and F1 of whole spans by kind, or else of each tag."""
+        predicted = logits.argmax(dim=-1)
+        if not self.marks_spans:
+            return TagDetail(of_classes(targets.numpy(), predicted.numpy(), self.labels, known))
+        kinds, known_kinds = kinds_of(self.labels), len(kinds_of(self.labels[:known]))
+        counts = np.zeros((3, len(kinds)), dtype=np.int64)  # found rightly, true, predicted
+        for right, true, said in self._spans(predicted, targets, rows):
+            for place, found in enumerate((right, true, said)):
+                for span in found:
+                    counts[place, kinds.index(span.kind)] += 1
+        return TagDetail(scores_of(counts[0], counts[1], counts[2], kinds, known_kinds))
+
     def intervals(
         self,
         logits: Tensor,
@@ -231,17 +248,25 @@ class TokenClassification(HeadTask):
 
     def _counts(self, predicted: Tensor, targets: Tensor, rows: Sequence[int] | None) -> Tensor:
         """For each sentence: spans found rightly, spans predicted, true spans, words tagged rightly, words. (n, 5)"""
-        counts, start = [], 0
-        said, true = predicted.tolist(), targets.tolist()
-        for length in rows if rows is not None else [len(true)]:
-            one, other = said[start : start + length], true[start : start + length]
-            predicted_spans, true_spans = (
-                set(spans([self.labels[tag] for tag in tags])) if self.marks_spans else set() for tags in (one, other)
-            )
-            right = sum(a == b for a, b in zip(one, other, strict=True))
-            counts.append([len(predicted_spans & true_spans), len(predicted_spans), len(true_spans), right, length])
-            start += length
+        lengths = rows if rows is not None else [len(targets)]
+        right = [int(part.sum()) for part in (predicted == targets).split(list(lengths))]
+        found = self._spans(predicted, targets, rows) if self.marks_spans else [(set[Span](),) * 3 for _ in lengths]
+        counts = [
+            [len(hits), len(said), len(true), words, length]
+            for (hits, true, said), words, length in zip(found, right, lengths, strict=True)
+        ]
         return torch.tensor(counts, dtype=torch.float64)
+
+    def _spans(
+        self, predicted: Tensor, targets: Tensor, rows: Sequence[int] | None
+    ) -> Iterator[tuple[set[Span], set[Span], set[Span]]]:
+        """For each sentence: spans that are found rightly, true ones and predicted ones."""
+        start, said, true = 0, predicted.tolist(), targets.tolist()
+        for length in rows if rows is not None else [len(true)]:
+            named = [[self.labels[tag] for tag in tags[start : start + length]] for tags in (true, said)]
+            true_spans, said_spans = (set(spans(tags)) for tags in named)
+            yield true_spans & said_spans, true_spans, said_spans
+            start += length
 
 
 def first_tokens(words: Sequence[str], offsets: Sequence[tuple[int, int]]) -> tuple[list[int], list[int]]:

@@ -52,3 +52,8 @@ def f1(hits: float, said: float, true: float) -> tuple[float, float, float]:
     precision = hits / said if said else 0.0
     recall = hits / true if true else 0.0
     return precision, recall, 2 * precision * recall / (precision + recall) if hits else 0.0
+
+
+def kinds_of(labels: Sequence[str]) -> list[str]:
+    """What spans are of, such as PER and LOC, in the order of the tags."""
+    return list(dict.fromkeys(label.partition("-")[2] for label in labels if label != OUTSIDE))

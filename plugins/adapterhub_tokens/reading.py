@@ -28,6 +28,7 @@ from adapterhub_lite.api import (
     read_groups,
     read_table,
     shortened,
+    unknown_labels,
 )
 from adapterhub_tokens.conll import read_conll
 from adapterhub_tokens.options import ROLES, SUFFIXES, TASK
@@ -42,11 +43,11 @@ def read(source: Any, request: Request) -> Dataset:
     required = request.require_labels
     used = _choose_columns(table, request.columns, required)
     words = [_words(value, table, row, used["tokens"]) for row, value in enumerate(table.column(used["tokens"]))]
-    names = tuple(request.labels or ())
-    targets, notes = None, table.notes
+    names, targets, notes = tuple(request.labels or ()), None, table.notes
+    unknown: tuple[str, ...] = ()
     if "tags" in used:
         try:
-            names, targets = _tags(table, used["tags"], words, request.labels, required)
+            names, targets, unknown = _tags(table, used["tags"], words, request)
             notes = (*notes, *(notes_on_looks(names, used["tags"]) if request.labels is None else ()))
         except DataError as error:
             if required:
@@ -54,7 +55,7 @@ def read(source: Any, request: Request) -> Dataset:
             notes = (*notes, f"column {used['tags']!r} is not used as tags: {error}")
     return Dataset(
         TASK, words, targets, names, used, table.source, table.sha256, table, notes,
-        groups=read_groups(table, used, required=required),
+        groups=read_groups(table, used, required=required), unknown=unknown,
     )  # fmt: skip
 
 
@@ -102,10 +103,10 @@ def _list(value: Any, table: Table, row: int, column: str, what: str) -> list[An
 
 
 def _tags(
-    table: Table, column: str, words: Sequence[Sequence[str]], known: Sequence[str] | None, required: bool
-) -> tuple[tuple[str, ...], tuple[tuple[int, ...], ...]]:
-    """The names of the tags and, for every row, the class of each word."""
-    declared = table.class_names(column)
+    table: Table, column: str, words: Sequence[Sequence[str]], request: Request
+) -> tuple[tuple[str, ...], tuple[tuple[int, ...], ...], tuple[str, ...]]:
+    """The names of the tags; for every row, the class of each word; and tags that are not known, numbered behind the names."""
+    declared, known = table.class_names(column), request.labels
     rows: list[list[str]] = []
     for row, value in enumerate(table.column(column)):
         tags = _list(value, table, row, column, "tags")
@@ -116,7 +117,8 @@ def _tags(
             )
         rows.append([_tag(tag, declared, f"{where}, word {number}") for number, tag in enumerate(tags, start=1)])
     names = tuple(known) if known is not None else ordered_labels({tag for row in rows for tag in row}, declared)
-    index = {name: position for position, name in enumerate(names)}
+    unknown = unknown_labels((tag for row in rows for tag in row), names, keep=request.keep_unknown)
+    index = {name: position for position, name in enumerate((*names, *unknown))}
     for row, tags in enumerate(rows):
         for number, tag in enumerate(tags, start=1):
             if tag not in index:
@@ -124,9 +126,9 @@ def _tags(
                     f"{table.where(row, column)}, word {number}: tag {tag!r} is not one the adapter knows"
                     f"{did_you_mean(tag, names)}; known: {shortened(names)}"
                 )
-    if required and known is None and len(names) < 2:
+    if request.require_labels and known is None and len(names) < 2:
         raise DataError(f"{table.source}, column {column!r}: every word has the tag {names[0]!r}; 2 are needed")
-    return names, tuple(tuple(index[tag] for tag in tags) for tags in rows)
+    return names, tuple(tuple(index[tag] for tag in tags) for tags in rows), unknown
 
 
 def _tag(tag: Any, declared: Sequence[str] | None, where: str) -> str:

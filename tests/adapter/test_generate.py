@@ -110,7 +110,8 @@ def test_draws_are_as_often_as_transformers_would_draw_them(counter: Adapter, op
     with torch.no_grad():
         scores = base.model(input_ids=ids).logits[0, -1:].float()
     own = Sampling(**({"temperature": 1.0} | options))
-    choice = module._Choice([0] * n, range(n), own, base.model.generation_config)
+    asked = [module.Prompt(ids[0].tolist(), own, 1, number) for number in range(n)]
+    choice = module._Choice(ids.shape[1], asked, base.model.generation_config)
     drawn = choice(ids.expand(n, -1), scores.expand(n, -1)).argmax(dim=-1).bincount(minlength=scores.shape[1]) / n
     # Written out: temperature, then the k likeliest, then those of probability p together, then those of a share.
     scaled = scores[0] / options.get("temperature", 1.0)
@@ -248,3 +249,37 @@ def test_a_chat_ends_at_the_token_that_ends_its_turns(base: Callable[..., Base],
     rows = [{"messages": [{"role": "user", "content": "help"}, {"role": "assistant", "content": "card"}]}]
     task = engine.task_for(loaded, engine.load_data(rows, "causal-lm"))
     assert loaded.tokenizer.convert_ids_to_tokens(task.end_ids(loaded)) == ["<|im_end|>"]
+
+
+MANNERS: list[dict[str, Any]] = [
+    {"max_new_tokens": 12}, {"max_new_tokens": 3}, {"max_new_tokens": 9, "temperature": 1.5, "seed": 3},
+    {"max_new_tokens": 12, "stop": ["en", "four"]}, {"max_new_tokens": 7, "repetition_penalty": 1.8},
+    {"max_new_tokens": 10, "temperature": 0.7, "top_p": 0.8, "seed": 11},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("turn", [1, 4, 100])
+def test_prompts_of_a_batch_are_answered_each_in_its_own_manner(writer: Adapter, turn: int) -> None:
+    wanted = [writer.generate(prompt, **manner) for prompt, manner in zip(PROMPTS, MANNERS, strict=False)]
+    task, base = writer.attachment.task, writer.base
+    with base.lock:
+        writer.use()
+        asked = [
+            module.Prompt(task.prompt_ids(prompt, base), Sampling(**manner), manner["max_new_tokens"])
+            for prompt, manner in zip(PROMPTS, MANNERS, strict=False)
+        ]
+        batch = module.Batch(base, asked, task.end_ids(base))
+    more, pieces = True, [""] * len(asked)
+    while more:
+        with base.lock:
+            writer.use()
+            more = batch.advance(turn)
+        base.activate(None)  # something else may run between two turns
+        for row in range(len(asked)):
+            assert batch.said(row).startswith(pieces[row])
+            pieces[row] = batch.said(row)
+    assert pieces == wanted
+    assert all(batch.done)
+    assert all(size <= prompt.room for size, prompt in zip(batch.sizes, asked, strict=True))
+    assert all(size == p.room for cut, size, p in zip(batch.cut, batch.sizes, asked, strict=True) if cut)
+    writer.use()

@@ -57,6 +57,22 @@ def test_what_is_random_at_inference_is_refused_with_the_module_named(references
         run_once(model, AutoTokenizer.from_pretrained(folder), 32)
 
 
+def test_a_model_that_changes_itself_is_refused_or_kept_from_it(built: Any) -> None:
+    with pytest.raises(NotSupportedError, match=r"IBertModel changes its own 'embeddings\.embeddings_act1\.x_min'"):
+        built("ibert")
+    model = built("rwkv").model
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    ids, outputs = torch.tensor([[5, 6, 7]]), []
+    with torch.no_grad():
+        for training in (False, True, False):
+            outputs.append(model.train(training)(input_ids=ids)[0])
+    assert torch.equal(outputs[0], outputs[2])
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+    plain = type(model).from_pretrained(model.name_or_path, dtype=torch.float32).eval()
+    with torch.no_grad():
+        torch.testing.assert_close(outputs[0], plain(input_ids=ids)[0], atol=1e-6, rtol=1e-6)
+
+
 def test_texts_of_one_length_are_run_together_where_padding_is_seen(built: Any) -> None:
     from adapterhub_lite.tasks.text import hidden_states, pad_tokens
 

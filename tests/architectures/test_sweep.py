@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.architectures.table import verdicts
+from benchmarks.architectures.check import Result
+from benchmarks.architectures.table import document, verdicts
 from benchmarks.architectures.tiny import kinds
 
 ROOT = Path(__file__).parents[2]
@@ -26,8 +27,9 @@ def run(names: Sequence[str], tmp_path: Path) -> str:
     out = tmp_path / "results.jsonl"
     command = [sys.executable, "-m", "benchmarks.architectures"]
     subprocess.run([*command, *names, "--out", out], check=True, capture_output=True, cwd=ROOT)
-    assert [json.loads(line)["kind"] for line in out.read_text().splitlines()] == list(names)
-    return subprocess.run([*command, "--table", out], check=True, capture_output=True, text=True, cwd=ROOT).stdout
+    results = [Result(**json.loads(line)) for line in out.read_text().splitlines()]
+    assert [result.kind for result in results] == list(names)
+    return document(results)
 
 
 def compare(names: Sequence[str], tmp_path: Path) -> None:

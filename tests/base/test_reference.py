@@ -25,13 +25,15 @@ def touch(folder: Path, *names: str) -> str:
         ("", "reference is empty"),
         ("   ", "reference is empty"),
         ("pypi:no-such-dist-here", "pip install --no-deps no-such-dist-here"),
-        ("pypi:", "is not installed"),
+        ("pypi:pytes", r"distribution 'pytes' is not installed \(did you mean pypi:pytest\?\); pip"),
+        ("pypi:", "is not installed; pip"),
         ("pypi:pytest", "expected one model inside distribution 'pytest', found none"),
         ("no/such.gguf", "there is no file no/such.gguf"),
         ("/no/such/folder", "there is no folder /no/such/folder"),
         ("./nowhere", "there is no folder nowhere"),
         ("a b c", "there is no folder a b c"),
-        ("someone/some-model", "no folder here and not in the hub's cache"),
+        ("someone/some-model", "no folder here and not in the hub's cache, and the hub"),
+        ("pytest", r"not in the hub's cache \(did you mean pypi:pytest\?\), and the hub"),
     ],
 )
 def test_what_leads_nowhere(reference: str, message: str) -> None:

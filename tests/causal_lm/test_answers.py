@@ -19,7 +19,7 @@ from adapterhub_lite.base.loading import Base
 from adapterhub_lite.data.dataset import Dataset
 from adapterhub_lite.engine import Engine
 from adapterhub_lite.errors import ConfigError, DataError, NotSupportedError
-from adapterhub_lite.tasks.metrics import bootstrap, wilson
+from adapterhub_lite.scoring.metrics import bootstrap, wilson
 from adapterhub_lite.testing import tiny_base
 from adapterhub_lite.training.config import TrainConfig
 from adapterhub_text.tiny import texts

@@ -111,7 +111,8 @@ def test_an_option_wins_over_the_run_file_and_its_absence_does_not(path, run, mo
     monkeypatch.setattr(train_verb, "run_training", only_record)
     monkeypatch.setattr(run_file, "_of_adapter", lambda path: {})  # there is none of these names
     field, name = FIELDS[path], path[-1]
-    recorded, given = ("nf4", "fp4") if name == "quantize" else samples(field)
+    others = {"quantize": ("nf4", "fp4"), "strategy": ("lora", "full")}  # whose "auto" is none, or another verb
+    recorded, given = others.get(name) or samples(field)
     file = tmp_path / "run.yaml"
     nested = {path[0]: {name: recorded}} if len(path) == 2 else {name: recorded}
     file.write_text(yaml.safe_dump({**NEEDED, **nested}))

@@ -160,3 +160,20 @@ def test_a_task_that_has_to_be_named(run: Run, references: Callable[[str], str],
         done = run("preview", "--data", data, "--base", references("tiny-llama"))
         assert done.code == 2
         assert re.search(said, done.err), done.err
+
+
+def test_a_pair_is_shown_as_the_tokens_of_both_texts(
+    run: Run, references: Callable[[str], str], tmp_path: Path
+) -> None:
+    from transformers import AutoTokenizer
+
+    from adapterhub_lite.base.references import resolve
+
+    data = written(tmp_path / "pairs.jsonl", [{"text": "the card", "pair": "is lost", "label": name} for name in "ab"])
+    arguments = ("--column", "pair=pair", "--rows", 1, "--json", "--task", "text-classification")
+    shown = run("preview", "--data", data, "--base", references("minilm"), *arguments)
+    assert shown.code == 0, shown.err
+    (example,) = json.loads(shown.out)["shown"][0]["examples"]
+    tokenizer = AutoTokenizer.from_pretrained(resolve(references("minilm")).folder)
+    ids = [token for piece in example["pieces"] for token in piece["tokens"]]
+    assert ids == tokenizer("the card", "is lost")["input_ids"]

@@ -18,7 +18,7 @@ def test_the_file_to_score_on_is_read_by_the_columns_of_the_training_data(tmp_pa
     (tmp_path / "dev.csv").write_text("text,sentence,label\nid 1,good card,x\nid 2,bad card,y\n")
     given = {"base": "any", "task": "text-classification", "out": "any"}
     given |= {"data": str(tmp_path / "train.csv"), "eval_data": str(tmp_path / "dev.csv")}
-    _, held_out = read_rows(read_run(None, given), Catalog(Plugins()))
+    held_out = read_rows(read_run(None, given), Catalog(Plugins())).held_out
     assert list(held_out.inputs) == ["good card", "bad card"]
 
 
@@ -33,5 +33,6 @@ def test_the_file_to_score_on_needs_no_groups(way, tmp_path):
         held_out = read_like(engine.task_shelf, data, dev)
     else:
         given = {"base": "any", "task": "text-classification", "out": "any", "columns": columns}
-        _, held_out = read_rows(read_run(None, given | {"data": train, "eval_data": dev}), Catalog(Plugins()))
+        given |= {"data": train, "eval_data": dev}
+        held_out = read_rows(read_run(None, given), Catalog(Plugins())).held_out
     assert len(held_out) == 2

@@ -79,19 +79,29 @@ def test_evaluate_gives_the_numbers_of_scikit_learn(run, trained, intents, tmp_p
 @pytest.mark.parametrize("suffix", ["csv", "jsonl"])
 def test_predict_keeps_columns_and_gives_probabilities(run, trained, intents, tmp_path, suffix):
     out = tmp_path / f"predictions.{suffix}"
-    outcome = run("predict", trained, "--data", intents[1], "--out", out)
-    assert outcome.code == 0, outcome.err
-    if suffix == "csv":
-        with out.open(encoding="utf-8", newline="") as file:
-            rows = list(csv.DictReader(file))
-        rows = [{**row, "probabilities": json.loads(row["probabilities"])} for row in rows]
-    else:
-        rows = [json.loads(line) for line in out.read_text(encoding="utf-8").splitlines()]
-    assert list(rows[0]) == ["id", "text", "category", "prediction", "probability", "probabilities"]
+
+    def predicted(*options):
+        outcome = run("predict", trained, "--data", intents[1], "--out", out, *options)
+        assert outcome.code == 0, outcome.err
+        if suffix == "csv":
+            with out.open(encoding="utf-8", newline="") as file:
+                return list(csv.DictReader(file))
+        return [json.loads(line) for line in out.read_text(encoding="utf-8").splitlines()]
+
+    rows = predicted()
+    assert list(rows[0]) == ["id", "text", "category", "prediction", "probability"]
     assert [row["id"] for row in rows] == [str(i) for i in range(40)]
-    for row in rows:
-        assert sum(row["probabilities"].values()) == pytest.approx(1, abs=1e-4)
-        assert row["probabilities"][row["prediction"]] == pytest.approx(float(row["probability"]))
+    labels = sorted({row["category"] for row in rows})
+    wide = predicted("--probabilities", "all")
+    assert list(wide[0]) == [*rows[0], *(f"p_{label}" for label in labels)]
+    for row, first in zip(wide, rows, strict=True):
+        assert sum(float(row[f"p_{label}"]) for label in labels) == pytest.approx(1, abs=1e-4)
+        assert float(row[f"p_{row['prediction']}"]) == pytest.approx(float(row["probability"]))
+        assert row["prediction"] == first["prediction"]
+    assert list(predicted("--probabilities", "top:2")[0])[-4:] == ["top1", "p_top1", "top2", "p_top2"]
+    refused = run("predict", trained, "--data", intents[1], "--out", out, "--probabilities", "top3")
+    assert refused.code == 2
+    assert "none, all, or top:N" in refused.err
 
 
 def test_predict_needs_no_labels(run, trained, tmp_path):

@@ -39,6 +39,9 @@ def test_a_folder_of_class_folders(tmp_path: Path) -> None:
         picture(tmp_path / name)
     (tmp_path / "cats" / "notes.txt").write_text("x")
     (tmp_path / "birds").mkdir()
+    for name in ("cats/._a.png", ".thumbs/b.png", ".DS_Store"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("x")
     dataset = load(tmp_path)
     assert dataset.inputs == [
         tmp_path / "cats" / "a.JPG",
@@ -48,10 +51,11 @@ def test_a_folder_of_class_folders(tmp_path: Path) -> None:
     assert (dataset.labels, dataset.targets) == (("cats", "dogs"), (0, 1, 1))
     assert dataset.table is not None
     assert dataset.table.column("image") == ["cats/a.JPG", "dogs/b.png", "dogs/deep/c.bmp"]
-    assert dataset.notes[:3] == (
+    assert dataset.notes[:4] == (
         f"{tmp_path}: folder 'birds' holds no images and is no class",
         f"{tmp_path}: 1 image outside the class folders left out",
         f"{tmp_path}: 1 file of other kinds left out (1 .txt)",
+        f"{tmp_path}: 3 hidden files left out",
     )
     before = dataset.sha256
     picture(tmp_path / "cats" / "a.JPG", "blue")

@@ -12,6 +12,7 @@ import torch
 from adapterhub_lite.errors import NotSupportedError
 from adapterhub_lite.merging.export import export_peft
 from adapterhub_lite.merging.merge import merge_adapter
+from adapterhub_lite.scoring.decision import DecisionRecord, TemperatureRecord
 
 # Remarks of PEFT and transformers about models that get their head from elsewhere.
 pytestmark = [
@@ -145,6 +146,27 @@ def merged_class(engine: Any, adapter: Path, out: Path) -> str | None:
     merged = merge_adapter(engine, adapter, out, device="cpu", alone=True)
     assert merged.report.largest_difference <= 1e-5 * max(1.0, merged.report.largest_logit)
     return merged.opens_as
+
+
+def test_a_temperature_goes_into_the_head_of_a_merged_classifier(
+    engine: Any, adapt: Any, base: Any, tmp_path: Path
+) -> None:
+    from transformers import pipeline
+
+    loaded = engine.load_adapter(adapt("tiny-llama", "text-classification", "lora"), base=base("tiny-llama"))
+    before = [p.probabilities for p in loaded.predict(TEXTS)]
+    found = TemperatureRecord(value=2.5, rows=30, loss_before=1.0, loss_after=0.5)
+    loaded.attachment.task.decision = DecisionRecord(temperature=found)
+    here = [p.probabilities for p in loaded.predict(TEXTS)]
+    loaded.save(tmp_path / "adapter")
+    loaded.detach()
+    assert here[0] != pytest.approx(before[0], abs=1e-3)
+    merged_class(engine, tmp_path / "adapter", tmp_path / "out")
+    answers = pipeline("text-classification", str(tmp_path / "out"))(TEXTS, top_k=None)
+    for ours, theirs in zip(here, answers, strict=True):
+        assert {t["label"]: t["score"] for t in theirs} == pytest.approx(dict(ours), abs=1e-5)
+    beside = engine.load_adapter(tmp_path / "out" / "head")
+    assert [p.probabilities for p in beside.predict(TEXTS)] == [pytest.approx(p, abs=1e-5) for p in here]
 
 
 @pytest.mark.parametrize("name", ["tiny-llama", "tiny-gpt2", "smollm2-4"])

@@ -165,15 +165,22 @@ def test_no_sum_is_kept_for_the_backward_pass(base: Any, put: Any, data_for: Any
         assert not [reference for reference in sums if reference() is not None]
 
 
-def test_experts_that_stay_as_they_are_are_said(base: Any, tmp_path: Path) -> None:
-    """bitsandbytes packs linear layers; an adapter trains on the others as they are."""
-    made("mixtral", tmp_path, base("tiny-llama").tokenizer, hidden_size=64)
+@pytest.mark.parametrize(
+    ("quantization", "inner", "why"),
+    [("nf4", 12, "a matrix is no number of blocks of 64 weights"), ("int8", 16, "it stores linear layers alone")],
+)
+def test_experts_that_stay_as_they_are_are_said(
+    quantization: str, inner: int, why: str, base: Any, tmp_path: Path
+) -> None:
+    """An adapter trains on them all the same."""
+    hidden = 36 if inner == 12 else 64
+    made("mixtral", tmp_path, base("tiny-llama").tokenizer, hidden_size=hidden, intermediate_size=inner)
     progress = Listening()
     engine = Engine(progress=progress)
-    loaded = engine.load_base(str(tmp_path), quantization="nf4", dtype="float32", device="cpu")
-    experts = 2 * 4 * (2 * 16 * 64 + 64 * 16)
-    said = f"4 tensors of experts, {experts / loaded.parameters:.0%} of the weights of {tmp_path}, stay in float32: "
-    assert [line for line in progress.lines if line.startswith(said)]
+    loaded = engine.load_base(str(tmp_path), quantization=quantization, dtype="float32", device="cpu")
+    share = 2 * 4 * 3 * inner * hidden / loaded.parameters
+    said = f"4 tensors of experts (down_proj, gate_up_proj), {share:.0%} of the weights, stay in float32 and not "
+    assert f"{said}{quantization}: {why}" in progress.lines
     adapter = engine.train(loaded, engine.load_data(TEXTS, "causal-lm"), strategy="lora", config=CONFIG)
     assert all(bool(tensor.any()) for tensor in adapter.attachment.tensors.values())
     assert [name for name in adapter.attachment.tensors if "experts" in name]

@@ -61,7 +61,8 @@ def output(model: Any, batch: dict[str, torch.Tensor]) -> torch.Tensor:
     [
         # Dropout of the base is on in MiniLM: seeded alike, both loops draw the same masks.
         ("minilm", {"rank": 4}, {"r": 4, "lora_alpha": 8}),
-        ("smollm2-4", {"rank": 4, "alpha": 6, "rslora": True}, {"r": 4, "lora_alpha": 6, "use_rslora": True}),
+        # Scales are powers of two, so that it does not matter when they are multiplied by: AdamW makes steps of any rounding.
+        ("smollm2-4", {"rank": 4, "alpha": 4, "rslora": True}, {"r": 4, "lora_alpha": 4, "use_rslora": True}),
         ("smollm2-4", {"rank": 2, "dora": True, "targets": "attention"}, {"r": 2, "lora_alpha": 4, "use_dora": True}),
         ("smollm2-4", {"rank": 4, "dropout": 0.2, "init": "gaussian"}, {"r": 4, "lora_alpha": 8, "lora_dropout": 0.2}),
     ],

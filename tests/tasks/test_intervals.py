@@ -11,8 +11,8 @@ from sklearn.metrics import f1_score, mean_absolute_error, r2_score, root_mean_s
 import adapterhub_lite as ah
 from adapterhub_causal_lm.tiny import completions
 from adapterhub_lite.progress import Silent
-from adapterhub_lite.tasks import metrics
-from adapterhub_lite.tasks.metrics import bootstrap, classification_intervals, macro_f1, wilson
+from adapterhub_lite.scoring import metrics
+from adapterhub_lite.scoring.metrics import bootstrap, classification_intervals, macro_f1, wilson
 from adapterhub_lite.testing.models import tiny_base
 from adapterhub_lite.training.evaluate import score
 from adapterhub_text.tiny import texts
@@ -89,7 +89,7 @@ def test_intervals_are_worked_out_only_where_they_are_asked_for(model, monkeypat
     def drawn(*_):
         raise AssertionError
 
-    monkeypatch.setattr("adapterhub_lite.tasks.metrics.bootstrap", drawn)
+    monkeypatch.setattr("adapterhub_lite.scoring.metrics.bootstrap", drawn)
     monkeypatch.setattr("adapterhub_lite.training.evaluate.bootstrap", drawn)
     assert score(attachment, encoded, Silent()) == (metrics, {})
 

@@ -111,6 +111,11 @@ BAD = [
     ("text,label\na,x\n ,y\n", "row 2 (line 3), column 'text': text is empty"),
     ('text,label\n"a\nb",x\nc,\n', "row 2 (line 4), column 'label': label is missing"),
     ("text,label\na,x\nb,  \n", "row 2 (line 3), column 'label': label is missing"),
+    (
+        'text,label\na,x\n ,y\nb,x\n"",x\n ,y\n',
+        "row 2 (line 3), column 'text': text is empty, as in 2 rows below it; fill",
+    ),
+    ("text,label\na,x\nb,\nc, \n", "row 2 (line 3), column 'label': label is missing, as in 1 row below it; fill"),
     ("text,label\na,x\nb\0c,y\n", "row 2 (line 3), column 'text': text has a NUL character at position 2"),
     ("text,label\na,x\nb,y\0\n", "row 2 (line 3), column 'label': label contains a NUL"),
     ("text,label\na,x\nb,x\n", "column 'label': every row has label 'x'; a classifier needs 2 classes"),

@@ -92,6 +92,7 @@ def test_a_folder_of_texts_for_each_class(tmp_path: Path) -> None:
     write(root / "neg" / ".hidden.txt", "x")
     write(root / "neg" / "scan.png", "x")
     write(root / "README.md", "about")
+    write(root / ".cache" / "old.txt", "x")
     data = load_data(root, TASK)
     assert list(zip(data.inputs, (data.labels[i] for i in data.targets or ()), strict=True)) == [
         ("not my film", "neg"),
@@ -100,9 +101,10 @@ def test_a_folder_of_texts_for_each_class(tmp_path: Path) -> None:
         ("another fine film", "pos"),
     ]
     assert data.columns == {"text": "text", "label": "label"}
-    assert data.notes[:2] == (
+    assert data.notes[:3] == (
         f"{root}: 1 file outside the class folders left out",
         f"{root}: 1 file of other kinds left out (1 .png)",
+        f"{root}: 2 hidden files left out",
     )
     shutil.copytree(root, tmp_path / "copy")
     assert load_data(tmp_path / "copy", TASK).sha256 == data.sha256

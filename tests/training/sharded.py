@@ -1,6 +1,6 @@
 """Small runs on tiny models, in one process or, started by torchrun, in several that share the base or only the work.
 
-Run by test_sharding.py, with a folder for the results and a command line for `adapterhub-lite` to end with.
+Run by test_sharding.py, with a folder for the results.
 """
 
 from __future__ import annotations
@@ -140,7 +140,7 @@ def refused(strategy: str, quantization: str, settings: dict[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    out, *command = sys.argv[1:]
+    (out,) = sys.argv[1:]
     everything: dict[str, Any] = {name: run(name, Path(out) / "sharded", shard=True) for name in CASES}
     everything["whole"] = {
         name: run(name, Path(out) / "whole", shard=False) for name in ("lora", "prefix", "linear_probe")
@@ -148,7 +148,3 @@ if __name__ == "__main__":
     everything["full"] = refused("full", "none", {})
     everything["pissa"] = refused("lora", "none", {"init": "pissa"})
     (Path(out) / f"found-{os.environ['RANK']}.json").write_text(json.dumps(everything))
-    from adapterhub_lite.cli import main
-
-    sys.argv = ["adapterhub-lite", *command]
-    main()

@@ -20,7 +20,10 @@ MISTAKES = {
     "option out of range": ({"settings": {"rank": 0}}, ["--set", "rank=0"]),
     "unknown option of the task": ({"task_options": {"poling": "cls"}}, ["--task-set", "poling=cls"]),
     "task option out of range": ({"task_options": {"max_length": 1}}, ["--max-length", "1"]),
-    "nothing to score on": ({"config": {"eval_every": 2}}, ["--eval-every", "2"]),
+    "nothing to score on": (
+        {"config": {"eval_every": 2}, "hold_out": 0},
+        ["--eval-every", "2", "--hold-out", "0"],
+    ),
     "patience without evaluations": ({"config": {"patience": 2}}, ["--patience", "2"]),
     "one process alone": ({"config": {"shard": True}}, ["--shard"]),
     "full on a quantized base": ({"strategy": "full", "base": "nf4"}, ["--strategy", "full", "--quantize", "nf4"]),

@@ -34,7 +34,7 @@ def test_processes_send_each_other_no_more_than_the_outputs(monkeypatch):
             return parts[::-1]  # whatever the order in which they come
 
     monkeypatch.setattr(evaluate, "EXAMPLES_AT_ONCE", 4)
-    logits, targets = evaluate._outputs(adapter.attachment, encoded, Silent(), Sending())
+    logits, targets = evaluate.outputs(adapter.attachment, encoded, Silent(), Sending())
     torch.testing.assert_close(logits, wanted, rtol=1e-4, atol=1e-5)
     assert targets.tolist() == list(data.targets)
     batches = len(data) // 4

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -19,26 +18,16 @@ from adapterhub_lite.errors import ConfigError, NotSupportedError
 from adapterhub_lite.testing.models import tiny_base
 from adapterhub_lite.training import offload
 from tests.training import sharded
-from tests.training.test_processes import TEXTS, losses
-
-TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-
-
-def launch(*command: object) -> None:
-    done = subprocess.run([*TORCHRUN, *map(str, command)], capture_output=True, text=True, timeout=300, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory, references: Any) -> Path:
-    """Where two processes have run every case, and at last the command line."""
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where two processes have run every case. The command line is in `test_processes.py`."""
     folder = tmp_path_factory.mktemp("sharded")
-    (folder / "data.csv").write_text("text,label\n" + "".join(f"{t},{'xy'[i % 2]}\n" for i, t in enumerate(TEXTS)))
-    # Dropout stays on: resuming has to find each process's own random numbers again.
-    command = ["train", "--shard", "--base", references("tiny-bert"), "--data", folder / "data.csv"]
-    command += ["--task", "text-classification", "--dtype", "float32", "--steps", "6", "--batch-size", "5"]
-    command += ["--micro-batch-size", "2", "--set", "rank=2", "--set", "dropout=0.1", "--checkpoint-every", "3"]
-    launch(sharded.__file__, folder, *command, "--out", folder / "cli")
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    command = [*launcher, sharded.__file__, str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
     return folder
 
 
@@ -94,21 +83,6 @@ def test_scores_shared_by_whole_bases_are_those_of_one_process(name, results, tm
 @pytest.mark.parametrize("name", ["full", "pissa"])
 def test_what_changes_the_base_is_refused(name, results):
     assert all("--shard does not go with strategy" in of_process[name] for of_process in results)
-
-
-def test_a_sharded_run_that_was_killed_goes_on_to_the_same_bytes(folder, references):
-    run, adapter = folder / "cli.run", folder / "cli"
-    saved = (adapter / "adapter_model.safetensors").read_bytes()
-    last = {path.name: path.read_bytes() for path in (run / "checkpoints" / "step-00000006").iterdir()}
-    assert len(losses(run)) == 6
-    # As if both processes had been killed after step 3.
-    (run / "finished.json").unlink()
-    shutil.rmtree(run / "checkpoints" / "step-00000006")
-    shutil.rmtree(adapter)
-    launch("-m", "adapterhub_lite", "train", "--resume", "--out", adapter)
-    assert "resuming after step 3" in (run / "events.log").read_text()
-    assert (adapter / "adapter_model.safetensors").read_bytes() == saved
-    assert {path.name: path.read_bytes() for path in (run / "checkpoints" / "step-00000006").iterdir()} == last
 
 
 def test_8_bit_weights_are_refused():

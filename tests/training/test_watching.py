@@ -33,23 +33,30 @@ def clock(monkeypatch):
     return clock
 
 
-def test_a_line_tells_rate_time_left_and_note(clock, capfd):
+@pytest.fixture
+def lines(caplog):
+    """What goes to the log, each line as it is there."""
+    caplog.set_level("INFO", "adapterhub_lite")
+    return lambda: [record.getMessage() for record in caplog.records]
+
+
+def test_a_line_tells_rate_time_left_and_note(clock, lines):
     with Lines().bar("training", 40, "steps", rate="tokens") as bar:
         for _ in range(40):
             clock.now += 3
             bar.advance(1, "loss 0.5, 1.0 GB", 600)
-    lines = capfd.readouterr().err.splitlines()
+    said = lines()
     # Every fourth step is 12 s after the last line; 600 tokens in 3 s are 200 a second.
-    assert lines[0] == "training: 4/40 steps, 200 tokens/s, 12.0 s, 108 s left  loss 0.5, 1.0 GB"
-    assert lines[-1] == "training: 40/40 steps, 200 tokens/s, 120.0 s  loss 0.5, 1.0 GB"
-    assert len(lines) == 10
+    assert said[0] == "training: 4/40 steps, 200 tokens/s, 12.0 s, 108 s left  loss 0.5, 1.0 GB"
+    assert said[-1] == "training: 40/40 steps, 200 tokens/s, 120.0 s  loss 0.5, 1.0 GB"
+    assert len(said) == 10
 
 
-def test_without_a_unit_of_its_own_the_rate_counts_what_is_done(clock, capfd):
+def test_without_a_unit_of_its_own_the_rate_counts_what_is_done(clock, lines):
     with Lines().bar("encoding", 8, "examples") as bar:
         clock.now += 4
         bar.advance(8)
-    assert capfd.readouterr().err == "encoding: 8/8 examples, 2.0 examples/s, 4.0 s\n"
+    assert lines() == ["encoding: 8/8 examples, 2.0 examples/s, 4.0 s"]
 
 
 def test_a_terminal_shows_the_same(monkeypatch, capfd):

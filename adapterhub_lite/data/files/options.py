@@ -95,3 +95,5 @@ class FileOptions(BaseModel):
 
 
 DEFAULT = FileOptions()
+FileFacts = FileOptions | Mapping[str, Any] | None
+"""What a user says of a file beside its name."""

@@ -40,14 +40,19 @@ def read_choices(
     if request.form == SEVERAL or (fresh and guessed and is_list_column(table, used["label"])):
         roles = {"labels" if role == "label" else role: name for role, name in used.items()}
     form = SEVERAL if "labels" in roles or request.form == SEVERAL else None
-    known, required = request.labels, request.require_labels
+    known, required, keep = request.labels, request.require_labels, request.keep_unknown
     if "labels" in roles:
-        separator = getattr(request.options, "separator", None)
-        return roles, form, read_several(table, roles["labels"], known=known, required=required, separator=separator)
+        labels = read_several(
+            table, roles["labels"], known=known, required=required, keep_unknown=keep,
+            separator=getattr(request.options, "separator", None),
+        )  # fmt: skip
+        return roles, form, labels
     if "label" in roles:
         if guessed:
             _check_header(table, roles["label"], known)
-        labels = read_labels(table, roles["label"], known=known, required=required, declared=declared)
+        labels = read_labels(
+            table, roles["label"], known=known, required=required, declared=declared, keep_unknown=keep
+        )
         compound = [name for name in labels.names if "|" in name or ";" in name or (name[:1], name[-1:]) == ("[", "]")]
         if fresh and guessed and compound:
             note = (

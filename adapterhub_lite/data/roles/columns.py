@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 from adapterhub_lite.data.table import Table
@@ -77,15 +78,28 @@ def is_missing(value: object) -> bool:
     return value is None or value != value  # NaN alone differs from itself
 
 
+def is_blank(value: object) -> bool:
+    """Whether a value is absent, or a text of nothing but white space."""
+    return is_missing(value) or (isinstance(value, str) and not value.strip())
+
+
+def further_blanks(table: Table, row: int, column: str) -> str:
+    """What a message on a blank cell says of those below it, so that all are mended at once; nothing where none is."""
+    blanks = sum(map(is_blank, islice(table.iterate(column), row + 1, None)))
+    return f", as in {counted(blanks, 'row')} below it" if blanks else ""
+
+
 def checked_text(value: Any, table: Table, row: int, column: str, what: str = "text") -> str:
     """The value, if it is text that a tokenizer can be given."""
     if is_missing(value):
-        raise DataError(f"{table.where(row, column)}: {what} is missing; fill it in or remove the row")
+        more = further_blanks(table, row, column)
+        raise DataError(f"{table.where(row, column)}: {what} is missing{more}; fill it in or remove the row")
     if not isinstance(value, str):
         kind = type(value).__name__
         raise DataError(f"{table.where(row, column)}: {what} is of type {kind}, not text; choose a column of text")
     if not value.strip():
-        raise DataError(f"{table.where(row, column)}: {what} is empty; fill it in or remove the row")
+        more = further_blanks(table, row, column)
+        raise DataError(f"{table.where(row, column)}: {what} is empty{more}; fill it in or remove the row")
     if "\0" in value:
         position = value.index("\0") + 1
         raise DataError(f"{table.where(row, column)}: {what} has a NUL character at position {position}; remove it")

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
-from adapterhub_lite.data.roles.columns import counted, is_missing, shortened
+from adapterhub_lite.data.roles.columns import counted, further_blanks, is_blank, shortened
 from adapterhub_lite.data.table import Table
 from adapterhub_lite.errors import ConfigError, DataError
 from adapterhub_lite.names import did_you_mean
@@ -28,16 +28,25 @@ class Labels:
     targets: tuple[Any, ...] | None
     names: tuple[str, ...]
     notes: tuple[str, ...]
+    unknown: tuple[str, ...] = ()
+    """Names that are not known, numbered behind `names`; none unless they are to be kept."""
 
 
 def read_labels(
-    table: Table, column: str, *, known: Sequence[str] | None, required: bool, declared: Sequence[str] | None = None
+    table: Table,
+    column: str,
+    *,
+    known: Sequence[str] | None,
+    required: bool,
+    declared: Sequence[str] | None = None,
+    keep_unknown: bool = False,
 ) -> Labels:
     """Check a label column and number its classes.
 
     Classes stand in the order of `known` (those of a trained adapter), else of `declared` (names the file gives for
     integers), else sorted, as numbers where all of them are integers. Raises DataError at the first row whose label is
-    missing, unusable or not known. Where labels are not required (prediction), such a column gives a note, no targets.
+    missing, unusable or not known; with `keep_unknown`, labels that are not known are kept unless all are. Where labels are
+    not required (prediction), such a column gives a note, no targets.
     """
     declared = declared if declared is not None else table.class_names(column)
     if known is not None and len(set(known)) != len(known):
@@ -45,7 +54,8 @@ def read_labels(
     try:
         texts, stripped = _texts(table, column, declared)
         names = tuple(known) if known is not None else ordered_labels(set(texts), declared)
-        index = {name: position for position, name in enumerate(names)}
+        unknown = unknown_labels(texts, names, keep=keep_unknown)
+        index = {name: position for position, name in enumerate((*names, *unknown))}
         for row, text in enumerate(texts):
             if text not in index:
                 raise DataError(
@@ -64,21 +74,28 @@ def read_labels(
     notes = notes_on_names(Counter(texts), declared or (), column) if known is None else []
     if stripped:
         notes.insert(0, f"column {column!r}: white space around {counted(stripped, 'label')} removed")
-    return Labels(tuple(index[text] for text in texts), names, tuple(notes))
+    return Labels(tuple(index[text] for text in texts), names, tuple(notes), unknown)
+
+
+def unknown_labels(texts: Iterable[str], names: Sequence[str], *, keep: bool) -> tuple[str, ...]:
+    """Those of some labels that are not among the names, in order; none where they are not to be kept, or none is known."""
+    there, known = set(texts), set(names)
+    return ordered_labels(there - known, None) if keep and there & known else ()
 
 
 def _texts(table: Table, column: str, declared: Sequence[str] | None) -> tuple[list[str], int]:
     texts: list[str] = []
     stripped = 0
     for row, value in enumerate(table.column(column)):
-        text = one_label(value, declared, table.where(row, column))
+        blanks = further_blanks(table, row, column) if is_blank(value) else ""
+        text = one_label(value, declared, table.where(row, column), blanks)
         stripped += isinstance(value, str) and text != value
         texts.append(text)
     return texts, stripped
 
 
-def one_label(value: Any, declared: Sequence[str] | None, where: str) -> str:
-    """The name of the label that a value stands for.
+def one_label(value: Any, declared: Sequence[str] | None, where: str, blanks: str = "") -> str:
+    """The name of the label that a value stands for; `blanks` is said of a missing one, as `further_blanks` writes it.
 
     Raises:
         DataError: no label, or something that is none, at the place `where`.
@@ -89,9 +106,9 @@ def one_label(value: Any, declared: Sequence[str] | None, where: str) -> str:
         if value >= len(declared) or value < -1:
             raise DataError(f"{where}: label {value} has no name; the names are {shortened(declared)}")
         value = declared[value] if value >= 0 else None  # -1 is how `datasets` writes "not labelled"
-    if is_missing(value) or (isinstance(value, str) and not value.strip()):
+    if is_blank(value):
         raise DataError(
-            f"{where}: label is missing; fill it in, remove the row, or choose another label column; where a row may "
+            f"{where}: label is missing{blanks}; fill it in, remove the row, or choose another label column; where a row may "
             "have none or several, name the column with --column labels=NAME"
         )
     if isinstance(value, float):

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from adapterhub_lite.data.roles.columns import counted, find_column, is_missing, shortened
-from adapterhub_lite.data.roles.labels import Labels, notes_on_names, one_label, ordered_labels
+from adapterhub_lite.data.roles.labels import Labels, notes_on_names, one_label, ordered_labels, unknown_labels
 from adapterhub_lite.data.table import Table
 from adapterhub_lite.errors import DataError
 from adapterhub_lite.names import did_you_mean
@@ -38,7 +38,13 @@ def columns_of(table: Table, name: str) -> list[str]:
 
 
 def read_several(
-    table: Table, name: str, *, known: Sequence[str] | None, required: bool, separator: str | None = None
+    table: Table,
+    name: str,
+    *,
+    known: Sequence[str] | None,
+    required: bool,
+    separator: str | None = None,
+    keep_unknown: bool = False,
 ) -> Labels:
     """Check the labels of every row and number them; the targets are sorted tuples of indices.
 
@@ -52,6 +58,7 @@ def read_several(
         known: Labels of a trained adapter.
         required: Raise for labels that cannot be used.
         separator: What stands between labels in a text; found out by default.
+        keep_unknown: Keep labels that are not known, unless all are.
 
     Raises:
         DataError: at the first row with something that is no label, or a label that is not known; or a text in which it
@@ -65,7 +72,7 @@ def read_several(
         else:
             declared = table.class_names(name) or ()
             rows = _single_column(table, columns[0], declared, separator, notes)
-        return _numbered(table, name, rows, known, declared, notes, required)
+        return _numbered(table, name, rows, known, declared, notes, required, keep_unknown)
     except DataError as error:
         if required:
             raise
@@ -81,9 +88,11 @@ def _numbered(
     declared: Sequence[str],
     notes: list[str],
     required: bool,
+    keep_unknown: bool,
 ) -> Labels:
     names = tuple(known) if known is not None else ordered_labels({name for row in rows for name in row}, declared)
-    index = {name: position for position, name in enumerate(names)}
+    unknown = unknown_labels((name for row in rows for name in row), names, keep=keep_unknown)
+    index = {name: position for position, name in enumerate((*names, *unknown))}
     targets = []
     for row, labels in enumerate(rows):
         for name in labels:
@@ -106,7 +115,7 @@ def _numbered(
         notes.append(f"column {column!r}: every row has exactly one label; to choose one, name the column as label")
     if known is None:
         notes += notes_on_names(Counter(name for labels in rows for name in set(labels)), (), column)
-    return Labels(tuple(targets), names, tuple(notes))
+    return Labels(tuple(targets), names, tuple(notes), unknown)
 
 
 def _indicators(table: Table, columns: Sequence[str], known: Sequence[str] | None) -> list[list[str]]:

@@ -24,6 +24,8 @@ from adapterhub_lite.progress import Progress
 from adapterhub_lite.training.run.folder import RunFolder
 
 PROJECT = "adapterhub-lite"
+EVALUATED = "eval_"
+"""What the names of scores begin with in the log."""
 NOTE = "tracking.json"
 """In the run folder: under which name the trackers know the run."""
 
@@ -80,7 +82,7 @@ class Journal:
 
     def evaluation(self, step: int, metrics: dict[str, float]) -> None:
         """Log the scores on held-out data after a step."""
-        self._write({"step": step, **{f"eval_{name}": value for name, value in metrics.items()}})
+        self._write({"step": step, **{f"{EVALUATED}{name}": value for name, value in metrics.items()}})
         self._track("eval", metrics, step)
 
     def observed(self, step: int, name: str, value: float) -> None:
@@ -120,6 +122,15 @@ class Journal:
             warnings.warn(
                 f"tracker '{name}' failed ({failure}); it is muted for this run", RuntimeWarning, stacklevel=3
             )
+
+
+def scores_logged(lines: Sequence[Mapping[str, Any]]) -> list[tuple[int, dict[str, float]]]:
+    """The evaluations among the lines of a log, each with its step."""
+    scored = [line for line in lines if any(name.startswith(EVALUATED) for name in line)]
+    return [
+        (line["step"], {name.removeprefix(EVALUATED): value for name, value in line.items() if value is not None})
+        for line in scored
+    ]
 
 
 def _make(name: str, folder: Path, identifier: str, known: str | None, step: int) -> Any:

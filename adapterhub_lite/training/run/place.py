@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from adapterhub_lite.interrupt import Interrupt
@@ -28,9 +28,14 @@ class Place:
     """The run folder; None to record nothing."""
     resume: bool
     """Go on with the run in the folder, if there is one."""
-    run_file: str | None
-    """The run as YAML, to be kept in the folder."""
+    run_file: str | Callable[[TrainConfig], str] | None
+    """The run as YAML, to be kept in the folder, or what writes it with the options that were settled."""
     interrupt: Interrupt
+
+    def settled(self, config: TrainConfig) -> tuple[Place, str | None]:
+        """The same with the run written down, and what was written."""
+        written = self.run_file(config) if callable(self.run_file) else self.run_file
+        return replace(self, run_file=written), written
 
 
 @contextmanager
@@ -51,7 +56,7 @@ def open_run_folder(
         place.folder,
         run_identity(attachment, config, data, held_out, processes.count),
         facts=environment(),
-        run_file=place.run_file,
+        run_file=place.settled(config)[1],
         resume=place.resume,
         say=progress.say,
         main=processes.is_main,

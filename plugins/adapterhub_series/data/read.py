@@ -43,6 +43,7 @@ def read_classification(
     columns: Mapping[str, str] | None = None,
     labels: Sequence[str] | None = None,
     require_labels: bool = True,
+    keep_unknown: bool = False,
     windows: Windows | None = None,
 ) -> Dataset:
     """Read and check series with one label each; see the package for what they are read from.
@@ -52,6 +53,7 @@ def read_classification(
         columns: The columns of the roles "label", "series", "time", "group" and "channels" (several, with commas).
         labels: The classes of a trained adapter, whose order is kept.
         require_labels: False for prediction.
+        keep_unknown: Keep labels that are not among `labels`, in `Dataset.unknown`.
         windows: Cut the series into windows.
 
     Returns:
@@ -64,11 +66,12 @@ def read_classification(
     collected = _collect(source, CLASSIFICATION, Reading("label", require_labels, windows), columns or {})
     if "label" in collected.used:
         read = read_labels(
-            collected.table, collected.used["label"], known=labels, required=require_labels, declared=collected.declared
-        )
+            collected.table, collected.used["label"], known=labels, required=require_labels, declared=collected.declared,
+            keep_unknown=keep_unknown,
+        )  # fmt: skip
     else:
         read = Labels(None, tuple(labels or ()), ())
-    return _dataset(CLASSIFICATION, collected, read.targets, read.names, read.notes)
+    return replace(_dataset(CLASSIFICATION, collected, read.targets, read.names, read.notes), unknown=read.unknown)
 
 
 def read_regression(

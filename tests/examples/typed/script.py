@@ -33,7 +33,7 @@ assert_type(manifest.metrics, dict[str, float | None])
 assert_type(loaded, ah.Adapter)
 assert_type(loaded.generate("a card", max_new_tokens=4), str)
 assert_type([provided.spec.name for provided in ah.strategies()], list[str])
-assert_type(config.epochs, float)
+assert_type(config.epochs, float | None)
 assert_type(ah.Engine().train(base, data), ah.Adapter)
 with adapter.disabled() as bare:
     assert_type(bare, ah.Base)

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from statistics import NormalDist
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor
 
+from adapterhub_lite.scoring.wilson import wilson as wilson
+
 RESAMPLES = 1000
 MANY, FEW_RESAMPLES = 200_000, 200
 """Above MANY rows an interval is narrow: FEW_RESAMPLES give it closely enough, in seconds."""
-QUANTILE = NormalDist().inv_cdf(0.975)
 
 
 def classification_metrics(logits: Tensor, targets: Tensor, loss: float) -> dict[str, float]:
@@ -35,7 +35,8 @@ def macro_f1(predicted: Tensor, targets: Tensor, classes: int) -> float:
     true = torch.bincount(targets, minlength=classes).double()
     said = torch.bincount(predicted, minlength=classes).double()
     occurring = (true + said) > 0
-    return float((2 * hits[occurring] / (true + said)[occurring]).mean())
+    # numpy's mean, to the last digit that of scikit-learn
+    return float((2 * hits[occurring] / (true + said)[occurring]).numpy().mean())
 
 
 def classification_intervals(
@@ -138,37 +139,44 @@ def share_interval(right: Tensor, groups: Sequence[int] | None = None) -> tuple[
     return low, high
 
 
-def wilson(hits: int, n: int) -> tuple[float, float]:
-    """The 95 % score interval of a share (Wilson 1927), which is right for shares near 0 and 1 and for small n."""
-    share, z2 = hits / n, QUANTILE**2
-    centre = (share + z2 / (2 * n)) / (1 + z2 / n)
-    half = QUANTILE / (1 + z2 / n) * (share * (1 - share) / n + z2 / (4 * n * n)) ** 0.5
-    return max(0.0, centre - half), min(1.0, centre + half)
-
-
 def bootstrap(n: int, score: Callable[[Tensor], float], groups: Sequence[int] | None = None) -> tuple[float, float]:
     """The 95 % percentile interval of a score over rows drawn again with replacement (Efron 1979), always alike.
-
-    Rows of one group, such as the windows of one engine, are not independent: where there are groups, whole groups are
-    drawn (the cluster bootstrap, Field and Welsh 2007), and the interval is for new groups.
 
     Args:
         n: Rows.
         score: From the rows drawn, (m,) int64 with m about n, to the score.
         groups: The group of each row.
     """
+    return percentile_interval(torch.tensor([score(rows) for rows in resamples(n, groups)], dtype=torch.float64))
+
+
+def percentile_interval(scores: Tensor) -> tuple[float, float]:
+    """The middle 95 % of scores, (draws,) float64."""
+    low, high = torch.quantile(scores, torch.tensor([0.025, 0.975], dtype=torch.float64))
+    return float(low), float(high)
+
+
+def resamples(n: int, groups: Sequence[int] | None = None, times: int | None = None) -> Iterator[Tensor]:
+    """Draw rows again with replacement, always alike, so that what is scored on the same draws can be compared.
+
+    Rows of one group, such as the windows of one engine, are not independent: where there are groups, whole groups are
+    drawn (the cluster bootstrap, Field and Welsh 2007), and an interval is for new groups.
+
+    Args:
+        n: Rows.
+        groups: The group of each row.
+        times: How often; by default `RESAMPLES`, of many rows `FEW_RESAMPLES`.
+
+    Yields:
+        The rows of each draw, (m,) int64 with m about n.
+    """
     generator = torch.Generator().manual_seed(0)
     members: list[Tensor] = []
     if groups is not None:
         _, group_of, sizes = torch.tensor(groups).unique(return_inverse=True, return_counts=True)
         members = list(group_of.argsort(stable=True).split(sizes.tolist()))
-
-    def draw() -> Tensor:
+    for _ in range(times or (RESAMPLES if n <= MANY else FEW_RESAMPLES)):
         if groups is None:
-            return torch.randint(n, (n,), generator=generator)
-        return torch.cat([members[i] for i in torch.randint(len(members), (len(members),), generator=generator)])
-
-    times = RESAMPLES if n <= MANY else FEW_RESAMPLES
-    scores = torch.tensor([score(draw()) for _ in range(times)], dtype=torch.float64)
-    low, high = torch.quantile(scores, torch.tensor([0.025, 0.975], dtype=torch.float64))
-    return float(low), float(high)
+            yield torch.randint(n, (n,), generator=generator)
+        else:
+            yield torch.cat([members[i] for i in torch.randint(len(members), (len(members),), generator=generator)])

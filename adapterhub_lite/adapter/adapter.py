@@ -190,12 +190,12 @@ class Adapter:
         judge, bars = task.judge(dataset, extract, score), shown(self.progress, progress)
         with self.attachment.at_work():
             own = evaluate_answers(
-                task, self.base, dataset, judge, sampling, self.attachment.logits, self.attachment.ready, bars
+                task, self.base, dataset, judge, sampling, self.attachment.target_losses, self.attachment.ready, bars
             )
         if not bare:
             return own
         with self.disabled() as base:
-            run = partial(task.logits, base, None)
+            run = partial(task.target_losses, base, None)
             return beside(own, evaluate_answers(task, base, dataset, judge, sampling, run, alone, bars))
 
     @overload

@@ -30,7 +30,7 @@ def evaluate_answers(
     data: Dataset,
     judge: Judge,
     sampling: Sampling,
-    run: Callable[[Batch], tuple[Tensor, Tensor | None]],
+    run: Callable[[Batch], Tensor],
     ready: Ready,
     progress: Progress,
 ) -> Evaluation:
@@ -42,7 +42,7 @@ def evaluate_answers(
         data: Prompts with the answers that are wanted.
         judge: Scores answers; their mean over the rows has a 95 % interval, Wilson's for a share, else a bootstrap over rows.
         sampling: How answers are made.
-        run: From a batch to (n, vocabulary) logits and targets.
+        run: From a batch to the loss of every target, (n,).
         ready: Called around every batch of prompts.
         progress: Shows the work.
     """
@@ -69,7 +69,7 @@ def evaluate_bare(base: Base, task: Task, data: Dataset, progress: Progress) -> 
         encoded = encode(task, data, base)
         base.activate(None)
         metrics, intervals = score_language_model(
-            base, task, partial(task.logits, base, None), encoded, progress, intervals=True
+            base, task, partial(task.target_losses, base, None), encoded, progress, intervals=True
         )
     return Evaluation(len(encoded.examples), metrics, encoded.notes, intervals)
 

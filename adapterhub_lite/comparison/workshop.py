@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -142,7 +143,7 @@ class Workshop:
             said, _ = token_losses(
                 self.base,
                 self.task,
-                lambda batch: self.task.logits(self.base, None, batch),
+                partial(self.task.target_losses, self.base, None),
                 self.encoded(score),
                 self._bars,
             )
@@ -154,7 +155,7 @@ class Workshop:
             adapter.use()  # it may have tokens of its own
             encoded = encode(attachment.task, score, self.base)
             if attachment.task.generates:
-                return token_losses(self.base, attachment.task, attachment.logits, encoded, self._bars)[0]
+                return token_losses(self.base, attachment.task, attachment.target_losses, encoded, self._bars)[0]
             return outputs(attachment, encoded, self._bars)[0]
 
     def _about_rows(self, data: Dataset) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Protocol
 
+import torch
 from torch import Tensor, nn
 
 from adapterhub_lite.base.loading import Base
@@ -177,6 +178,27 @@ class Task(Protocol):
     def weights(self, targets: Tensor) -> Tensor | None:
         """How much every target counts in training, of the shape of targets; None for all alike."""
         return None
+
+    def loss(self, base: Base, head: nn.Linear | None, batch: Batch, weight: float) -> Tensor:
+        """Run base and head: the weighted sum of the losses of all targets, divided by `weight`; a scalar with its graph.
+
+        A task whose logits are large computes this without having all of them at once.
+        """
+        logits, targets = self.logits(base, head, batch)
+        assert targets is not None
+        return self.weighted(logits, targets, weight)
+
+    def weighted(self, logits: Tensor, targets: Tensor, weight: float) -> Tensor:
+        """The weighted sum of the losses of all targets, divided by `weight`, in full precision."""
+        with torch.autocast(logits.device.type, enabled=False):
+            losses, weights = self.losses(logits, targets), self.weights(targets)
+            return (losses if weights is None else losses * weights).sum() / weight
+
+    def target_losses(self, base: Base, head: nn.Linear | None, batch: Batch) -> Tensor:
+        """Run base and head without gradients: the loss of every target, of the shape of targets."""
+        logits, targets = self.logits(base, head, batch)
+        assert targets is not None
+        return self.losses(logits, targets)
 
     @abstractmethod
     def metrics(

@@ -77,12 +77,28 @@ class Attachment:
 
     def logits(self, batch: Batch) -> tuple[Tensor, Tensor | None]:
         """Run base, strategy and head on a batch that is on the base's device."""
+        with self._mounted(batch):
+            return self.task.logits(self.base, self.head, batch)
+
+    def loss(self, batch: Batch, weight: float) -> Tensor:
+        """Run them, and give the sum of the losses of all targets, divided by `weight`; see `Task.loss`."""
+        with self._mounted(batch):
+            return self.task.loss(self.base, self.head, batch, weight)
+
+    def target_losses(self, batch: Batch) -> Tensor:
+        """Run them, and give the loss of every target; see `Task.target_losses`."""
+        with self._mounted(batch):
+            return self.task.target_losses(self.base, self.head, batch)
+
+    @contextmanager
+    def _mounted(self, batch: Batch) -> Iterator[None]:
+        """Let this adapter be the one on the base, and its layers know the batch, for the length of a `with` block."""
         with self.base.lock:
             self.base.activate(self.view)
             self.view.context = BatchContext(batch)
             try:
                 with self.precision():
-                    return self.task.logits(self.base, self.head, batch)
+                    yield
             except BaseException:
                 self.forget_batch()
                 raise

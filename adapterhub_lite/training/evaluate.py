@@ -27,6 +27,7 @@ EXAMPLES_AT_ONCE = 32
 TEXTS_AT_ONCE = 8
 
 Kept = TypeVar("Kept")
+Ran = TypeVar("Ran")
 
 
 def predict_logits(attachment: Attachment, data: Encoded, progress: Progress, *, keep_features: bool = False) -> Tensor:
@@ -69,7 +70,7 @@ def score(
     task = attachment.task
     if task.generates:
         return score_language_model(
-            attachment.base, task, attachment.logits, data, progress, processes, intervals=intervals
+            attachment.base, task, attachment.target_losses, data, progress, processes, intervals=intervals
         )
     logits, targets = labelled_outputs(attachment, data, progress, processes)
     rows = [example.rows for example in data.examples]
@@ -94,7 +95,7 @@ def labelled_outputs(
 def score_language_model(
     base: Base,
     task: Task,
-    run: Callable[[Batch], tuple[Tensor, Tensor | None]],
+    run: Callable[[Batch], Tensor],
     data: Encoded,
     progress: Progress,
     processes: Processes | None = None,
@@ -106,7 +107,7 @@ def score_language_model(
     Args:
         base: Where batches are sent.
         task: Makes them.
-        run: From a batch to (n, vocabulary) logits and (n,) targets.
+        run: From a batch to the loss of every target, (n,).
         data: Encoded examples.
         progress: Shows the work.
         processes: As of `score`.
@@ -127,7 +128,7 @@ def score_language_model(
 def token_losses(
     base: Base,
     task: Task,
-    run: Callable[[Batch], tuple[Tensor, Tensor | None]],
+    run: Callable[[Batch], Tensor],
     data: Encoded,
     progress: Progress,
     processes: Processes | None = None,
@@ -136,13 +137,12 @@ def token_losses(
     counts = torch.tensor([example.rows for example in data.examples], dtype=torch.float64)
     own = _share(data, processes)
 
-    def losses(rows: list[int], logits: Tensor, targets: Tensor | None) -> list[tuple[int, float]]:
-        assert targets is not None
-        parts = task.losses(logits, targets).double().cpu().split([data.examples[row].rows for row in rows])
+    def by_row(rows: list[int], losses: Tensor) -> list[tuple[int, float]]:
+        parts = losses.double().cpu().split([data.examples[row].rows for row in rows])
         return [(row, float(part.sum())) for row, part in zip(rows, parts, strict=True)]
 
     with progress.bar("evaluating", len(own), "examples") as bar, evaluating(base.model):
-        batches = _batches(base, task, run, data, TEXTS_AT_ONCE, own, losses, bar)
+        batches = _batches(base, task, run, data, TEXTS_AT_ONCE, own, by_row, bar)
         parts = [part for batch in batches for part in batch]
     parts = sorted(processes.collect(parts) if processes is not None else parts)
     sums = torch.tensor([total for _, total in parts], dtype=torch.float64)
@@ -161,7 +161,8 @@ def outputs(
     base, task, head = attachment.base, attachment.task, attachment.head
     parts: list[tuple[list[int], Tensor, Tensor | None]] = []
 
-    def on_cpu(rows: list[int], logits: Tensor, targets: Tensor | None) -> tuple[list[int], Tensor, Tensor | None]:
+    def on_cpu(rows: list[int], ran: tuple[Tensor, Tensor | None]) -> tuple[list[int], Tensor, Tensor | None]:
+        logits, targets = ran
         # Whole batches: a part of a tensor takes all of it along when it is sent to another process.
         return rows, logits.float().cpu(), targets.cpu() if targets is not None else None
 
@@ -173,7 +174,7 @@ def outputs(
             encoded = Encoded([data.examples[row] for row in own])
             features, targets = encode_features(base, task, encoded, progress, keep=keep_features)
             with torch.no_grad():
-                parts.append(on_cpu(own, head(features.to(base.device)), targets))
+                parts.append(on_cpu(own, (head(features.to(base.device)), targets)))
     else:
         with progress.bar("predicting", len(own), "examples") as bar, evaluating(base.model), kept_heap(base):
             parts += _batches(base, task, attachment.logits, data, EXAMPLES_AT_ONCE, own, on_cpu, bar)
@@ -210,11 +211,11 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 def _batches(
     base: Base,
     task: Task,
-    run: Callable[[Batch], tuple[Tensor, Tensor | None]],
+    run: Callable[[Batch], Ran],
     data: Encoded,
     size: int,
     own: list[int],
-    keep: Callable[[list[int], Tensor, Tensor | None], Kept],
+    keep: Callable[[list[int], Ran], Kept],
     bar: Bar,
 ) -> Iterator[Kept]:
     """Run the examples `own` in that order, at most `size` at once, and yield what `keep` makes of each batch.
@@ -228,8 +229,8 @@ def _batches(
     def work(start: int, stop: int) -> tuple[list[int], Kept | None]:
         rows = own[start:stop]
         batch = task.collate([data.examples[row] for row in rows] or data.examples[:1], base)
-        logits, targets = run({key: value.to(base.device) for key, value in batch.items()})
-        return rows, keep(rows, logits, targets) if rows else None
+        ran = run({key: value.to(base.device) for key, value in batch.items()})
+        return rows, keep(rows, ran) if rows else None
 
     for rows, kept in in_batches(lengths, size, work, base, "in evaluation with"):
         if kept is not None:

@@ -14,7 +14,6 @@ import json
 import math
 import time
 from contextlib import nullcontext
-from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -182,7 +181,7 @@ class Training:
         share = self.processes.share(examples)
         loss, state.micro_batch_size = accumulate(
             self.attachment, self.parameters, share, weight, state.micro_batch_size, self.journal.tell, examples[:1],
-            partial(self.protocols.output_loss, step=step), sum(example.rows for example in examples),
+            self.protocols.output_loss_of(step), sum(example.rows for example in examples),
         )  # fmt: skip
         (loss,) = self.processes.add(loss, device=self.device)
         self.processes.add_gradients(self.parameters)

@@ -70,7 +70,8 @@ class RunBatch:
             handles = [m.register_forward_hook(partial(capture, path)) for path, m in modules.items()]
             kept = {id(t): t.grad for t in self._attachment.tensors.values()}
             try:
-                self._loss().backward()
+                # Pieces of the output layer's own inputs are no batch.
+                self._loss(whole=self._attachment.base.map.output in layers).backward()
             finally:
                 for handle in handles:
                     handle.remove()
@@ -109,14 +110,16 @@ class RunBatch:
         finally:
             view.mount()
 
-    def _loss(self) -> Tensor:
-        attachment = self._attachment
+    def _loss(self, *, whole: bool = False) -> Tensor:
+        """The loss; where `whole`, from outputs that are there all at once."""
+        attachment, task = self._attachment, self._attachment.task
         attachment.view.context = BatchContext(self.inputs)
         with attachment.precision():
-            logits, targets = attachment.task.logits(attachment.base, attachment.head, self.inputs)
+            if not whole:
+                return task.loss(attachment.base, attachment.head, self.inputs, self.weight)
+            logits, targets = task.logits(attachment.base, attachment.head, self.inputs)
         assert targets is not None
-        losses, weights = attachment.task.losses(logits, targets), attachment.task.weights(targets)
-        return (losses if weights is None else losses * weights).sum() / self.weight
+        return task.weighted(logits, targets, self.weight)
 
 
 class RunBatches:

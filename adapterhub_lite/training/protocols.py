@@ -6,8 +6,9 @@ import json
 import logging
 import math
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from types import MappingProxyType
 from typing import Any
 
@@ -133,15 +134,18 @@ class Protocols:
                 raise self._calls.fault(f"returned {describe(value)} as {name}, not a scalar tensor", "penalty", step)
         return {name: value.float().reshape(()) for name, value in named.items()}
 
-    def output_loss(self, batch: Batch, outputs: Tensor, step: int) -> Tensor | None:
-        """What is added to the loss of each target of a piece of a batch, (targets,); None for nothing.
+    def output_loss_of(self, step: int) -> Callable[[Batch, Tensor], Tensor] | None:
+        """`output_loss` in a step; None for a strategy without, for which outputs need not be there all at once."""
+        return partial(self.output_loss, step=step) if isinstance(self._strategy, OutputLoss) else None
+
+    def output_loss(self, batch: Batch, outputs: Tensor, step: int) -> Tensor:
+        """What is added to the loss of each target of a piece of a batch, (targets,).
 
         Raises:
             PluginError: something else than a scalar or one number a target.
         """
         strategy, attachment = self._strategy, self._attachment
-        if not isinstance(strategy, OutputLoss):
-            return None
+        assert isinstance(strategy, OutputLoss)
         with self._looking("output_loss", step, {**batch, "outputs": outputs}):
             given = strategy.output_loss(batch, outputs, lambda: attachment.teacher(batch))
         if not isinstance(given, Tensor) or not given.is_floating_point() or given.shape not in ((), outputs.shape[:1]):

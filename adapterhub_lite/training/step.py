@@ -25,7 +25,7 @@ def accumulate(
     size: int,
     say: Callable[[str], None],
     spare: Sequence[Example] = (),
-    output_loss: Callable[[Batch, Tensor], Tensor | None] = lambda batch, logits: None,
+    output_loss: Callable[[Batch, Tensor], Tensor] | None = None,
     rows: int | None = None,
 ) -> tuple[float, int]:
     """Put the gradient of a batch's loss into the parameters.
@@ -42,7 +42,7 @@ def accumulate(
         size: Examples computed at once.
         say: Shows the user that the micro-batch was halved.
         spare: An example for the processes of a sharded base that have fewer than the others; its loss does not count.
-        output_loss: What the strategy adds to the loss of each row of outputs, (rows,); its mean is added.
+        output_loss: What the strategy adds to the loss of each row of outputs, (rows,), if anything; its mean is added.
         rows: Rows of outputs of the whole batch.
 
     Returns:
@@ -81,7 +81,7 @@ def _gradient(
     parts: Sequence[Sequence[Example]],
     weight: float,
     spare: Sequence[Example],
-    output_loss: Callable[[Batch, Tensor], Tensor | None],
+    output_loss: Callable[[Batch, Tensor], Tensor] | None,
     rows: int,
 ) -> float:
     """Put the gradient of a batch into the parameters, part by part, and return the loss."""
@@ -96,7 +96,7 @@ def _add_gradient(
     attachment: Attachment,
     examples: Sequence[Example],
     weight: float,
-    output_loss: Callable[[Batch, Tensor], Tensor | None],
+    output_loss: Callable[[Batch, Tensor], Tensor] | None,
     rows: int,
     *,
     counts: bool,
@@ -105,14 +105,15 @@ def _add_gradient(
     task, device = attachment.task, attachment.base.device
     try:
         batch = {key: value.to(device) for key, value in task.collate(examples, attachment.base).items()}
-        logits, targets = attachment.logits(batch)
-        assert targets is not None
+        if output_loss is None:
+            loss = attachment.loss(batch, weight)
+        else:
+            logits, targets = attachment.logits(batch)
+            assert targets is not None
+            loss = task.weighted(logits, targets, weight)
         # Losses and gradients are computed in full precision.
         with torch.autocast(device.type, enabled=False):
-            losses, weights = task.losses(logits, targets), task.weights(targets)
-            loss = (losses if weights is None else losses * weights).sum() / weight
-            added = output_loss(batch, logits)
-            loss = loss if added is None else loss + added.sum() / rows
+            loss = loss if output_loss is None else loss + output_loss(batch, logits).sum() / rows
             loss = loss if counts else loss * 0
             if not loss.requires_grad:
                 raise TrainingError(

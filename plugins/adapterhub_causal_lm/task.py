@@ -14,8 +14,10 @@ from torch.nn import functional
 from adapterhub_causal_lm.answers import Judge
 from adapterhub_causal_lm.forgetting import AT_ONCE, GENERAL, forgetting, paragraphs
 from adapterhub_causal_lm.items import Chat, Completion, Message, Text
+from adapterhub_causal_lm.loss import piecewise_loss, piecewise_losses
 from adapterhub_causal_lm.options import CausalLMOptions
-from adapterhub_causal_lm.packing import SEGMENTS, UNPACKED, block_mask, check_packing, packed_batch, unpacked
+from adapterhub_causal_lm.output import Pieces, run
+from adapterhub_causal_lm.packing import SEGMENTS, UNPACKED, check_packing, packed_batch, unpacked
 from adapterhub_causal_lm.rows import EncodedRows
 from adapterhub_causal_lm.tokens import IGNORED, prompt_ids
 from adapterhub_causal_lm.turns import Turns, chat_of_probe, probe_of_chat, takes_turns
@@ -67,6 +69,7 @@ class CausalLM(Task):
         self.turns = Turns.from_facts(preprocessing.facts)
         self._rows: EncodedRows | None = None
         self._shown_exact = False
+        self._pieces = Pieces()
 
     @classmethod
     def settle(cls, base: Base, data: Dataset, options: CausalLMOptions) -> Preprocessing:
@@ -132,16 +135,27 @@ class CausalLM(Task):
 
     def features(self, base: Base, batch: Batch) -> tuple[Tensor, Tensor | None]:
         self._show_exact(base, batch)
-        seen: list[Tensor] = []
-        _, targets = self._run(base, batch, seen.append)
-        return seen[0].float(), targets
+        ran = run(base, batch, 1)  # what comes behind the features is not asked for
+        return ran.hidden.float(), ran.targets
 
     def logits(self, base: Base, head: nn.Linear | None, batch: Batch) -> tuple[Tensor, Tensor | None]:
         self._show_exact(base, batch)
-        return self._run(base, batch, None)
+        ran = run(base, batch, None)
+        return ran.logits.float(), ran.targets
 
     def losses(self, logits: Tensor, targets: Tensor) -> Tensor:
         return functional.cross_entropy(logits, targets, reduction="none")
+
+    def loss(self, base: Base, head: nn.Linear | None, batch: Batch, weight: float) -> Tensor:
+        self._show_exact(base, batch)
+        if not self._in_pieces(base, batch):
+            return super().loss(base, head, batch, weight)
+        ran = run(base, batch, 1)
+        return piecewise_loss(ran.logits_of, ran.hidden, ran.targets, self.outputs(base), weight)
+
+    def target_losses(self, base: Base, head: nn.Linear | None, batch: Batch) -> Tensor:
+        self._show_exact(base, batch)
+        return self._losses_of(base, batch)
 
     def prompt_ids(self, prompt: str | Text | Completion | Chat, base: Base) -> list[int]:
         """The ids of a prompt. An adapter trained through the chat template takes a text as a user's turn.
@@ -228,6 +242,18 @@ class CausalLM(Task):
         # exp overflows a double at 709; a loss like that is a broken model, whose perplexity is as good as infinite.
         return {"loss": loss, "perplexity": math.exp(min(loss, 700.0))}
 
+    def _losses_of(self, base: Base, batch: Batch) -> Tensor:
+        if not self._in_pieces(base, batch):
+            ran = run(base, batch, None)
+            return self.losses(ran.logits.float(), ran.targets)
+        ran = run(base, batch, 1)
+        return piecewise_losses(ran.logits_of, ran.hidden, ran.targets, self.outputs(base))
+
+    def _in_pieces(self, base: Base, batch: Batch) -> bool:
+        """Whether the logits of a batch may be computed a few positions at a time: not for a task with another loss."""
+        own = all(getattr(type(self), name) is getattr(CausalLM, name) for name in ("logits", "losses", "weights"))
+        return own and self._pieces.proven(base, batch)
+
     def _show_exact(self, base: Base, batch: Batch) -> None:
         """Compare the losses of the first packed examples of a run with those of the same examples, one to a row.
 
@@ -245,8 +271,8 @@ class CausalLM(Task):
         base.model.eval()
         try:
             with torch.no_grad():
-                alone = self.losses(*self._run(base, unpacked(packed, IGNORED), None))
-                together = self.losses(*self._run(base, packed, None))
+                alone = self._losses_of(base, unpacked(packed, IGNORED))
+                together = self._losses_of(base, packed)
             difference = float((together - alone).abs().max()) / max(1.0, float(alone.abs().max()))
         except (RuntimeError, TypeError, ValueError) as error:
             if is_out_of_memory(error):
@@ -263,32 +289,3 @@ class CausalLM(Task):
                 f"so that examples would see each other; {UNPACKED}"
             )
         self._shown_exact = True
-
-    def _run(self, base: Base, batch: Batch, watch: Callable[[Tensor], None] | None) -> tuple[Tensor, Tensor]:
-        """Run the model with only the supervised positions passing through the output layer.
-
-        They are gathered by a hook in front of that layer and not by calling the parts one by one, so that whatever a
-        model does to its logits afterwards (scaling, soft-capping) is done. Each token is predicted from the one before.
-        """
-        wanted = batch["targets"][:, 1:]  # (batch, tokens - 1)
-        keep = wanted != IGNORED
-
-        def gather(_: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
-            rows = args[0][:, :-1][keep]  # (n, hidden)
-            if watch is not None:
-                watch(rows)
-            return (rows[None], *args[1:])
-
-        inputs = {"input_ids": batch["input_ids"]}
-        if SEGMENTS in batch:
-            config = base.model.config
-            mask = block_mask(batch[SEGMENTS], config._attn_implementation, base.dtype)
-            inputs |= {"attention_mask": mask, "position_ids": batch["position_ids"]}
-        else:
-            inputs["attention_mask"] = batch["attention_mask"]
-        handle = base.model.get_output_embeddings().register_forward_pre_hook(gather)
-        try:
-            output = base.model(**inputs, use_cache=False)
-        finally:
-            handle.remove()
-        return output.logits[0].float(), wanted[keep]

@@ -1,0 +1,1 @@
+"""Counting the memory that a run takes."""

@@ -3,8 +3,8 @@
     python -m benchmarks.defaults --data FOLDER --models FOLDER --made FOLDER [--only default] [--seeds 0,1] [--report]
 
 What is measured is a line in `--log`, written as soon as it is there; a run that was killed goes on where it stopped. One
-thread: OMP_NUM_THREADS=1. `--models` holds mobilenet_64 (MobileNetV2 on pictures of 64 x 64) and the bases of
-`benchmarks.pretrain_series` as ucr and cmapss.
+thread: OMP_NUM_THREADS=1. `--models` holds mobilenet_64 (MobileNetV2 whose preprocessor_config.json says 64 x 64 for both
+sizes) and the bases of `benchmarks.pretrain_series --steps 500` as ucr and cmapss.
 """
 
 from __future__ import annotations

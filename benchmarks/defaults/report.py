@@ -87,7 +87,7 @@ class Cell:
                 parts.append(own[judged].mean() - rivals[rival, judged].mean())
             return float(np.mean(parts))
 
-        drawn = [gap(rng.integers(0, n, n)) for _ in range(400)]
+        drawn = [gap(rng.integers(0, n, n)) for _ in range(200)]
         low, high = np.quantile(drawn, [0.025, 0.975])
         return gap(np.arange(n)), float(low), float(high)
 

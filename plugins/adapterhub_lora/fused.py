@@ -88,6 +88,7 @@ class _Update(torch.autograd.Function):
             base: The layer of the base, which has no gradient.
             scale: s
         """
+        ctx.set_materialize_grads(False)  # where no gradient comes, none goes on, and this is noticed
         y: Tensor = base(x)
         a, b = a.to(y.dtype), b.to(y.dtype)
         rows = x.reshape(-1, x.shape[-1])  # (n, in_features)
@@ -100,7 +101,9 @@ class _Update(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, gradient: Tensor | None) -> tuple[Tensor | None, ...]:
+        if gradient is None:
+            return (None,) * 5
         rows, inner = ctx.saved_tensors
         a, b = ctx.factors
         gradient = gradient.reshape(-1, gradient.shape[-1])  # (n, out_features)

@@ -132,6 +132,25 @@ def test_computed_again_it_is_the_same(x: Tensor) -> None:
         assert torch.equal(ours, theirs)
 
 
+def test_where_no_gradient_comes_none_goes_on(x: Tensor) -> None:
+    class Unused(torch.autograd.Function):
+        """Uses what it is given, and has no gradient for it, as an index that selects nothing."""
+
+        @staticmethod
+        def forward(ctx: Any, x: Tensor, unused: Tensor) -> Tensor:
+            return x.clone()
+
+        @staticmethod
+        def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+            return gradient, None
+
+    layer = wrapped("linear")
+    x.requires_grad_()
+    Unused.apply(x, layer(x)).sum().backward()  # type: ignore[no-untyped-call]
+    assert layer.lora_A["default"].weight.grad is None
+    assert layer.lora_B["default"].weight.grad is None
+
+
 @pytest.mark.parametrize("kind", ["linear", "Conv1D"])
 def test_merged_it_computes_the_same(kind: str, x: Tensor) -> None:
     layer = wrapped(kind)

@@ -93,11 +93,12 @@ class _Update(torch.autograd.Function):
         a, b = a.to(y.dtype), b.to(y.dtype)
         rows = x.reshape(-1, x.shape[-1])  # (n, in_features)
         inner = rows.to(y.dtype) @ a.T  # (n, rank)
-        y.view(-1, y.shape[-1]).addmm_(inner, b.T, alpha=scale)
+        outputs = y.view(-1, y.shape[-1]).addmm_(inner, b.T, alpha=scale)  # (n, out_features)
         ctx.save_for_backward(rows, inner)
         # Kept apart from what hooks may move to another memory and back.
         ctx.factors, ctx.base, ctx.scale, ctx.shape = (a, b), base, scale, x.shape
-        return y
+        # No view, which models that scale what they get in place, as Longformer does, could not write to.
+        return torch.ops.aten._unsafe_view(outputs, y.shape)
 
     @staticmethod
     @once_differentiable

@@ -151,6 +151,13 @@ def test_where_no_gradient_comes_none_goes_on(x: Tensor) -> None:
     assert layer.lora_B["default"].weight.grad is None
 
 
+@pytest.mark.parametrize("kind", ["linear", "Conv1D", "nf4", "int8"])
+def test_what_comes_out_may_be_changed_in_place(kind: str, x: Tensor) -> None:
+    layer = wrapped(kind)
+    ours = passed(layer, lambda x: layer(x).div_(3).mul_(2), x)
+    assert far(ours, passed(layer, lambda x: by_peft(layer, x) / 3 * 2, x)) < 1e-6
+
+
 @pytest.mark.parametrize("kind", ["linear", "Conv1D"])
 def test_merged_it_computes_the_same(kind: str, x: Tensor) -> None:
     layer = wrapped(kind)

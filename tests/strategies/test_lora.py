@@ -61,8 +61,7 @@ def output(model: Any, batch: dict[str, torch.Tensor]) -> torch.Tensor:
     [
         # Dropout of the base is on in MiniLM: seeded alike, both loops draw the same masks.
         ("minilm", {"rank": 4}, {"r": 4, "lora_alpha": 8}),
-        # Scales are powers of two, so that it does not matter when they are multiplied by: AdamW makes steps of any rounding.
-        ("smollm2-4", {"rank": 4, "alpha": 4, "rslora": True}, {"r": 4, "lora_alpha": 4, "use_rslora": True}),
+        ("smollm2-4", {"rank": 4, "alpha": 6, "rslora": True}, {"r": 4, "lora_alpha": 6, "use_rslora": True}),
         ("smollm2-4", {"rank": 2, "dora": True, "targets": "attention"}, {"r": 2, "lora_alpha": 4, "use_dora": True}),
         ("smollm2-4", {"rank": 4, "dropout": 0.2, "init": "gaussian"}, {"r": 4, "lora_alpha": 8, "lora_dropout": 0.2}),
     ],
@@ -105,6 +104,8 @@ def test_training_is_pefts(
     order = [rows for epoch in range(steps) for rows in epoch_batches(len(lengths), size, seed=3, epoch=epoch)][:steps]
     theirs.train()
     losses = []
+    # AdamW divides a gradient by its own size: of one that is rounding alone it makes a step of any size.
+    certain = {name: torch.ones_like(slot, dtype=torch.bool) for name, slot in slots.items()}
     for rows in order:
         batch = ours.batch(sorted(rows, key=lambda row: -lengths[row]))
         if head is None:
@@ -123,12 +124,19 @@ def test_training_is_pefts(
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(trained, 1.0)
+        for name, slot in slots.items():
+            assert slot.grad is not None
+            certain[name] &= (slot.grad == 0) | (slot.grad.abs() > 1e-3 * slot.grad.abs().max())
         optimizer.step()
         losses.append(float(loss.detach()))
 
     assert report.losses == pytest.approx(losses, rel=1e-5)
     for name, tensor in ours.attachment.tensors.items():
-        torch.testing.assert_close(tensor, slots[name], rtol=1e-3, atol=2e-5, msg=lambda m, n=name: f"{n}: {m}")
+        sure = certain[name]
+        assert sure.float().mean() > 0.9
+        torch.testing.assert_close(
+            tensor[sure], slots[name][sure], rtol=1e-3, atol=2e-5, msg=lambda m, n=name: f"{n}: {m}"
+        )
         assert not torch.equal(tensor, start[name]), f"{name} did not train"
 
 

@@ -82,10 +82,12 @@ def train_adapter(
     )
     check_choices(choices, task)
     kept = len(held_out) if held_out is not None and run.picks_step else 0
-    run = _settled(run, base, task, data, kept, parent, strategies, progress)
+    strategy = strategies.load(run.strategy)
+    if not isinstance(strategy, Solver):  # which has no steps to settle
+        run = _settled(run, base, task, data, kept, parent, strategies, progress)
     place, written = place.settled(run.config)
     attachment, facts = fit(
-        base, task, data, held_out, run, place,
+        base, task, data, held_out, run, place, strategy,
         strategy_shelf=strategies, observers=observers, progress=progress, begin=begin,
     )  # fmt: skip
     lineage: dict[str, Any] = {} if parent is None else {LINEAGE: parent.lineage()}
@@ -127,9 +129,7 @@ def _settled(
     strategies: Shelf[StrategySpec],
     progress: Progress,
 ) -> CheckedRun:
-    """The run with the options that were not given, chosen from the data and said; a strategy without steps has none."""
-    if isinstance(strategies.load(run.strategy), Solver):
-        return run
+    """The run with the options that were not given, chosen from the data and said."""
     situation = situation_of(
         base, task, len(data), strategies, held_out, may_probe=parent is None and not run.config.shard
     )

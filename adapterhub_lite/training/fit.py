@@ -46,6 +46,7 @@ def fit(
     held_out: Dataset | None,
     run: CheckedRun,
     place: Place,
+    strategy: Strategy,
     *,
     strategy_shelf: Shelf[StrategySpec],
     observers: Observers,
@@ -54,7 +55,7 @@ def fit(
 ) -> tuple[Attachment, dict[str, Any]]:
     """Attach the strategy of a run to a base and fit it to data; where that fails the base is as it was.
 
-    The task is settled on this base and data. `strategy_shelf` is asked again for a probe, where the head starts from one.
+    The task is settled on this base and data. `strategy_shelf` is asked for a probe, where the head starts from one.
     `begin` attaches what training goes on with, instead of a fresh adapter.
 
     Returns:
@@ -66,7 +67,6 @@ def fit(
         TrainingError: the run cannot go on.
     """
     say_notes(data, held_out, progress)
-    strategy = strategy_shelf.load(run.strategy)
     if (
         begin is None
         and isinstance(task, HeadTask)

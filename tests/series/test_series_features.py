@@ -291,7 +291,7 @@ def test_series_given_in_python(engine: Engine, series_base: Bases, ucr: Files) 
     task = engine.task_for(base, load_data(ucr("BasicMotions", "TRAIN"), "series-classification"))
     assert task.item([[0, None, 1, 2, 3, 4]], 0).shape == (1, 6)
     for wrong, message in (
-        (np.zeros((6, 100)), r"input 3: is of shape \(6, 100\); give \(time, 6\)"),
+        (np.zeros((6, 100)), r"input 4: is of shape \(6, 100\); give \(time, 6\)"),
         (np.zeros(10), r"shape \(10, 1\)"),
         (np.zeros((0, 6)), r"shape \(0, 6\)"),
         (np.full((5, 6), np.nan), "holds no value"),

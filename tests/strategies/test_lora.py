@@ -126,14 +126,14 @@ def test_training_is_pefts(
         torch.nn.utils.clip_grad_norm_(trained, 1.0)
         for name, slot in slots.items():
             assert slot.grad is not None
-            certain[name] &= (slot.grad == 0) | (slot.grad.abs() > 1e-3 * slot.grad.abs().max())
+            certain[name] &= (slot.grad == 0) | (slot.grad.abs() > 1e-4 * slot.grad.abs().max())
         optimizer.step()
         losses.append(float(loss.detach()))
 
     assert report.losses == pytest.approx(losses, rel=1e-5)
     for name, tensor in ours.attachment.tensors.items():
         sure = certain[name]
-        assert sure.float().mean() > 0.9
+        assert sure.float().mean() > 0.8
         torch.testing.assert_close(
             tensor[sure], slots[name][sure], rtol=1e-3, atol=2e-5, msg=lambda m, n=name: f"{n}: {m}"
         )

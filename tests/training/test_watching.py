@@ -89,7 +89,7 @@ def test_a_run_counts_examples_or_tokens(model, unit, train, monkeypatch):
     monkeypatch.setattr(progress.Silent, "bar", bar)
     train(model=model, steps=4, batch_size=8)  # 4 batches of 8: twice the 16 rows
     assert bars == [("training", 4, "steps", unit)]
-    assert all(re.fullmatch(r"loss \d\.\d{3}, [\d.]+ [MG]B", note) for _, note, _ in seen)
+    assert all(re.fullmatch(r"loss \d\.\d{3}, [\d.]+ [MG]B held", note) for _, note, _ in seen)
     if model == "encoder":
         assert [work for *_, work in seen] == [8] * 4
         return

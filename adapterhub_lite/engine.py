@@ -10,7 +10,7 @@ from typing import Any
 from adapterhub_lite.adapter.adapter import Adapter
 from adapterhub_lite.adapter.evaluation import evaluate_bare
 from adapterhub_lite.adapter.parent import Asked, Parent
-from adapterhub_lite.adapter.read import read_like
+from adapterhub_lite.adapter.read import parts_of
 from adapterhub_lite.adapter.recorded import recorded_adapter
 from adapterhub_lite.adapter.restore import restore
 from adapterhub_lite.adapter.train import train_adapter
@@ -39,7 +39,6 @@ from adapterhub_lite.tasks.make import recorded_task, settled_task
 from adapterhub_lite.tasks.task import Task
 from adapterhub_lite.training.checks import CheckedRun, check_arguments, check_run
 from adapterhub_lite.training.config import TrainConfig
-from adapterhub_lite.training.held_out import held_out_of
 from adapterhub_lite.training.processes import Processes
 from adapterhub_lite.training.run.place import Place
 
@@ -175,13 +174,9 @@ class Engine:
             held_out=eval_data is not None or hold_out != 0, picks_step=eval_data is None,
         )  # fmt: skip
         place = Place(Path(run_folder) if run_folder is not None else None, resume, run_file, interrupt or listener())
-        if eval_data is not None and not isinstance(eval_data, Dataset):
-            eval_data = read_like(self.task_shelf, data if parent is None else parent.relabelled(data), eval_data)
-        if eval_data is None:
-            data, eval_data, _, line = held_out_of(data, hold_out, run.config)
-            if line is not None:
-                engine.progress.say(line)
-        adapter = engine.train_checked(base, data, eval_data, run, place, callbacks, parent)
+        like = data if parent is None or eval_data is None else parent.relabelled(data)
+        data, held_out = parts_of(data, eval_data, hold_out, run.config, self.task_shelf, engine.progress, like=like)
+        adapter = engine.train_checked(base, data, held_out, run, place, callbacks, parent)
         for note in adapter.notes:
             engine.progress.say(f"note: {note}")
         return adapter

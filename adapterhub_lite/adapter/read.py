@@ -13,8 +13,11 @@ from adapterhub_lite.data.table import Table
 from adapterhub_lite.errors import DataError
 from adapterhub_lite.plugins.manager import Plugins
 from adapterhub_lite.plugins.spec import imported
+from adapterhub_lite.progress import Progress
 from adapterhub_lite.storage import TaskRecord
 from adapterhub_lite.tasks.catalog import Catalog, read_data
+from adapterhub_lite.training.config import TrainConfig
+from adapterhub_lite.training.held_out import held_out_of
 
 
 def read_for(
@@ -72,6 +75,39 @@ def as_before(
     options = FileOptions.of(files).over(task.files, source)
     source, known = _columns_as_before(catalog, task.name, task.columns, source, options)
     return source, {**known, **(columns or {})}, options
+
+
+def parts_of(
+    data: Dataset,
+    eval_data: Any,
+    share: float | None,
+    config: TrainConfig,
+    catalog: Catalog,
+    progress: Progress,
+    *,
+    like: Dataset | None = None,
+) -> tuple[Dataset, Dataset | None]:
+    """Rows to learn from, and rows to score on, if any.
+
+    Args:
+        data: All rows, where none are given to score on.
+        eval_data: Those, as a dataset or anything that is read like `like`, or else `data`.
+        share: As of `held_out_of`.
+        config: Its seed draws the rows.
+        catalog: The tasks.
+        progress: Is told of rows that were held out without being asked for.
+
+    Raises:
+        ConfigError, DataError: as `read_like` and `held_out_of`.
+    """
+    if isinstance(eval_data, Dataset):
+        return data, eval_data
+    if eval_data is not None:
+        return data, read_like(catalog, data if like is None else like, eval_data)
+    data, held_out, _, line = held_out_of(data, share, config)
+    if line is not None:
+        progress.say(line)
+    return data, held_out
 
 
 def read_like(catalog: Catalog, data: Dataset, source: Any, given: Mapping[str, str] | None = None) -> Dataset:

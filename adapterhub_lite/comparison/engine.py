@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from adapterhub_lite.adapter.adapter import Adapter
-from adapterhub_lite.adapter.read import read_like
+from adapterhub_lite.adapter.read import parts_of
 from adapterhub_lite.base.loading import Base
 from adapterhub_lite.comparison.asked import Asked
 from adapterhub_lite.comparison.outcome import Comparison
@@ -19,7 +19,6 @@ from adapterhub_lite.interrupt import Interrupt
 from adapterhub_lite.progress import silenced
 from adapterhub_lite.training.checks import check_arguments
 from adapterhub_lite.training.config import TrainConfig
-from adapterhub_lite.training.held_out import held_out_of
 
 AUTO = "auto"
 HELD_OUT = 0.2
@@ -72,7 +71,7 @@ class Engine(Training):
         """
         check_arguments(base, data, eval_data, hold_out, config, None, resume=False)
         share = HELD_OUT if hold_out is None else hold_out
-        data, held_out = self._parts(data, eval_data, share, config or TrainConfig())
+        data, held_out = parts_of(data, eval_data, share, config or TrainConfig(), self.task_shelf, self.progress)
         asked = Asked(strategies, settings, config, baselines)
         compared = compare(
             self, base, data, held_out, asked, task_options=task_options or {}, choose_on=choose_on, minutes=minutes
@@ -122,18 +121,7 @@ class Engine(Training):
                 )
         check_arguments(base, data, eval_data, hold_out, config, None, resume=False)
         engine = self if progress else silenced(self)
-        data, held_out = engine._parts(data, eval_data, hold_out, config or TrainConfig())
+        data, held_out = parts_of(data, eval_data, hold_out, config or TrainConfig(), self.task_shelf, engine.progress)
         compared = compare(engine, base, data, held_out, Asked(None, settings, config), task_options=task_options or {})
         assert compared.adapter is not None
         return compared.adapter
-
-    def _parts(
-        self, data: Dataset, eval_data: Any, share: float | None, config: TrainConfig
-    ) -> tuple[Dataset, Dataset | None]:
-        """Rows to learn from, and rows to score on, if any."""
-        if eval_data is not None:
-            return data, eval_data if isinstance(eval_data, Dataset) else read_like(self.task_shelf, data, eval_data)
-        data, held_out, _, line = held_out_of(data, share, config)
-        if line is not None:
-            self.progress.say(line)
-        return data, held_out

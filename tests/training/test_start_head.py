@@ -18,8 +18,9 @@ from adapterhub_lite.plugins.manager import Plugins
 from adapterhub_lite.plugins.shelf import strategy_shelf
 from adapterhub_lite.plugins.spec import OURS
 from adapterhub_lite.progress import Silent
-from adapterhub_lite.training import loop
 from adapterhub_lite.training.solve import find_solver
+
+from .test_resume import Killed, killed_after
 
 WORDS = ["good", "bad", "fine", "awful"]
 ROWS = {
@@ -43,23 +44,6 @@ def test_a_run_that_hardly_moves_predicts_what_the_probe_predicts(references, st
     random = engine.train(base, data, strategy=strategy, config=still.model_copy(update={"start_head": "random"}))
     other = torch.tensor([list(p.probabilities.values()) for p in random.predict(ROWS["text"])])
     assert float((wanted - other).abs().max()) > 1e-2
-
-
-class Killed(BaseException):
-    """Stands for a kill: nothing of the run gets to do anything after it."""
-
-
-def killed_after(monkeypatch: pytest.MonkeyPatch, steps: int) -> None:
-    """Let a run end in the middle of the step after `steps`."""
-    original, done = loop.apply, []
-
-    def apply(*arguments):
-        if len(done) == steps:
-            raise Killed
-        done.append(1)
-        original(*arguments)
-
-    monkeypatch.setattr(loop, "apply", apply)
 
 
 def test_the_probe_is_kept_where_no_step_beats_it_and_after_a_kill_as_well(references, tmp_path, monkeypatch):

@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from adapterhub_lite.adapter.adapter import Adapter
 from adapterhub_lite.adapter.inputs import listed
 from adapterhub_lite.base.loading import Base
+from adapterhub_lite.comparison.engine import Engine
 from adapterhub_lite.data.roles.columns import counted
-from adapterhub_lite.engine import Engine
 from adapterhub_lite.errors import ConfigError, DataError
 from adapterhub_lite.progress import Lines, Silent
 from adapterhub_lite.storage.bundle import SUFFIX, pack
@@ -212,9 +212,10 @@ class Classifier(ClassifierMixin, _Estimator):  # type: ignore[misc]
 
     Args:
         base: A reference, or a loaded base.
-        strategy: Name of an installed strategy.
+        strategy: Name of an installed strategy, or "auto" for the one that `compare` finds best on parts of the rows.
         task: A task whose rows have one label; text-classification by default, and text-regression of a `Regressor`.
-        settings: The strategy's options; a search may try several: `{"settings": [{"rank": 4}, {"rank": 16}]}`.
+        settings: The strategy's options; a search may try several: `{"settings": [{"rank": 4}, {"rank": 16}]}`. With
+            "auto", options of strategies, as in {"lora.rank": 4}.
         task_options: The task's options, such as `max_length`.
         config: A `TrainConfig`, or its options, such as `{"epochs": 10}`.
         quantization, dtype, device: As for `load_base`; not for a base that is loaded.

@@ -18,8 +18,8 @@ PUBLIC = {"__init__", "__main__"}
 ORDER = [
     {"cli"},
     {"api"},
-    {"testing", "scaffold"},
-    {"comparison", "estimators", "exchange", "merging", "plan", "serve"},
+    {"estimators", "testing", "scaffold"},
+    {"comparison", "exchange", "merging", "plan", "serve"},
     {"engine"},
     {"adapter"},
     {"evaluation"},

@@ -42,6 +42,7 @@ class Engine(Training):
         choose_on: Choice = "validation",
         minutes: float = 60.0,
         out: str | Path | None = None,
+        progress: bool = True,
     ) -> Comparison:
         """Fit baselines and strategies to the same rows, and say which is best, and whether that could be chance.
 
@@ -62,6 +63,7 @@ class Engine(Training):
             choose_on: "validation", or "held-out" to choose by the rows that are scored on, which is quicker and optimistic.
             minutes: A contender that would take longer, by its first try, is left out.
             out: Where the best adapter is saved.
+            progress: Show how far it is; warnings are shown all the same.
 
         Raises:
             StrategyNotFoundError, ConfigError: an unknown strategy or option.
@@ -70,11 +72,11 @@ class Engine(Training):
             TrainingError: every strategy failed.
         """
         check_arguments(base, data, eval_data, hold_out, config, None, resume=False)
-        share = HELD_OUT if hold_out is None else hold_out
-        data, held_out = parts_of(data, eval_data, share, config or TrainConfig(), self.task_shelf, self.progress)
+        share, engine = HELD_OUT if hold_out is None else hold_out, self if progress else silenced(self)
+        data, held_out = parts_of(data, eval_data, share, config or TrainConfig(), self.task_shelf, engine.progress)
         asked = Asked(strategies, settings, config, baselines)
         compared = compare(
-            self, base, data, held_out, asked, task_options=task_options or {}, choose_on=choose_on, minutes=minutes
+            engine, base, data, held_out, asked, task_options=task_options or {}, choose_on=choose_on, minutes=minutes
         )
         if out is not None:
             assert compared.adapter is not None

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import csv
 import os
+import runpy
 import shutil
 import subprocess
 import sysconfig
 import venv
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+WARM = Path(__file__).with_name("warm.py")
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples"
 
@@ -58,26 +61,37 @@ class Environment:
 
 
 @pytest.fixture(scope="module")
-def environment(tmp_path_factory: pytest.TempPathFactory) -> Environment:
+def environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Environment]:
     """A fresh environment; a build backend is fetched from PyPI, and the test skipped where that cannot be reached."""
     folder = tmp_path_factory.mktemp("environment")
     venv.create(folder, with_pip=False, symlinks=True)
     made = Environment(folder)
-    python = folder / "bin" / "python"
+    python, socket = folder / "bin" / "python", folder / "socket"
     site = Path(sysconfig.get_paths(vars={"base": str(folder), "platbase": str(folder)})["purelib"])
     # Behind its own packages come those of this environment, with their .pth files: an editable install is one.
     (site / "behind.pth").write_text(f"import site; site.addsitedir({sysconfig.get_paths()['purelib']!r})\n")
-    for command in ("pip", "pytest", "ruff", "adapterhub-lite"):
-        script = folder / "bin" / command
-        script.write_text(f'#!/bin/sh\nexec "{python}" -m {command.replace("-", "_")} "$@"\n')
-        script.chmod(0o755)
+    asking = folder / "ask.py"
+    asking.write_text(runpy.run_path(str(WARM))["CLIENT"].format(socket=str(socket), module="adapterhub_lite"))
+    for command in ("pip", "pytest", "ruff"):
+        write_script(folder / "bin" / command, f'"{python}" -m {command}')
+    write_script(folder / "bin" / "adapterhub-lite", f'"{python}" -ISX utf8 "{asking}"')
     try:
         made.run("pip install --quiet --only-binary :all: hatchling editables build", at=folder)
     except AssertionError as error:
         if "No matching distribution" in str(error) or "Connection" in str(error):
             pytest.skip(f"needs hatchling from PyPI, which cannot be reached: {error}")
         raise
-    return made
+    with subprocess.Popen([python, WARM, socket], env=made.variables, stdout=subprocess.PIPE, text=True) as warm:
+        assert warm.stdout is not None
+        assert warm.stdout.readline() == "ready\n"
+        yield made
+        warm.terminate()
+
+
+def write_script(path: Path, command: str) -> None:
+    """A script of the shell that is replaced by a command."""
+    path.write_text(f'#!/bin/sh\nexec {command} "$@"\n')
+    path.chmod(0o755)
 
 
 @pytest.fixture(scope="session")

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from adapterhub_lite.adapter.adapter import Adapter as Adapter
+    from adapterhub_lite.auditing.outcome import Audit as Audit
     from adapterhub_lite.base.loading import Base as Base
     from adapterhub_lite.comparison.engine import Engine as Engine
     from adapterhub_lite.comparison.outcome import Comparison as Comparison
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     load_data = _engine.load_data
     train = _engine.train
     compare = _engine.compare
+    audit = _engine.audit
     load_adapter = _engine.load_adapter
     strategies = _engine.strategies
 
@@ -47,6 +49,7 @@ __version__ = "0.1.0"
 _HOME = {
     "Adapter": "adapter.adapter",
     "AdapterHubError": "errors",
+    "Audit": "auditing.outcome",
     "Base": "base.loading",
     "Classifier": "estimators",
     "Comparison": "comparison.outcome",
@@ -61,7 +64,7 @@ _HOME = {
     "split": "data.splits",
     "subsample": "data.sampling",
 }
-_METHODS = ("compare", "load_adapter", "load_base", "load_data", "strategies", "train")
+_METHODS = ("audit", "compare", "load_adapter", "load_base", "load_data", "strategies", "train")
 """Methods of one engine with the installed plug-ins, which is made when the first of them is used."""
 __all__ = sorted([*_HOME, *_METHODS])
 

@@ -14,6 +14,7 @@ from adapterhub_lite.adapter.read import parts_of
 from adapterhub_lite.adapter.recorded import recorded_adapter
 from adapterhub_lite.adapter.restore import restore
 from adapterhub_lite.adapter.train import train_adapter
+from adapterhub_lite.auditing.quick import warn
 from adapterhub_lite.base.differences import explain_architecture
 from adapterhub_lite.base.foreign import foreign_bases
 from adapterhub_lite.base.loaded import LoadedBases
@@ -176,6 +177,7 @@ class Engine:
         place = Place(Path(run_folder) if run_folder is not None else None, resume, run_file, interrupt or listener())
         like = data if parent is None or eval_data is None else parent.relabelled(data)
         data, held_out = parts_of(data, eval_data, hold_out, run.config, self.task_shelf, engine.progress, like=like)
+        warn(data, held_out, run.task.spec.modality, engine.progress)
         adapter = engine.train_checked(base, data, held_out, run, place, callbacks, parent)
         for note in adapter.notes:
             engine.progress.say(f"note: {note}")

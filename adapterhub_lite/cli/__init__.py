@@ -26,6 +26,10 @@ VERBS = {
         "compare:compare",
         "Say which strategy is best on your data, and whether it beats models without a base.",
     ),
+    "audit": (
+        "audit:audit",
+        "Look for wrong labels, leaks and other faults of the data before anything is trained on it.",
+    ),
     "preview": (
         "preview:preview",
         "Show what rows become for a base before training: what is learnt, and what is not.",

@@ -55,7 +55,7 @@ def preview(
     def read(name: str, source: Any = data) -> Dataset:
         return engine.load_data(source, name, columns=roles, options=options, **columns.files.given())
 
-    dataset = read(task) if task is not None else _guessed(engine, data, columns.files, read)
+    dataset = read(task) if task is not None else guessed_data(engine, data, columns.files, read)
     report: dict[str, Any] = {
         "task": dataset.task,
         "rows": len(dataset),
@@ -71,7 +71,7 @@ def preview(
         _print(report, data)
 
 
-def _guessed(engine: Engine, source: str, files: FileOptions, read: Callable[[str, Any], Dataset]) -> Dataset:
+def guessed_data(engine: Engine, source: str, files: FileOptions, read: Callable[[str, Any], Dataset]) -> Dataset:
     """The rows as the task reads them that uses most of their columns.
 
     Raises:

@@ -136,6 +136,7 @@ def run_training(run: RunFile, *, resume: bool = False) -> dict[str, Any]:
     dataset, held_out, share, line = read_rows(run, tasks, checked.task_options, parent)
     say_columns(dataset.columns, run.data)
 
+    from adapterhub_lite.auditing.quick import warn
     from adapterhub_lite.base.precision import choose_device, choose_dtype, dtype_name
     from adapterhub_lite.engine import Engine
     from adapterhub_lite.training.processes import Processes
@@ -145,6 +146,8 @@ def run_training(run: RunFile, *, resume: bool = False) -> dict[str, Any]:
     engine = Engine(plugins, progress=processes.is_main)
     if line is not None:
         engine.progress.say(line)
+    if processes.is_main:
+        warn(dataset, held_out, checked.task.spec.modality, engine.progress)
     if (target / MANIFEST).is_file():
         engine.progress.say(f"{target} holds an adapter, which this run replaces; `rollback {target}` brings it back")
     device, dtype, first = choose_device(run.device).type, run.dtype, run.device

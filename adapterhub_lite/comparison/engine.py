@@ -1,4 +1,4 @@
-"""An engine that also compares, and that trains with `strategy="auto"` what a comparison chooses."""
+"""An engine that also compares and audits, and that trains with `strategy="auto"` what a comparison chooses."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from adapterhub_lite.adapter.adapter import Adapter
-from adapterhub_lite.adapter.read import parts_of
+from adapterhub_lite.adapter.read import parts_of, read_like
+from adapterhub_lite.auditing.outcome import Audit
+from adapterhub_lite.auditing.run import look_through
 from adapterhub_lite.base.loading import Base
 from adapterhub_lite.comparison.asked import Asked
 from adapterhub_lite.comparison.outcome import Comparison
@@ -25,7 +27,38 @@ HELD_OUT = 0.2
 
 
 class Engine(Training):
-    """The engine of `adapterhub_lite.engine`, with comparisons on top."""
+    """The engine of `adapterhub_lite.engine`, with comparisons and audits on top."""
+
+    def audit(
+        self,
+        data: Dataset,
+        *,
+        eval_data: Any = None,
+        base: Base | None = None,
+        slices: Sequence[str] = (),
+        seed: int = 0,
+    ) -> Audit:
+        """Look for what is wrong with data before anything is learnt from it; nothing is changed.
+
+        Args:
+            data: From `load_data`.
+            eval_data: Rows to score on, or a sample of the deployment.
+            base: From `load_base`; without one, what needs features is not looked for: wrong labels, slices, paraphrases.
+            slices: Columns that rows are compared by, such as a hospital or who labelled.
+            seed: Of samples and folds.
+
+        Raises:
+            ConfigError: a library is not installed that `pip install 'adapterhub-lite[audit]'` brings.
+            DataError: bad rows to score on, or no such column.
+        """
+        check_arguments(base, data, eval_data, None, None, None, resume=False)
+        held_out = eval_data
+        if eval_data is not None and not isinstance(eval_data, Dataset):
+            held_out = read_like(self.task_shelf, data, eval_data)
+        return look_through(
+            data, held_out, base, slices, tasks=self.task_shelf, strategies=self.strategy_shelf, progress=self.progress,
+            seed=seed,
+        )  # fmt: skip
 
     def compare(
         self,

@@ -1,0 +1,20 @@
+"""The libraries of the extra `audit`, asked for when a finding needs one."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+from adapterhub_lite.errors import ConfigError
+
+
+def needed(module: str, library: str) -> Any:
+    """A module of a library that may not be installed.
+
+    Raises:
+        ConfigError: it is not; names the extra that brings it.
+    """
+    try:
+        return import_module(module)
+    except ImportError:
+        raise ConfigError(f"the audit needs {library}; pip install 'adapterhub-lite[audit]'") from None

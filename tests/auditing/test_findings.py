@@ -1,0 +1,261 @@
+"""Each finding on rows whose faults are known, and on rows without."""
+
+from __future__ import annotations
+
+import csv
+import math
+from itertools import combinations
+
+import numpy as np
+import pytest
+
+import adapterhub_lite as ah
+from adapterhub_lite.auditing.alike import alike, nearly
+from adapterhub_lite.auditing.enough import mcnemar, smallest_difference
+from adapterhub_lite.auditing.items import plain_words
+from adapterhub_lite.auditing.personal import is_card, is_iban, seen_in
+from adapterhub_lite.auditing.quick import warn
+from adapterhub_lite.auditing.slices import two_shares
+from tests.auditing.conftest import labelled
+
+
+def places(finding, side="data"):
+    return {row.place for row in finding.rows if row.side == side}
+
+
+def names(audit, level="alarm"):
+    return {finding.name for finding in audit.findings if finding.level == level}
+
+
+def test_rows_without_faults_raise_no_alarm(looked):
+    audit = looked(labelled(240), eval_rows=labelled(150, seed=1))
+    assert names(audit) == set()
+    assert {"label errors"} == names(audit, "unknown")
+    assert any("no base was given" in note for note in audit.notes)
+
+
+def test_rows_that_come_twice_are_named_with_their_twins(looked):
+    rows, held_out = labelled(240), labelled(150, seed=1)
+    rows[200]["text"] = rows[7]["text"].upper() + "!"
+    rows[201] = {**rows[8], "label": "rate"}
+    held_out[3] = {**rows[20], "text": rows[20]["text"] + "  ."}
+    held_out[4] = {**rows[21], "text": " ".join(["please", *rows[21]["text"].split()])}
+    audit = looked(rows, eval_rows=held_out)
+    assert places(audit["repeated rows"]) == {200, 201}
+    assert {row.partner for row in audit["repeated rows"].rows} == {("data", 7), ("data", 8)}
+    leak = audit["rows in both splits"]
+    assert (leak.level, places(leak, "eval-data")) == ("alarm", {3, 4})
+    assert "1 the same, 1 nearly" in leak.says
+    assert places(audit["conflicting labels"]) == {200}
+
+
+def test_minhash_finds_what_comparing_all_pairs_finds():
+    words = [plain_words(row["text"]) for row in labelled(150, seed=3)]
+    random = np.random.default_rng(0)
+    for row in range(0, 30):
+        letters = list(words[row])
+        place = int(random.integers(len(letters) - 1))
+        letters[place], letters[place + 1] = letters[place + 1], letters[place]
+        words.append("".join(letters))
+
+    def shingles(text):
+        padded = f" {text} "
+        return {padded[start : start + 3] for start in range(len(padded) - 2)}
+
+    by_hand = {
+        (one, other)
+        for one, other in combinations(range(len(words)), 2)
+        if words[one] != words[other] and nearly(words[one], words[other], shingles(words[one]), shingles(words[other]))
+    }
+    said = set(alike(words, words, "text", None))
+    assert len(by_hand) >= 25
+    assert len(said & by_hand) >= 0.97 * len(by_hand)
+    assert said <= by_hand
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("give this novel 2 stars of 6 today please", "give this novel 5 stars of 6 today please", False),
+        ("where is my new card from the bank", "where is my new card form the bank", True),
+        (
+            "can i make transactions before identity verification",
+            "is there a fee on exchanging foreign currency",
+            False,
+        ),
+    ],
+)
+def test_numbers_have_to_be_equal_and_letters_may_be_swapped(one, other, same):
+    sets = [{f" {text} "[start : start + 3] for start in range(len(text))} for text in (one, other)]
+    assert bool(nearly(one, other, *sets)) is same
+
+
+def test_pictures_that_differ_in_brightness_are_twins_and_others_are_not(auditing):
+    random = np.random.default_rng(0)
+    coarse = random.integers(0, 256, (12, 8, 8, 3)).astype(np.uint8)
+    pictures = [np.kron(picture, np.ones((8, 8, 1))).astype(np.uint8) for picture in coarse]
+    pictures.append(np.clip(pictures[5] * 0.9 + 10, 0, 255).astype(np.uint8))
+    assert set(alike(pictures, [], "image", None)) == {(5, 12)}
+
+
+def test_groups_on_both_sides(looked):
+    rows, held_out = labelled(240), labelled(120, seed=1)
+    for number, row in enumerate(held_out):
+        row["who"] = "new" if number >= 6 else 5
+    audit = looked(rows, eval_rows=held_out, columns={"group": "who"})
+    leak = audit["groups in both splits"]
+    assert (leak.level, leak.count, places(leak, "eval-data")) == ("alarm", 1, {0, 1, 2, 3, 4, 5})
+
+
+def test_a_length_and_a_source_that_give_the_class_away(looked):
+    rows = labelled(300)
+    for row in rows:
+        row["source"] = "clinic" if row["label"] == "money" else "lab"
+        if row["label"] == "rate":
+            row["text"] += " please" * 8
+    audit = looked(rows, slices=["source"])
+    assert "length" in audit["shortcuts"].says
+    assert set(audit["shortcuts"].facts["skill"]) == {"rate"}
+    assert audit["labels by source"].level == "alarm"
+    assert audit["labels by source"].says.startswith("money")
+
+
+def test_rare_classes_and_imbalance(looked):
+    rows = [row for row in labelled(600, words=12) if row["label"] != "rate"] + labelled(300, seed=5)[2:12:3]
+    audit = looked(rows)
+    assert {"imbalance", "rare classes"} <= names(audit)
+    assert "rate" in audit["rare classes"].says
+
+
+def test_a_small_test_set_is_named_and_its_smallest_difference_is_that_of_mcnemars_test(looked):
+    audit = looked(labelled(240), eval_rows=labelled(40, seed=1))
+    assert audit["size of the test set"].level == "alarm"
+    n, differing = 400, 0.1
+    least = smallest_difference(n, differing)
+    random = np.random.default_rng(0)
+    shown = 0
+    for _ in range(400):  # how often the test shows a difference of that size
+        kind = random.choice(3, n, p=[(differing + least) / 2, (differing - least) / 2, 1 - differing])
+        shown += mcnemar(kind != 1, kind != 0) < 0.05
+    assert 0.72 < shown / 400 < 0.86
+
+
+def test_mcnemar_and_two_shares_are_those_of_scipy_and_of_the_closed_form():
+    from scipy.stats import binomtest
+
+    first, second = np.array([True] * 9 + [False] * 2 + [True] * 5), np.array([False] * 9 + [True] * 2 + [True] * 5)
+    assert mcnemar(first, second) == pytest.approx(binomtest(2, 11).pvalue)
+    some, others = np.array([True] * 30 + [False] * 70), np.array([True] * 50 + [False] * 50)
+    z = 0.2 / math.sqrt(0.4 * 0.6 * 0.02)
+    assert two_shares(some, others) == pytest.approx(math.erfc(z / math.sqrt(2)))
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        ("write to jane.doe@mail.acme.org soon", "e-mail address"),
+        ("write to jane@example.com soon", None),
+        ("card 4111 1111 1111 1111 please", "card number"),
+        ("card 4111 1111 1111 1112 please", None),
+        ("call (415) 555-2671 now", "phone number"),
+        ("call +49 30 1234567 now", "phone number"),
+        ("version 1.2.3 of 2024-01-15 costs 1234567", None),
+        ("pay to DE89 3704 0044 0532 0130 00 now", "IBAN"),
+        ("pay to DE88 3704 0044 0532 0130 00 now", None),
+        ("my number is 123-45-6789.", "social security number"),
+    ],
+)
+def test_personal_data_is_known_by_its_check_digits_and_never_shown(text, kind):
+    seen = list(seen_in(text))
+    assert [name for name, _ in seen] == ([] if kind is None else [kind])
+    for _, shown in seen:
+        assert len([character for character in shown if character.isalnum()]) <= 2
+
+
+def test_check_digits():
+    assert [number for number in range(10) if is_card(f"411111111111111{number}")] == [1]
+    assert is_iban("GB82WEST12345698765432")
+    assert not is_iban("GB83WEST12345698765432")
+
+
+def test_personal_data_of_a_file_is_counted_by_kind(looked):
+    rows = labelled(120)
+    rows[5]["text"] += " mail to jane.doe@mail.acme.org"
+    audit = looked(rows)
+    assert audit["personal data"].facts == {"e-mail address": 1}
+    assert "jane.doe" not in str(audit) + str(audit.named())
+
+
+def chats(n=200):
+    verbs, things = ["name", "describe", "sort", "explain"], ["the sea", "a tree", "an engine", "our moon", "old bread"]
+    return [
+        {
+            "prompt": f"{verbs[row % 4]} {things[row % 5]} in {row} words for me",
+            "completion": f"Here is what {things[row % 5]} is about, number {row * 7919 % 1009}: it is {verbs[row % 3]}d.",
+        }
+        for row in range(n)
+    ]
+
+
+def look_at_chats(auditing, rows):
+    return auditing.audit(auditing.load_data(rows, "causal-lm"))
+
+
+def test_faults_of_chats_are_named_and_sound_ones_are_not(auditing):
+    assert names(look_at_chats(auditing, chats())) == set()
+    rows = chats()
+    rows[3]["completion"] = "I'm sorry, but I can't help with that."
+    rows[4]["completion"] = "As an AI language model I have no opinion on it."
+    rows[5]["completion"] += "<|im_end|>"
+    rows[6]["completion"] = "### Response: it is a tree."
+    rows[7]["prompt"] += " Answer: " + rows[7]["completion"]
+    rows[8]["completion"] = ("a long answer that goes on " * 12) + "and sto"
+    for row in range(20, 40):
+        rows[row]["completion"] = "This is the same answer to everything."
+    audit = look_at_chats(auditing, rows)
+    assert places(audit["refused answers"]) == {3, 4}
+    assert places(audit["marks of a template"]) == {5, 6}
+    assert places(audit["answers in the prompt"]) == {7}
+    assert places(audit["cut-off answers"]) == {8}
+    assert places(audit["repeated answers"]) == set(range(20, 40))
+
+
+def test_a_repaired_file_is_the_data_without_the_rows_that_the_log_names(looked, auditing, tmp_path):
+    source = tmp_path / "rows.csv"
+    rows = labelled(120)
+    rows[100] = dict(rows[7])
+    with source.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, ["text", "label", "who"])
+        writer.writeheader()
+        writer.writerows(rows)
+    before = source.read_bytes()
+    audit = auditing.audit(auditing.load_data(source, "text-classification"))
+    assert audit.fix(tmp_path / "fixed.csv") == 1
+    with (tmp_path / "fixed.csv").open(encoding="utf-8", newline="") as file:
+        kept = list(csv.DictReader(file))
+    assert [row["text"] for row in kept] == [row["text"] for number, row in enumerate(rows) if number != 100]
+    with (tmp_path / "fixed.csv.log.csv").open(encoding="utf-8", newline="") as file:
+        assert [(row["row"], row["finding"]) for row in csv.DictReader(file)] == [("101", "repeated rows")]
+    assert source.read_bytes() == before
+    with pytest.raises(ah.AdapterHubError, match="is the data itself"):
+        audit.fix(source)
+
+
+def test_training_warns_in_three_lines_at_most():
+    class Said(list):
+        def say(self, line):
+            self.append(line)
+
+    engine, said = ah.Engine(progress=False), Said()
+    rows = [*labelled(150), *[{**row, "label": "rate"} for row in labelled(150)]]
+    for row in rows[:20]:
+        row["text"] += " jane.doe@mail.acme.org"
+    rows += [{"text": f"number {row}", "label": "odd", "who": 0} for row in range(3)]
+    data = engine.load_data(rows, "text-classification")
+    warn(data, engine.load_data(rows[:50], "text-classification", labels=data.labels), "text", said)
+    assert len(said) == 3
+    assert all(line.startswith("warning: ") for line in said)
+    assert said[-1].endswith("`adapterhub-lite audit` names the rows")
+    said.clear()
+    warn(engine.load_data(labelled(200), "text-classification"), None, "text", said)
+    assert said == []

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from adapterhub_lite.adapter.adapter import Adapter as Adapter
     from adapterhub_lite.auditing.outcome import Audit as Audit
     from adapterhub_lite.base.loading import Base as Base
-    from adapterhub_lite.comparison.engine import Engine as Engine
     from adapterhub_lite.comparison.outcome import Comparison as Comparison
     from adapterhub_lite.data.dataset import Dataset as Dataset
     from adapterhub_lite.data.sampling import subsample as subsample
@@ -28,6 +27,8 @@ if TYPE_CHECKING:
     from adapterhub_lite.errors import AdapterHubError as AdapterHubError
     from adapterhub_lite.estimators import Classifier as Classifier, Regressor as Regressor
     from adapterhub_lite.evaluation.result import Evaluation as Evaluation
+    from adapterhub_lite.reporting.engine import Engine as Engine
+    from adapterhub_lite.reporting.outcome import Report as Report
     from adapterhub_lite.tasks.outputs import (
         LabelsPrediction as LabelsPrediction,
         Prediction as Prediction,
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     train = _engine.train
     compare = _engine.compare
     audit = _engine.audit
+    report = _engine.report
     load_adapter = _engine.load_adapter
     strategies = _engine.strategies
 
@@ -54,24 +56,25 @@ _HOME = {
     "Classifier": "estimators",
     "Comparison": "comparison.outcome",
     "Dataset": "data.dataset",
-    "Engine": "comparison.engine",
+    "Engine": "reporting.engine",
     "Evaluation": "evaluation.result",
     "LabelsPrediction": "tasks.outputs",
     "Prediction": "tasks.outputs",
     "Regressor": "estimators",
+    "Report": "reporting.outcome",
     "TrainConfig": "training.config",
     "ValuePrediction": "tasks.outputs",
     "split": "data.splits",
     "subsample": "data.sampling",
 }
-_METHODS = ("audit", "compare", "load_adapter", "load_base", "load_data", "strategies", "train")
+_METHODS = ("audit", "compare", "load_adapter", "load_base", "load_data", "report", "strategies", "train")
 """Methods of one engine with the installed plug-ins, which is made when the first of them is used."""
 __all__ = sorted([*_HOME, *_METHODS])
 
 
 def __getattr__(name: str) -> Any:
     if name in _METHODS:
-        engine = import_module("adapterhub_lite.comparison.engine").Engine()
+        engine = import_module("adapterhub_lite.reporting.engine").Engine()
         globals().update({method: getattr(engine, method) for method in _METHODS})
     elif name in _HOME:
         globals()[name] = getattr(import_module(f"adapterhub_lite.{_HOME[name]}"), name)

@@ -181,7 +181,11 @@ class Engine:
         adapter = engine.train_checked(base, data, held_out, run, place, callbacks, parent)
         for note in adapter.notes:
             engine.progress.say(f"note: {note}")
+        engine.finished(adapter, data, held_out)
         return adapter
+
+    def finished(self, adapter: Adapter, data: Dataset, held_out: Dataset | None) -> None:
+        """Called at the end of `train` with what it learnt from and was scored on; here there is nothing more to do."""
 
     def train_checked(
         self,

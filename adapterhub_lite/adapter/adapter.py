@@ -64,6 +64,8 @@ class Adapter:
     forced: list[str] = field(default_factory=list)
     """Differences between this base and the one of training that were overridden."""
     probe_inputs: list[Any] = field(default_factory=list)
+    scored: Evaluation | None = None
+    """What `metrics` are of, with the rows, where it was scored in this process; not saved."""
 
     def __repr__(self) -> str:
         kind, task = self.attachment.provided.spec.name, self.attachment.task.name

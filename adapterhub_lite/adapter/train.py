@@ -97,7 +97,8 @@ def train_adapter(
         run_folder=place.folder, forced=list(forced),
     )  # fmt: skip
     if held_out is not None:
-        adapter.metrics = _scored(adapter, held_out, choices).record()
+        adapter.scored = _scored(adapter, held_out, choices)
+        adapter.metrics = adapter.scored.record()
         adapter.training[NOTES] = [*facts.get(NOTES, []), *note_of_size(adapter.metrics, task.metric)]
     elif choices != Choices():
         adapter.choose(abstain=run.config.abstain, label_thresholds=run.config.label_thresholds)

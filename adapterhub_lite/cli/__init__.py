@@ -35,6 +35,7 @@ VERBS = {
         "Show what rows become for a base before training: what is learnt, and what is not.",
     ),
     "evaluate": ("evaluate:evaluate", "Score an adapter on labelled data."),
+    "report": ("report:report", "Make a page of what an adapter learnt and where it fails, or compare several."),
     "predict": ("predict:predict", "Predict a label with its probability, or a completion, for every row of a file."),
     "generate": ("generate:generate", "Let an adapted language model answer a prompt."),
     "serve": ("serve:serve", "Answer requests for adapters over HTTP, as OpenAI's API does."),

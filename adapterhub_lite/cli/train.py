@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -138,7 +140,7 @@ def run_training(run: RunFile, *, resume: bool = False) -> dict[str, Any]:
 
     from adapterhub_lite.auditing.quick import warn
     from adapterhub_lite.base.precision import choose_device, choose_dtype, dtype_name
-    from adapterhub_lite.engine import Engine
+    from adapterhub_lite.reporting.engine import Engine
     from adapterhub_lite.training.processes import Processes
     from adapterhub_lite.training.run.place import Place
 
@@ -172,6 +174,7 @@ def run_training(run: RunFile, *, resume: bool = False) -> dict[str, Any]:
         raise typer.Exit  # the main process saves, and speaks
     with place.interrupt.delayed():
         adapter.save(target)
+    page = engine.leave_report(adapter, dataset, held_out, shlex.join(["adapterhub-lite", *sys.argv[1:]]))
     processes.end()
     return {
         "adapter": str(target),
@@ -185,6 +188,7 @@ def run_training(run: RunFile, *, resume: bool = False) -> dict[str, Any]:
         "notes": adapter.training.get("notes", []),
         "training": adapter.training,
         "run_folder": str(run_folder),
+        "report": page,
     }
 
 
@@ -248,4 +252,6 @@ def _show(report: dict[str, Any]) -> None:
             f"on general text ({forgotten['tokens']} tokens): loss {forgotten['loss_before']:.4f} before, "
             f"{forgotten['loss_after']:.4f} after; the same next token in {forgotten['agreement']:.1%}"
         )
+    if report["report"]:
+        console.print(f"report: {report['report']}")
     console.print(f"next: adapterhub-lite predict {report['adapter']} --data FILE --out FILE", style="dim")

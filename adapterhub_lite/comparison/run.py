@@ -132,5 +132,6 @@ def _recorded(adapter: Adapter, comparison: Comparison, data: Dataset, held_out:
     """Write into an adapter how it was chosen, and how it scores."""
     adapter.data = DataRecord(source=data.source, sha256=data.sha256, rows=len(data))
     if held_out is not None:
-        adapter.metrics = adapter.evaluate(held_out).record()
+        adapter.scored = adapter.evaluate(held_out)
+        adapter.metrics = adapter.scored.record()
     adapter.training["comparison"] = comparison.record()

@@ -1,0 +1,96 @@
+"""An engine that leaves a report when a run is over, and that makes one of any adapter."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from adapterhub_lite.adapter.adapter import Adapter
+from adapterhub_lite.comparison.engine import Engine as Comparing
+from adapterhub_lite.data.dataset import Dataset
+from adapterhub_lite.names import one_line
+from adapterhub_lite.reporting.gather import gather
+from adapterhub_lite.reporting.known import Known
+from adapterhub_lite.reporting.outcome import Report
+from adapterhub_lite.reporting.saved import saved_facts
+from adapterhub_lite.training.run.layout import run_folder_of
+
+UNHURRIED = 60.0
+"""Seconds for running models, where someone asks for a report."""
+
+
+class Engine(Comparing):
+    """The engine of `adapterhub_lite.comparison.engine`, with reports on top."""
+
+    def finished(self, adapter: Adapter, data: Dataset, held_out: Dataset | None) -> None:
+        """Leave a report; see `leave_report`."""
+        self.leave_report(adapter, data, held_out)
+
+    def report(
+        self,
+        adapters: Adapter | str | Path | Sequence[Adapter | str | Path],
+        *,
+        data: Any = None,
+        out: str | Path | None = None,
+        examples: bool = True,
+    ) -> Report:
+        """Say on one page what an adapter learnt and where it fails, or compare several.
+
+        Args:
+            adapters: One or several, each trained or loaded in this process, or the directory of a saved one.
+            data: Labelled rows to score them on first, as `evaluate` takes them; by default as they were scored in training.
+            out: Where the page goes, if anywhere: one HTML file.
+            examples: Show rows of the data: the most wrong ones, images, answers.
+
+        Returns:
+            The report; its `facts` are everything on the page as JSON, and in a notebook it is the page.
+
+        Raises:
+            AdapterNotFoundError, AdapterCorruptError: no such adapter, or not as it was saved.
+            ConfigError: no adapter.
+            DataError: rows that it cannot be scored on; names file, row and column.
+            StorageError: the page cannot be written.
+        """
+        several = list(adapters) if isinstance(adapters, Sequence) and not isinstance(adapters, str) else [adapters]
+        made = Report.of([self.facts_of(one, data, examples=examples) for one in several])
+        made = made if examples else made.without_examples()
+        if out is not None:
+            made.save(out)
+        return made
+
+    def facts_of(self, adapter: Adapter | str | Path, data: Any = None, *, examples: bool = True) -> dict[str, Any]:
+        """The facts of the report of one adapter; arguments and errors are those of `report`."""
+        name = Path(adapter).name if isinstance(adapter, str | Path) else "an adapter"
+        if isinstance(adapter, str | Path):
+            if data is None:
+                return saved_facts(Path(adapter))
+            run = run_folder_of(Path(adapter))
+            adapter = self.load_adapter(adapter)
+            adapter.run_folder = run if run.is_dir() else None
+        if data is not None:
+            adapter.scored = adapter.evaluate(data)
+            adapter.metrics = adapter.scored.record()
+        rows = adapter.scored.rows if adapter.scored is not None else None
+        held_out = rows.data if rows is not None else adapter.load_data(data) if data is not None else None
+        known = Known.of(adapter, None, held_out, examples=examples, seconds=UNHURRIED)
+        return gather(known, name=name)
+
+    def leave_report(
+        self, adapter: Adapter, data: Dataset, held_out: Dataset | None, command: str | None = None
+    ) -> str | None:
+        """Leave report.html and report.json in the folder of the run, if it has one; a report that fails is said, and no more.
+
+        Returns:
+            The path of the page; None where there is none.
+        """
+        folder = adapter.run_folder
+        if folder is None:
+            return None
+        try:
+            known = Known.of(adapter, data, held_out, examples=True)
+            name = folder.name.removesuffix(".run")
+            return str(Report(gather(known, name=name, command=command)).leave(folder))
+        except Exception as error:  # whatever is wrong with a report, the adapter is there
+            self.progress.say(f"note: no report was left in {folder} ({one_line(error)})")
+            return None

@@ -1,0 +1,127 @@
+"""The facts of a report as JSON: everything that the page shows, and nothing that it does not come from."""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from adapterhub_lite.reporting.baselines import baselines
+from adapterhub_lite.reporting.chats import answers, loss_by_position
+from adapterhub_lite.reporting.confusion import confusion
+from adapterhub_lite.reporting.curves import MOST_POINTS, curves
+from adapterhub_lite.reporting.examples import most_wrong
+from adapterhub_lite.reporting.known import Known, right_of
+from adapterhub_lite.reporting.machine import machine
+from adapterhub_lite.reporting.saliency import saliency
+from adapterhub_lite.reporting.saved import FORMAT
+from adapterhub_lite.reporting.slices import classes, slices
+from adapterhub_lite.reporting.through_time import through_time
+from adapterhub_lite.reporting.trained import trained
+from adapterhub_lite.reporting.warned import warnings_of
+from adapterhub_lite.scoring.by_value import ValueDetail
+from adapterhub_lite.storage.strict_json import parse_json
+from adapterhub_lite.training.run.identity import environment
+from adapterhub_lite.training.run.layout import RUN
+
+MOST_ROWS = 20_000
+"""Held-out rows up to which it is kept which are right, for comparisons."""
+
+
+def gather(known: Known, *, name: str, command: str | None = None) -> dict[str, Any]:
+    """Everything about an adapter that a report says, as JSON.
+
+    Args:
+        known: The adapter, and what is known of its run.
+        name: What it is called, such as its folder.
+        command: That made it, if one did.
+    """
+    adapter, task, base = known.adapter, known.task, known.adapter.base
+    scored, held_out, right = known.scored, known.held_out, right_of(known)
+    weights, pictures = trained(known), saliency(known) if known.examples else []  # which have to keep to a time
+    provided = adapter.attachment.provided
+    learnt_from = adapter.data
+    facts: dict[str, Any] = {
+        "report": FORMAT,
+        "made": datetime.now(UTC).isoformat(timespec="seconds"),
+        "name": name,
+        "adapter": {
+            "strategy": provided.spec.name, "dist": provided.dist, "version": provided.version,
+            "settings": adapter.attachment.config.model_dump(mode="json"),
+            "task": task.name, "kind": known.kind, "modality": task.modality, "labels": list(task.labels),
+            "decision": task.decision.in_words(), "forced": list(adapter.forced),
+        },
+        "base": {
+            "reference": base.reference, "revision": base.revision, "parameters": base.parameters,
+            "quantization": base.quantization, "dtype": str(base.dtype).removeprefix("torch."),
+            "weights": base.fingerprint.weights, "architecture": base.fingerprint.architecture,
+        },
+        "data": {
+            "source": learnt_from.source if learnt_from else None,
+            "sha256": learnt_from.sha256 if learnt_from else None,
+            "rows": learnt_from.rows if learnt_from else None,
+            "held_out": held_out.source if held_out is not None else None,
+            "held_out_sha256": held_out.sha256 if held_out is not None else None,
+            "grouped": held_out is not None and held_out.groups is not None,
+            "columns": dict(adapter.columns),
+        },
+        "metric": task.metric,
+        "higher_is_better": task.higher_is_better,
+        "metrics": dict(adapter.metrics),
+        "scores": scored.in_full() if scored is not None else None,
+        "baselines": baselines(known),
+        "classes": classes(known),
+        "slices": slices(known, right),
+        "confusion": confusion(known),
+        "rows": None,
+        "through_time": through_time(known),
+        "curves": curves(known.log),
+        "trained": weights,
+        "training": {name: value for name, value in adapter.training.items() if name != "comparison"},
+    }  # fmt: skip
+    detail = scored.detail if scored is not None else None
+    if isinstance(detail, ValueDetail):
+        facts["points"] = detail.points[:: max(1, len(detail.points) // MOST_POINTS)]
+    if right is not None and held_out is not None and len(right) <= MOST_ROWS:
+        facts["rows"] = [float(f"{one:.6g}") for one in right]
+    if known.kind == "text" and held_out is not None and len(held_out):
+        facts["by_position"] = loss_by_position(known, held_out)
+        facts["answers"] = answers(known, held_out) if known.examples else []
+    if known.examples:
+        facts["examples"] = most_wrong(known, right)
+        facts["saliency"] = pictures
+    facts["warnings"] = warnings_of(known, facts)
+    facts["machine"] = machine(base, adapter.training)
+    facts["run"] = _run(known, command)
+    facts["left_out"] = list(known.left_out)
+    return cleaned(facts)
+
+
+def cleaned(value: Any) -> Any:
+    """A value as strict JSON: numbers that are not finite are none."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {str(key): cleaned(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [cleaned(one) for one in value]
+    return value if isinstance(value, str | int | bool | None) else str(value)
+
+
+def _run(known: Known, command: str | None) -> dict[str, Any]:
+    """How it was made: the command, the run file, versions and commit."""
+    folder = known.adapter.run_folder
+    recorded: Any = None
+    if folder is not None and (folder / RUN).is_file():
+        recorded = parse_json((folder / RUN).read_bytes(), str(folder / RUN))
+    told = recorded if isinstance(recorded, dict) else environment()
+    identity = told.get("identity", {}) if isinstance(told.get("identity"), dict) else {}
+    return {
+        "command": command,
+        "run_file": known.adapter.run_file,
+        "versions": {**told.get("versions", {}), "python": told.get("python", sys.version.split()[0])},
+        "git_commit": told.get("git_commit"),
+        "examples_sha256": (identity.get("data") or {}).get("sha256"),
+    }

@@ -1,0 +1,108 @@
+"""The facts of a saved adapter: those that its run left, or what its manifest and log tell of an older one. No torch here."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from adapterhub_lite.plugins.manager import Plugins
+from adapterhub_lite.reporting.curves import curves, logged
+from adapterhub_lite.storage import Manifest
+from adapterhub_lite.storage.bundle import manifest_of
+from adapterhub_lite.storage.plain import read_plain
+from adapterhub_lite.storage.strict_json import parse_json
+from adapterhub_lite.tasks.catalog import Catalog
+from adapterhub_lite.training.run.layout import run_folder_of
+
+FORMAT = 1
+"""Of report.json; an older program takes no newer one."""
+JSON = "report.json"
+MOST_BYTES = 64 << 20
+
+
+def saved_facts(path: Path) -> dict[str, Any]:
+    """The facts of an adapter's report, from the folder of its run where that is of this adapter, else from its manifest.
+
+    Raises:
+        AdapterNotFoundError, AdapterCorruptError: no such adapter, or not as it was saved.
+    """
+    manifest = manifest_of(path)
+    left = left_by_run(path, manifest)
+    return {**left, "name": path.name} if left is not None else _of_manifest(path, manifest)
+
+
+def left_by_run(path: Path, manifest: Manifest) -> dict[str, Any] | None:
+    """What the run of an adapter left beside it; None where there is nothing, or it is of another adapter."""
+    file = run_folder_of(path) / JSON
+    try:
+        facts = parse_json(read_plain(file, MOST_BYTES), str(file))
+    except Exception:  # a report that is damaged is none, and the adapter is what counts
+        return None
+    if not isinstance(facts, dict) or facts.get("report") != FORMAT or not is_of(facts, manifest):
+        return None
+    return facts
+
+
+def is_of(facts: Mapping[str, Any], manifest: Manifest) -> bool:
+    """Whether facts are of the adapter with this manifest: the same base, data, strategy and scores, to the last digit."""
+    told = facts.get("base"), facts.get("data"), facts.get("adapter")
+    if not all(isinstance(one, dict) for one in told):
+        return False
+    base, data, adapter = (dict(one) for one in told if one is not None)
+    own = manifest.data.sha256 if manifest.data is not None else None
+    return bool(
+        base.get("weights") == manifest.base.fingerprint.weights
+        and data.get("sha256") == own
+        and adapter.get("strategy") == manifest.strategy.name
+        and facts.get("metrics") == json.loads(json.dumps(manifest.metrics))
+    )
+
+
+def _of_manifest(path: Path, manifest: Manifest) -> dict[str, Any]:
+    """What a manifest tells, in the form of the facts that a run leaves; what it does not tell is none."""
+    base, task, data, made_by = manifest.base, manifest.task, manifest.data, manifest.strategy
+    known = next((one.spec for one in Catalog(Plugins()).offered if one.recorded == task.name), None)
+    metrics = {name: value for name, value in manifest.metrics.items() if value is not None}
+    kind = "class" if task.labels else "value" if "rmse" in metrics else "text"
+    if task.preprocessing.get("form") == "several":
+        kind = "labels"
+    elif "token" in task.name:
+        kind = "tokens"
+    metric = next((name for name in ("accuracy", "f1", "macro_f1", "rmse", "loss") if name in metrics), "loss")
+    metric = "macro_f1" if kind == "labels" else metric
+    return {
+        "report": FORMAT,
+        "made": manifest.created,
+        "name": path.name,
+        "adapter": {
+            "strategy": made_by.name, "dist": made_by.dist, "version": made_by.version, "settings": dict(made_by.config),
+            "task": task.name, "kind": kind, "modality": known.modality if known is not None else "",
+            "labels": list(task.labels), "decision": task.decision.in_words(), "forced": list(manifest.forced),
+        },
+        "base": {
+            "reference": base.reference, "revision": base.revision, "parameters": base.parameters,
+            "quantization": base.quantization, "dtype": base.dtype, "weights": base.fingerprint.weights,
+            "architecture": base.fingerprint.architecture,
+        },
+        "data": {
+            "source": data.source if data else None, "sha256": data.sha256 if data else None,
+            "rows": data.rows if data else None, "held_out": None, "grouped": False, "columns": dict(task.columns),
+        },
+        "metric": metric, "higher_is_better": metric not in ("rmse", "loss"), "metrics": metrics, "scores": None,
+        "baselines": [], "classes": [], "slices": [], "confusion": None, "rows": None, "through_time": [],
+        "curves": curves(logged(run_folder_of(path))), "trained": {}, "training": dict(manifest.training),
+        "warnings": [
+            "this page is made from what is saved with the adapter alone, without the rows it was scored on; --data FILE scores "
+            "it on labelled rows and tells the rest",
+            *[str(note) for note in _list(manifest.training.get("notes"))],
+        ],
+        "machine": {"seconds": manifest.training.get("seconds")},
+        "run": {"command": None, "run_file": None, "versions": dict(manifest.versions), "git_commit": None},
+        "left_out": ["all that needs the rows: no report of its run was found beside it"],
+    }  # fmt: skip
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []

@@ -1,0 +1,251 @@
+"""What a report says is so: its numbers against plain counts, its text as text, and what happens where there is little."""
+
+from __future__ import annotations
+
+import html.parser
+import json
+import math
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from adapterhub_lite.errors import ConfigError
+from adapterhub_lite.reporting import engine as reporting_engine
+from adapterhub_lite.reporting.outcome import Report, report_of_saved
+from adapterhub_lite.reporting.page import page_of, to_label
+from tests.reporting.conftest import HOSTILE, good_and_bad
+
+
+def facts_in(folder: Path) -> dict[str, Any]:
+    return json.loads((folder / "report.json").read_text(encoding="utf-8"))
+
+
+def page_in(folder: Path) -> str:
+    return (folder / "report.html").read_text(encoding="utf-8")
+
+
+class Seen(html.parser.HTMLParser):
+    """The tags of a page, and whether each one is closed in its turn."""
+
+    def __init__(self, text: str):
+        super().__init__(convert_charrefs=True)
+        self.open: list[str] = []
+        self.tags: Counter[str] = Counter()
+        self.attributes: list[tuple[str, str, str]] = []
+        self.text: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags[tag] += 1
+        self.attributes += [(tag, name, value or "") for name, value in attrs]
+        if tag not in ("meta", "link", "img", "br"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags[tag] += 1
+        self.attributes += [(tag, name, value or "") for name, value in attrs]
+
+    def handle_data(self, data: str) -> None:
+        self.text.append(data)
+
+
+def test_a_run_leaves_a_page_and_its_numbers(plain):
+    facts, page = facts_in(plain.folder), page_in(plain.folder)
+    assert facts["metrics"] == plain.adapter.metrics
+    for title in ("Scores", "Classes", "Confusions", "Slices", "Calibration", "Learning", "What was trained", "Limits"):
+        assert f">{title}</h2>" in page
+    for about in ("What", "Learnt from", "How good", "Beside", "Biggest warning"):
+        assert f"<dt>{about}</dt>" in page
+    assert f"{plain.adapter.metrics['accuracy']:.1%}" in page
+    assert Seen(page).open == []
+
+
+def test_counts_are_those_of_the_predictions(plain):
+    facts = facts_in(plain.folder)
+    said = [one.label for one in plain.adapter.predict(list(plain.held_out.inputs))]
+    wanted = [plain.held_out.labels[target] for target in plain.held_out.targets]
+    pairs = Counter(zip(wanted, said, strict=True))
+    told, labels = facts["confusion"]["counts"], facts["confusion"]["labels"]
+    counts = {(a, b): told[i][j] for i, a in enumerate(labels) for j, b in enumerate(labels)}
+    assert {pair: n for pair, n in counts.items() if n} == dict(pairs)
+    assert facts["rows"] == [float(a == b) for a, b in zip(wanted, said, strict=True)]
+    by_class = {one["label"]: one for one in facts["classes"]}
+    learnt = Counter(plain.data.labels[target] for target in plain.data.targets)
+    for label, one in by_class.items():
+        hits, n = pairs[label, label], wanted.count(label)
+        assert (one["hits"], one["n"], one["learnt_from"]) == (hits, n, learnt[label])
+        # Wilson 1927: the shares whose distance from what was seen is 1.96 of their own standard errors.
+        for end in one["recall_interval"]:
+            assert abs(hits / n - end) == pytest.approx(1.959964 * math.sqrt(end * (1 - end) / n), abs=1e-6)
+
+
+def test_slices_are_of_columns_without_a_role_and_three_rows_are_too_few(plain):
+    facts = facts_in(plain.folder)
+    shops = {one["value"]: one for one in facts["slices"] if one["column"] == "shop"}
+    values = plain.held_out.table.column("shop")
+    assert {value: one["n"] for value, one in shops.items()} == Counter(values)
+    for value, one in shops.items():
+        own = [right for right, at in zip(facts["rows"], values, strict=True) if at == value]
+        assert one["score"] == pytest.approx(np.mean(own))
+    assert shops["tiny"]["n"] == 3
+    assert not shops["tiny"]["apart"]
+    assert "too few rows to say" in page_in(plain.folder)
+    assert sum(one["n"] for one in facts["slices"] if one["column"] == "length") == len(plain.held_out)
+
+
+def test_baselines_are_those_of_scikit_learn(plain):
+    from sklearn.dummy import DummyClassifier
+    from sklearn.feature_extraction.text import TfidfVectorizer
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.model_selection import GridSearchCV, StratifiedKFold
+
+    told = {one["name"]: one["score"] for one in facts_in(plain.folder)["baselines"]}
+    x, new = list(plain.data.inputs), list(plain.held_out.inputs)
+    y, wanted = list(plain.data.targets), list(plain.held_out.targets)
+    assert told["always the commonest"] == DummyClassifier().fit(x, y).score(new, wanted)
+    vectors = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, token_pattern=r"(?u)\b\w+\b")
+    model = GridSearchCV(
+        LogisticRegression(max_iter=1000),
+        {"C": [1.0, 10.0, 100.0]},
+        cv=StratifiedKFold(3, shuffle=True, random_state=0),
+    )
+    model.fit(vectors.fit_transform(x), y)
+    assert told["TF-IDF of words, linear"] == pytest.approx(model.score(vectors.transform(new), wanted))
+
+
+def test_the_change_of_each_layer_is_the_one_that_peft_computes(plain):
+    layers = {one["layer"]: one for one in facts_in(plain.folder)["trained"]["layers"]}
+    plain.adapter.use()
+    updates: Counter[str] = Counter()
+    weights: Counter[str] = Counter()
+    for path, module in plain.adapter.base.model.named_modules():
+        if hasattr(module, "get_delta_weight"):
+            layer = str(int(path.split("layer.")[1].split(".")[0]) + 1)
+            updates[layer] += float(module.get_delta_weight(module.active_adapters[0]).detach().pow(2).sum())
+            weights[layer] += float(module.get_base_layer().weight.detach().pow(2).sum())
+    assert layers.keys() == updates.keys() == {"1", "2"}
+    for layer, one in layers.items():
+        assert one["update"] == pytest.approx(updates[layer] ** 0.5, rel=1e-4)
+        assert one["base"] == pytest.approx(weights[layer] ** 0.5, rel=1e-4)
+
+
+def test_text_of_the_data_is_text(hostile):
+    page = page_in(hostile.folder)
+    seen = Seen(page)
+    assert seen.open == []
+    assert not {"script", "b", "iframe"} & set(seen.tags)
+    assert not [one for one in seen.attributes if one[1].startswith("on")]
+    for tag, name, value in seen.attributes:
+        if name in ("src", "href", "xlink:href"):
+            assert value.startswith(("#", "data:")), (tag, name, value[:80])
+    text = "".join(seen.text)
+    assert HOSTILE[0] in text
+    assert "[U+202E]gnp.exe[U+2066]" in text
+    assert "[U+0007]" in text
+    assert not set("\u202e\u2066\u200f\u0007") & set(page)
+    assert "moneymoney" in text
+    assert "money" * 200 not in text  # 10,000 letters are cut
+    assert "{{ 7 * 7 }}" in text
+
+
+def test_examples_can_be_left_out(hostile):
+    report = Report(facts_in(hostile.folder)).without_examples()
+    assert "gnp.exe" in page_in(hostile.folder)
+    assert "gnp.exe" not in report.html()
+    assert "gnp.exe" not in json.dumps(report.facts)
+
+
+def test_the_page_says_which_class_to_label_more_of():
+    def one(label: str, n: int, hits: int, predicted: int) -> dict[str, Any]:
+        return {"label": label, "n": n, "hits": hits, "predicted": predicted, "learnt_from": 7}
+
+    classes = [one("fine", 20, 20, 21), one("poor", 20, 11, 13), one("tiny", 2, 0, 9)]
+    advice = to_label({"classes": classes})
+    assert advice is not None
+    assert advice.startswith("Label more of: poor (9 of 20 missed, 2 of others taken for it; 7 rows learnt from)")
+    assert "tiny" not in advice
+
+
+def test_a_report_that_fails_is_said_and_the_run_goes_on(run_on, reporting, monkeypatch):
+    said: list[str] = []
+
+    def broken(*_: Any, **__: Any) -> dict[str, Any]:
+        raise RuntimeError("no luck")
+
+    monkeypatch.setattr(reporting_engine, "gather", broken)
+    monkeypatch.setattr(reporting.progress, "say", said.append)
+    run = run_on(good_and_bad(24, 3), good_and_bad(24, 4))
+    assert run.adapter.metrics["n"] == 24
+    assert not (run.folder / "report.html").exists()
+    assert any("no report was left" in line and "no luck" in line for line in said)
+
+
+def test_an_old_adapter_has_a_page_without_a_run_folder(adapter, tmp_path):
+    report = report_of_saved([adapter])
+    text = report.html()
+    assert "Report on words" in text
+    assert "made from what is saved with the adapter alone" in text
+    assert report.save(tmp_path / "page.html").read_text(encoding="utf-8") == text
+
+
+def test_a_saved_adapter_is_reported_as_its_run_was_and_another_one_is_not(plain, tmp_path):
+    path = plain.folder.with_name("words")
+    plain.adapter.save(path)
+    assert report_of_saved([path]).facts["classes"] == facts_in(plain.folder)["classes"]
+    file = plain.folder / "report.json"
+    before = file.read_text(encoding="utf-8")
+    try:
+        file.write_text(json.dumps({**json.loads(before), "metrics": {"accuracy": 1.0}}), encoding="utf-8")
+        assert report_of_saved([path]).facts["classes"] == []
+        file.write_text("{", encoding="utf-8")
+        assert report_of_saved([path]).facts["metrics"]["accuracy"] == plain.adapter.metrics["accuracy"]
+    finally:
+        file.write_text(before, encoding="utf-8")
+
+
+def test_one_class_and_two_hundred(run_on):
+    one = run_on(good_and_bad(20, 5), [row for row in good_and_bad(40, 6) if row["label"] == "good"])
+    assert any("of one class" in line for line in facts_in(one.folder)["warnings"])
+    names = [f"class number {i}" for i in range(200)]
+    rows = [{"text": f"{name} card {i}", "label": name} for name in names for i in range(2)]
+    many = run_on(rows, rows[::2])
+    page, facts = page_in(many.folder), facts_in(many.folder)
+    assert len(facts["classes"]) == 200
+    assert len(facts["confusion"]["labels"]) == 80
+    assert facts["confusion"]["left_out"] + 80 <= 200
+    assert len(page) < 400_000
+    assert Seen(page).open == []
+
+
+def test_two_adapters_are_compared_on_the_same_rows(plain, reporting):
+    facts = facts_in(plain.folder)
+    other = json.loads(json.dumps(facts))
+    other["name"] = "worse"
+    other["rows"] = [1.0 - right if i % 4 == 0 else right for i, right in enumerate(facts["rows"])]
+    other["metrics"]["accuracy"] = float(np.mean(other["rows"]))
+    report = Report.of([facts, other])
+    text = report.html()
+    assert "2 adapters compared" in text
+    gaps = np.array(other["rows"]) - np.array(facts["rows"])
+    best, gap = ("words", gaps) if gaps.mean() < 0 else ("worse", -gaps)
+    half = 1.959964 * gap.std(ddof=1) / math.sqrt(len(gap))
+    assert f"{gap.mean():+.3f} ({gap.mean() - half:+.3f} to {gap.mean() + half:+.3f})" in text
+    assert f"{best}, " in text
+    with pytest.raises(ConfigError):
+        reporting.report([])
+
+
+def test_without_matplotlib_there_are_tables_alone(plain, monkeypatch):
+    from adapterhub_lite.reporting import page
+
+    monkeypatch.setattr(page, "can_draw", lambda: False)
+    text = Report(facts_in(plain.folder)).html()
+    assert "<svg" not in text
+    assert "Nothing is drawn, because matplotlib is not installed." in text
+    assert [part.title for part in page_of(facts_in(plain.folder)).parts].count("Calibration") == 1

@@ -146,7 +146,7 @@ class Engine:
             settings: The strategy's options.
             eval_data: Held-out data, scored after training and every `config.eval_every` steps; the last scores are
                 saved with the adapter.
-            hold_out: Without `eval_data`, the share of `data` that is kept apart to score on and to choose the best step by,
+            hold_out: Without `eval_data`, the share of `data` that is kept apart to score on and to choose a step by,
                 0 for none; by default a tenth, of 200 rows and more.
             config: Epochs, batch size, learning rate and so on. What is not given is chosen from the data, and said.
             task_options: The task's options, such as max_length, over those the data was read with.

@@ -77,7 +77,9 @@ def _learning(facts: Mapping[str, Any]) -> Part | None:
     say = [f"A point of the training loss is the mean of {every} steps." if every > 1 else ""]
     best = facts["training"].get("best_step")
     if best is not None and curves["evaluations"]:
-        say.append(f"The adapter is the one of step {best}, which scored best (dashed line).")
+        steady = facts["training"].get("keep") == "last-good"
+        why = "the last that is not surely worse than the best" if steady else "which scored best"
+        say.append(f"The adapter is the one of step {best}, {why} (dashed line).")
     rows: list[tuple[Any, ...]] = [
         (step, *(scores.get(name) for name in ("loss", facts["metric"]))) for step, scores in curves["evaluations"]
     ]

@@ -135,6 +135,13 @@ class TrainConfig(BaseModel):
         ge=0,
         description="Score the held-out data every so many steps, and keep the best adapter; 0: only after training.",
     )
+    keep: Annotated[
+        Literal["best", "last-good"] | None,
+        Flag(unset="last-good where it is chosen when to score, best where --eval-every says it"),
+    ] = Field(
+        default=None,
+        description="Of the steps that are scored: best, or last-good, the last that is not surely worse than the best one.",
+    )
     patience: Annotated[int | None, Flag(unset="never stop early")] = Field(
         default=None, ge=1, description="Stop after so many evaluations without a better one."
     )

@@ -58,6 +58,8 @@ def choose(config: TrainConfig, situation: Situation, spec: StrategySpec) -> tup
     if situation.held_out and "eval_every" not in given:
         order = Order(situation.rows, settled)
         settled = settled.model_copy(update={"eval_every": math.ceil(order.total / EVALUATIONS)})
+        if "keep" not in given:
+            settled = settled.model_copy(update={"keep": "last-good"})
     return settled, _line(chosen, situation) if chosen else None
 
 

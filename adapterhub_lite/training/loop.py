@@ -144,7 +144,8 @@ class Training:
         self.average.settle()
         if self.best is not None and self.state.best_step != self.state.step:
             which = "as it started, from the probe" if self.state.best_step == 0 else f"of step {self.state.best_step}"
-            self.progress.say(f"keeping the adapter {which}, which scored best")
+            why = "which scored best" if self.config.keep != "last-good" else "since later ones score surely worse"
+            self.progress.say(f"keeping the adapter {which}, {why}")
             self.attachment.load_tensors(self.best[0])
             self.attachment.load_state(self.best[1])
         return self.report
@@ -239,7 +240,7 @@ class Training:
         return {name: float(value.detach()) for name, value in penalties.items()}
 
     def _evaluate(self) -> bool:
-        """Score the adapter as it is; True if it is the best so far."""
+        """Score the adapter as it is; True if it is the one to keep so far."""
         assert self.held_out is not None
         state, task = self.state, self.attachment.task
         alone = self.processes.count == 1  # several have to stop together, which they do between two steps
@@ -253,15 +254,24 @@ class Training:
         loss = metrics.get("loss", math.inf)
         # On a few rows many steps score alike; of these the one of the least loss is best.
         best = (-math.inf if state.best_value is None else state.best_value, -(state.best_loss or math.inf))
-        if math.isfinite(value) and (value, -loss) > best:
-            state.best_step, state.best_value, state.best_loss = state.step, value, loss
-            state.evaluations_since_best = 0
+        is_best = math.isfinite(value) and (value, -loss) > best
+        if is_best:
+            state.best_value, state.best_loss, state.evaluations_since_best = value, loss, 0
+        if is_best or (self.config.keep == "last-good" and value >= best[0] - self._by_chance(best[0])):
+            state.best_step = state.step
             self.best = self.average.instead_of(self.tensors), copy.deepcopy(self.attachment.state(state.step))
+        if is_best:
             return True
         state.evaluations_since_best += 1
         if self.config.patience and state.evaluations_since_best >= self.config.patience:
             state.stopped = f"no better {task.metric} in {self.config.patience} evaluations"
-        return False
+        return state.best_step == state.step
+
+    def _by_chance(self, score: float) -> float:
+        """A standard error of a score that is a share of the held-out rows, as of a binomial; 0 of any other."""
+        assert self.held_out is not None
+        share = self.attachment.task.higher_is_better and 0 <= score <= 1
+        return math.sqrt(score * (1 - score) / len(self.held_out.examples)) if share else 0.0
 
     def _newest(self) -> tuple[Checkpoint, Checkpoint | None] | None:
         """The checkpoint to go on from, and the one with the best adapter until then; None to begin at the first step."""

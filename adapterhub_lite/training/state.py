@@ -22,6 +22,7 @@ class State:
     evaluated: int = 0
     """The last step whose evaluation is done."""
     best_step: int | None = None
+    """The step to keep."""
     best_value: float | None = None
     best_loss: float | None = None
     """That of the best step, which decides between steps of equal value."""

@@ -118,6 +118,9 @@ def test_the_best_step_is_kept_where_rows_of_the_data_are_held_out():
     assert choose(TrainConfig(steps=100), held, PLAIN)[0].eval_every == 20
     assert choose(TrainConfig(steps=100, eval_every=0), held, PLAIN)[0].eval_every == 0
     assert choose(TrainConfig(steps=100), HERE, PLAIN)[0].eval_every is None
+    assert choose(TrainConfig(steps=100), held, PLAIN)[0].keep == "last-good"
+    assert choose(TrainConfig(steps=100, keep="best"), held, PLAIN)[0].keep == "best"
+    assert choose(TrainConfig(steps=100, eval_every=5), held, PLAIN)[0].keep is None
 
 
 def test_a_strategy_suggests_what_suits_it():

@@ -99,6 +99,27 @@ def test_evaluations_the_best_adapter_and_early_stopping_go_on_where_they_were(t
         assert contents(tmp_path / f"cut-{cut}") == contents(tmp_path / "whole")
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_the_last_step_that_is_not_surely_worse_is_kept(seed, train, tmp_path, monkeypatch):
+    options = {"held_out": texts(), "steps": 12, "eval_every": 1, "learning_rate": 3e-2, "keep": "last-good", "seed": seed}
+    options |= {"checkpoint_every": 5}
+    whole = train(tmp_path / "whole", **options)
+    lines = [json.loads(line) for line in (tmp_path / "whole" / "metrics.jsonl").read_text().splitlines()]
+    scores = {line["step"]: line["eval_accuracy"] for line in lines if "eval_accuracy" in line}
+    kept, rows = 0, len(texts())
+    for step, score in scores.items():  # of a binomial, around the best score until then
+        best = max(value for other, value in scores.items() if other <= step)
+        if score >= best - (best * (1 - best) / rows) ** 0.5:
+            kept = step
+    assert whole.facts["best_step"] == kept
+    assert whole.metrics["accuracy"] == scores[kept]
+    with monkeypatch.context() as patch:
+        killed_after(patch, 8)
+        with pytest.raises(Killed):
+            train(tmp_path / "cut", **options)
+    assert equal(train(tmp_path / "cut", resume=True, **options).tensors, whole.tensors)
+
+
 @pytest.fixture
 def interrupted(train, tmp_path, monkeypatch):
     """A run folder with checkpoints after steps 2 and 4, of a run that was killed."""

@@ -218,7 +218,14 @@ def _values(facts: Mapping[str, Any]) -> Part | None:
     if "ranges" not in detail:
         return None
     rows = [
-        (f"{one['low']:g} to {one['high']:g}", one["n"], one["rmse"], one["mae"], one["bias"], one["r2"])
+        (
+            f"{round(one['low'], 3) + 0:g} to {round(one['high'], 3) + 0:g}",
+            one["n"],
+            one["rmse"],
+            one["mae"],
+            one["bias"],
+            one["r2"],
+        )
         for one in (*detail["ranges"], detail["all"])
     ]
     columns = ("wanted", "rows", "rmse", "mae", "predicted minus wanted", "R²")
@@ -266,6 +273,10 @@ def _trained(facts: Mapping[str, Any]) -> Part | None:
     content = [*drawn(lambda: pictures.moved(facts), "Where learning happened: how far each layer's weights moved.")]
     columns = ("where", "trained weights", "norm of the change", "of the base's weights")
     return Part("What was trained", say, [*content, Table("Layers, first to last", columns, rows)] if rows else content)
+
+
+def _short(number: float) -> str:
+    return f"{round(number, 3) + 0.0:g}"
 
 
 def _share(value: float, interval: Any) -> str:

@@ -16,7 +16,7 @@ from adapterhub_lite.reporting.outcome import Report
 from adapterhub_lite.reporting.saved import saved_facts
 from adapterhub_lite.training.run.layout import run_folder_of
 
-UNHURRIED = 60.0
+UNHURRIED = 120.0
 """Seconds for running models, where someone asks for a report."""
 
 

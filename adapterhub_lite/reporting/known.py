@@ -14,7 +14,7 @@ from adapterhub_lite.evaluation.result import Evaluation
 from adapterhub_lite.reporting.curves import logged
 from adapterhub_lite.tasks.task import Task
 
-LEAST_SECONDS, SHARE_OF_RUN = 0.6, 0.02
+LEAST_SECONDS, SHARE_OF_RUN = 0.5, 0.03
 """What running models for a report may take: so long, or of a longer run this share."""
 
 

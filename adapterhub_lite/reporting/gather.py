@@ -42,7 +42,10 @@ def gather(known: Known, *, name: str, command: str | None = None) -> dict[str, 
     """
     adapter, task, base = known.adapter, known.task, known.adapter.base
     scored, held_out, right = known.scored, known.held_out, right_of(known)
-    weights, pictures = trained(known), saliency(known) if known.examples else []  # which have to keep to a time
+    weights, pictures = (
+        trained(known),
+        saliency(known) if known.examples and known.may_run else [],
+    )  # which have to keep to a time
     provided = adapter.attachment.provided
     learnt_from = adapter.data
     facts: dict[str, Any] = {
@@ -88,7 +91,7 @@ def gather(known: Known, *, name: str, command: str | None = None) -> dict[str, 
         facts["points"] = detail.points[:: -(-len(detail.points) // MOST_DRAWN)]
     if right is not None and held_out is not None and len(right) <= MOST_ROWS:
         facts["rows"] = [float(f"{one:.6g}") for one in right]
-    if known.kind == "text" and held_out is not None and len(held_out):
+    if known.kind == "text" and held_out is not None and len(held_out) and known.may_run:
         facts["by_position"] = loss_by_position(known, held_out)
         facts["answers"] = answers(known, held_out) if known.examples else []
     if known.examples:

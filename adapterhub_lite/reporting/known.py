@@ -76,6 +76,14 @@ class Known:
         return [] if folder is None else logged(folder)
 
     @property
+    def may_run(self) -> bool:
+        """Whether models may be run; a base that is spread over processes runs in all of them alone."""
+        if self.adapter.base.shards is not None:
+            self.left_out.append("nothing was run for this report, because the base is spread over several processes")
+            return False
+        return True
+
+    @property
     def kind(self) -> str:
         """What is predicted of a row: "class", "labels", "value", "tokens", or of a language model "text"."""
         if self.task.generates:

@@ -15,9 +15,8 @@ from adapterhub_lite.pages.render import html
 from adapterhub_lite.reporting.compared import compared_page
 from adapterhub_lite.reporting.page import page_of
 from adapterhub_lite.reporting.saved import saved_facts
-from adapterhub_lite.training.run.left import FORMAT, JSON
+from adapterhub_lite.training.run.left import FORMAT, HTML, JSON
 
-HTML = "report.html"
 EXAMPLES = ("examples", "saliency", "answers")
 """The facts that hold rows of the data."""
 

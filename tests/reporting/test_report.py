@@ -336,3 +336,34 @@ def test_a_language_model_has_loss_by_place_and_answers_before_and_after(run_on,
     page = Report(facts).html()
     for title in ("Answers", "Tokens", "Learning"):
         assert f">{title}</h2>" in page
+
+
+@pytest.mark.parametrize(("wanted", "left"), [("off", False), ("no-examples", True), ("nonsense", False)])
+def test_a_run_can_be_told_to_leave_none_or_one_without_rows(plain, reporting, monkeypatch, tmp_path, wanted, left):
+    said: list[str] = []
+    monkeypatch.setattr(reporting.progress, "say", said.append)
+    monkeypatch.setenv("ADAPTERHUB_REPORT", wanted)
+    folder = tmp_path / "again.run"
+    path = reporting.leave_report(plain.adapter, plain.data, plain.held_out, folder=folder)
+    assert (path is not None) == left == (folder / "report.html").exists()
+    if left:
+        assert ">Most wrong</h2>" in page_in(plain.folder)
+        assert ">Most wrong</h2>" not in page_in(folder)
+        assert "examples" not in facts_in(folder)
+    assert [line for line in said if "choose one of: on, no-examples, off" in line] == said[: wanted == "nonsense"]
+
+
+def test_a_comparison_leaves_its_contenders_in_the_report(run, references, tmp_path):
+    from adapterhub_lite.training.run.layout import check_run_folder
+
+    file = tmp_path / "rows.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in good_and_bad(60, 8)), encoding="utf-8")
+    done = run(
+        "compare", "--base", references("tiny-bert"), "--data", file, "--task", "text-classification", "--strategies",
+        "linear_probe", "--out", tmp_path / "best",
+    )  # fmt: skip
+    assert done.code == 0, done.err
+    facts = facts_in(tmp_path / "best.run")
+    assert {one["name"] for one in facts["baselines"]} == {"most frequent", "TF-IDF + logistic regression"}
+    assert {one["from"] for one in facts["baselines"]} == {"comparison"}
+    check_run_folder(tmp_path / "best.run", resume=False)  # the report alone is no run in the way

@@ -10,11 +10,11 @@ from adapterhub_lite.errors import AdapterHubError
 from adapterhub_lite.storage import Manifest
 from adapterhub_lite.storage.plain import read_plain
 from adapterhub_lite.storage.strict_json import parse_json
-from adapterhub_lite.training.run.layout import run_folder_of
+from adapterhub_lite.training.run.layout import REPORT, run_folder_of
 
 FORMAT = 1
 """Of report.json; an older program takes no newer one."""
-JSON = "report.json"
+HTML, JSON = REPORT
 MOST_BYTES = 64 << 20
 
 

@@ -31,6 +31,7 @@ CACHE = ROOT / ".pytest_cache" / "adapterhub"
 # Before torch is imported anywhere: threads that spin while they wait would take the cores from other processes.
 os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
 os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ.setdefault("ADAPTERHUB_REPORT", "off")  # but for the tests of reports, which want them
 os.environ["ADAPTERHUB_CACHE"] = str(CACHE)
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -19,6 +20,7 @@ from adapterhub_lite.names import Flag, check_choice
 from adapterhub_lite.plugins.manager import Plugins
 from adapterhub_lite.storage import check_writable_target
 from adapterhub_lite.tasks.catalog import Catalog
+from adapterhub_lite.training.run.layout import run_folder_of
 
 if TYPE_CHECKING:
     from adapterhub_lite.comparison.outcome import Comparison
@@ -106,8 +108,8 @@ def run_comparison(run: RunFile, choosing: Choosing) -> Comparison:
 
     from adapterhub_lite.base.precision import dtype_name
     from adapterhub_lite.comparison.asked import Asked, check_asked
-    from adapterhub_lite.comparison.engine import Engine
     from adapterhub_lite.comparison.run import compare
+    from adapterhub_lite.reporting.engine import Engine
 
     engine = Engine(plugins)
     if line is not None:
@@ -137,6 +139,8 @@ def run_comparison(run: RunFile, choosing: Choosing) -> Comparison:
         as_one = run.model_copy(update={**facts, "training": run.training.model_copy(update=best.options)})
         compared.adapter.run_file = as_one.to_yaml()
         compared.adapter.save(choosing.out)
+        command = shlex.join(["adapterhub-lite", *sys.argv[1:]])
+        engine.leave_report(compared.adapter, dataset, held_out, command, run_folder_of(Path(choosing.out)))
     return compared
 
 

@@ -30,7 +30,7 @@ def report(
     ] = False,
     json_: AsJson = False,
 ) -> None:
-    """Make one page of what an adapter learnt and where it fails, or compare several: a file to hand to a colleague.
+    """Make a page of what an adapter learnt and where it fails, or compare several: a file to hand to a colleague.
 
     Every training leaves it in its run folder; this makes it again, of an older adapter too, without loading a model.
     """

@@ -252,6 +252,6 @@ def _show(report: dict[str, Any]) -> None:
             f"on general text ({forgotten['tokens']} tokens): loss {forgotten['loss_before']:.4f} before, "
             f"{forgotten['loss_after']:.4f} after; the same next token in {forgotten['agreement']:.1%}"
         )
-    if report["report"]:
+    if report.get("report"):
         console.print(f"report: {report['report']}")
     console.print(f"next: adapterhub-lite predict {report['adapter']} --data FILE --out FILE", style="dim")

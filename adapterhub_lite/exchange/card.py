@@ -17,6 +17,7 @@ from adapterhub_lite.tasks.catalog import Catalog
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _SHOWN_LABELS = 100
+_WORST = 5
 HUB_LICENCES = frozenset({
     "afl-3.0", "agpl-3.0", "apache-2.0", "apple-amlr", "apple-ascl", "artistic-2.0", "bigcode-openrail-m",
     "bigscience-bloom-rail-1.0", "bigscience-openrail-m", "bsd", "bsd-2-clause", "bsd-3-clause", "bsd-3-clause-clear",
@@ -39,13 +40,14 @@ _ALSO_CALLED = {
 }  # fmt: skip
 
 
-def model_card(manifest: Manifest, *, peft: bool, licence: str | None) -> str:
+def model_card(manifest: Manifest, *, peft: bool, licence: str | None, figures: Mapping[str, Any] | None = None) -> str:
     """Return README.md for an adapter: front matter that hubs read, then Markdown that people read.
 
     Args:
         manifest: Of the adapter. Its text is quoted, never taken for Markdown; of paths only the last part is shown.
         peft: Whether PEFT can open the adapter by itself.
         licence: Of the base, where it is known.
+        figures: Of the report that its run left, if it did: baselines, and scores by class.
     """
     base, task, data, made_by = manifest.base, manifest.task, manifest.data, manifest.strategy
     pipeline = _pipeline_tag(task.name)
@@ -90,6 +92,7 @@ def model_card(manifest: Manifest, *, peft: bool, licence: str | None) -> str:
         "## Held-out scores",
         "",
         *_table(manifest.metrics),
+        *_of_report(figures or {}),
         "",
         "## Limits",
         "",
@@ -162,6 +165,36 @@ def _table(metrics: Mapping[str, float | None]) -> list[str]:
     if not rows:
         return ["None recorded."]
     return ["| metric | value |", "|---|---:|", *(f"| {name} | {value} |" for name, value in rows)]
+
+
+def _of_report(figures: Mapping[str, Any]) -> list[str]:
+    """What a report adds to the scores: models that cost less, on the same rows, and the classes that are told worst."""
+    lines = []
+    metric, baselines, classes = figures.get("metric"), figures.get("baselines") or [], figures.get("classes") or []
+    if baselines:
+        lines += [
+            "",
+            f"Of models that cost less, {_plain(metric)} on the same rows:",
+            "",
+            "| model | value |",
+            "|---|---:|",
+        ]
+        lines += [f"| {_plain(one['name'])} | {one['score']:.4f} |" for one in baselines]
+    worst = [one for one in classes if one.get("known") and one.get("recall_interval")][:_WORST]
+    if len(classes) > 1 and worst:
+        lines += [
+            "",
+            "The classes that it tells worst, with 95 % intervals:",
+            "",
+            "| class | rows | recall |",
+            "|---|---:|---:|",
+        ]
+        lines += [
+            f"| {_plain(one['label'])} | {one['n']} | {one['recall']:.2f} ({one['recall_interval'][0]:.2f} to "
+            f"{one['recall_interval'][1]:.2f}) |"
+            for one in worst
+        ]
+    return lines
 
 
 def _name(place: str) -> str:

@@ -23,6 +23,7 @@ from adapterhub_lite.storage.occupant import refuse_strangers
 from adapterhub_lite.storage.plain import open_plain, read_plain
 from adapterhub_lite.storage.public import local_reference, public_files
 from adapterhub_lite.storage.store import check_file, read_adapter
+from adapterhub_lite.training.run.left import left_by_run
 
 CARD = "README.md"
 MAX_FILES = 64
@@ -63,6 +64,7 @@ def push(
         raise ConfigError(f"{repository}@{revision}: push to {repository}; a commit gets its revision there")
     with as_folder(adapter) as folder, tempfile.TemporaryDirectory(prefix="adapterhub-push-") as name:
         stored = read_adapter(folder)
+        read = stored.manifest
         staging = Path(name)
         # Only what the manifest lists goes out, not what else lies in the folder.
         for file in (MANIFEST, *stored.manifest.files):
@@ -76,7 +78,10 @@ def push(
         with _in_one_line(f"cannot push to {repository}", StorageError):
             if card or not api.file_exists(repo_id=repository, filename=CARD):
                 text = model_card(
-                    stored.manifest, peft="peft_type" in stored.config, licence=licence_of_base(stored.manifest, api)
+                    stored.manifest,
+                    peft="peft_type" in stored.config,
+                    licence=licence_of_base(stored.manifest, api),
+                    figures=left_by_run(adapter, read),
                 )
                 api.validate_card(text)  # by the hub's own rules, before a repository is made for it
                 (staging / CARD).write_text(text, encoding="utf-8")

@@ -10,7 +10,7 @@ from adapterhub_lite.reporting.known import Known
 
 MOST_CLASSES = 80
 """Of a matrix; of more, those with the most confusions."""
-MIXED = 0.1
+MIXED = 0.15
 """The share of a class's rows that are taken for another one, from which the two are of one cluster."""
 FEWEST_MIXED = 2
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,14 +10,17 @@ from typing import Any
 from adapterhub_lite.adapter.adapter import Adapter
 from adapterhub_lite.comparison.engine import Engine as Comparing
 from adapterhub_lite.data.dataset import Dataset
-from adapterhub_lite.names import one_line
+from adapterhub_lite.names import check_choice, one_line
 from adapterhub_lite.reporting.gather import gather
 from adapterhub_lite.reporting.known import Known
 from adapterhub_lite.reporting.outcome import Report
 from adapterhub_lite.reporting.saved import saved_facts
+from adapterhub_lite.training.processes import Processes
 from adapterhub_lite.training.run.layout import run_folder_of
 
-UNHURRIED = 60.0
+VARIABLE, WANTED = "ADAPTERHUB_REPORT", ("on", "no-examples", "off")
+"""Whether a run leaves a report, and whether rows of its data are in it."""
+UNHURRIED = 120.0
 """Seconds for running models, where someone asks for a report."""
 
 
@@ -77,18 +81,37 @@ class Engine(Comparing):
         return gather(known, name=name)
 
     def leave_report(
-        self, adapter: Adapter, data: Dataset, held_out: Dataset | None, command: str | None = None
+        self,
+        adapter: Adapter,
+        data: Dataset,
+        held_out: Dataset | None,
+        command: str | None = None,
+        folder: Path | None = None,
     ) -> str | None:
         """Leave report.html and report.json in the folder of the run, if it has one; a report that fails is said, and no more.
+
+        The environment variable ADAPTERHUB_REPORT may say "off", or "no-examples" for one without rows of the data.
+
+        Args:
+            adapter: Trained in this process.
+            data: What it learnt from.
+            held_out: What it was scored on.
+            command: That made it, if one did.
+            folder: Where the report goes; by default the folder of the run.
 
         Returns:
             The path of the page; None where there is none.
         """
-        folder = adapter.run_folder
-        if folder is None:
+        folder = folder or adapter.run_folder
+        if folder is None or not Processes().is_main:
             return None
         try:
-            known = Known.of(adapter, data, held_out, examples=True)
+            wanted = os.environ.get(VARIABLE, WANTED[0])
+            check_choice(VARIABLE, wanted, WANTED)
+            if wanted == "off":
+                return None
+            folder.mkdir(exist_ok=True)
+            known = Known.of(adapter, data, held_out, examples=wanted == "on")
             name = folder.name.removesuffix(".run")
             return str(Report(gather(known, name=name, command=command)).leave(folder))
         except Exception as error:  # whatever is wrong with a report, the adapter is there

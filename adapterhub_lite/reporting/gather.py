@@ -11,12 +11,11 @@ from typing import Any
 from adapterhub_lite.reporting.baselines import baselines
 from adapterhub_lite.reporting.chats import answers, loss_by_position
 from adapterhub_lite.reporting.confusion import confusion
-from adapterhub_lite.reporting.curves import MOST_POINTS, curves
+from adapterhub_lite.reporting.curves import curves
 from adapterhub_lite.reporting.examples import most_wrong
 from adapterhub_lite.reporting.known import Known, right_of
 from adapterhub_lite.reporting.machine import machine
 from adapterhub_lite.reporting.saliency import saliency
-from adapterhub_lite.reporting.saved import FORMAT
 from adapterhub_lite.reporting.slices import classes, slices
 from adapterhub_lite.reporting.through_time import through_time
 from adapterhub_lite.reporting.trained import trained
@@ -25,7 +24,10 @@ from adapterhub_lite.scoring.by_value import ValueDetail
 from adapterhub_lite.storage.strict_json import parse_json
 from adapterhub_lite.training.run.identity import environment
 from adapterhub_lite.training.run.layout import RUN
+from adapterhub_lite.training.run.left import FORMAT
 
+MOST_DRAWN = 400
+"""Points of predicted against wanted numbers."""
 MOST_ROWS = 20_000
 """Held-out rows up to which it is kept which are right, for comparisons."""
 
@@ -40,7 +42,10 @@ def gather(known: Known, *, name: str, command: str | None = None) -> dict[str, 
     """
     adapter, task, base = known.adapter, known.task, known.adapter.base
     scored, held_out, right = known.scored, known.held_out, right_of(known)
-    weights, pictures = trained(known), saliency(known) if known.examples else []  # which have to keep to a time
+    weights, pictures = (
+        trained(known),
+        saliency(known) if known.examples and known.may_run else [],
+    )  # which have to keep to a time
     provided = adapter.attachment.provided
     learnt_from = adapter.data
     facts: dict[str, Any] = {
@@ -83,10 +88,10 @@ def gather(known: Known, *, name: str, command: str | None = None) -> dict[str, 
     }  # fmt: skip
     detail = scored.detail if scored is not None else None
     if isinstance(detail, ValueDetail):
-        facts["points"] = detail.points[:: max(1, len(detail.points) // MOST_POINTS)]
+        facts["points"] = detail.points[:: -(-len(detail.points) // MOST_DRAWN)]
     if right is not None and held_out is not None and len(right) <= MOST_ROWS:
         facts["rows"] = [float(f"{one:.6g}") for one in right]
-    if known.kind == "text" and held_out is not None and len(held_out):
+    if known.kind == "text" and held_out is not None and len(held_out) and known.may_run:
         facts["by_position"] = loss_by_position(known, held_out)
         facts["answers"] = answers(known, held_out) if known.examples else []
     if known.examples:

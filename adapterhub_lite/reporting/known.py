@@ -14,7 +14,7 @@ from adapterhub_lite.evaluation.result import Evaluation
 from adapterhub_lite.reporting.curves import logged
 from adapterhub_lite.tasks.task import Task
 
-LEAST_SECONDS, SHARE_OF_RUN = 0.6, 0.02
+LEAST_SECONDS, SHARE_OF_RUN = 0.5, 0.03
 """What running models for a report may take: so long, or of a longer run this share."""
 
 
@@ -74,6 +74,14 @@ class Known:
         """The lines of the run's log; none where nothing was logged."""
         folder = self.adapter.run_folder
         return [] if folder is None else logged(folder)
+
+    @property
+    def may_run(self) -> bool:
+        """Whether models may be run; a base that is spread over processes runs in all of them alone."""
+        if self.adapter.base.shards is not None:
+            self.left_out.append("nothing was run for this report, because the base is spread over several processes")
+            return False
+        return True
 
     @property
     def kind(self) -> str:

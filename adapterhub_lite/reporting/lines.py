@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from adapterhub_lite.data.roles.columns import shortened
+from adapterhub_lite.pages.render import cut
 
+SOME = 5
+"""Labels that are named in a line."""
 SHARES = ("accuracy", "macro_f1", "micro_f1", "f1", "entity_f1", "exact_match", "coverage")
 """Metrics that are written in percent."""
 WORDS = {
@@ -70,10 +72,10 @@ def _what(facts: Mapping[str, Any]) -> str:
     adapter, base, trained = facts["adapter"], facts["base"], facts["trained"]
     given, labels = GIVEN.get(adapter["modality"], "inputs"), adapter["labels"]
     does = {
-        "class": f"sorts {given} into {len(labels)} classes ({shortened(labels)})",
-        "labels": f"gives {given} any of {len(labels)} labels ({shortened(labels)})",
+        "class": f"sorts {given} into {len(labels)} classes ({_some(labels)})",
+        "labels": f"gives {given} any of {len(labels)} labels ({_some(labels)})",
         "value": f"predicts a number from {given}",
-        "tokens": f"marks words of {given} with {len(labels)} labels ({shortened(labels)})",
+        "tokens": f"marks words of {given} with {len(labels)} labels ({_some(labels)})",
         "text": "continues texts",
     }[adapter["kind"]]
     share = (
@@ -110,6 +112,11 @@ def _beside(facts: Mapping[str, Any]) -> str:
         if told
         else "Nothing else was measured on these rows; `adapterhub-lite compare` does."
     )
+
+
+def _some(labels: Sequence[str]) -> str:
+    more = f" and {len(labels) - SOME} more" if len(labels) > SOME else ""
+    return ", ".join(cut(label, 60) for label in labels[:SOME]) + more
 
 
 def _sentence(text: str) -> str:

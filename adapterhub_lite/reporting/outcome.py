@@ -14,9 +14,9 @@ from adapterhub_lite.errors import ConfigError, StorageError
 from adapterhub_lite.pages.render import html
 from adapterhub_lite.reporting.compared import compared_page
 from adapterhub_lite.reporting.page import page_of
-from adapterhub_lite.reporting.saved import FORMAT, JSON, saved_facts
+from adapterhub_lite.reporting.saved import saved_facts
+from adapterhub_lite.training.run.left import FORMAT, HTML, JSON
 
-HTML = "report.html"
 EXAMPLES = ("examples", "saliency", "answers")
 """The facts that hold rows of the data."""
 

@@ -10,6 +10,7 @@ from markupsafe import Markup
 from adapterhub_lite.names import human_size, scores_shown
 from adapterhub_lite.pages.content import Content, Page, Part, Picture, Points, Shade, Table
 from adapterhub_lite.pages.drawing import can_draw
+from adapterhub_lite.pages.render import cut
 from adapterhub_lite.reporting import pictures
 from adapterhub_lite.reporting.limits import limits
 from adapterhub_lite.reporting.lines import five_lines, score_text
@@ -99,12 +100,15 @@ def _classes(facts: Mapping[str, Any]) -> Part | None:
     rows = [
         (
             one["label"] if one["known"] else f"{one['label']} (not known to the adapter)",
-            one["learnt_from"], one["n"], Shade(one["f1"], one["f1"]), one["precision"],
-            _interval("recall", one["precision_interval"]), one["recall"], _interval("recall", one["recall_interval"]),
+            one["learnt_from"],
+            one["n"],
+            Shade(one["f1"], 1 - one["f1"], good=False),
+            _share(one["precision"], one["precision_interval"]),
+            _share(one["recall"], one["recall_interval"]),
         )
         for one in classes
-    ]  # fmt: skip
-    columns = ("class", "rows learnt from", "held out", "F1", "precision", "95 %", "recall", "95 %")
+    ]
+    columns = ("class", "learnt from", "held out", "F1", "precision (95 %)", "recall (95 %)")
     say = [
         "Precision: of what is called so, how much is. Recall: of what is so, how much is called so. The worst come first."
     ]
@@ -125,7 +129,7 @@ def to_label(facts: Mapping[str, Any]) -> str | None:
         return None
     lost.sort(key=lambda own: -own[0])
     told = [
-        f"{one['label']} ({missed} of {one['n']} missed, {taken} of others taken for it"
+        f"{cut(one['label'], 60)} ({missed} of {one['n']} missed, {taken} of others taken for it"
         + (f"; {one['learnt_from']} rows learnt from)" if one["learnt_from"] is not None else ")")
         for _, missed, taken, one in lost[:3]
     ]
@@ -159,7 +163,7 @@ def _confusion(facts: Mapping[str, Any]) -> Part | None:
         )
         content += drawn(lambda: pictures.confused(facts), caption, wide=True)
     if told["clusters"]:
-        say.append(f"Mixed up with each other: {'; '.join(_cluster(one) for one in told['clusters'][:5])}.")
+        content.insert(0, Points([f"Mixed up with each other: {_cluster(one)}." for one in told["clusters"][:5]]))
     if confusions:
         shown = [(one["label"], one["predicted"], one["count"], f"{one['share']:.0%}") for one in confusions]
         caption = f"The {min(len(shown), MOST_CONFUSIONS)} most frequent of {len(shown)} confusions"
@@ -216,7 +220,14 @@ def _values(facts: Mapping[str, Any]) -> Part | None:
     if "ranges" not in detail:
         return None
     rows = [
-        (f"{one['low']:g} to {one['high']:g}", one["n"], one["rmse"], one["mae"], one["bias"], one["r2"])
+        (
+            f"{round(one['low'], 3) + 0:g} to {round(one['high'], 3) + 0:g}",
+            one["n"],
+            one["rmse"],
+            one["mae"],
+            one["bias"],
+            one["r2"],
+        )
         for one in (*detail["ranges"], detail["all"])
     ]
     columns = ("wanted", "rows", "rmse", "mae", "predicted minus wanted", "R²")
@@ -266,11 +277,19 @@ def _trained(facts: Mapping[str, Any]) -> Part | None:
     return Part("What was trained", say, [*content, Table("Layers, first to last", columns, rows)] if rows else content)
 
 
+def _short(number: float) -> str:
+    return f"{round(number, 3) + 0.0:g}"
+
+
+def _share(value: float, interval: Any) -> str:
+    """A share in whole percent with its interval."""
+    return f"{value:.0%}" if interval is None else f"{value:.0%} ({interval[0]:.0%} to {interval[1]:.0%})"
+
+
 def _interval(metric: str, interval: Any) -> str | None:
     low, high = interval or (None, None)
     if low is None or high is None:
         return None
-    metric = "accuracy" if metric == "recall" else metric
     return f"{score_text(metric, low)} to {score_text(metric, high)}"
 
 

@@ -154,7 +154,7 @@ def values(facts: Mapping[str, Any], points: Sequence[Sequence[float]]) -> Marku
     ends = [min(*wanted, *said), max(*wanted, *said)]
     made, axis = figure(3.6)
     axis.plot(ends, ends, color=MUTED, linewidth=1)
-    axis.scatter(wanted, said, s=9, color=ACCENT, alpha=0.5, linewidths=0, rasterized=len(points) > 400)
+    axis.scatter(wanted, said, s=9, color=ACCENT, alpha=0.5, linewidths=0)
     axis.set(xlabel="wanted", ylabel="predicted")
     return svg(made, "Predicted against wanted numbers", "values")
 

@@ -63,8 +63,8 @@ def saliency(facts: Mapping[str, Any]) -> Part | None:
     grid = told[0]["grid"]
     say = [
         f"By occlusion: a grey square is put on each place of a grid of {grid} by {grid}, and red is where the probability "
-        "of the predicted class falls. It says what matters to the model, not what should; where nothing is red, no single "
-        "square does."
+        "of the predicted class falls, scaled for each image. Where the largest fall is small, no single square matters. It says "
+        "what matters to the model, not what should."
     ]
     return Part("What answers hang on", say, [Cards(cards)])
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +9,9 @@ from adapterhub_lite.plugins.manager import Plugins
 from adapterhub_lite.reporting.curves import curves, logged
 from adapterhub_lite.storage import Manifest
 from adapterhub_lite.storage.bundle import manifest_of
-from adapterhub_lite.storage.plain import read_plain
-from adapterhub_lite.storage.strict_json import parse_json
 from adapterhub_lite.tasks.catalog import Catalog
 from adapterhub_lite.training.run.layout import run_folder_of
-
-FORMAT = 1
-"""Of report.json; an older program takes no newer one."""
-JSON = "report.json"
-MOST_BYTES = 64 << 20
+from adapterhub_lite.training.run.left import FORMAT, left_by_run
 
 
 def saved_facts(path: Path) -> dict[str, Any]:
@@ -31,33 +23,6 @@ def saved_facts(path: Path) -> dict[str, Any]:
     manifest = manifest_of(path)
     left = left_by_run(path, manifest)
     return {**left, "name": path.name} if left is not None else _of_manifest(path, manifest)
-
-
-def left_by_run(path: Path, manifest: Manifest) -> dict[str, Any] | None:
-    """What the run of an adapter left beside it; None where there is nothing, or it is of another adapter."""
-    file = run_folder_of(path) / JSON
-    try:
-        facts = parse_json(read_plain(file, MOST_BYTES), str(file))
-    except Exception:  # a report that is damaged is none, and the adapter is what counts
-        return None
-    if not isinstance(facts, dict) or facts.get("report") != FORMAT or not is_of(facts, manifest):
-        return None
-    return facts
-
-
-def is_of(facts: Mapping[str, Any], manifest: Manifest) -> bool:
-    """Whether facts are of the adapter with this manifest: the same base, data, strategy and scores, to the last digit."""
-    told = facts.get("base"), facts.get("data"), facts.get("adapter")
-    if not all(isinstance(one, dict) for one in told):
-        return False
-    base, data, adapter = (dict(one) for one in told if one is not None)
-    own = manifest.data.sha256 if manifest.data is not None else None
-    return bool(
-        base.get("weights") == manifest.base.fingerprint.weights
-        and data.get("sha256") == own
-        and adapter.get("strategy") == manifest.strategy.name
-        and facts.get("metrics") == json.loads(json.dumps(manifest.metrics))
-    )
 
 
 def _of_manifest(path: Path, manifest: Manifest) -> dict[str, Any]:

@@ -89,8 +89,6 @@ def _moved(known: Known) -> dict[str, tuple[float, float]]:
             path, _, kind = name.rpartition(".")
             module = base.model.get_submodule(path)
             weight = (attachment.view.weight(path) if kind == "weight" else getattr(module, kind)).float()
-            moved[name] = (
-                float((change(weight.clone(), type(module).__name__ == "Conv1D").float() - weight).norm()),
-                float(weight.norm()),
-            )
+            changed = change(weight.clone(), type(module).__name__ == "Conv1D").float()
+            moved[name] = float((changed - weight).norm()), float(weight.norm())
     return moved

@@ -15,9 +15,9 @@ from adapterhub_lite.plugins.spec import Situation, StrategySpec
 from adapterhub_lite.training.config import BATCH_SIZE, EPOCHS, TrainConfig
 from adapterhub_lite.training.order import Order
 
-SOFT = {"start_penalty": 1e-2}
-"""Of a probe that a head of classes starts from. One chosen by cross-validation is often so sure of every row that nothing is
-left to learn from, and takes longer to find."""
+SOFT, SOFT_FOR_SERIES = 1.0, 1e-2
+"""Penalty of a probe that a head of classes starts from. One chosen by cross-validation is often so sure of every row that
+nothing is left to learn from, and takes longer to find; a soft one points the same way."""
 FEWEST_STEPS, MOST_EPOCHS = 60, 40
 EVALUATIONS = 5
 """Of a run with rows held out; each is a chance to keep a better step, and a chance to be misled by these few rows."""
@@ -53,7 +53,8 @@ def choose(config: TrainConfig, situation: Situation, spec: StrategySpec) -> tup
         chosen = {**general(situation, given.get("start_head")), "learning_rate": spec.learning_rate, **suggested}
         chosen = {name: value for name, value in chosen.items() if name not in given}
         if chosen.get("start_head") == "probe" and situation.predicts == "classes":
-            chosen |= {name: value for name, value in SOFT.items() if name not in given}
+            chosen |= {"start_penalty": SOFT_FOR_SERIES if situation.modality == "series" else SOFT}
+            chosen = {name: value for name, value in chosen.items() if name not in given}
     settled = TrainConfig(**{**STANDING, **chosen, **given})
     if situation.held_out and "eval_every" not in given:
         order = Order(situation.rows, settled)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -98,8 +97,8 @@ def fit(
                     return attachment, solve_adapter(attachment, strategy, encoded, run.config, observers, progress)
                 probe: nn.Module | None = None
                 if run.config.start_head == "probe":
-                    start_head(attachment, strategy_shelf, encoded, run.config, progress)
-                    probe = copy.deepcopy(attachment.head)
+                    compared = scored is not None
+                    probe = start_head(attachment, strategy_shelf, encoded, run.config, progress, compared=compared)
                 training = Training(
                     attachment, encoded, run.config, progress, observers,
                     held_out=scored, folder=folder, interrupt=place.interrupt,
@@ -147,7 +146,7 @@ def _notes_of_rows(attachment: Attachment, held_out: Encoded, probe: nn.Module |
         features, _ = encode_features(base, task, held_out, progress)
         base.activate(attachment.view)
         with torch.no_grad():
-            notes += note_of_probe(own, probe.cpu()(features), targets, held_out.groups)
+            notes += note_of_probe(own, probe(features), targets, held_out.groups)
     return notes
 
 

@@ -75,7 +75,7 @@ def note_of_classes(logits: Tensor, targets: Tensor, labels: Sequence[str]) -> l
 
 
 def note_of_probe(own: Tensor, probe: Tensor, targets: Tensor, groups: Sequence[int] | None) -> list[str]:
-    """A note where the linear probe, from which the head started, would have been as good on the same held-out rows.
+    """A note where the linear probe would have been as good on the same held-out rows.
 
     Args:
         own: Outputs of the adapter, (n, classes), or (n, 1) where numbers are predicted.

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from adapterhub_lite.base.strategy import FeatureProblem, Solver
 from adapterhub_lite.errors import NotSupportedError, StrategyNotFoundError, TrainingError
@@ -61,7 +62,8 @@ def solve_adapter(
         stop=lambda reason: None, id=new_id(),
     )  # fmt: skip
     observers.notify("adapterhub_train_start", {"run": run})
-    report = _solve(attachment, strategy, attachment.config, attachment.parameters, data, config, progress)
+    features = encode_features(attachment.base, attachment.task, data, progress)
+    report = _solve(attachment, strategy, attachment.config, attachment.parameters, data, features, config, progress)
     broken = [name for name, tensor in attachment.tensors.items() if not torch.isfinite(tensor).all()]
     if broken:
         raise TrainingError(f"the solution is not finite in '{broken[0]}'; set a larger penalty")
@@ -82,11 +84,15 @@ def find_solver(strategy_shelf: Shelf[StrategySpec]) -> tuple[ProvidedStrategy, 
 
 
 def start_head(
-    attachment: Attachment, strategy_shelf: Shelf[StrategySpec], data: Encoded, config: TrainConfig, progress: Progress
-) -> None:
+    attachment: Attachment, strategy_shelf: Shelf[StrategySpec], data: Encoded, config: TrainConfig, progress: Progress,
+    *, compared: bool,
+) -> nn.Module | None:  # fmt: skip
     """Let the head start from the linear probe's solution on the bare base (LP-FT, Kumar et al. 2022, arXiv:2202.10054).
 
     From a random head the first steps distort good features to suit it; from this one they do not.
+
+    Returns:
+        Where it is `compared`, the probe as it would be by itself, with a penalty that is chosen by cross-validation.
 
     Raises:
         StrategyNotFoundError: no strategy is a probe.
@@ -97,9 +103,18 @@ def start_head(
     options = strategy_shelf.configure(provided, given)
     if attachment.head is None:
         raise NotSupportedError(f"--start-head probe fits a head, and task '{attachment.task.name}' has none")
-    report = _solve(attachment, probe, options, {}, data, config, progress)
+    features = encode_features(attachment.base, attachment.task, data, progress)
+    alone: nn.Module | None = None
+    if compared and given:
+        at_first = copy.deepcopy(attachment.head.state_dict())
+        chosen = strategy_shelf.configure(provided, {})
+        _solve(attachment, probe, chosen, {}, data, features, config, progress)
+        alone = copy.deepcopy(attachment.head).cpu()
+        attachment.head.load_state_dict(at_first)
+    report = _solve(attachment, probe, options, {}, data, features, config, progress)
     values = ", ".join(f"{name} {value:.4g}" for name, value in report.items())
     progress.say(f"the head starts from the linear probe ({values})")
+    return copy.deepcopy(attachment.head).cpu() if compared and alone is None else alone
 
 
 def _solve(
@@ -108,10 +123,11 @@ def _solve(
     options: Any,
     parameters: Mapping[str, Any],
     data: Encoded,
+    encoded: tuple[Tensor, Tensor | None],
     config: TrainConfig,
     progress: Progress,
 ) -> dict[str, float]:
-    features, targets = encode_features(attachment.base, attachment.task, data, progress)
+    features, targets = encoded
     assert targets is not None
     task, head = attachment.task, attachment.head
     groups: Tensor | None = None

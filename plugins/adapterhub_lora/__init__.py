@@ -99,7 +99,8 @@ def suggest(situation: Situation) -> dict[str, float]:
     """What was the best or near it on ten sets of data; text that is continued, and random bases, keep the rate below."""
     if not situation.has_probe:
         return {}
-    return {"learning_rate": 2e-3 if situation.modality == "series" else 1e-3}
+    series_of_classes = situation.modality == "series" and situation.predicts == "classes"
+    return {"learning_rate": 2e-3 if series_of_classes else 1e-3}
 
 
 @hookimpl

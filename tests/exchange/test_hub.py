@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
@@ -223,6 +224,32 @@ def test_the_card_says_what_matters(source: Path, hub: FakeHub) -> None:
         assert said in card
     push(source, "me/words", api=hub)
     assert "apache-2.0" in hub.commits["me/words"][0]["README.md"].decode()
+
+
+def test_the_card_takes_figures_from_the_report_that_the_run_left(source: Path, hub: FakeHub) -> None:
+    manifest = read_adapter(source).manifest
+    told = {"known": True, "n": 20, "recall_interval": [0.3, 0.7], "recall": 0.5, "label": "| <b>"}
+    facts: dict[str, Any] = {
+        "report": 1,
+        "base": {"weights": manifest.base.fingerprint.weights},
+        "data": {"sha256": manifest.data.sha256 if manifest.data is not None else None},
+        "adapter": {"strategy": manifest.strategy.name},
+        "metrics": dict(manifest.metrics),
+        "metric": "accuracy",
+        "baselines": [{"name": "always the commonest", "score": 0.25}],
+        "classes": [told, {**told, "label": "fine"}],
+    }
+    run = source.with_name(f"{source.name}.run")
+    run.mkdir()
+    (run / "report.json").write_text(json.dumps(facts), encoding="utf-8")
+    push(source, "me/words", api=hub)
+    card = hub.commits["me/words"][0]["README.md"].decode()
+    assert "| always the commonest | 0.2500 |" in card
+    assert "| \\| \\<b\\> | 20 | 0.50 (0.30 to 0.70) |" in card
+    other = {**facts, "metrics": {**facts["metrics"], "accuracy": 0.5}}  # of another training
+    (run / "report.json").write_text(json.dumps(other), encoding="utf-8")
+    push(source, "me/other", api=hub)
+    assert "always the commonest" not in hub.commits["me/other"][0]["README.md"].decode()
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -33,6 +33,13 @@ class Run(NamedTuple):
     data: Dataset
     held_out: Dataset
     folder: Path
+
+
+@pytest.fixture(scope="package", autouse=True)
+def _with_reports() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ADAPTERHUB_REPORT", "on")
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -6,6 +6,7 @@ import html.parser
 import json
 import math
 from collections import Counter
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -249,3 +250,120 @@ def test_without_matplotlib_there_are_tables_alone(plain, monkeypatch):
     assert "<svg" not in text
     assert "Nothing is drawn, because matplotlib is not installed." in text
     assert [part.title for part in page_of(facts_in(plain.folder)).parts].count("Calibration") == 1
+
+
+def test_images_have_saliency_by_occlusion_that_finds_the_square_that_counts(pictures, load, references, tmp_path):
+    from adapterhub_lite.progress import Silent
+    from adapterhub_lite.reporting.engine import Engine
+
+    engine = Engine(progress=Silent())
+    adapter = engine.train(load(references("tiny-vit")), pictures, strategy="linear_probe", eval_data=pictures)
+    facts = engine.report(adapter, data=pictures, out=tmp_path / "page.html").facts
+    page = Seen((tmp_path / "page.html").read_text(encoding="utf-8"))
+    assert page.tags["img"] == 2 * len(facts["saliency"]) + len(facts["examples"])
+    assert all(value.startswith("data:image/png;base64,") for tag, name, value in page.attributes if name == "src")
+    one = facts["saliency"][0]
+    row = one["row"] - 1
+    # Naively: each square of the grid painted grey in turn, and the largest fall of the predicted class.
+    from PIL import Image
+
+    with Image.open(pictures.inputs[row]) as opened:
+        image = np.asarray(opened.convert("RGB"))
+    before = adapter.predict([image])[0].probabilities[one["predicted"]]
+    edges = [32 * i // one["grid"] for i in range(one["grid"] + 1)]
+    falls = []
+    for top, bottom in pairwise(edges):
+        for left, right in pairwise(edges):
+            covered = image.copy()
+            covered[top:bottom, left:right] = 127
+            falls.append(before - adapter.predict([covered])[0].probabilities[one["predicted"]])
+    assert one["largest_fall"] == pytest.approx(max(0.0, *falls), abs=1e-5)
+    adapter.detach()
+
+
+def test_windows_of_series_have_predictions_over_time(load, references, tmp_path):
+    from adapterhub_lite.progress import Silent
+    from adapterhub_lite.reporting.engine import Engine
+
+    rows = [
+        {"unit": f"u{unit}", "cycle": t, "a": math.sin(t / 3) + unit, "b": t / 40, "c": unit, "left": 40 - t}
+        for unit in range(4)
+        for t in range(40)
+    ]
+    columns = {"series": "unit", "time": "cycle", "target": "left", "channels": "a,b,c"}
+    engine = Engine(progress=Silent())
+    data = engine.load_data(rows, "series-regression", columns=columns, options={"window": 32, "stride": 2})
+    held_out = data.select([i for i, group in enumerate(data.groups) if group in ("u2", "u3")])
+    learnt = data.select([i for i, group in enumerate(data.groups) if group not in ("u2", "u3")])
+    folder = tmp_path / "engines.run"
+    base = load(references("tiny-patchtst"))
+    adapter = engine.train(base, learnt, strategy="linear_probe", eval_data=held_out, run_folder=folder)
+    facts, said = facts_in(folder), [one.value for one in adapter.predict(held_out)]
+    assert {one["group"] for one in facts["through_time"]} == {"u2", "u3"}
+    for one in facts["through_time"]:
+        own = [i for i, group in enumerate(held_out.groups) if group == one["group"]]
+        assert [point[0] for point in one["points"]] == [held_out.targets[i] for i in own]
+        assert [point[1] for point in one["points"]] == pytest.approx([said[i] for i in own], rel=1e-4, abs=1e-3)
+    mean = np.mean(learnt.targets)
+    naive = float(np.sqrt(np.mean((np.array(held_out.targets) - mean) ** 2)))
+    assert facts["baselines"][0]["score"] == pytest.approx(naive, rel=1e-4)
+    assert facts["rows"] == pytest.approx(np.abs(np.array(said) - held_out.targets), rel=1e-3, abs=1e-3)
+    page = page_in(folder)
+    assert '<h2 id="over-time">' in page
+    assert page.count("<polyline") >= len(facts["examples"])
+    adapter.detach()
+
+
+def test_a_language_model_has_loss_by_place_and_answers_before_and_after(run_on, reporting):
+    rows = [
+        {"prompt": f"where is my {a} ", "completion": f"the {a} is {b} here"}
+        for a in ("card", "bill", "app")
+        for b in ("not", "still")
+    ]
+    run = run_on(rows, rows, "lora", "tiny-llama", "causal-lm")
+    facts = reporting.report(run.adapter, data=run.held_out).facts
+    told = facts["by_position"]
+    assert told["tokens"] == sum(bucket["tokens"] for bucket in told["buckets"])
+    assert told["adapted"] == pytest.approx(run.adapter.evaluate(run.held_out).metrics["loss"], rel=1e-4)
+    weighed = sum(bucket["bare"] * bucket["tokens"] for bucket in told["buckets"]) / told["tokens"]
+    assert told["bare"] == pytest.approx(weighed)
+    assert told["adapted"] < told["bare"]
+    first = facts["answers"][0]
+    options = {"max_new_tokens": first["tokens"]}
+    assert first["adapted"] == run.adapter.generate(run.held_out.select([0]), **options)[0]
+    assert first["wanted"].strip() == rows[0]["completion"]
+    assert "where is my card" in first["prompt"]
+    page = Report(facts).html()
+    for title in ("Answers", "Tokens", "Learning"):
+        assert f">{title}</h2>" in page
+
+
+@pytest.mark.parametrize(("wanted", "left"), [("off", False), ("no-examples", True), ("nonsense", False)])
+def test_a_run_can_be_told_to_leave_none_or_one_without_rows(plain, reporting, monkeypatch, tmp_path, wanted, left):
+    said: list[str] = []
+    monkeypatch.setattr(reporting.progress, "say", said.append)
+    monkeypatch.setenv("ADAPTERHUB_REPORT", wanted)
+    folder = tmp_path / "again.run"
+    path = reporting.leave_report(plain.adapter, plain.data, plain.held_out, folder=folder)
+    assert (path is not None) == left == (folder / "report.html").exists()
+    if left:
+        assert ">Most wrong</h2>" in page_in(plain.folder)
+        assert ">Most wrong</h2>" not in page_in(folder)
+        assert "examples" not in facts_in(folder)
+    assert [line for line in said if "choose one of: on, no-examples, off" in line] == said[: wanted == "nonsense"]
+
+
+def test_a_comparison_leaves_its_contenders_in_the_report(run, references, tmp_path):
+    from adapterhub_lite.training.run.layout import check_run_folder
+
+    file = tmp_path / "rows.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in good_and_bad(60, 8)), encoding="utf-8")
+    done = run(
+        "compare", "--base", references("tiny-bert"), "--data", file, "--task", "text-classification", "--strategies",
+        "linear_probe", "--out", tmp_path / "best",
+    )  # fmt: skip
+    assert done.code == 0, done.err
+    facts = facts_in(tmp_path / "best.run")
+    assert {one["name"] for one in facts["baselines"]} == {"most frequent", "TF-IDF + logistic regression"}
+    assert {one["from"] for one in facts["baselines"]} == {"comparison"}
+    check_run_folder(tmp_path / "best.run", resume=False)  # the report alone is no run in the way

@@ -5,6 +5,7 @@ run.yaml         the same run for `train --config`, if the command line started 
 metrics.jsonl    a line a step and a line an evaluation; the same bytes for the same run, however often interrupted
 events.log       what happened when: starts, resumes, halved batches, damaged checkpoints
 loss.png         the loss curve, if matplotlib is there
+report.html      what was learnt, how good it is and where it fails; report.json the numbers of it
 finished.json    the adapter was saved, and nothing here is needed any more
 checkpoints/step-00000040/   see `adapterhub_lite.training.run.checkpoint`
 """
@@ -23,6 +24,8 @@ from adapterhub_lite.storage.disk import storage_error, sync_file
 
 RUN, LOG, EVENTS, FINISHED, CHECKPOINTS = "run.json", "metrics.jsonl", "events.log", "finished.json", "checkpoints"
 PICTURE = "loss.png"
+REPORT = ("report.html", "report.json")
+"""Which a comparison leaves alone in the folder, for it is no run to resume."""
 
 
 def run_folder_of(adapter: Path) -> Path:
@@ -39,7 +42,8 @@ def check_run_folder(path: Path, *, resume: bool) -> None:
     """
     if not path.exists():
         return
-    if not (path / RUN).is_file() and (not path.is_dir() or any(path.iterdir())):
+    others = [file.name for file in path.iterdir() if file.name not in REPORT] if path.is_dir() else [path.name]
+    if not (path / RUN).is_file() and others:
         raise StorageError(f"{path} is in the way of the run folder, and is none; move it or choose another --out")
     if resume and (path / FINISHED).is_file():
         raise ConfigError(f"{path} holds a run that is finished, its adapter saved; leave out --resume to train anew")

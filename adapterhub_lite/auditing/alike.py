@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from adapterhub_lite.auditing.items import picture_of, plain_words
+from adapterhub_lite.auditing.items import picture_of, plain_words, values_of
 from adapterhub_lite.auditing.needs import needed
 from adapterhub_lite.plugins.spec import Modality
 
@@ -54,15 +54,18 @@ def alike(
         ConfigError: datasketch or imagehash is not installed.
     """
     pairs: dict[tuple[int, int], str] = {}
+    what = "features"
     words = [plain_words(text) for text in texts] if modality == "text" else []
     if modality == "text":
         pairs.update(_texts(words))
     elif modality == "image":
         pairs.update(_pictures(items))
+    elif features is None:
+        features, what = _curves(items), "curves"
     if features is not None:
         for (first, second), cosine in _by_angle(features, ANGLE[modality]):
             if modality != "text" or _numbers(words[first]) == _numbers(words[second]):
-                pairs.setdefault((first, second), f"features at cosine {cosine:.3f}")
+                pairs.setdefault((first, second), f"{what} at cosine {cosine:.3f}")
     return pairs
 
 
@@ -123,6 +126,20 @@ def _pictures(items: Sequence[Any]) -> Iterator[tuple[tuple[int, int], str]]:
                 like = float(pixels[start + first] @ pixels[second])
                 if like >= LIKE_PIXELS:
                     yield (start + first, second), f"pictures at correlation {like:.3f}"
+
+
+def _curves(items: Sequence[Any]) -> NDArray[np.float32]:
+    """Series of any length as rows of numbers: each channel at as many points, less its mean, in units of its spread."""
+    rows = []
+    for item in items:
+        values = values_of(item).astype(np.float32).reshape(len(item), -1)  # (time, channels)
+        rows.append(np.nan_to_num(values[np.linspace(0, len(values) - 1, SMALL).round().astype(int)]))
+    if len({row.shape for row in rows}) > 1:
+        return np.zeros((len(rows), 1), dtype=np.float32)
+    curves = np.stack(rows)  # (n, points, channels)
+    mean, spread = curves.mean(axis=(0, 1)), curves.std(axis=(0, 1))
+    known = spread > 1e-6 * np.maximum(np.abs(mean), 1e-6)  # a constant channel says nothing
+    return np.asarray(((curves - mean) / np.where(known, spread, 1.0) * known).reshape(len(rows), -1))
 
 
 def _by_angle(features: NDArray[np.float32], least: float) -> Iterator[tuple[tuple[int, int], float]]:

@@ -49,7 +49,7 @@ def chats(material: Material) -> list[Finding]:
         "refused answers": (lambda row: bool(REFUSAL.search(turns[row][1])), "leave out those that are not wanted"),
         "marks of a template": (lambda row: bool(MARKS.search(turns[row][1])), "remove them: the template writes its own"),
         "answers in the prompt": (
-            lambda row: is_given(*words[row]), "take the answer out of the prompt: a model learns to copy, and scores too well"
+            lambda row: is_given(*turns[row]), "take the answer out of the prompt: a model learns to copy, and scores too well"
         ),
     }  # fmt: skip
     dropped = {"empty answers", "marks of a template", "answers in the prompt"}
@@ -69,8 +69,9 @@ def _fault(material: Material, name: str, is_faulty: Callable[[int], bool], advi
 
 
 def is_given(asked: str, answer: str) -> bool:
-    """Whether a prompt has the whole answer in it, of some words; both as plain words."""
-    return answer.count(" ") + 1 >= SOME_WORDS and f" {answer} " in f" {asked} "
+    """Whether a prompt has the whole answer in it, of some words, as it is written: to correct its case is a task."""
+    words = answer.split()
+    return len(words) >= SOME_WORDS and " ".join(words) in " ".join(asked.split())
 
 
 def _is_cut(answer: str) -> bool:

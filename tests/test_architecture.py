@@ -112,12 +112,8 @@ def test_plugins_import_the_api_and_nothing_else_of_ours(folder):
 
 
 WINGS = {
-<<<<<<< HEAD
-    "auditing": 2_100, "comparison": 1_780, "evaluation": 600, "pages": 300, "plan": 1_200, "reporting": 2_500, "scoring": 1_500,
+    "auditing": 2_100, "comparison": 1_780, "evaluation": 600, "pages": 300, "plan": 1_200, "reporting": 2_550, "scoring": 1_500,
     "serve": 1_250,
-=======
-    "comparison": 1_750, "evaluation": 600, "pages": 300, "plan": 1_200, "reporting": 2_550, "scoring": 1_500, "serve": 1_250,
->>>>>>> report
 }  # fmt: skip
 """Packages with a bound of their own, the most lines of each: those that stand on the engine and that no other one needs, and
 the scores in detail: scoring is arithmetic on arrays, evaluation brings it to adapters."""

@@ -101,7 +101,14 @@ def test_evaluations_the_best_adapter_and_early_stopping_go_on_where_they_were(t
 
 @pytest.mark.parametrize("seed", range(3))
 def test_the_last_step_that_is_not_surely_worse_is_kept(seed, train, tmp_path, monkeypatch):
-    options = {"held_out": texts(), "steps": 12, "eval_every": 1, "learning_rate": 3e-2, "keep": "last-good", "seed": seed}
+    options = {
+        "held_out": texts(),
+        "steps": 12,
+        "eval_every": 1,
+        "learning_rate": 3e-2,
+        "keep": "last-good",
+        "seed": seed,
+    }
     options |= {"checkpoint_every": 5}
     whole = train(tmp_path / "whole", **options)
     lines = [json.loads(line) for line in (tmp_path / "whole" / "metrics.jsonl").read_text().splitlines()]

@@ -26,6 +26,7 @@ VERBS = {
         "compare:compare",
         "Say which strategy is best on your data, and whether it beats models without a base.",
     ),
+    "plan": ("plan:plan", "Say what training takes of memory, and what fits which card, before anything is loaded."),
     "preview": (
         "preview:preview",
         "Show what rows become for a base before training: what is learnt, and what is not.",

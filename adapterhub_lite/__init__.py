@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from adapterhub_lite.errors import AdapterHubError as AdapterHubError
     from adapterhub_lite.estimators import Classifier as Classifier, Regressor as Regressor
     from adapterhub_lite.evaluation.result import Evaluation as Evaluation
+    from adapterhub_lite.plan.ask import plan_memory as plan_memory
+    from adapterhub_lite.plan.outcome import Plan as Plan
     from adapterhub_lite.reporting.engine import Engine as Engine
     from adapterhub_lite.reporting.outcome import Report as Report
     from adapterhub_lite.tasks.outputs import (
@@ -59,11 +61,13 @@ _HOME = {
     "Engine": "reporting.engine",
     "Evaluation": "evaluation.result",
     "LabelsPrediction": "tasks.outputs",
+    "Plan": "plan.outcome",
     "Prediction": "tasks.outputs",
     "Regressor": "estimators",
     "Report": "reporting.outcome",
     "TrainConfig": "training.config",
     "ValuePrediction": "tasks.outputs",
+    "plan_memory": "plan.ask",
     "split": "data.splits",
     "subsample": "data.sampling",
 }

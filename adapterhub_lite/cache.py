@@ -55,13 +55,18 @@ def cache_limit() -> int:
         ConfigError: it is neither.
     """
     given = os.environ.get("ADAPTERHUB_CACHE_LIMIT", "").strip()
-    if not given:
-        return LIMIT
+    return size_of(given, "ADAPTERHUB_CACHE_LIMIT") if given else LIMIT
+
+
+def size_of(given: str, option: str) -> int:
+    """The bytes of a size written as a number or as in 10GB, 8GiB or 500MB.
+
+    Raises:
+        ConfigError: it is neither; names the option.
+    """
     read = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmgt]?i?)b?", given, re.ASCII | re.IGNORECASE)
     if read is None or read[2].lower() not in _UNITS:
-        raise ConfigError(
-            f"ADAPTERHUB_CACHE_LIMIT is '{given}'; give a number of bytes, or a size such as 10GB or 500MB"
-        )
+        raise ConfigError(f"{option} is '{given}'; give a number of bytes, or a size such as 10GB or 500MB")
     return int(float(read[1]) * _UNITS[read[2].lower()])
 
 

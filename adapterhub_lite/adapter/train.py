@@ -16,6 +16,7 @@ from adapterhub_lite.data.dataset import Dataset
 from adapterhub_lite.errors import DataError, NotSupportedError
 from adapterhub_lite.evaluation.choices import check_choices
 from adapterhub_lite.evaluation.result import Evaluation
+from adapterhub_lite.plan.settle import settled_for_memory
 from adapterhub_lite.plugins.manager import Plugins
 from adapterhub_lite.plugins.observers import Observers
 from adapterhub_lite.plugins.shelf import Shelf
@@ -89,6 +90,7 @@ def train_adapter(
     attachment, facts = fit(
         base, task, data, held_out, run, place, strategy,
         strategy_shelf=strategies, observers=observers, progress=progress, begin=begin,
+        settle=lambda run, encoded: settled_for_memory(base, task, run, encoded, progress.say),
     )  # fmt: skip
     lineage: dict[str, Any] = {} if parent is None else {LINEAGE: parent.lineage()}
     adapter = Adapter(

@@ -30,6 +30,7 @@ VERBS = {
         "audit:audit",
         "Look for wrong labels, leaks and other faults of the data before anything is trained on it.",
     ),
+    "plan": ("plan:plan", "Say what training takes of memory, and what fits which card, before anything is loaded."),
     "preview": (
         "preview:preview",
         "Show what rows become for a base before training: what is learnt, and what is not.",

@@ -33,11 +33,21 @@ class LiveStorages(TorchDispatchMode):
         self.at_peak: dict[str, int] = {}
         self._total = 0
         self._known: dict[int, weakref.ref[Any]] = {}
+        self._kinds: dict[int, str] = {}
 
     def add(self, tensors: Iterable[Tensor], kind: str) -> None:
         """Count tensors that were there before."""
         for tensor in tensors:
             self._note(tensor, kind)
+
+    def count_as(self, tensor: Tensor, kind: str) -> None:
+        """Count a tensor that is counted already as something else from now on."""
+        key = tensor.untyped_storage()._cdata
+        if key in self._kinds:
+            size = tensor.untyped_storage().nbytes()
+            self.now[self._kinds[key]] -= size
+            self.now[kind] += size
+            self._kinds[key] = kind
 
     def begin_again(self) -> None:
         """Forget the peak so far."""
@@ -47,10 +57,14 @@ class LiveStorages(TorchDispatchMode):
         self, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         result = function(*args, **(kwargs or {}))
+        self.note(result)
+        return result
+
+    def note(self, result: Any) -> None:
+        """Count what an operation gave."""
         for value in tree_leaves(result):
             if isinstance(value, Tensor):
                 self._note(value, self.kind)
-        return result
 
     def _note(self, tensor: Tensor, kind: str) -> None:
         storage = tensor.untyped_storage()
@@ -59,15 +73,16 @@ class LiveStorages(TorchDispatchMode):
         if key in self._known:
             return
         size = storage.nbytes()
-        self._known[key] = weakref.ref(storage, partial(self._gone, key, size, kind))
+        self._known[key] = weakref.ref(storage, partial(self._gone, key, size))
+        self._kinds[key] = kind
         self.now[kind] += size
         self._total += size
         if self._total > self.peak:
             self.peak, self.at_peak = self._total, dict(self.now)
 
-    def _gone(self, key: int, size: int, kind: str, _: Any) -> None:
+    def _gone(self, key: int, size: int, _: Any) -> None:
         del self._known[key]
-        self.now[kind] -= size
+        self.now[self._kinds.pop(key)] -= size
         self._total -= size
 
 

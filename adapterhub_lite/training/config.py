@@ -24,7 +24,7 @@ Tracker = Literal["tensorboard", "wandb", "mlflow", "trackio"]
 
 KEEPS_NO_RESULT = frozenset(
     {
-        *("checkpoint_every", "keep_checkpoints", "activation_offload", "track", "general_text"),
+        *("checkpoint_every", "keep_checkpoints", "activation_offload", "memory", "track", "general_text"),
         *("abstain", "label_thresholds", "calibrate"),
     }
 )
@@ -112,6 +112,11 @@ class TrainConfig(BaseModel):
     activation_offload: bool = Field(
         default=False,
         description="Keep activations in the CPU's memory until they are needed: less of the GPU's, more time.",
+    )
+    memory: Annotated[str | None, Flag(metavar="SIZE", unset="as much as there is")] = Field(
+        default=None,
+        description="Stay below so much memory, such as 8GiB: of a card, or what tensors take on a CPU. How many examples are "
+        "computed at once, and whether activations are computed again, is chosen for it.",
     )
     shard: bool = Field(
         default=False, description="Spread the base over the processes, for one that does not fit a GPU."

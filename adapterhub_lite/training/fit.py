@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -22,6 +23,7 @@ from adapterhub_lite.tasks.head import HeadTask
 from adapterhub_lite.tasks.task import Encoded, Task, encode, rows_of
 from adapterhub_lite.training.attachment import Attachment, attach
 from adapterhub_lite.training.checks import CheckedRun
+from adapterhub_lite.training.config import TrainConfig
 from adapterhub_lite.training.evaluate import predict_logits
 from adapterhub_lite.training.features import encode_features
 from adapterhub_lite.training.loop import Training
@@ -51,11 +53,13 @@ def fit(
     observers: Observers,
     progress: Progress,
     begin: Callable[[Strategy], Attachment] | None = None,
+    settle: Callable[[CheckedRun, Encoded], TrainConfig] | None = None,
 ) -> tuple[Attachment, dict[str, Any]]:
     """Attach the strategy of a run to a base and fit it to data; where that fails the base is as it was.
 
     The task is settled on this base and data. `strategy_shelf` is asked for a probe, where the head starts from one.
-    `begin` attaches what training goes on with, instead of a fresh adapter.
+    `begin` attaches what training goes on with, instead of a fresh adapter; `settle` has the last word on the options, by the
+    examples.
 
     Returns:
         The trained attachment, and facts about the run to be saved with the adapter.
@@ -85,6 +89,8 @@ def fit(
             encoded = encode(task, data, base, learn=True)
             for note in encoded.notes:
                 progress.say(f"note: {note}")
+            if settle is not None:
+                run = replace(run, config=settle(run, encoded))
             if run.config.shard:
                 _shard_base(attachment, Processes().device)
             scored: Encoded | None = None

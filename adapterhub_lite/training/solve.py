@@ -26,6 +26,7 @@ from adapterhub_lite.training.run.identity import new_id
 OPTIONS_OF_STEPS = frozenset(TrainConfig.model_fields) - {
     "seed",
     "shard",
+    "memory",
     "micro_batch_size",
     "keep_checkpoints",
     "general_text",

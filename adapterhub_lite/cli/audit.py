@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -11,8 +10,8 @@ from pydantic import BaseModel, Field
 from adapterhub_lite.cli.options import AsJson, Columns, DataFile, TaskSettings, columns_by_role
 from adapterhub_lite.cli.output import plain_console, print_json, say_columns
 from adapterhub_lite.cli.preview import guessed_data
+from adapterhub_lite.cli.rows import check_target
 from adapterhub_lite.cli.train import TaskShortcuts
-from adapterhub_lite.errors import ConfigError
 from adapterhub_lite.names import Flag
 
 if TYPE_CHECKING:
@@ -66,7 +65,7 @@ def audit(
     from adapterhub_lite.comparison.engine import Engine
 
     if looking.out is not None:
-        check_page(looking.out)
+        check_target(looking.out, suffixes=(".html",))
     if looking.fix is not None:
         check_repair(looking.fix, data)
     engine = Engine()
@@ -86,19 +85,6 @@ def audit(
         looked.save(looking.out)
     left_out = looked.fix(looking.fix) if looking.fix is not None else None
     show(looked, looking, left_out, as_json=json_)
-
-
-def check_page(out: str) -> None:
-    """Refuse a page that cannot be written, before anything is looked at.
-
-    Raises:
-        ConfigError: a name of another type, a folder, or a place that is not there.
-    """
-    target = Path(out)
-    if target.suffix.lower() not in (".html", ".htm"):
-        raise ConfigError(f"--out {out}: the name must end in .html")
-    if target.is_dir() or not target.absolute().parent.is_dir():
-        raise ConfigError(f"--out {out}: {'is a directory' if target.is_dir() else 'its folder does not exist'}")
 
 
 def show(looked: Audit, looking: Looking, left_out: int | None, *, as_json: bool) -> None:

@@ -9,8 +9,7 @@ import typer
 
 from adapterhub_lite.cli.options import AsJson, Columns, Loading
 from adapterhub_lite.cli.output import print_json
-from adapterhub_lite.cli.rows import checked_data
-from adapterhub_lite.errors import ConfigError
+from adapterhub_lite.cli.rows import check_target, checked_data
 
 
 def report(
@@ -35,8 +34,8 @@ def report(
     Every training leaves it in its run folder; this makes it again, of an older adapter too, without loading a model.
     """
     target = Path(out) if out is not None else None if json_ else Path("report.html")
-    if target is not None and (target.is_dir() or not target.absolute().parent.is_dir()):
-        raise ConfigError(f"--out {out}: {'is a directory' if target.is_dir() else 'its folder does not exist'}")
+    if target is not None:
+        check_target(str(target), suffixes=(".html",))
     from adapterhub_lite.reporting.outcome import Report, report_of_saved
 
     if data is None:

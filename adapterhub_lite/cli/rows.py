@@ -41,15 +41,16 @@ def checked_data(
     return dataset
 
 
-def check_target(out: str, option: str = "--out") -> Path:
-    """Refuse a file that rows cannot be written to, before a model is loaded.
+def check_target(out: str, option: str = "--out", suffixes: tuple[str, ...] = SUFFIXES) -> Path:
+    """Refuse a file that rows, or a page, cannot be written to, before a model is loaded.
 
     Raises:
         ConfigError: a name of another type, a folder, or a place that is not there.
     """
     target = Path(out)
-    if target.suffix not in SUFFIXES:
-        raise ConfigError(f"{option} {out}: the name must end in one of {', '.join(SUFFIXES)}")
+    if target.suffix not in suffixes:
+        which = f"one of {', '.join(suffixes)}" if suffixes[1:] else suffixes[0]
+        raise ConfigError(f"{option} {out}: the name must end in {which}")
     if target.is_dir() or not target.absolute().parent.is_dir():
         raise ConfigError(f"{option} {out}: {'is a directory' if target.is_dir() else 'its folder does not exist'}")
     return target

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from adapterhub_lite.names import human_size
-from adapterhub_lite.pages.content import Content, Page, Part, Points, Table
+from adapterhub_lite.pages.content import Card, Cards, Content, Page, Part, Table
 from adapterhub_lite.reporting import pictures
 from adapterhub_lite.reporting.lines import five_lines, own_interval, score_text, with_interval
 from adapterhub_lite.reporting.page import drawn
@@ -63,17 +63,18 @@ def _scores(reports: Sequence[Mapping[str, Any]], metric: str, best: Mapping[str
     content: list[Content] = []
     if models and best is not None:
         words = "Scores of the adapters, with 95 % intervals"
-        content += drawn(lambda: pictures.scores_drawn(models, metric, words, "adapters"), f"{words}.")
+        content += drawn(lambda: pictures.scores_drawn(models, metric, words, "adapters", best["name"]), f"{words}.")
     rows = []
     for one in reports:
-        value, trained, seconds = one["metrics"].get(one["metric"]), one["trained"], one["machine"].get("seconds")
+        name, trained, seconds = one["metric"], one["trained"], one["machine"].get("seconds")
+        low, high = own_interval(one, name) or (None, None)
         rows.append((
-            one["name"], one["adapter"]["strategy"], one["base"]["reference"], one["data"]["rows"],
-            with_interval(one["metric"], value, own_interval(one, one["metric"])), paired(one, best),
+            one["name"], one["adapter"]["strategy"], one["data"]["rows"], score_text(name, one["metrics"].get(name)),
+            f"{score_text(name, low)} to {score_text(name, high)}" if low is not None else None, paired(one, best),
             trained.get("weights"), human_size(trained["bytes"]) if trained.get("bytes") else None,
             f"{seconds:,} s" if seconds is not None else None,
         ))  # fmt: skip
-    columns = ("adapter", "strategy", "base", "rows", metric, "beside the best", "weights", "size", "training")
+    columns = ("adapter", "strategy", "rows", metric, "95 %", "beside the best", "weights", "size", "training")
     say = [
         "Beside the best: the difference with its 95 % interval, paired on the same rows; where that holds 0, it may be chance."
     ]
@@ -99,8 +100,7 @@ def paired(one: Mapping[str, Any], best: Mapping[str, Any] | None) -> str | None
 
 
 def _each(reports: Sequence[Mapping[str, Any]]) -> Part:
-    texts = [f"{one['name']} — {about}: {text}" for one in reports for about, text in five_lines(one)[2:]]
-    return Part("Each in short", (), [Points(texts)])
+    return Part("Each in short", (), [Cards([Card(one["name"], five_lines(one)) for one in reports])])
 
 
 def _classes(reports: Sequence[Mapping[str, Any]]) -> Part | None:
@@ -120,6 +120,3 @@ def _classes(reports: Sequence[Mapping[str, Any]]) -> Part | None:
     rows = [(label, *by_class[label], gap(by_class[label])) for label in order]
     columns = ("class", *(one["name"] for one in reports), "largest gap")
     return Part("By class", (), [Table("F1 of each class; those with the largest gap come first", columns, rows)])
-
-
-__all__ = ["compared_page", "paired", "score_text"]

@@ -42,10 +42,8 @@ def gather(known: Known, *, name: str, command: str | None = None) -> dict[str, 
     """
     adapter, task, base = known.adapter, known.task, known.adapter.base
     scored, held_out, right = known.scored, known.held_out, right_of(known)
-    weights, pictures = (
-        trained(known),
-        saliency(known) if known.examples and known.may_run else [],
-    )  # which have to keep to a time
+    weights = trained(known)  # first, as what runs models has to keep to a time
+    pictures = saliency(known) if known.examples and known.may_run else []
     provided = adapter.attachment.provided
     learnt_from = adapter.data
     facts: dict[str, Any] = {
@@ -98,7 +96,7 @@ def gather(known: Known, *, name: str, command: str | None = None) -> dict[str, 
         facts["examples"] = most_wrong(known, right)
         facts["saliency"] = pictures
     facts["warnings"] = warnings_of(known, facts)
-    facts["machine"] = machine(base, adapter.training)
+    facts["machine"] = machine(base, adapter.training, adapter.run_folder)
     facts["run"] = _run(known, command)
     facts["left_out"] = list(known.left_out)
     return cleaned(facts)

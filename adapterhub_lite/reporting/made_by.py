@@ -37,16 +37,18 @@ def made_by(facts: Mapping[str, Any]) -> Part:
     if known:
         content.append(Table("Training", ("option", "value"), known))
     content.append(Table("Versions", ("library", "version"), [(n, v) for n, v in run["versions"].items() if v]))
+    energy = machine.get("energy")
     took = [
         ("machine", machine.get("machine")),
         ("cores, and threads in use", f"{machine['cores']}, {machine['threads']}" if machine.get("cores") else None),
         ("accelerator", machine.get("accelerator")),
         ("training", f"{machine['seconds']:,} s" if machine.get("seconds") is not None else None),
+        ("the run, with scoring", f"{machine['whole_seconds']:,.0f} s" if machine.get("whole_seconds") else None),
         ("most memory of the process", _bytes(machine.get("peak_memory"))),
         ("most memory of the accelerator", _bytes(machine.get("peak_accelerator_memory"))),
         (
             "energy",
-            f"{machine['energy']:,.0f} J of the processor" if machine.get("energy") else "the machine does not tell",
+            f"{energy:,.0f} J of the processors, other programs with it" if energy else "the machine does not tell",
         ),
     ]
     content.append(Table("What it took", ("what", "how much"), [row for row in took if row[1]]))

@@ -21,14 +21,14 @@ def beside(facts: Mapping[str, Any]) -> Markup | None:
     ends = [metrics.get(f"{metric}_low"), metrics.get(f"{metric}_high")]
     own = {"name": "this adapter", "score": metrics[metric], "interval": ends if None not in ends else None}
     models = [*facts["baselines"], own]
-    return scores_drawn(models, metric, "Scores of the adapter and of baselines", "beside", last=ACCENT)
+    return scores_drawn(models, metric, "Scores of the adapter and of baselines", "beside", "this adapter")
 
 
-def scores_drawn(models: Sequence[Mapping[str, Any]], metric: str, words: str, number: str, last: str = INK) -> Markup:
-    """A point with an interval for each model, the last one in a colour of its own."""
+def scores_drawn(models: Sequence[Mapping[str, Any]], metric: str, words: str, number: str, marked: str) -> Markup:
+    """A point with an interval for each model; that of the name `marked` in a colour of its own."""
     made, axis = figure(0.75 + 0.3 * len(models))
     for place, model in enumerate(models):
-        colour = last if place == len(models) - 1 else INK
+        colour = ACCENT if model["name"] == marked else INK
         if model.get("interval"):
             axis.plot(model["interval"], [place, place], color=colour, linewidth=2, solid_capstyle="round")
         axis.plot(model["score"], place, "o", color=colour, markersize=5)

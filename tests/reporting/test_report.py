@@ -367,3 +367,25 @@ def test_a_comparison_leaves_its_contenders_in_the_report(run, references, tmp_p
     assert {one["name"] for one in facts["baselines"]} == {"most frequent", "TF-IDF + logistic regression"}
     assert {one["from"] for one in facts["baselines"]} == {"comparison"}
     check_run_folder(tmp_path / "best.run", resume=False)  # the report alone is no run in the way
+
+
+def test_energy_is_what_the_counters_of_the_packages_rose_by(plain, monkeypatch, tmp_path):
+    from adapterhub_lite.reporting import machine
+    from adapterhub_lite.training.run.identity import energy_used
+
+    for name, value in (("intel-rapl:0", 5_000_000), ("intel-rapl:1", 7_000_000), ("intel-rapl:0:0", 9)):  # a part of 0
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "energy_uj").write_text(f"{value}\n", encoding="utf-8")
+    assert energy_used(tmp_path / "none") is None
+    assert energy_used(tmp_path) == 12_000_000
+    record = json.loads((plain.folder / "run.json").read_text(encoding="utf-8"))
+    folder = tmp_path / "run"
+    folder.mkdir()
+    (folder / "run.json").write_text(json.dumps({**record, "energy": 2_000_000}), encoding="utf-8")
+    (folder / "events.log").write_text((plain.folder / "events.log").read_text(encoding="utf-8"), encoding="utf-8")
+    monkeypatch.setattr(machine, "energy_used", lambda: 12_000_000)
+    facts = machine.machine(plain.adapter.base, {}, folder)
+    assert facts["energy"] == 10.0
+    assert facts["whole_seconds"] > 0
+    monkeypatch.setattr(machine, "energy_used", lambda: 1)  # the counter began again
+    assert "energy" not in machine.machine(plain.adapter.base, {}, folder)

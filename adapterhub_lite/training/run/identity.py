@@ -8,6 +8,7 @@ import subprocess
 import uuid
 from array import array
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 from adapterhub_lite.base.precision import dtype_name
@@ -73,7 +74,21 @@ def environment() -> dict[str, Any]:
         "python": platform.python_version(),
         "machine": platform.platform(),
         "git_commit": git_commit(),
+        "energy": energy_used(),
     }
+
+
+def energy_used(counters: Path = Path("/sys/class/powercap")) -> int | None:
+    """What the processors have used since the machine began to count, in microjoules; None where it does not tell.
+
+    Source: the Linux kernel's power capping framework, of which zone N of Intel's RAPL is package N.
+    """
+    try:
+        whole = [zone for zone in counters.glob("intel-rapl:*") if zone.name.count(":") == 1]
+        packages = [int((zone / "energy_uj").read_text()) for zone in whole]
+    except (OSError, ValueError):
+        return None
+    return sum(packages) or None
 
 
 def git_commit() -> str | None:

@@ -167,6 +167,7 @@ if TYPE_CHECKING:
         check_characters as check_characters,
         checked_length as checked_length,
         hidden_states as hidden_states,
+        in_one_row as in_one_row,
         pad_tokens as pad_tokens,
     )
     from adapterhub_lite.testing.tiny_model import TinyModel as TinyModel

@@ -18,6 +18,7 @@ from adapterhub_lite.base.batch_norm import batch_norms
 from adapterhub_lite.base.describe import describe
 from adapterhub_lite.base.experts import whole_experts
 from adapterhub_lite.base.fingerprint import fingerprint_of_files, fingerprint_of_module
+from adapterhub_lite.base.flat import Flattening
 from adapterhub_lite.base.foreign import NOTHING_FOREIGN, Asked, Foreign
 from adapterhub_lite.base.language import leave_out
 from adapterhub_lite.base.map import ModelMap
@@ -73,6 +74,8 @@ class Base:
     """Whether a thread holds it bare: whoever mounts an adapter then takes it off again."""
     row_features: dict[bytes, Any] | None = field(default=None, init=False, compare=False)
     """While several runs share them, the features of single examples; see `training.features.shared_features`."""
+    flat: Flattening | None = field(default=None, init=False, compare=False)
+    """How texts are run without padding, while that was shown to change nothing; see `training.flat`."""
     parameters: int = field(init=False)
     """Number of weights of the bare base, quantized ones counted as what they stand for."""
 

@@ -12,6 +12,9 @@ from torch.utils.hooks import RemovableHandle
 from adapterhub_lite.base.attention import EXTENSIBLE, EXTENSION, Extension
 from adapterhub_lite.base.language import text_config
 
+HOLDERS = "_adapterhub_attention"
+"""The attribute of a model that says what its own implementation of attention is, and how many swaps are mounted."""
+
 
 class Swap(Protocol):
     """One change that can be put in place and taken back any number of times."""
@@ -113,16 +116,25 @@ class TokenizerSwap:
 
 @dataclass
 class ImplementationSwap:
-    """The implementation of a model's attention, of its language part's where it has others, while one is extended."""
+    """The implementation of a model's attention, of its language part's where it has others, that can be extended.
+
+    Several may be mounted; the model has its own implementation again when the last of them is taken back.
+    """
 
     model: Any
-    old: str
 
     def mount(self) -> None:
-        self._put(EXTENSIBLE[self.old])
+        own, count = getattr(self.model, HOLDERS, (attention_implementation(self.model), 0))
+        if count == 0:
+            self._put(EXTENSIBLE[own])
+        setattr(self.model, HOLDERS, (own, count + 1))
 
     def unmount(self) -> None:
-        self._put(self.old)
+        own, count = getattr(self.model, HOLDERS)
+        setattr(self.model, HOLDERS, (own, count - 1))
+        if count == 1:
+            delattr(self.model, HOLDERS)
+            self._put(own)
 
     def _put(self, name: str) -> None:
         config, text = self.model.config, text_config(self.model.config)

@@ -127,15 +127,14 @@ class ModelView:
     def capture_attention(self, inputs: Mapping[str, Tensor]) -> dict[str, AttentionCall]:
         """Run the base on `inputs` and return the arguments of every attention call, by module path, in order."""
         calls: dict[str, AttentionCall] = {}
-        before = attention_implementation(self.model)
-        if before not in EXTENSIBLE:
+        if attention_implementation(self.model) not in {*EXTENSIBLE, *EXTENSIBLE.values()}:
             return {}
         modules = dict(self.model.named_modules())
 
         def recorder(path: str) -> Extension:
             return lambda call: calls.update({path: AttentionCall(**vars(call))})
 
-        swaps: list[Swap] = [ImplementationSwap(self.model, before)]
+        swaps: list[Swap] = [ImplementationSwap(self.model)]
         swaps += [AttentionSwap(module, recorder(path)) for path, module in modules.items() if path]
         training = self.model.training
         self.model.eval()
@@ -185,7 +184,7 @@ class ModelView:
         if path not in {site.path for site in self.attention}:
             raise NotSupportedError(f"{type(self.model).__name__} has no attention at '{path}' that can be extended")
         if not any(isinstance(swap, ImplementationSwap) for swap in self._log):
-            self._do(ImplementationSwap(self.model, attention_implementation(self.model)))
+            self._do(ImplementationSwap(self.model))
         self._do(AttentionSwap(self.module(path), extension))
 
     def train_base(self, names: Sequence[str]) -> dict[str, nn.Parameter]:

@@ -125,8 +125,8 @@ class Task(Protocol):
     generates: bool = False
     """It continues text: the base's output layer is its head, and its logits are too large to keep."""
     target_kind: TargetKind
-    pads: bool = True
-    """Whether the examples of a batch are padded to the longest, so that those of similar lengths cost less together."""
+    needs_one_row: bool = False
+    """It asks for batches of texts in one row without padding, and a run where this does not go is refused."""
     decision: DecisionRecord = PLAIN
     """What was chosen on held-out rows: a temperature, which logits are divided by before the task sees them; thresholds."""
 

@@ -10,6 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from adapterhub_lite.base.describe import backbone
+from adapterhub_lite.base.flat import Texts
+from adapterhub_lite.base.learning import BatchContext
 from adapterhub_lite.base.loading import Base
 from adapterhub_lite.errors import ConfigError
 from adapterhub_lite.tasks.task import Batch
@@ -42,11 +44,15 @@ def reach(base: Base) -> int:
     positions = getattr(base.model.config.get_text_config(), "max_position_embeddings", None) or -1
     if positions < 0:  # XLNet, whose positions are relative, has -1
         return 1 << 30
-    # RoBERTa and its like count positions from behind the id of the padding token: 512 of 514 are left.
+    return int(positions - first_position(base))
+
+
+def first_position(base: Base) -> int:
+    """The position id of the first token: RoBERTa and its like count from behind the id of the padding token, 512 of 514."""
     tables = [
         m for n, m in base.model.named_modules() if n.endswith("position_embeddings") and isinstance(m, nn.Embedding)
     ]
-    return int(positions - max((table.padding_idx + 1 for table in tables if table.padding_idx is not None), default=0))
+    return max((table.padding_idx + 1 for table in tables if table.padding_idx is not None), default=0)
 
 
 def checked_length(base: Base, given: int | None, at_most: int) -> int:
@@ -76,13 +82,31 @@ def hidden_states(base: Base, batch: Batch) -> Tensor:
     """Last hidden states of a text base without its output layer: (batch, tokens, hidden_size)."""
     names = ("input_ids", "attention_mask", "token_type_ids")
     given: dict[str, Any] = {name: batch[name] for name in names if name in batch}
+    texts = in_one_row(base, batch)
+    if texts is not None:
+        given = texts.inputs(given)
     if base.map.causal:
         given["use_cache"] = False
     lengths = batch["attention_mask"].sum(dim=1)
-    if not base.map.sees_padding or bool((lengths == lengths.max()).all()):
-        hidden: Tensor = backbone(base.model)(**given).last_hidden_state
-        return hidden
-    return _by_length(base, given, lengths)
+    if texts is None and base.map.sees_padding and bool((lengths < lengths.max()).any()):
+        return _by_length(base, given, lengths)
+    hidden: Tensor = backbone(base.model)(**given).last_hidden_state
+    return hidden if texts is None else texts.rows(hidden)
+
+
+def in_one_row(base: Base, batch: Batch) -> Texts | None:
+    """How the texts of a padded batch are put into one row, where the base may be run so; layers that ask are told of it."""
+    how = base.flat
+    if how is None or base.active not in (how.view, None):
+        return None
+    texts = Texts(batch["attention_mask"], how.first)
+    if max(texts.lengths) > how.longest:
+        return None
+    how.used = True
+    if base.active is not None and base.active.context is not None:
+        row = texts.inputs({"input_ids": batch["input_ids"]})
+        base.active.context = BatchContext({**batch, **row, "segments": texts.segments})
+    return texts
 
 
 def _by_length(base: Base, given: dict[str, Any], lengths: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from adapterhub_lite.base.batch_norm import normalising, statistics_of
+from adapterhub_lite.base.dropout import without_dropout
 from adapterhub_lite.base.heap import kept_heap
 from adapterhub_lite.base.learning import BatchContext, Stateful, StrategyState
 from adapterhub_lite.base.loading import Base
@@ -231,16 +232,18 @@ class Attachment:
         self.unchanged.begin(self.view)
 
     @contextmanager
-    def training(self) -> Iterator[None]:
-        """Put the model into training mode for the length of a `with` block.
+    def training(self, *, base_dropout: bool = True) -> Iterator[None]:
+        """Put the model into training mode for the length of a `with` block, the base's own dropout on or off.
 
         Running statistics of batch normalisation stay as they are in the base, except those that are the adapter's own:
         these are updated with every micro-batch.
         """
+        self.base.activate(None)
+        own = [] if base_dropout else list(self.base.model.modules())
         self.base.activate(self.view)
         self.base.model.train()
         try:
-            with normalising(self.base.model, self.statistics), kept_heap(self.base):
+            with normalising(self.base.model, self.statistics), kept_heap(self.base), without_dropout(own):
                 yield
         finally:
             self.base.model.eval()

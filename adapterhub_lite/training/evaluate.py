@@ -20,6 +20,7 @@ from adapterhub_lite.scoring.metrics import bootstrap
 from adapterhub_lite.tasks.task import Batch, Encoded, Task
 from adapterhub_lite.training.attachment import Attachment
 from adapterhub_lite.training.features import encode_features
+from adapterhub_lite.training.flat import flattened
 from adapterhub_lite.training.out_of_memory import in_batches
 from adapterhub_lite.training.processes import Processes
 
@@ -176,7 +177,9 @@ def outputs(
             with torch.no_grad():
                 parts.append(on_cpu(own, (head(features.to(base.device)), targets)))
     else:
-        with progress.bar("predicting", len(own), "examples") as bar, evaluating(base.model), kept_heap(base):
+        in_one_row = flattened(base, task, [data.examples[row] for row in own], attachment)
+        bars = progress.bar("predicting", len(own), "examples")
+        with bars as bar, evaluating(base.model), kept_heap(base), in_one_row:
             parts += _batches(base, task, attachment.logits, data, EXAMPLES_AT_ONCE, own, on_cpu, bar)
     parts = processes.collect(parts) if processes is not None else parts
     order = torch.tensor([row for rows, _, _ in parts for row in rows])

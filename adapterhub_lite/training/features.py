@@ -28,6 +28,7 @@ from adapterhub_lite.errors import DataError
 from adapterhub_lite.progress import Progress
 from adapterhub_lite.tasks.head_class import FACT
 from adapterhub_lite.tasks.task import Encoded, Example, Task
+from adapterhub_lite.training.flat import flattened
 from adapterhub_lite.training.out_of_memory import in_batches
 
 TOKENS_AT_ONCE = 8192
@@ -114,7 +115,8 @@ def _encode(base: Base, task: Task, examples: Sequence[Example], progress: Progr
         return list(zip(rows, features.float().cpu().split(counts), split_targets, strict=True))
 
     at_once = TOKENS_AT_ONCE if lengths[0] > 1 else IMAGES_AT_ONCE
-    with progress.bar("encoding", len(order), "examples") as bar, torch.no_grad(), kept_heap(base):
+    bars, in_one_row = progress.bar("encoding", len(order), "examples"), flattened(base, task, examples)
+    with bars as bar, torch.no_grad(), kept_heap(base), in_one_row:
         for done in in_batches(lengths, at_once, work, base, "while encoding", by_length=True):
             parts += done
             bar.advance(len(done))

@@ -30,6 +30,7 @@ from adapterhub_lite.training.attachment import Attachment
 from adapterhub_lite.training.average import Average
 from adapterhub_lite.training.config import TrainConfig
 from adapterhub_lite.training.evaluate import score
+from adapterhub_lite.training.flat import flattened
 from adapterhub_lite.training.offload import activation_offload
 from adapterhub_lite.training.optimizer import learning_rates, make_optimizer, optimizer_state, set_optimizer_state
 from adapterhub_lite.training.order import Order
@@ -130,7 +131,13 @@ class Training:
         try:
             recompute = activation_checkpointing(self.attachment.base.model, self.config.activation_checkpointing)
             offload = activation_offload(self.attachment.base, self.config.activation_offload)
-            with self.interrupt.delayed(), recompute, offload, self.attachment.training():
+            first = [self.data.examples[row] for row in self.order.rows(self.state.step + 1)]
+            in_one_row = flattened(
+                self.attachment.base, self.attachment.task, first, self.attachment,
+                learns=True, known=self.state.flat, say=self.journal.tell,
+            )  # fmt: skip
+            training = self.attachment.training(base_dropout=self.config.base_dropout)
+            with self.interrupt.delayed(), recompute, offload, training, in_one_row as self.state.flat:
                 unit = "tokens" if self.attachment.task.generates else "examples"
                 with self.progress.bar("training", self.order.total - self.state.step, "steps", rate=unit) as bar:
                     self._steps(bar)

@@ -27,6 +27,8 @@ class State:
     best_loss: float | None = None
     """That of the best step, which decides between steps of equal value."""
     evaluations_since_best: int = 0
+    flat: bool | None = None
+    """Whether texts are run without padding; None before it was tried."""
     stopped: str | None = None
     """Why the run ended early."""
 

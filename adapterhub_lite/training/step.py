@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from adapterhub_lite.data.batches import similar_parts
+from adapterhub_lite.data.batches import ROW, SIMILAR, parts_of
 from adapterhub_lite.errors import TrainingError
 from adapterhub_lite.tasks.task import Batch, Example
 from adapterhub_lite.training.attachment import Attachment
@@ -56,7 +56,7 @@ def accumulate(
     before = random_state(device)
     rows = sum(example.rows for example in examples) if rows is None else rows
     while True:
-        parts = _parts(attachment, parameters, examples, size, most)
+        parts = _parts(attachment, examples, size, most)
         loss = attempt(partial(_gradient, attachment, parts, weight, spare, output_loss, rows), device, shards)
         if not isinstance(loss, RanOut):
             return loss, size
@@ -126,19 +126,18 @@ def _add_gradient(
     return float(loss.detach())
 
 
-def _parts(
-    attachment: Attachment, parameters: Sequence[nn.Parameter], examples: Sequence[Example], size: int, most: int
-) -> list[Sequence[Example]]:
-    """Cut a batch into parts of at most `size` examples, each run at once; on a CPU of similar lengths."""
-    if attachment.base.shards is None:
-        # Batch normalisation depends on what is run at once, so such models are not cut more than they have to be.
-        if attachment.base.device.type == "cpu" and attachment.task.pads and not attachment.statistics:
-            total = sum(weights.numel() for weights in attachment.base.model.parameters())
-            trained = min(1.0, sum(weights.numel() for weights in parameters) / total)
-            parts = similar_parts([example.length for example in examples], size, trained)
-            return [[examples[row] for row in part] for part in parts]
-        examples = sorted(examples, key=lambda example: -example.length)
+def _parts(attachment: Attachment, examples: Sequence[Example], size: int, most: int) -> list[Sequence[Example]]:
+    """Cut a batch into parts of at most `size` examples, each run at once; on a CPU of few tokens, or of similar lengths."""
+    base = attachment.base
     # The processes of a sharded base run it equally often; a part without examples is run with a spare one.
+    if base.shards is None:
+        if base.flat is None:
+            examples = sorted(examples, key=lambda example: -example.length)
+        # Batch normalisation depends on what is run at once, so such models are not cut more than they have to be.
+        if base.device.type == "cpu" and not attachment.statistics:
+            tokens = ROW if base.flat is not None else SIMILAR
+            parts = parts_of([example.length for example in examples], size, tokens)
+            return [[examples[row] for row in part] for part in parts]
     return [examples[start : start + size] for start in range(0, most, size)]
 
 

@@ -33,7 +33,8 @@ class CausalLMOptions(TaskOptions):
     )
     packing: bool = Field(
         default=False,
-        description="Several short examples in a row of max_length tokens, without seeing each other, instead of padding.",
+        description="Examples one behind the other in one row, without seeing each other, on an accelerator too; a base that "
+        "has to be padded is refused. On a CPU this is done wherever it changes nothing.",
     )
     template: Literal["auto", "chat", "none"] = Field(
         default="auto",

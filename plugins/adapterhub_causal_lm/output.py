@@ -14,9 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from adapterhub_causal_lm.loss import leaves_of
-from adapterhub_causal_lm.packing import SEGMENTS, block_mask
 from adapterhub_causal_lm.tokens import IGNORED
-from adapterhub_lite.api import Base, Batch, ModelMap, is_out_of_memory
+from adapterhub_lite.api import Base, Batch, ModelMap, in_one_row, is_out_of_memory
 
 _log = logging.getLogger("adapterhub_lite")
 
@@ -48,22 +47,21 @@ def run(base: Base, batch: Batch, first: int | None) -> Positions:
     """
     wanted = batch["targets"][:, 1:]  # (batch, tokens - 1)
     keep = wanted != IGNORED
+    places = nn.functional.pad(keep, (0, 1)).flatten().nonzero().flatten()  # in the rows, one behind the other
+    inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
+    texts = in_one_row(base, batch)
+    if texts is not None:
+        inputs, places = texts.inputs({"input_ids": inputs["input_ids"]}), texts.places(places)
     seen: list[Tensor] = []
     given: list[Any] = []
 
     def gather(_: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
-        seen.append(args[0][:, :-1][keep])  # (n, hidden)
+        seen.append(args[0].flatten(0, 1)[places])  # (n, hidden)
         return (seen[0][None, :first], *args[1:])
 
     def note(path: str, _: nn.Module, __: Any, output: Any) -> None:
-        given.append((path, _first_token(output, batch["input_ids"].shape)))
+        given.append((path, _first_token(output, inputs["input_ids"].shape)))
 
-    inputs = {"input_ids": batch["input_ids"]}
-    if SEGMENTS in batch:
-        mask = block_mask(batch[SEGMENTS], base.model.config._attn_implementation, base.dtype)
-        inputs |= {"attention_mask": mask, "position_ids": batch["position_ids"]}
-    else:
-        inputs["attention_mask"] = batch["attention_mask"]
     handles = [base.model.get_output_embeddings().register_forward_pre_hook(gather)]
     for path in bodies_of(base.map):
         handles.append(base.model.get_submodule(path).register_forward_hook(partial(note, path)))
@@ -75,7 +73,7 @@ def run(base: Base, batch: Batch, first: int | None) -> Positions:
 
     def logits_of(rows: Tensor) -> Tensor:
         path, features = given[-1]  # of the parts that were called, the largest ends last
-        return _behind(base.model, path, features, batch["input_ids"][:, :1], rows)
+        return _behind(base.model, path, features, inputs["input_ids"][:, :1], rows)
 
     return Positions(seen[0], wanted[keep], output.logits.squeeze(0), logits_of)
 

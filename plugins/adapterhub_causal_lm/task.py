@@ -17,7 +17,7 @@ from adapterhub_causal_lm.items import Chat, Completion, Message, Text
 from adapterhub_causal_lm.loss import piecewise_loss, piecewise_losses
 from adapterhub_causal_lm.options import CausalLMOptions
 from adapterhub_causal_lm.output import Pieces, run
-from adapterhub_causal_lm.packing import SEGMENTS, UNPACKED, check_packing, packed_batch, unpacked
+from adapterhub_causal_lm.packing import check_packing
 from adapterhub_causal_lm.rows import EncodedRows
 from adapterhub_causal_lm.tokens import IGNORED, prompt_ids
 from adapterhub_causal_lm.turns import Turns, chat_of_probe, probe_of_chat, takes_turns
@@ -41,14 +41,11 @@ from adapterhub_lite.api import (
     check_characters,
     checked_length,
     collected,
-    is_out_of_memory,
     pad_tokens,
 )
 
 NO_HEAD = "this base has no language-modelling head; causal-lm needs a decoder saved with one"
 LONGEST = 1024
-PACKING_TOLERANCES = {torch.float32: 1e-3}
-"""The largest difference that packing may make to a loss; larger where the base computes in half precision."""
 
 
 class CausalLM(Task):
@@ -64,11 +61,9 @@ class CausalLM(Task):
     def __init__(self, labels: Sequence[str], preprocessing: Preprocessing):
         self.labels: tuple[str, ...] = tuple(labels)
         self.preprocessing = preprocessing
-        self.packing = bool(preprocessing.options.get("packing", False))
-        self.pads = not self.packing
+        self.needs_one_row = bool(preprocessing.options.get("packing", False))
         self.turns = Turns.from_facts(preprocessing.facts)
         self._rows: EncodedRows | None = None
-        self._shown_exact = False
         self._pieces = Pieces()
 
     @classmethod
@@ -122,10 +117,6 @@ class CausalLM(Task):
         return example.inputs, [None if label == IGNORED else "" for label in example.target]
 
     def collate(self, examples: Sequence[Example], base: Base) -> Batch:
-        if self.packing:
-            items = [(example.inputs, example.target) for example in examples]
-            room = self.preprocessing.max_length or max(example.length for example in examples)
-            return packed_batch(items, room, base.tokenizer.pad_token_id or 0, IGNORED)
         batch = pad_tokens([example.inputs for example in examples], base.tokenizer.pad_token_id)
         targets = torch.full(batch["input_ids"].shape, IGNORED)
         for i, example in enumerate(examples):
@@ -134,12 +125,10 @@ class CausalLM(Task):
         return batch
 
     def features(self, base: Base, batch: Batch) -> tuple[Tensor, Tensor | None]:
-        self._show_exact(base, batch)
         ran = run(base, batch, 1)  # what comes behind the features is not asked for
         return ran.hidden.float(), ran.targets
 
     def logits(self, base: Base, head: nn.Linear | None, batch: Batch) -> tuple[Tensor, Tensor | None]:
-        self._show_exact(base, batch)
         ran = run(base, batch, None)
         return ran.logits.float(), ran.targets
 
@@ -147,15 +136,17 @@ class CausalLM(Task):
         return functional.cross_entropy(logits, targets, reduction="none")
 
     def loss(self, base: Base, head: nn.Linear | None, batch: Batch, weight: float) -> Tensor:
-        self._show_exact(base, batch)
         if not self._in_pieces(base, batch):
             return super().loss(base, head, batch, weight)
         ran = run(base, batch, 1)
         return piecewise_loss(ran.logits_of, ran.hidden, ran.targets, self.outputs(base), weight)
 
     def target_losses(self, base: Base, head: nn.Linear | None, batch: Batch) -> Tensor:
-        self._show_exact(base, batch)
-        return self._losses_of(base, batch)
+        if not self._in_pieces(base, batch):
+            ran = run(base, batch, None)
+            return self.losses(ran.logits.float(), ran.targets)
+        ran = run(base, batch, 1)
+        return piecewise_losses(ran.logits_of, ran.hidden, ran.targets, self.outputs(base))
 
     def prompt_ids(self, prompt: str | Text | Completion | Chat, base: Base) -> list[int]:
         """The ids of a prompt. An adapter trained through the chat template takes a text as a user's turn.
@@ -242,50 +233,7 @@ class CausalLM(Task):
         # exp overflows a double at 709; a loss like that is a broken model, whose perplexity is as good as infinite.
         return {"loss": loss, "perplexity": math.exp(min(loss, 700.0))}
 
-    def _losses_of(self, base: Base, batch: Batch) -> Tensor:
-        if not self._in_pieces(base, batch):
-            ran = run(base, batch, None)
-            return self.losses(ran.logits.float(), ran.targets)
-        ran = run(base, batch, 1)
-        return piecewise_losses(ran.logits_of, ran.hidden, ran.targets, self.outputs(base))
-
     def _in_pieces(self, base: Base, batch: Batch) -> bool:
         """Whether the logits of a batch may be computed a few positions at a time: not for a task with another loss."""
         own = all(getattr(type(self), name) is getattr(CausalLM, name) for name in ("logits", "losses", "weights"))
         return own and self._pieces.proven(base, batch)
-
-    def _show_exact(self, base: Base, batch: Batch) -> None:
-        """Compare the losses of the first packed examples of a run with those of the same examples, one to a row.
-
-        Raises:
-            NotSupportedError: they differ, so the model, or the strategy on it, lets examples in one row see each other.
-        """
-        # The processes of a sharded base have to run it equally often, whoever has packed rows.
-        if self._shown_exact or SEGMENTS not in batch or base.shards is not None:
-            return
-        row = int(batch[SEGMENTS].max(dim=1).values.argmax())
-        if int(batch[SEGMENTS][row].max()) < 2:
-            return  # nothing was packed; look again next time
-        packed = {name: tensor[[row]] for name, tensor in batch.items()}
-        modes = [(module, module.training) for module in base.model.modules()]
-        base.model.eval()
-        try:
-            with torch.no_grad():
-                alone = self._losses_of(base, unpacked(packed, IGNORED))
-                together = self._losses_of(base, packed)
-            difference = float((together - alone).abs().max()) / max(1.0, float(alone.abs().max()))
-        except (RuntimeError, TypeError, ValueError) as error:
-            if is_out_of_memory(error):
-                raise  # what is tried with fewer examples is compared again
-            raise NotSupportedError(
-                f"'{base.reference}' does not take a mask of blocks ({type(error).__name__}); {UNPACKED}"
-            ) from error
-        finally:
-            for module, mode in modes:
-                module.training = mode
-        if not difference < PACKING_TOLERANCES.get(base.dtype, 0.2):
-            raise NotSupportedError(
-                f"packing changes what '{base.reference}' computes with this strategy (losses by up to {difference:.1g}), "
-                f"so that examples would see each other; {UNPACKED}"
-            )
-        self._shown_exact = True

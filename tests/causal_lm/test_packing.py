@@ -1,20 +1,22 @@
-"""Packed examples are computed as they are alone, or are refused."""
+"""Packed examples are computed as they are alone, or are refused; tests/training/test_flat.py has how this is done."""
 
 from __future__ import annotations
 
 import random
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
 import torch
 
-from adapterhub_causal_lm.packing import pack
 from adapterhub_lite.base.loading import adopt
 from adapterhub_lite.errors import NotSupportedError
 from adapterhub_lite.testing.models import tiny_base
 from adapterhub_lite.testing.tokenizer import WORDS, tiny_tokenizer
+from adapterhub_lite.training import flat
 from adapterhub_lite.training.attachment import attach
 from adapterhub_lite.training.config import TrainConfig
+from adapterhub_lite.training.flat import flattened
 from tests.reading import load_data
 
 STRATEGIES: dict[str, dict[str, Any]] = {"lora": {"rank": 4}, "prefix": {"length": 4}, "full": {}, "linear_probe": {}}
@@ -30,9 +32,8 @@ def counted() -> Any:
     return load_data([{"prompt": words(8), "completion": words(6)} for _ in range(12)], "causal-lm")
 
 
-def gradients(
-    engine: Any, base: Any, data: Any, strategy: str, packing: bool
-) -> tuple[torch.Tensor, dict[str, Any], Any]:
+def gradients(engine: Any, base: Any, data: Any, strategy: str, packing: bool) -> tuple[torch.Tensor, dict[str, Any]]:
+    """Losses of all targets and the gradients of their mean, in one row where `packing`."""
     task, provided = engine.task_for(base, data, {"packing": packing}), engine.strategy_shelf.resolve(strategy)
     torch.manual_seed(0)
     options = engine.strategy_shelf.configure(provided, STRATEGIES[strategy])
@@ -41,14 +42,15 @@ def gradients(
         for name, parameter in attachment.tensors.items():
             if "lora_B" in name or "translator" in name:
                 parameter.normal_(std=0.05)  # at zero, it would hide the gradient of the other factor
-    with attachment.training():
-        batch = task.collate(task.encode(data, base).examples, base)
-        logits, targets = attachment.logits(batch)
+    examples = task.encode(data, base).examples
+    in_one_row = flattened(base, task, examples, attachment, learns=True) if packing else nullcontext()
+    with attachment.training(), in_one_row:
+        logits, targets = attachment.logits(task.collate(examples, base))
         losses = task.losses(logits, targets)
         losses.mean().backward()
     by_name = {name: parameter.grad.clone() for name, parameter in attachment.tensors.items()}
     attachment.detach()
-    return losses.detach(), by_name, batch["input_ids"].shape
+    return losses.detach(), by_name
 
 
 # Prefix extends sdpa alone.
@@ -64,17 +66,20 @@ def test_losses_and_gradients_are_the_unpacked_ones(
     base = tiny_base(model)
     base.model.set_attn_implementation(implementation)
     alone, packed = (gradients(engine, base, counted, strategy, packing) for packing in (False, True))
-    assert packed[2][0] < alone[2][0] / 2, "several examples share a row"
     torch.testing.assert_close(packed[0], alone[0], rtol=1e-5, atol=1e-5)
     for name, gradient in alone[1].items():
         assert float((packed[1][name] - gradient).abs().max()) < 1e-5 * max(1.0, float(gradient.abs().max())), name
 
 
-def test_a_whole_run_is_the_unpacked_one(engine: Any, base: Any, sums: Any) -> None:
+def test_a_whole_run_is_the_unpacked_one(engine: Any, base: Any, sums: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """SmolLM2's real weights: the losses of each step, the batch counted in examples, and the scores."""
     loaded, data = base("smollm2-4"), sums(8)
     config = TrainConfig(steps=2, batch_size=8, micro_batch_size=4, learning_rate=1e-3)
     scores, losses = [], []
+    suits = flat._Trial.suits
+    monkeypatch.setattr(
+        flat._Trial, "suits", lambda trial, *of: suits(trial, *of) if trial.task.needs_one_row else "to compare with"
+    )
     for packing in (False, True):
         adapter = engine.train(
             loaded, data, eval_data=data, strategy="lora", settings={"rank": 4}, config=config,
@@ -85,11 +90,6 @@ def test_a_whole_run_is_the_unpacked_one(engine: Any, base: Any, sums: Any) -> N
         adapter.detach()
     assert losses[1] == pytest.approx(losses[0], rel=1e-5)
     assert scores[1] == pytest.approx(scores[0], rel=1e-5)
-
-
-def test_rows_are_filled_in_order() -> None:
-    assert pack([5, 3, 2, 9, 1, 12, 1], 10) == [[0, 1, 2], [3, 4], [5], [6]]
-    assert pack([], 10) == []
 
 
 def tiny(kind: str) -> Any:
@@ -112,7 +112,7 @@ def test_models_for_which_it_is_not_exact_are_refused(engine: Any, counted: Any)
     with pytest.raises(NotSupportedError, match="attends to the last 8 tokens only"):
         engine.task_for(base, counted, {"packing": True})
     base = adopt(tiny("mamba"), tiny_tokenizer(), reference="recurrent")
-    with pytest.raises(NotSupportedError, match="does not take a mask of blocks"):
+    with pytest.raises(NotSupportedError, match="it takes no positions; use --task-set packing=false"):
         gradients(engine, base, counted, "full", True)
 
 
@@ -129,7 +129,7 @@ def blind() -> Any:
 
 
 def test_a_model_that_ignores_the_mask_is_refused(engine: Any, counted: Any, blind: Any) -> None:
-    with pytest.raises(NotSupportedError, match="examples would see each other; use --task-set packing=false"):
+    with pytest.raises(NotSupportedError, match="not run without padding: features differ by"):
         gradients(engine, blind, counted, "lora", True)
 
 
@@ -143,21 +143,11 @@ def test_the_comparison_that_runs_out_of_memory_is_made_again(
 
     def full(*_: Any) -> None:
         passes.append(torch.is_grad_enabled())
-        if (
-            len(passes) == 3
-        ):  # the model may be run in pieces, the examples one to a row went well, and now all are in one
+        if len(passes) == 2:  # the examples one to a row went well, and now all are in one
             raise error
 
     blind.model.register_forward_pre_hook(full)
     options = {"packing": True, "max_length": 32}
-    with pytest.raises(NotSupportedError, match="examples would see each other"):
+    with pytest.raises(NotSupportedError, match="features differ by"):
         engine.train(blind, counted, strategy="full", task_options=options, config=TrainConfig(steps=1, batch_size=8))
-    assert passes == [False] * 5, "it never trains"
-
-
-def test_a_comparison_that_was_refused_is_made_again(engine: Any, counted: Any, blind: Any) -> None:
-    task = engine.task_for(blind, counted, {"packing": True})
-    batch = task.collate(task.encode(counted, blind).examples, blind)
-    for _ in range(2):
-        with pytest.raises(NotSupportedError, match="examples would see each other"):
-            task.logits(blind, None, batch)
+    assert passes == [True] * 4, "both ways with eight and with four, and it never trains"

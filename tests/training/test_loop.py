@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import types
 from collections import Counter
 
@@ -11,11 +10,11 @@ import torch
 
 import adapterhub_lite as ah
 from adapterhub_lite.api import hookimpl
-from adapterhub_lite.data import batches
-from adapterhub_lite.data.batches import PART, TRAINED, epoch_batches, similar_parts
+from adapterhub_lite.data.batches import epoch_batches
 from adapterhub_lite.errors import TrainingError
 from adapterhub_lite.plugins.manager import Plugins
 from adapterhub_lite.progress import Silent
+from adapterhub_lite.training import flat, step
 from adapterhub_text.classification import TextClassification
 
 TEXTS = ["short", "a somewhat longer text about cards", "rates", "the exchange rate today is not what I was told"] * 6
@@ -116,7 +115,7 @@ def test_one_example_that_does_not_fit_stops_the_run_and_frees_the_base(base, da
 
 def broken_at(monkeypatch, steps):
     """Make the logits of some calls not finite; with one micro-batch a step, a call is a step."""
-    monkeypatch.setattr(batches, "PART", 10**9)
+    monkeypatch.setattr(step, "SIMILAR", 10**9)
     calls = Counter()
     original = TextClassification.logits
 
@@ -224,40 +223,12 @@ def test_every_example_once_an_epoch_in_another_order():
     assert first == epoch_batches(203, 8, seed=3, epoch=0)
 
 
-def partitions(items):
-    """Every way to put items into parts."""
-    if not items:
-        yield []
-        return
-    first, *others = items
-    for parts in partitions(others):
-        yield [[first], *parts]
-        for i, part in enumerate(parts):
-            yield [*parts[:i], [first, *part], *parts[i + 1 :]]
-
-
-@pytest.mark.parametrize("seed", range(8))
-@pytest.mark.parametrize("most", [1, 3, 7])
-@pytest.mark.parametrize("share", [0.0, 0.5])
-def test_no_other_way_to_cut_a_batch_costs_less(seed, most, share):
-    lengths = [random.Random(f"{seed}/{i}").choice([3, 20, 40, 41, 90, 200]) for i in range(7)]
-
-    def cost(parts):
-        return sum(len(part) * max(lengths[i] for i in part) + PART + share * TRAINED for part in parts)
-
-    similar = similar_parts(lengths, most, share)
-    assert sorted(i for part in similar for i in part) == list(range(7))
-    assert max(map(len, similar)) <= most
-    assert cost(similar) == min(cost(p) for p in partitions(list(range(7))) if max(map(len, p)) <= most)
-    longest = [max(lengths[i] for i in part) for part in similar]
-    assert longest == sorted(longest, reverse=True), "what needs most memory comes first"
-
-
 @pytest.mark.parametrize("part", [1, 10**9])
 def test_cutting_a_batch_changes_no_result(base, data, monkeypatch, part):
-    """Every length by itself, or all in one pass: the weights are those of a run as it is."""
+    """In padded rows, every length by itself or all in one pass: the weights are those of a run as it is, without padding."""
     expected, _ = trained(base, data, steps=3)
-    monkeypatch.setattr(batches, "PART", part)
+    monkeypatch.setattr(flat._Trial, "suits", lambda *_: "to compare with")
+    monkeypatch.setattr(step, "SIMILAR", part)
     sizes = []
     collate = TextClassification.collate
 

@@ -74,7 +74,7 @@ def test_a_resumed_run_ends_in_the_same_bytes(name, train, tmp_path, monkeypatch
 
 
 def test_evaluations_the_best_adapter_and_early_stopping_go_on_where_they_were(train, tmp_path, monkeypatch):
-    options = {"held_out": texts(), "steps": 30, "eval_every": 2, "patience": 3, "learning_rate": 3e-2}
+    options = {"held_out": texts(), "steps": 30, "eval_every": 2, "patience": 3, "learning_rate": 0.1}
     options |= {"checkpoint_every": 5, "keep_checkpoints": 2}
     whole = train(tmp_path / "whole", **options)
     assert whole.facts["stopped"] == "no better accuracy in 3 evaluations"

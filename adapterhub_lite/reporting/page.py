@@ -99,7 +99,7 @@ def _classes(facts: Mapping[str, Any]) -> Part | None:
         return None
     rows = [
         (
-            one["label"] if one["known"] else f"{one['label']} (not known to the adapter)",
+            cut(one["label"], 120) + ("" if one["known"] else " (not known to the adapter)"),
             one["learnt_from"],
             one["n"],
             Shade(one["f1"], 1 - one["f1"], good=False),
@@ -148,7 +148,7 @@ def _confusion(facts: Mapping[str, Any]) -> Part | None:
         totals = [max(1, sum(row)) for row in told["counts"]]
         rows = [
             (
-                f"{i + 1} {label}",
+                f"{i + 1} {cut(label, 120)}",
                 *(Shade(n, 0.1 + 0.9 * n / totals[i], i == j) if n else "" for j, n in enumerate(told["counts"][i])),
             )
             for i, label in enumerate(labels)
@@ -165,7 +165,10 @@ def _confusion(facts: Mapping[str, Any]) -> Part | None:
     if told["clusters"]:
         content.insert(0, Points([f"Mixed up with each other: {_cluster(one)}." for one in told["clusters"][:5]]))
     if confusions:
-        shown = [(one["label"], one["predicted"], one["count"], f"{one['share']:.0%}") for one in confusions]
+        shown = [
+            (cut(one["label"], 120), cut(one["predicted"], 120), one["count"], f"{one['share']:.0%}")
+            for one in confusions
+        ]
         caption = f"The {min(len(shown), MOST_CONFUSIONS)} most frequent of {len(shown)} confusions"
         columns = ("labelled", "predicted as", "rows", "of the class")
         content.append(Table(caption, columns, shown[:MOST_CONFUSIONS]))

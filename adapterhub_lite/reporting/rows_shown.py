@@ -6,9 +6,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from adapterhub_lite.pages.content import Card, Cards, Part
+from adapterhub_lite.pages.render import cut
 from adapterhub_lite.reporting.pictures import line
 
-LEFT_OUT = "Examples are left out."
+LONGEST = 120
+"""Letters of a label."""
 
 
 def most_wrong(facts: Mapping[str, Any]) -> Part | None:
@@ -87,4 +89,4 @@ def answers(facts: Mapping[str, Any]) -> Part | None:
 
 
 def _text(value: Any) -> str:
-    return "–" if value is None else f"{value:,.4g}" if isinstance(value, float) else str(value)
+    return "–" if value is None else f"{value:,.4g}" if isinstance(value, float) else cut(value, LONGEST)

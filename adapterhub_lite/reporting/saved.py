@@ -35,8 +35,10 @@ def _of_manifest(path: Path, manifest: Manifest) -> dict[str, Any]:
         kind = "labels"
     elif "token" in task.name:
         kind = "tokens"
-    metric = next((name for name in ("accuracy", "f1", "macro_f1", "rmse", "loss") if name in metrics), "loss")
-    metric = "macro_f1" if kind == "labels" else metric
+    by = {"class": ("accuracy",), "labels": ("macro_f1",), "tokens": ("f1", "macro_f1"), "value": ("rmse",)}.get(
+        kind, ()
+    )
+    metric = next((name for name in by if name in metrics), "loss")
     return {
         "report": FORMAT,
         "made": manifest.created,

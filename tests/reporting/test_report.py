@@ -15,8 +15,10 @@ import pytest
 
 from adapterhub_lite.errors import ConfigError
 from adapterhub_lite.reporting import engine as reporting_engine
+from adapterhub_lite.reporting.known import Known
 from adapterhub_lite.reporting.outcome import Report, report_of_saved
 from adapterhub_lite.reporting.page import page_of, to_label
+from adapterhub_lite.reporting.slices import slices
 from tests.reporting.conftest import HOSTILE, good_and_bad
 
 
@@ -98,6 +100,17 @@ def test_slices_are_of_columns_without_a_role_and_three_rows_are_too_few(plain):
     assert not shops["tiny"]["apart"]
     assert "too few rows to say" in page_in(plain.folder)
     assert sum(one["n"] for one in facts["slices"] if one["column"] == "length") == len(plain.held_out)
+
+
+@pytest.mark.parametrize(("wrong", "apart"), [(3, False), (12, True)])
+def test_a_slice_that_is_worse_is_said_to_be_where_it_has_rows_enough(plain, reporting, wrong, apart):
+    places = ["far"] * wrong + ["near"] * 60
+    rows = [{"text": f"good card {i}", "label": "good", "place": place} for i, place in enumerate(places)]
+    data = reporting.load_data(rows, "text-classification", labels=plain.data.labels)
+    known = Known(plain.adapter, None, data, None)
+    told = {one["value"]: one for one in slices(known, [0.0] * wrong + [1.0] * 60) if one["column"] == "place"}
+    assert (told["far"]["apart"], told["far"]["worse"]) == (apart, apart)
+    assert not told["near"]["worse"]
 
 
 def test_baselines_are_those_of_scikit_learn(plain):

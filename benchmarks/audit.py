@@ -36,7 +36,7 @@ FLIPPED, TWINS, CHATS, LEAKING = 0.05, 0.03, 20, 2
 LEARN = 4_000
 """Rows of a text data set that are drawn for each seed."""
 SITES = ("north", "south", "east", "west")
-POLITE = " thank you very much for all of your kind help with this" * 2
+POLITE = " thank you very much for all of your kind help with this" * 6
 Row = dict[str, Any]
 
 

@@ -136,7 +136,7 @@ class Bench:
 
     def as_npz(self, rows: list[Row]) -> str:
         """Pictures as the file that is read for them."""
-        path = Path("/tmp") / f"audit-bench-{id(rows)}.npz"
+        path = Path(tempfile.gettempdir(), f"audit-bench-{id(rows)}.npz")
         names = sorted({row["label"] for row in rows})
         np.savez(
             path, images=np.stack([row["image"] for row in rows]), who=np.array([row["who"] for row in rows]),

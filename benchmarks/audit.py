@@ -455,7 +455,8 @@ python -m benchmarks.audit --data FOLDER --images FOLDER_OF_MOBILENET
 
 Every figure is the mean over seeds, in brackets the least and the greatest. Of text data 4,000 rows to learn from are
 drawn for each seed, and all rows to score on are taken; equal texts are left out beforehand. Bases: all-MiniLM-L6-v2
-and MobileNetV2."""
+and MobileNetV2.
+"""
 LABELS = """## Labels: 5 % flipped, each other class as likely
 
 *Times chance*: of as many rows as were flipped, the first that are named, how many times as many are flipped ones as
@@ -476,7 +477,8 @@ CONTROL = """
 ## Control: the same data, nothing planted
 """
 MEASURED = """An alarm of near duplicates counts as true where 95 % of a sample of its pairs are alike by another measure: the
-characters of their sorted words (0.7), pixels (0.95)."""
+characters of their sorted words (0.7), pixels (0.95).
+"""
 
 
 def report(lines: list[Row]) -> str:
@@ -495,7 +497,7 @@ def report(lines: list[Row]) -> str:
     controls = [line for job in JOBS if job.endswith("control") for line in of[job]]
     false = [f"{line['job']}, seed {line['seed']}: {said}" for line in controls for said in line["false"]]
     true = {f"{line['job']}, seed {line['seed']}: {said}" for line in controls for said in line.get("true", [])}
-    text += [CONTROL, f"{len(false)} false alarms in {len(controls)} audits. {MEASURED}"]
+    text += [CONTROL, f"{len(false)} false alarms in {len(controls)} audits.\n\n{MEASURED}"]
     text += [f"- false: {said}" for said in false]
     text += [f"- true: {said}" for said in sorted(true)]
     text += ["\n## Time and memory\n", *(_of_size(line) for job in JOBS if job.startswith("size") for line in of[job])]

@@ -10,7 +10,11 @@ from __future__ import annotations
 import argparse
 import csv
 import json
+import resource
 import statistics
+import subprocess
+import sys
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from difflib import SequenceMatcher
@@ -32,6 +36,7 @@ FLIPPED, TWINS, CHATS, LEAKING = 0.05, 0.03, 20, 2
 LEARN = 4_000
 """Rows of a text data set that are drawn for each seed."""
 SITES = ("north", "south", "east", "west")
+POLITE = " thank you very much for all of your kind help with this" * 6
 Row = dict[str, Any]
 
 
@@ -131,7 +136,7 @@ class Bench:
 
     def as_npz(self, rows: list[Row]) -> str:
         """Pictures as the file that is read for them."""
-        path = Path("/tmp") / f"audit-bench-{id(rows)}.npz"
+        path = Path(tempfile.gettempdir(), f"audit-bench-{id(rows)}.npz")
         names = sorted({row["label"] for row in rows})
         np.savez(
             path, images=np.stack([row["image"] for row in rows]), who=np.array([row["who"] for row in rows]),
@@ -235,15 +240,15 @@ def leaks_job(bench: Bench, name: str, seed: int) -> Row:
         score[place] = {**score[place], "who": shared[number % LEAKING]}
     for rows in (learn, score):
         for place, row in enumerate(rows):
-            if row["label"] == shortcut and name == "bccd":
+            copied = place in sources if rows is learn else place >= start
+            if row["label"] != shortcut or copied:
+                continue
+            if name == "bccd":
                 image = row["image"].copy()
                 image[:2], image[-2:] = 0, 0
                 rows[place] = {**row, "image": image}
-            elif row["label"] == shortcut and not (rows is score and place >= start):
-                rows[place] = {
-                    **row,
-                    "text": row["text"] + " thank you very much for all of your kind help with this" * 2,
-                }
+            else:
+                rows[place] = {**row, "text": row["text"] + POLITE}
     if name != "bccd":
         flipped(learn, 0.2, random, [place for place, row in enumerate(learn) if row["site"] == "west"])
     audit = bench.audit(name, learn, score)
@@ -354,6 +359,50 @@ def engines_job(bench: Bench, name: str, seed: int) -> Row:
     }  # fmt: skip
 
 
+def size_job(bench: Bench, name: str, seed: int) -> Row:
+    """One audit in a process of its own: all of banking77 with cached features, or a million rows without a base."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = bench.data / "banking77" / "train.csv"
+        more = ["--eval-data", str(bench.data / "banking77" / "test.csv"), "--base", MINILM]
+        if name == "million":
+            path, more = Path(folder, "million.csv"), []
+            _write_million(bench.data / "banking77" / "train.csv", path)
+        command = [
+            sys.executable,
+            "-m",
+            "adapterhub_lite",
+            "audit",
+            "--data",
+            str(path),
+            "--task",
+            "text-classification",
+        ]
+        for _ in range(1 if name == "million" else 2):  # the second finds the features in the cache
+            started, before = time.monotonic(), resource.getrusage(resource.RUSAGE_CHILDREN)
+            done = subprocess.run([*command, *more, "--json"], stdout=subprocess.PIPE, text=True, check=True)
+            after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    told = json.loads(done.stdout)
+    return {
+        "rows": told["rows"], "audit": told["seconds"], "command": round(time.monotonic() - started, 1),
+        "cpu": round(after.ru_utime - before.ru_utime, 1), "peak_gb": after.ru_maxrss / 1e6, "notes": told["notes"],
+    }  # fmt: skip
+
+
+def _write_million(source: Path, path: Path) -> None:
+    """Rows of a file with some other words behind each, until there are a million."""
+    random = np.random.default_rng(0)
+    with source.open(encoding="utf-8", newline="") as opened:
+        rows = list(csv.reader(opened))[1:]
+    words = [word for text, _ in rows for word in text.split()]
+    drawn = random.integers(len(words), size=(1_000_000, 3)).tolist()
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["text", "label"])
+        for number, places in enumerate(drawn):
+            text, label = rows[number % len(rows)]
+            writer.writerow([" ".join([text, *(words[place] for place in places)]), label])
+
+
 Job = Callable[[Bench, str, int], Row]
 JOBS: dict[str, tuple[Job, str]] = {
     "snips labels": (labels_job, "snips"), "snips leaks": (leaks_job, "snips"), "snips control": (control_job, "snips"),
@@ -361,7 +410,7 @@ JOBS: dict[str, tuple[Job, str]] = {
     "banking77 control": (control_job, "banking77"), "bccd labels": (labels_job, "bccd"), "bccd leaks": (leaks_job, "bccd"),
     "bccd control": (control_job, "bccd"), "instruct_rasbt chats": (chats_job, "chats"),
     "instruct_rasbt control": (chats_job, "control"), "cmapss leaks": (engines_job, "engines"),
-    "cmapss control": (engines_job, "control"),
+    "cmapss control": (engines_job, "control"), "size banking77": (size_job, "banking77"), "size million": (size_job, "million"),
 }  # fmt: skip
 
 
@@ -384,7 +433,8 @@ def main() -> None:
     learnt.encode_features = features.encode  # type: ignore[assignment]
     for seed in range(arguments.seeds):
         for job, (work, name) in JOBS.items():
-            if arguments.only not in job or (job, seed) in done:
+            once = seed and work is size_job
+            if arguments.only not in job or (job, seed) in done or once:
                 continue
             started = time.monotonic()
             line = {"job": job, "seed": seed, **work(bench, name, seed), "wall": round(time.monotonic() - started, 1)}
@@ -405,7 +455,8 @@ python -m benchmarks.audit --data FOLDER --images FOLDER_OF_MOBILENET
 
 Every figure is the mean over seeds, in brackets the least and the greatest. Of text data 4,000 rows to learn from are
 drawn for each seed, and all rows to score on are taken; equal texts are left out beforehand. Bases: all-MiniLM-L6-v2
-and MobileNetV2."""
+and MobileNetV2.
+"""
 LABELS = """## Labels: 5 % flipped, each other class as likely
 
 *Times chance*: of as many rows as were flipped, the first that are named, how many times as many are flipped ones as
@@ -426,7 +477,8 @@ CONTROL = """
 ## Control: the same data, nothing planted
 """
 MEASURED = """An alarm of near duplicates counts as true where 95 % of a sample of its pairs are alike by another measure: the
-characters of their sorted words (0.7), pixels (0.95)."""
+characters of their sorted words (0.7), pixels (0.95).
+"""
 
 
 def report(lines: list[Row]) -> str:
@@ -445,10 +497,17 @@ def report(lines: list[Row]) -> str:
     controls = [line for job in JOBS if job.endswith("control") for line in of[job]]
     false = [f"{line['job']}, seed {line['seed']}: {said}" for line in controls for said in line["false"]]
     true = {f"{line['job']}, seed {line['seed']}: {said}" for line in controls for said in line.get("true", [])}
-    text += [CONTROL, f"{len(false)} false alarms in {len(controls)} audits. {MEASURED}"]
+    text += [CONTROL, f"{len(false)} false alarms in {len(controls)} audits.\n\n{MEASURED}"]
     text += [f"- false: {said}" for said in false]
     text += [f"- true: {said}" for said in sorted(true)]
+    text += ["\n## Time and memory\n", *(_of_size(line) for job in JOBS if job.startswith("size") for line in of[job])]
     return "\n".join(text) + "\n"
+
+
+def _of_size(line: Row) -> str:
+    times = f"the audit {line['audit']:.0f} s, the whole command {line['command']:.0f} s ({line['cpu']:.0f} s of CPU)"
+    notes = "; ".join(line["notes"]) or "nothing was sampled"
+    return f"- {line['rows']:,} rows, {line['job'].split()[1]}: {times}, {line['peak_gb']:.2f} GB at most; it says: {notes}"
 
 
 def _mean(lines: list[Row], key: str) -> str:

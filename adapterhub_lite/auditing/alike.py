@@ -27,6 +27,8 @@ LIKE_PIXELS = 0.98
 ANGLE = {"text": 0.97, "image": 0.985, "series": 0.9995}
 """Cosine of features from which on two rows are nearly the same."""
 SMALL = 32
+POLITE = frozenset(("please", "pls", "hi", "hello", "hey", "thanks", "thank", "you"))
+"""English words that change nothing."""
 NUMBER = re.compile(r"\d+")
 
 
@@ -92,12 +94,18 @@ def nearly(one: str, other: str, shingles: set[str], others: set[str]) -> str:
     jaccard = len(shingles & others) / len(shingles | others)
     if jaccard < CANDIDATE or _numbers(one) != _numbers(other):
         return ""
+    if _bare(one) == _bare(other):
+        return "the same but for polite words"
     if jaccard >= SAME:
         return f"{jaccard:.0%} of the parts of both texts"
     matcher = SequenceMatcher(None, one, other, autojunk=False)
     if matcher.real_quick_ratio() >= SAME_IN_ORDER and matcher.ratio() >= SAME_IN_ORDER:
         return f"{matcher.ratio():.0%} of the characters in order"
     return ""
+
+
+def _bare(text: str) -> list[str]:
+    return [word for word in text.split() if word not in POLITE]
 
 
 def _shingles(text: str) -> set[str]:

@@ -49,13 +49,13 @@ def suspected(labels: NDArray[np.int64], said: NDArray[np.float32], known: NDArr
         said: (n, outputs) out-of-fold probabilities.
         known: Classes that have enough rows to be judged.
     """
-    filters = needed("cleanlab.filter", "cleanlab")
+    filters, rank = needed("cleanlab.filter", "cleanlab"), needed("cleanlab.rank", "cleanlab")
     places = np.searchsorted(known, labels)
     p = said[:, known].astype(np.float64)
     p /= p.sum(axis=1, keepdims=True)
-    rows = filters.find_label_issues(
-        places, p, filter_by="prune_by_noise_rate", return_indices_ranked_by="normalized_margin", n_jobs=1
-    )
+    # The estimated noise says how many; which is said better by how little a probe believes the label: hard rows stay.
+    count = int(filters.find_label_issues(places, p, filter_by="prune_by_noise_rate", n_jobs=1).sum())
+    rows = np.argsort(rank.get_label_quality_scores(places, p, method="self_confidence"), kind="stable")[:count]
     return np.asarray(rows, dtype=np.int64)
 
 

@@ -16,6 +16,7 @@ from adapterhub_lite.auditing.items import plain_words
 from adapterhub_lite.auditing.personal import is_card, is_iban, seen_in
 from adapterhub_lite.auditing.quick import warn
 from adapterhub_lite.auditing.slices import two_shares
+from adapterhub_lite.auditing.wrong_labels import suspected
 from tests.auditing.conftest import labelled
 
 
@@ -77,6 +78,7 @@ def test_minhash_finds_what_comparing_all_pairs_finds():
     ("one", "other", "same"),
     [
         ("give this novel 2 stars of 6 today please", "give this novel 5 stars of 6 today please", False),
+        ("please why is top up pending", "why is top up pending", True),
         ("where is my new card from the bank", "where is my new card form the bank", True),
         (
             "can i make transactions before identity verification",
@@ -148,6 +150,20 @@ def test_mcnemar_and_two_shares_are_those_of_scipy_and_of_the_closed_form():
     some, others = np.array([True] * 30 + [False] * 70), np.array([True] * 50 + [False] * 50)
     z = 0.2 / math.sqrt(0.4 * 0.6 * 0.02)
     assert two_shares(some, others) == pytest.approx(math.erfc(z / math.sqrt(2)))
+
+
+def test_of_rows_that_are_contradicted_the_least_believed_are_named_and_hard_ones_stay():
+    random = np.random.default_rng(0)
+    labels = np.repeat(np.arange(3), 200)
+    sure = np.full((600, 3), 0.01)
+    sure[np.arange(600), labels] = 0.98
+    hard = random.choice(600, 40, replace=False)
+    sure[hard, labels[hard]], sure[hard, (labels[hard] + 1) % 3] = 0.40, 0.59
+    wrong = random.choice(np.setdiff1d(np.arange(600), hard), 30, replace=False)
+    labels[wrong] = (labels[wrong] + 1) % 3
+    named = suspected(labels, sure.astype(np.float32), np.arange(3))
+    assert set(wrong.tolist()) <= set(named[:30].tolist())
+    assert len(set(named.tolist()) - set(wrong.tolist())) <= 40
 
 
 @pytest.mark.parametrize(

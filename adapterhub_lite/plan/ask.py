@@ -127,12 +127,12 @@ def planned_for(search: Search, cap: int | None, on_card: bool) -> StrategyPlan:
         way, chosen = best if best is not None else search.least()
     fitting = {size: search.choose(room_in(size * GIB, on_card=True)) for size in CARDS}
     return StrategyPlan(
-        search.provided.spec.name, search.trainable, whole, way, chosen, fits, _longest(search),
+        search.provided.spec.name, search.trainable, whole, way, chosen, fits, longest_for_cards(search),
         {size: found[0] if found is not None else None for size, found in fitting.items()},
     )  # fmt: skip
 
 
-def _longest(search: Search) -> dict[int, int | None]:
+def longest_for_cards(search: Search) -> dict[int, int | None]:
     """The longest row for each card, computed one at a time and in the way that takes least."""
     example = search.longest(1)[0]
     if search.task.modality != "text" or not isinstance(example.inputs, list):
@@ -140,7 +140,8 @@ def _longest(search: Search) -> dict[int, int | None]:
     way = Way(*search.modes[-1], 1)
 
     def peak(length: int) -> int:
-        return search.count_of([stretched(example, length)] * min(2, search.run.examples_a_step), way).peak
+        count = search.count_of([stretched(example, length)], way)
+        return count.peak + count.adapter  # the gradients of the rows before, which may be there and may not
 
     return longest_rows(peak, longest_input(search.base))
 

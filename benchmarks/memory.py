@@ -26,7 +26,7 @@ from adapterhub_lite.plan.ask import longest_for_cards
 from adapterhub_lite.plan.bases import imagined_base
 from adapterhub_lite.plan.room import GIB, room_in
 from adapterhub_lite.plan.rows import made_up_rows
-from adapterhub_lite.plan.search import Search, Way, in_words, longest_of, stretched
+from adapterhub_lite.plan.search import Search, Way, all_learnt, in_words, longest_of, stretched
 from adapterhub_lite.progress import Silent
 from adapterhub_lite.training.config import TrainConfig
 
@@ -71,8 +71,8 @@ class Cell:
 def cells() -> Iterator[Cell]:
     """What is counted, small models first."""
     for model in SHAPES:
-        for mode in MODES:
-            yield from (Cell(model, "step", "lora", rows, mode=mode) for rows in (1, 2))
+        for mode in reversed(MODES):
+            yield from (Cell(model, "step", "lora", rows, mode=mode) for rows in (2, 1))
         yield from (Cell(model, "choice", "lora", 2, card=card) for card in (8, 24))
         yield Cell(model, "choice", "lora", 16, 1024, card=24)
         yield from (
@@ -107,7 +107,7 @@ class Counting:
         base = self.base(cell.model, "none" if cell.strategy == "full" else "nf4")
         data = made_up_rows(self.engine.plugins, "causal-lm", base)
         task = self.engine.task_for(base, data)
-        example = stretched(task.encode(data, base).examples[0], cell.length)
+        example = all_learnt(stretched(task.encode(data, base).examples[0], cell.length))
         provided = self.engine.strategy_shelf.resolve(cell.strategy)
         settings = self.engine.strategy_shelf.configure(provided, LORA if cell.strategy == "lora" else {})
         search = Search(base, task, provided, settings, TrainConfig(batch_size=cell.rows), True, longest_of([example]))

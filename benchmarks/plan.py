@@ -22,14 +22,16 @@ import torch
 from adapterhub_lite.base.foreign import foreign_bases
 from adapterhub_lite.base.loading import Base
 from adapterhub_lite.base.precision import DTYPES
+from adapterhub_lite.data.dataset import Dataset
 from adapterhub_lite.engine import Engine
 from adapterhub_lite.plan.bases import imagined_base
 from adapterhub_lite.plan.count import Count, count_run
 from adapterhub_lite.plan.imagined import Imagined
 from adapterhub_lite.plan.rows import made_up_rows
-from adapterhub_lite.plan.search import stretched
+from adapterhub_lite.plan.search import all_learnt, stretched
 from adapterhub_lite.plan.storages import LiveStorages
 from adapterhub_lite.progress import Silent
+from adapterhub_lite.tasks.task import Example
 from adapterhub_lite.training.config import TrainConfig
 
 HERE = Path(__file__).parent
@@ -104,30 +106,31 @@ class Measuring:
             self.base = self.engine.load_base(reference, quantization=case.quantization, dtype=dtype, device="cpu")
             self.kind = case.base, case.quantization
         assert self.base is not None
-        real, seconds = self.count(case, self.base, task, LiveStorages())
+        data = made_up_rows(self.engine.plugins, task, self.base)
+        settled = self.engine.task_for(self.base, data)
+        example = all_learnt(stretched(settled.encode(data, self.base).examples[0], case.length))
+        real, seconds = self.count(case, self.base, data, example, LiveStorages())
         started = time.perf_counter()
         outlined = imagined_base(
             reference, foreign_bases(self.engine.plugins), case.quantization, DTYPES[dtype], chosen=True
         )
         making = time.perf_counter() - started
-        planned, planning = self.count(case, outlined, task, Imagined())
+        planned, planning = self.count(case, outlined, data, example, Imagined())
         return {
             **asdict(case), "real": asdict(real), "planned": asdict(planned), "step_seconds": seconds,
             "plan_seconds": making + planning, "accelerate": estimate(outlined.model),
         }  # fmt: skip
 
-    def count(self, case: Case, base: Base, task_name: str, live: LiveStorages) -> tuple[Count, float]:
+    def count(self, case: Case, base: Base, data: Dataset, example: Example, live: LiveStorages) -> tuple[Count, float]:
         """What a step of a case takes on a base, and how long counting it did."""
-        data = made_up_rows(self.engine.plugins, task_name, base)
         task = self.engine.task_for(base, data)
-        first = stretched(task.encode(data, base).examples[0], case.length)
         provided = self.engine.strategy_shelf.resolve(case.strategy)
         config = self.engine.strategy_shelf.configure(provided, {})
         run = TrainConfig(
             batch_size=case.batch, micro_batch_size=case.at_once, activation_checkpointing=case.checkpointing
         )
         started = time.perf_counter()
-        count, _ = count_run(live, base, task, provided, config, [first] * case.batch, run)
+        count, _ = count_run(live, base, task, provided, config, [example] * case.batch, run)
         return count, time.perf_counter() - started
 
 

@@ -19,7 +19,7 @@ from adapterhub_lite.plan.lengths import longest_rows
 from adapterhub_lite.plan.outcome import Plan, StrategyPlan
 from adapterhub_lite.plan.room import CARDS, GIB, room_in
 from adapterhub_lite.plan.rows import first_rows, made_up_rows
-from adapterhub_lite.plan.search import Search, Way, longest_of, stretched
+from adapterhub_lite.plan.search import Search, Way, all_learnt, longest_of, stretched
 from adapterhub_lite.plugins.manager import Plugins
 from adapterhub_lite.plugins.shelf import strategy_shelf
 from adapterhub_lite.tasks.catalog import Catalog
@@ -29,8 +29,6 @@ from adapterhub_lite.tasks.text import longest_input
 from adapterhub_lite.training.config import TrainConfig
 
 STRATEGIES = ("linear_probe", "prefix", "lora", "full")
-SHORT = 8
-"""Tokens of a made-up row before it is made as long as it is to be."""
 
 
 def plan_memory(
@@ -93,7 +91,7 @@ def plan_memory(
     settled = settled_task(tasks, provided, planned, rows, of_task)
     examples = list(encode(settled, rows, planned).examples)
     if data is None:
-        examples = [stretched(examples[0], settled.preprocessing.max_length or 1)]
+        examples = [all_learnt(stretched(examples[0], settled.preprocessing.max_length or 1))]
     longest = longest_of(examples)
     plans: dict[str, StrategyPlan] = {}
     refused: dict[str, str] = {}

@@ -166,6 +166,17 @@ def stretched(example: Example, length: int) -> Example:
     return replace(example, inputs=inputs, target=target, length=length, rows=rows, weight=float(rows))
 
 
+def all_learnt(example: Example) -> Example:
+    """An example of tokens in which each of them counts in the loss, which takes most memory; another one stays as it is."""
+    target = example.target
+    if not isinstance(target, list) or len(target) != example.length:
+        return example
+    label = next((label for label in target if label != IGNORED), IGNORED)
+    filled = [target[0], *(label if own == IGNORED else own for own in target[1:])]
+    rows = example.rows + sum(own == IGNORED for own in target[1:])
+    return replace(example, target=filled, rows=rows, weight=float(rows))
+
+
 def longest_of(examples: Sequence[Example]) -> Callable[[int], Sequence[Example]]:
     """A function that gives so many of the longest examples; those there are, as often as it takes."""
     ordered = sorted(examples, key=lambda example: -example.length)

@@ -107,7 +107,7 @@ class Counting:
         base = self.base(cell.model, "none" if cell.strategy == "full" else "nf4")
         data = made_up_rows(self.engine.plugins, "causal-lm", base)
         task = self.engine.task_for(base, data)
-        example = all_learnt(stretched(task.encode(data, base).examples[0], cell.length))
+        example = stretched(all_learnt(task.encode(data, base).examples[0]), cell.length)
         provided = self.engine.strategy_shelf.resolve(cell.strategy)
         settings = self.engine.strategy_shelf.configure(provided, LORA if cell.strategy == "lora" else {})
         search = Search(base, task, provided, settings, TrainConfig(batch_size=cell.rows), True, longest_of([example]))

@@ -108,7 +108,7 @@ class Measuring:
         assert self.base is not None
         data = made_up_rows(self.engine.plugins, task, self.base)
         settled = self.engine.task_for(self.base, data)
-        example = all_learnt(stretched(settled.encode(data, self.base).examples[0], case.length))
+        example = stretched(all_learnt(settled.encode(data, self.base).examples[0]), case.length)
         real, seconds = self.count(case, self.base, data, example, LiveStorages())
         started = time.perf_counter()
         outlined = imagined_base(

@@ -91,7 +91,7 @@ def plan_memory(
     settled = settled_task(tasks, provided, planned, rows, of_task)
     examples = list(encode(settled, rows, planned).examples)
     if data is None:
-        examples = [all_learnt(stretched(examples[0], settled.preprocessing.max_length or 1))]
+        examples = [stretched(all_learnt(examples[0]), settled.preprocessing.max_length or 1)]
     longest = longest_of(examples)
     plans: dict[str, StrategyPlan] = {}
     refused: dict[str, str] = {}

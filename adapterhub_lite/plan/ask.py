@@ -19,7 +19,7 @@ from adapterhub_lite.plan.lengths import longest_rows
 from adapterhub_lite.plan.outcome import Plan, StrategyPlan
 from adapterhub_lite.plan.room import CARDS, GIB, room_in
 from adapterhub_lite.plan.rows import first_rows, made_up_rows
-from adapterhub_lite.plan.search import Search, Way, longest_of, stretched
+from adapterhub_lite.plan.search import Search, Way, all_learnt, longest_of, stretched
 from adapterhub_lite.plugins.manager import Plugins
 from adapterhub_lite.plugins.shelf import strategy_shelf
 from adapterhub_lite.tasks.catalog import Catalog
@@ -29,8 +29,6 @@ from adapterhub_lite.tasks.text import longest_input
 from adapterhub_lite.training.config import TrainConfig
 
 STRATEGIES = ("linear_probe", "prefix", "lora", "full")
-SHORT = 8
-"""Tokens of a made-up row before it is made as long as it is to be."""
 
 
 def plan_memory(
@@ -93,7 +91,7 @@ def plan_memory(
     settled = settled_task(tasks, provided, planned, rows, of_task)
     examples = list(encode(settled, rows, planned).examples)
     if data is None:
-        examples = [stretched(examples[0], settled.preprocessing.max_length or 1)]
+        examples = [stretched(all_learnt(examples[0]), settled.preprocessing.max_length or 1)]
     longest = longest_of(examples)
     plans: dict[str, StrategyPlan] = {}
     refused: dict[str, str] = {}
@@ -127,12 +125,12 @@ def planned_for(search: Search, cap: int | None, on_card: bool) -> StrategyPlan:
         way, chosen = best if best is not None else search.least()
     fitting = {size: search.choose(room_in(size * GIB, on_card=True)) for size in CARDS}
     return StrategyPlan(
-        search.provided.spec.name, search.trainable, whole, way, chosen, fits, _longest(search),
+        search.provided.spec.name, search.trainable, whole, way, chosen, fits, longest_for_cards(search),
         {size: found[0] if found is not None else None for size, found in fitting.items()},
     )  # fmt: skip
 
 
-def _longest(search: Search) -> dict[int, int | None]:
+def longest_for_cards(search: Search) -> dict[int, int | None]:
     """The longest row for each card, computed one at a time and in the way that takes least."""
     example = search.longest(1)[0]
     if search.task.modality != "text" or not isinstance(example.inputs, list):
@@ -140,7 +138,8 @@ def _longest(search: Search) -> dict[int, int | None]:
     way = Way(*search.modes[-1], 1)
 
     def peak(length: int) -> int:
-        return search.count_of([stretched(example, length)] * min(2, search.run.examples_a_step), way).peak
+        count = search.count_of([stretched(example, length)], way)
+        return count.peak + count.adapter  # the gradients of the rows before, which may be there and may not
 
     return longest_rows(peak, longest_input(search.base))
 

@@ -49,10 +49,12 @@ def imagined_base(reference: str, foreign: Foreign, quantization: str, dtype: to
         BaseNotFoundError: no configuration is found, or it does not make a model.
         NotSupportedError: the model is of a kind nobody described, or bitsandbytes is missing.
     """
+    from transformers import AutoModelForCausalLM
+
     source = _source_of(reference)
     with calm(), usable(f"base '{reference}' was found in {source.folder} and cannot be described"), Imagined():
         config = _config_of(source, foreign)
-        kind = model_class(config)
+        kind = model_class(config) if source.gguf is None else AutoModelForCausalLM
         model = _made(kind, config, dtype)
         if not chosen and batch_norms(model):
             dtype = torch.float32

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from adapterhub_lite.base.loading import Base
 from adapterhub_lite.base.recompute import activation_checkpointing
+from adapterhub_lite.base.shards import storage_of
 from adapterhub_lite.base.strategy import Solver
 from adapterhub_lite.plan.storages import LiveStorages
 from adapterhub_lite.plugins.spec import ProvidedStrategy, StrategyConfig
@@ -21,6 +22,7 @@ from adapterhub_lite.tasks.task import Encoded, Example, Task
 from adapterhub_lite.training.attachment import Attachment, attach
 from adapterhub_lite.training.config import TrainConfig
 from adapterhub_lite.training.features import encode_features
+from adapterhub_lite.training.offload import SMALL
 from adapterhub_lite.training.optimizer import make_optimizer
 from adapterhub_lite.training.step import accumulate, apply
 
@@ -107,12 +109,30 @@ def _step(live: LiveStorages, attachment: Attachment, examples: Sequence[Example
     optimizer.zero_grad(set_to_none=True)
     weight = sum(example.weight for example in examples)
     recompute = activation_checkpointing(base.model, run.activation_checkpointing)
-    with recompute, attachment.training(), _told_apart(live, attachment, trained):
+    offload = _waiting_elsewhere(base) if run.activation_offload else nullcontext()
+    with recompute, offload, attachment.training(), _told_apart(live, attachment, trained):
         live.begin_again()
         accumulate(attachment, trained, examples, weight, run.examples_at_once, _say_nothing)
         nn.utils.clip_grad_norm_(trained, run.clip)
         apply(optimizer, 1, base.device)
         optimizer.zero_grad(set_to_none=True)
+
+
+@contextmanager
+def _waiting_elsewhere(base: Base) -> Iterator[None]:
+    """As `training.offload.activation_offload`, but that what waits in the CPU's memory takes none: a card is planned for."""
+
+    def pack(tensor: Tensor) -> Tensor | Callable[[], Tensor]:
+        if tensor.nbytes < SMALL or storage_of(tensor) in weights:
+            return tensor
+        return partial(torch.empty_strided, tuple(tensor.shape), tensor.stride(), dtype=tensor.dtype)
+
+    def unpack(packed: Tensor | Callable[[], Tensor]) -> Tensor:
+        return packed if isinstance(packed, Tensor) else packed()
+
+    weights = {storage_of(tensor) for tensor in [*base.model.parameters(), *base.model.buffers()]}
+    with torch.autograd.graph.saved_tensors_hooks(pack, unpack):
+        yield
 
 
 @contextmanager

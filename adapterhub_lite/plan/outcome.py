@@ -52,8 +52,6 @@ class StrategyPlan:
     """By size of card in GiB the longest row that fits, one at a time; None where none does. Empty without tokens."""
     fitting: Mapping[int, Way | None]
     """By size of card the way to train on the rows of the plan."""
-    seconds: float | None = None
-    """What a step took, where it was tried."""
 
     def record(self) -> dict[str, Any]:
         """As JSON."""
@@ -69,7 +67,6 @@ class StrategyPlan:
             },
             "fits_in": {f"{size}GiB": way.options() if way else None for size, way in self.fitting.items()},
             "longest_row": {f"{size}GiB": length for size, length in self.longest.items()},
-            **({} if self.seconds is None else {"seconds_a_step": self.seconds}),
         }
 
 

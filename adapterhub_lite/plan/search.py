@@ -16,6 +16,8 @@ from adapterhub_lite.tasks.task import Example, Task
 from adapterhub_lite.training.config import TrainConfig
 from adapterhub_lite.training.features import IMAGES_AT_ONCE, TOKENS_AT_ONCE
 
+IGNORED = -100
+"""The label of tokens that are not learnt, as everyone has it."""
 ENOUGH_TOKENS = 1024
 """Tokens at once from which a device is busy: until there, fewer rows are as slow as computing activations again."""
 
@@ -156,11 +158,23 @@ def stretched(example: Example, length: int) -> Example:
         return (part * times)[:length] if of_tokens else part
 
     inputs, target = longer(example.inputs), longer(example.target)
-    grows = target is not example.target
-    rows = max(1, example.rows * length // example.length) if grows else example.rows
-    return replace(
-        example, inputs=inputs, target=target, length=length, rows=rows, weight=float(rows) if grows else example.weight
-    )
+    if target is example.target:
+        return replace(example, inputs=inputs, length=length)
+    # Of a language model the first token is learnt of nothing.
+    not_counted = sum(label != IGNORED for label in example.target) - example.rows
+    rows = max(1, sum(label != IGNORED for label in target) - not_counted)
+    return replace(example, inputs=inputs, target=target, length=length, rows=rows, weight=float(rows))
+
+
+def all_learnt(example: Example) -> Example:
+    """An example of tokens in which each of them counts in the loss, which takes most memory; another one stays as it is."""
+    target = example.target
+    if not isinstance(target, list) or len(target) != example.length:
+        return example
+    label = next((label for label in target if label != IGNORED), IGNORED)
+    filled = [target[0], *(label if own == IGNORED else own for own in target[1:])]
+    rows = example.rows + sum(own == IGNORED for own in target[1:])
+    return replace(example, target=filled, rows=rows, weight=float(rows))
 
 
 def longest_of(examples: Sequence[Example]) -> Callable[[int], Sequence[Example]]:

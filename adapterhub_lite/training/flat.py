@@ -23,7 +23,7 @@ from adapterhub_lite.base.swaps import ImplementationSwap, attention_implementat
 from adapterhub_lite.errors import NotSupportedError
 from adapterhub_lite.names import one_line
 from adapterhub_lite.plugins.strategy_call import is_out_of_memory
-from adapterhub_lite.tasks.task import Example, Task
+from adapterhub_lite.tasks.task import Batch, Example, Task
 from adapterhub_lite.tasks.text import first_position
 from adapterhub_lite.training.attachment import Attachment
 from adapterhub_lite.training.out_of_memory import RanOut, attempt, free
@@ -64,28 +64,32 @@ def flattened(
         NotSupportedError: they have to be padded, and the task that learns from them asks for the opposite.
     """
     trial, before = _Trial(base, task, adapter, learns), base.flat
-    if before is not None and before.view is trial.view:  # within such a block
+    view = adapter.view if adapter is not None else None
+    if before is not None and before.view is view:  # within such a block
         yield True
         return
-    how = trial.suits(examples)
-    if isinstance(how, str) or known is False:
-        trial.refuse(str(how))
-        yield False
-        return
-    swap = ImplementationSwap(base.model)
+    suits, swap = trial.suits(examples, view), ImplementationSwap(base.model)
+    how = None if isinstance(suits, str) or known is False else suits
+    reason = None if how is not None else suits if isinstance(suits, str) else "it was not when this run began"
     with base.lock:
-        swap.mount()
+        if how is not None:
+            swap.mount()
     try:
-        reason = None if known else trial.why_not(how, examples)
-        if reason is not None:
-            trial.refuse(reason)
-            say(f"note: batches are padded, since '{base.reference}' is not run without padding: {reason}")
-        base.flat = how if reason is None else None
+        if how is not None and not known:
+            reason = trial.why_not(how, examples)
+            if reason is not None:
+                say(f"note: batches are padded, since '{base.reference}' is not run without padding: {reason}")
+        if reason is not None and task.needs_one_row and learns:
+            raise NotSupportedError(
+                f"'{base.reference}' is not run without padding: {reason}; use --task-set packing=false"
+            )
+        base.flat = how if reason is None else before
         yield reason is None
     finally:
         with base.lock:
             base.flat = before
-            swap.unmount()
+            if how is not None:
+                swap.unmount()
 
 
 @dataclass
@@ -97,17 +101,7 @@ class _Trial:
     adapter: Attachment | None
     learns: bool
 
-    @property
-    def view(self) -> object:
-        return self.adapter.view if self.adapter is not None else None
-
-    def refuse(self, reason: str) -> None:
-        if self.task.needs_one_row and self.learns:
-            raise NotSupportedError(
-                f"'{self.base.reference}' is not run without padding: {reason}; use --task-set packing=false"
-            )
-
-    def suits(self, examples: Sequence[Example]) -> Flattening | str:
+    def suits(self, examples: Sequence[Example], view: object) -> Flattening | str:
         """How texts would be put into one row; or why that is known not to go, or not to pay."""
         base, model = self.base, self.base.model
         if base.map.modality != "text" or base.map.sees_padding:
@@ -124,7 +118,7 @@ class _Trial:
         windows = [
             getattr(config, name, None) for name in ("sliding_window", "local_attention", "attention_chunk_size")
         ]
-        return Flattening(first_position(base), min((size for size in windows if size), default=1 << 30), self.view)
+        return Flattening(first_position(base), min((size for size in windows if size), default=1 << 30), view)
 
     def why_not(self, how: Flattening, examples: Sequence[Example]) -> str | None:
         """Why texts are not run in one row, in words; None where nothing is against it."""
@@ -145,9 +139,13 @@ class _Trial:
         modes = [(module, module.training) for module in base.model.modules()]
         base.model.eval()
         try:
-            alone = self._features_and_gradients(examples)
+            batch = {key: value.to(base.device) for key, value in self.task.collate(examples, base).items()}
+            alone = self._features_and_gradients(batch)
             base.flat = how
-            together = self._features_and_gradients(examples)
+            together = self._features_and_gradients(batch)
+            # In one row of the same lengths nothing is rounded otherwise, whatever the texts before are.
+            ids, half = batch["input_ids"], len(examples) // 2
+            beside = self._features_and_gradients({**batch, "input_ids": torch.cat([ids[:half].flip(1), ids[half:]])})
         except UNSUITED as error:
             if base.flat is not how or is_out_of_memory(error):
                 raise
@@ -163,12 +161,13 @@ class _Trial:
             difference = float((one - other).norm() / one.norm().clamp(min=1e-30))
             if not difference <= allowed:
                 return f"{what} differ by {difference:.1g}"
-        return None
+        rows = sum(example.rows for example in examples[half:])
+        seen = (beside[0][-rows:] - together[0][-rows:]).norm() > TOLERANCE * together[0][-rows:].norm()
+        return "texts see each other" if seen else None
 
-    def _features_and_gradients(self, examples: Sequence[Example]) -> tuple[Tensor, Tensor]:
+    def _features_and_gradients(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Features, and the gradient of their sum with random signs for all that trains in the base."""
         base, adapter, trained = self.base, self.adapter, list[nn.Parameter]()
-        batch = {key: value.to(base.device) for key, value in self.task.collate(examples, base).items()}
         with base.lock, torch.set_grad_enabled(self.learns):
             base.activate(adapter.view if adapter is not None else None)
             if adapter is not None and self.learns:

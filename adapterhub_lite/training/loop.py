@@ -136,7 +136,7 @@ class Training:
                 self.attachment.base, self.attachment.task, first, self.attachment,
                 learns=True, known=self.state.flat, say=self.journal.tell,
             )  # fmt: skip
-            training = self.attachment.training(base_dropout=self.config.base_dropout)
+            training = self.attachment.training(base_dropout=self.config.base_dropout == "on")
             with self.interrupt.delayed(), recompute, offload, training, in_one_row as self.state.flat:
                 unit = "tokens" if self.attachment.task.generates else "examples"
                 with self.progress.bar("training", self.order.total - self.state.step, "steps", rate=unit) as bar:

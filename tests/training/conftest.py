@@ -31,7 +31,7 @@ class Ran:
 
 @pytest.fixture
 def train() -> Callable[..., Ran]:
-    """Train LoRA, all dropout on, on a tiny model, by default the encoder; options are those of TrainConfig."""
+    """Train LoRA with dropout on a tiny model, by default the encoder; options are those of TrainConfig."""
     from adapterhub_causal_lm.tiny import completions
     from adapterhub_lite.testing.models import tiny_base
     from adapterhub_text.tiny import texts
@@ -57,8 +57,7 @@ def train() -> Callable[..., Ran]:
         data = data or (texts() if model == "encoder" else completions())
         listening = Listening()
         engine = Engine(plugins=plugins, progress=listening)
-        usual = {"steps": 6, "batch_size": 8, "micro_batch_size": 4, "learning_rate": 1e-2, "base_dropout": True}
-        config = TrainConfig(**{**usual, **options})
+        config = TrainConfig(**{"steps": 6, "batch_size": 8, "micro_batch_size": 4, "learning_rate": 1e-2, **options})
         settings = settings if settings is not None else {"rank": 2, "dropout": 0.2} if strategy == "lora" else {}
         adapter = engine.train(
             base, data, strategy=strategy, settings=settings, config=config, eval_data=held_out, run_folder=folder,

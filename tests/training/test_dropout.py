@@ -1,4 +1,4 @@
-"""The base's own dropout is off while an adapter trains, unless it is asked for; that of the strategy stays."""
+"""The base's own dropout may be off while an adapter trains; that of the strategy stays."""
 
 from __future__ import annotations
 

@@ -169,6 +169,20 @@ def test_parts_have_few_tokens_and_all_examples_in_order() -> None:
     assert parts_of([16] * 32, 32, ROW) == [list(range(32))]
 
 
+def test_in_half_precision_a_weak_leak_is_found_as_well(engine: Any, labelled: Any) -> None:
+    """A little of all tokens of the row, which changes features by hardly more than rounding does."""
+    base, said = tiny_base("encoder", dtype=torch.bfloat16), list[str]()
+
+    def leak(_: Any, args: Any, output: Tensor) -> Tensor:
+        return output + 0.02 * output.mean(dim=1, keepdim=True)
+
+    base.model.get_submodule(base.map.layers[0]).register_forward_hook(leak)
+    with attached(engine, base, labelled, "lora", {"rank": 4}) as (attachment, examples):
+        with attachment.training(), one_row(attachment, examples, said.append) as holds:
+            assert not holds
+        assert "texts see each other" in said[0]
+
+
 def test_texts_longer_than_a_window_are_padded(engine: Any, labelled: Any) -> None:
     from transformers import MistralConfig, MistralForCausalLM
 

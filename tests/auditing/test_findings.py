@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import math
+import time
+from dataclasses import replace
 from itertools import combinations
 
 import numpy as np
@@ -13,10 +15,12 @@ import adapterhub_lite as ah
 from adapterhub_lite.auditing.alike import alike, nearly
 from adapterhub_lite.auditing.enough import mcnemar, smallest_difference
 from adapterhub_lite.auditing.items import plain_words
+from adapterhub_lite.auditing.material import side_of
 from adapterhub_lite.auditing.personal import is_card, is_iban, seen_in
 from adapterhub_lite.auditing.quick import warn
 from adapterhub_lite.auditing.slices import two_shares
 from adapterhub_lite.auditing.wrong_labels import suspected
+from adapterhub_lite.progress import Silent
 from tests.auditing.conftest import labelled
 
 
@@ -33,6 +37,22 @@ def test_rows_without_faults_raise_no_alarm(looked):
     assert names(audit) == set()
     assert {"label errors"} == names(audit, "unknown")
     assert any("no base was given" in note for note in audit.notes)
+
+
+def test_rows_to_score_on_with_labels_of_their_own_are_refused(auditing):
+    data = auditing.load_data(labelled(120), "text-classification")
+    own = auditing.load_data(labelled(120, kinds=2), "text-classification")
+    with pytest.raises(ah.AdapterHubError, match=r"labels=data\.labels"):
+        auditing.audit(data, eval_data=own)
+
+
+@pytest.mark.parametrize("kind", ["one group", "equal"])
+def test_rows_without_two_folds_are_audited_without_features(looked, auditing, references, kind, tmp_path, monkeypatch):
+    monkeypatch.setenv("ADAPTERHUB_CACHE", str(tmp_path))
+    rows = [{**row, "who": 1} if kind == "one group" else {**row, "text": "the same"} for row in labelled(60)]
+    base = auditing.load_base(references("tiny-bert"), device="cpu")
+    audit = looked(rows, base=base, columns={"group": "who"} if kind == "one group" else None)
+    assert any(f"all rows are {'of one group' if kind == 'one group' else 'equal'}" in note for note in audit.notes)
 
 
 def test_rows_that_come_twice_are_named_with_their_twins(looked):
@@ -257,11 +277,55 @@ def test_a_repaired_file_is_the_data_without_the_rows_that_the_log_names(looked,
         audit.fix(source)
 
 
-def test_training_warns_in_three_lines_at_most():
-    class Said(list):
-        def say(self, line):
-            self.append(line)
+class Said(list):
+    def say(self, line):
+        self.append(line)
 
+
+def with_inputs(data, inputs):
+    return replace(data, inputs=inputs, targets=(0, 1) * (len(inputs) // 2), table=None, groups=None)
+
+
+def test_what_fails_in_the_quick_look_ends_no_training(auditing, monkeypatch):
+    said, data = Said(), auditing.load_data(labelled(200), "text-classification")
+    held_out = with_inputs(data, ("a", "b"))
+    monkeypatch.setattr("adapterhub_lite.auditing.quick.side_of", lambda *a, **k: 1 / 0)
+    warn(data, held_out, "text", said)
+    assert said == []
+
+    def stopped(*a, **k):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("adapterhub_lite.auditing.quick.side_of", stopped)
+    warn(data, held_out, "text", Silent())  # nothing is looked at where nothing can be said
+    warn(with_inputs(data, (b"no picture",) * 200), None, "image", said)  # nor is a picture decoded
+    with pytest.raises(KeyboardInterrupt):
+        warn(data, held_out, "text", said)
+
+
+def test_rows_that_take_long_to_read_are_few(auditing, monkeypatch):
+    read = []
+
+    def slow(data, *a, **k):
+        read.append(len(data))
+        time.sleep(0.05 * len(data))
+        return side_of(data, *a, **k)
+
+    monkeypatch.setattr("adapterhub_lite.auditing.quick.side_of", slow)
+    warn(auditing.load_data(labelled(200), "text-classification"), None, "text", Said())
+    assert sum(read) < 20
+
+
+def test_a_class_is_not_rare_because_few_rows_were_read(auditing, monkeypatch):
+    monkeypatch.setattr("adapterhub_lite.auditing.quick.ROWS", 100)
+    said, rows = Said(), labelled(900)
+    for number, row in enumerate(rows):
+        row["label"] = f"class {number % 30}"
+    warn(auditing.load_data(rows, "text-classification"), None, "text", said)
+    assert said == []
+
+
+def test_training_warns_in_three_lines_at_most():
     engine, said = ah.Engine(progress=False), Said()
     rows = [*labelled(150), *[{**row, "label": "rate"} for row in labelled(150)]]
     for row in rows[:20]:

@@ -22,6 +22,7 @@ from adapterhub_lite.auditing.slices import two_shares
 from adapterhub_lite.auditing.wrong_labels import suspected
 from adapterhub_lite.progress import Silent
 from tests.auditing.conftest import labelled
+from tests.conftest import WORDS
 
 
 def places(finding, side="data"):
@@ -110,6 +111,44 @@ def test_minhash_finds_what_comparing_all_pairs_finds():
 def test_numbers_have_to_be_equal_and_letters_may_be_swapped(one, other, same):
     sets = [{f" {text} "[start : start + 3] for start in range(len(text))} for text in (one, other)]
     assert bool(nearly(one, other, *sets)) is same
+
+
+def test_what_is_compared_stays_few(monkeypatch):
+    from adapterhub_lite.auditing import alike as comparing
+
+    seen = []
+
+    def counted(one, other, *sets):
+        seen.append((one, other))
+        return nearly(one, other, *sets)
+
+    monkeypatch.setattr(comparing, "nearly", counted)
+    random = np.random.default_rng(0)
+    long = [" ".join(random.choice(WORDS, 400)) for _ in range(60)]
+    long.append(long[3].replace(" the ", " a ", 2))
+    assert set(alike(long, long, "text", None)) == {(3, 60)}
+    assert len(seen) < 60
+    seen.clear()
+    templated = [f"order {row} of customer {row * 7} was sent to the shop today" for row in range(300)]
+    assert alike(templated, templated, "text", None) == {}
+    assert seen == []
+    crowd = [f"the order of {name} was sent to our big shop in town today" for name in map(chr, range(0x4E00, 0x4E64))]
+    assert {second for _, second in alike(crowd, crowd, "text", None)} == set(range(1, 100))
+    assert len(seen) == 99  # the first partner is enough
+
+
+def test_features_that_all_point_one_way_are_not_the_same():
+    random = np.random.default_rng(0)
+    features = (random.normal(size=(80, 16)) * 0.1 + 5).astype(np.float32)
+    features[70] = features[12] + 0.001
+    assert set(alike([""] * 80, [""] * 80, "text", features)) == {(12, 70)}
+
+
+def test_equal_rows_share_their_twin(looked):
+    rows, held_out = labelled(240), labelled(150, seed=1)
+    for place in (3, 4):
+        held_out[place] = {**rows[20], "text": " ".join(["please", *rows[20]["text"].split()])}
+    assert places(looked(rows, eval_rows=held_out)["rows in both splits"], "eval-data") == {3, 4}
 
 
 def test_pictures_that_differ_in_brightness_are_twins_and_others_are_not(auditing):

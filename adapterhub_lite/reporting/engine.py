@@ -114,6 +114,7 @@ class Engine(Comparing):
             known = Known.of(adapter, data, held_out, examples=wanted == "on")
             name = folder.name.removesuffix(".run")
             return str(Report(gather(known, name=name, command=command)).leave(folder))
-        except Exception as error:  # whatever is wrong with a report, the adapter is there
-            self.progress.say(f"note: no report was left in {folder} ({one_line(error)})")
+        except (Exception, KeyboardInterrupt) as error:  # whatever is wrong with a report, the adapter is there
+            why = "interrupted" if isinstance(error, KeyboardInterrupt) else one_line(error)
+            self.progress.say(f"note: no report was left in {folder} ({why})")
             return None

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from adapterhub_lite.errors import ConfigError
+from adapterhub_lite.interrupt import Stopped
 from adapterhub_lite.reporting import engine as reporting_engine
 from adapterhub_lite.reporting.known import Known
 from adapterhub_lite.reporting.outcome import Report, report_of_saved
@@ -186,18 +187,22 @@ def test_the_page_says_which_class_to_label_more_of():
     assert "tiny" not in advice
 
 
-def test_a_report_that_fails_is_said_and_the_run_goes_on(run_on, reporting, monkeypatch):
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [(RuntimeError("no luck"), "no luck"), (KeyboardInterrupt(), "interrupted"), (Stopped(2), "interrupted")],
+)
+def test_a_report_that_fails_is_said_and_the_run_goes_on(run_on, reporting, monkeypatch, error, words):
     said: list[str] = []
 
     def broken(*_: Any, **__: Any) -> dict[str, Any]:
-        raise RuntimeError("no luck")
+        raise error
 
     monkeypatch.setattr(reporting_engine, "gather", broken)
     monkeypatch.setattr(reporting.progress, "say", said.append)
     run = run_on(good_and_bad(24, 3), good_and_bad(24, 4))
     assert run.adapter.metrics["n"] == 24
     assert not (run.folder / "report.html").exists()
-    assert any("no report was left" in line and "no luck" in line for line in said)
+    assert any("no report was left" in line and words in line for line in said)
 
 
 def test_an_old_adapter_has_a_page_without_a_run_folder(adapter, tmp_path):

@@ -15,7 +15,7 @@ import pytest
 
 from adapterhub_lite.errors import ConfigError
 from adapterhub_lite.interrupt import Stopped
-from adapterhub_lite.reporting import engine as reporting_engine
+from adapterhub_lite.reporting import baselines, engine as reporting_engine, warned
 from adapterhub_lite.reporting.known import Known
 from adapterhub_lite.reporting.outcome import Report, report_of_saved
 from adapterhub_lite.reporting.page import page_of, to_label
@@ -132,6 +132,25 @@ def test_baselines_are_those_of_scikit_learn(plain):
     )
     model.fit(vectors.fit_transform(x), y)
     assert told["TF-IDF of words, linear"] == pytest.approx(model.score(vectors.transform(new), wanted))
+
+
+def test_what_many_rows_or_long_texts_would_cost_is_left_out_and_said(plain, monkeypatch):
+    known = Known(plain.adapter, plain.data, plain.held_out, plain.adapter.scored)
+    texts = [*plain.data.inputs, *plain.held_out.inputs]
+    monkeypatch.setattr(baselines, "MOST_LETTERS", sum(map(len, texts)))
+    assert [one["name"] for one in baselines.baselines(known)][:2] == [
+        "always the commonest",
+        "TF-IDF of words, linear",
+    ]
+    monkeypatch.setattr(baselines, "MOST_LETTERS", sum(map(len, texts)) - 1)
+    assert "TF-IDF of words, linear" not in [one["name"] for one in baselines.baselines(known)]
+    monkeypatch.setattr(baselines, "MOST_ROWS", len(texts) - 1)
+    assert [one for one in baselines.baselines(known) if one["from"] == "fitted to the same rows"] == []
+    both = Known(plain.adapter, plain.data, plain.data.select([0, 1, 2, 3]), None)
+    assert warned.repeated(both)[0] == 1.0
+    monkeypatch.setattr(warned, "MOST_COMPARED", len(plain.data) - 1)
+    assert warned.repeated(both) == (0.0, [])
+    assert [len(one.left_out) for one in (known, both)] == [2, 1]
 
 
 def test_the_change_of_each_layer_is_the_one_that_peft_computes(plain):

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+import numpy as np
+
+from adapterhub_lite.data.dataset import Dataset
 from adapterhub_lite.reporting.baselines import baselines
 from adapterhub_lite.reporting.chats import answers, loss_by_position
 from adapterhub_lite.reporting.confusion import confusion
@@ -22,6 +26,7 @@ from adapterhub_lite.reporting.trained import trained
 from adapterhub_lite.reporting.warned import warnings_of
 from adapterhub_lite.scoring.by_value import ValueDetail
 from adapterhub_lite.storage.strict_json import parse_json
+from adapterhub_lite.tasks.task import rows_of
 from adapterhub_lite.training.run.identity import environment
 from adapterhub_lite.training.run.layout import RUN
 from adapterhub_lite.training.run.left import FORMAT
@@ -67,6 +72,7 @@ def gather(known: Known, *, name: str, command: str | None = None) -> dict[str, 
             "rows": learnt_from.rows if learnt_from else None,
             "held_out": held_out.source if held_out is not None else None,
             "held_out_sha256": held_out.sha256 if held_out is not None else None,
+            "held_out_rows_sha256": _rows_sha256(held_out),
             "grouped": held_out is not None and held_out.groups is not None,
             "columns": dict(adapter.columns),
         },
@@ -111,6 +117,13 @@ def cleaned(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [cleaned(one) for one in value]
     return value if isinstance(value, str | int | bool | None) else str(value)
+
+
+def _rows_sha256(data: Dataset | None) -> str | None:
+    """The hash of which rows of their source these are, in their order; None where that is not known."""
+    if data is None or data.table is None:
+        return None
+    return hashlib.sha256(np.asarray(rows_of(data), dtype="<i8").tobytes()).hexdigest()
 
 
 def _run(known: Known, command: str | None) -> dict[str, Any]:

@@ -16,6 +16,8 @@ import pytest
 from adapterhub_lite.errors import ConfigError
 from adapterhub_lite.interrupt import Stopped
 from adapterhub_lite.reporting import baselines, engine as reporting_engine, warned
+from adapterhub_lite.reporting.compared import paired
+from adapterhub_lite.reporting.gather import gather
 from adapterhub_lite.reporting.known import Known
 from adapterhub_lite.reporting.outcome import Report, report_of_saved
 from adapterhub_lite.reporting.page import page_of, to_label
@@ -277,6 +279,16 @@ def test_two_adapters_are_compared_on_the_same_rows(plain, reporting):
     assert f"{best}, " in text
     with pytest.raises(ConfigError):
         reporting.report([])
+    # Other rows of one file, as of another seed, and rows that are not known, are not the same.
+    table = plain.held_out.select(range(59, -1, -1))
+    there = gather(Known(plain.adapter, None, table, None), name="other")["data"]
+    assert there["held_out_sha256"] == facts["data"]["held_out_sha256"]
+    for rows in (there["held_out_rows_sha256"], None):
+        apart = {**other, "data": {**other["data"], "held_out_rows_sha256": rows}}
+        assert paired(apart, facts) is None
+        text = Report.of([facts, apart]).html()
+        assert "not all scored on the same rows" in text
+    assert paired(other, facts) is not None
 
 
 def test_without_matplotlib_there_are_tables_alone(plain, monkeypatch):

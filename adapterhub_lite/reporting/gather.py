@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -102,7 +101,8 @@ def gather(known: Known, *, name: str, command: str | None = None) -> dict[str, 
         facts["examples"] = most_wrong(known, right)
         facts["saliency"] = pictures
     facts["warnings"] = warnings_of(known, facts)
-    facts["machine"] = machine(base, adapter.training, adapter.run_folder)
+    took = {"seconds": adapter.training.get("seconds")}
+    facts["machine"] = machine(base, adapter.training, adapter.run_folder) if known.of_run else took
     facts["run"] = _run(known, command)
     facts["left_out"] = list(known.left_out)
     return cleaned(facts)
@@ -132,12 +132,12 @@ def _run(known: Known, command: str | None) -> dict[str, Any]:
     recorded: Any = None
     if folder is not None and (folder / RUN).is_file():
         recorded = parse_json((folder / RUN).read_bytes(), str(folder / RUN))
-    told = recorded if isinstance(recorded, dict) else environment()
+    told = recorded if isinstance(recorded, dict) else environment() if known.of_run else {}
     identity = told.get("identity", {}) if isinstance(told.get("identity"), dict) else {}
     return {
         "command": command,
         "run_file": known.adapter.run_file,
-        "versions": {**told.get("versions", {}), "python": told.get("python", sys.version.split()[0])},
+        "versions": {**told.get("versions", {}), **({"python": told["python"]} if "python" in told else {})},
         "git_commit": told.get("git_commit"),
         "examples_sha256": (identity.get("data") or {}).get("sha256"),
     }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import html.parser
 import json
 import math
+import shutil
 from collections import Counter
 from itertools import pairwise
 from pathlib import Path
@@ -21,6 +22,7 @@ from adapterhub_lite.reporting.gather import gather
 from adapterhub_lite.reporting.known import Known
 from adapterhub_lite.reporting.outcome import Report, report_of_saved
 from adapterhub_lite.reporting.page import page_of, to_label
+from adapterhub_lite.reporting.saved import saved_facts
 from adapterhub_lite.reporting.slices import slices
 from tests.reporting.conftest import HOSTILE, good_and_bad
 
@@ -289,6 +291,39 @@ def test_two_adapters_are_compared_on_the_same_rows(plain, reporting):
         text = Report.of([facts, apart]).html()
         assert "not all scored on the same rows" in text
     assert paired(other, facts) is not None
+
+
+def test_on_other_rows_nothing_of_the_training_or_of_this_process_stands_beside(
+    plain, reporting, monkeypatch, tmp_path
+):
+    other = reporting.load_data(good_and_bad(30, 11), "text-classification", labels=plain.data.labels)
+    before, scored = dict(plain.adapter.metrics), plain.adapter.scored
+    row = {"name": "contender", "score": 0.5}
+    monkeypatch.setitem(plain.adapter.training, "comparison", {"contenders": [row], "best_adapter": "lora"})
+    assert [one["name"] for one in reporting.report(plain.adapter).facts["baselines"]] == ["contender"]
+    facts = reporting.report(plain.adapter, data=other).facts
+    assert facts["metrics"]["n"] == 30
+    assert facts["baselines"] == []
+    assert (plain.adapter.metrics, plain.adapter.scored) == (before, scored)  # those of the caller stay
+    assert facts["machine"] == {"seconds": plain.adapter.training["seconds"]}
+    path = plain.folder.with_name("words")
+    monkeypatch.delitem(plain.adapter.training, "comparison")
+    shutil.copytree(plain.folder, tmp_path / "moved.run")
+    plain.adapter.save(path)
+    shutil.copytree(path, tmp_path / "moved")
+    run_of = facts_in(tmp_path / "moved.run")
+    with_run = reporting.facts_of(plain.adapter, other, saved=tmp_path / "moved")
+    assert (with_run["machine"], with_run["run"]["versions"]) == (run_of["machine"], run_of["run"]["versions"])
+    assert with_run["name"] == "moved"
+    shutil.rmtree(tmp_path / "moved.run")
+    versions, told = {"torch": "0.1"}, saved_facts(tmp_path / "moved")
+    monkeypatch.setattr(
+        reporting_engine, "saved_facts", lambda _: {**told, "run": {**told["run"], "versions": versions}}
+    )
+    alone = reporting.facts_of(plain.adapter, other, saved=tmp_path / "moved")
+    assert alone["run"]["versions"] == versions
+    assert "peak_memory" not in alone["machine"]
+    assert "most memory of the process" not in Report(alone).html()
 
 
 def test_without_matplotlib_there_are_tables_alone(plain, monkeypatch):

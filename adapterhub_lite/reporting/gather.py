@@ -84,13 +84,13 @@ def gather(known: Known, *, name: str, command: str | None = None) -> dict[str, 
         "slices": slices(known, right),
         "confusion": confusion(known),
         "rows": None,
-        "through_time": through_time(known),
+        "through_time": through_time(known) if known.examples else [],
         "curves": curves(known.log),
         "trained": weights,
         "training": {name: value for name, value in adapter.training.items() if name != "comparison"},
     }  # fmt: skip
     detail = scored.detail if scored is not None else None
-    if isinstance(detail, ValueDetail):
+    if known.examples and isinstance(detail, ValueDetail):
         facts["points"] = detail.points[:: -(-len(detail.points) // MOST_DRAWN)]
     if right is not None and held_out is not None and len(right) <= MOST_ROWS:
         facts["rows"] = [float(f"{one:.6g}") for one in right]

@@ -14,13 +14,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from adapterhub_lite.errors import ConfigError
+from adapterhub_lite.errors import ConfigError, StorageError
 from adapterhub_lite.interrupt import Stopped
 from adapterhub_lite.reporting import baselines, engine as reporting_engine, warned
 from adapterhub_lite.reporting.compared import paired
 from adapterhub_lite.reporting.gather import gather
 from adapterhub_lite.reporting.known import Known
-from adapterhub_lite.reporting.outcome import Report, report_of_saved
+from adapterhub_lite.reporting.outcome import Report, report_of_saved, write
 from adapterhub_lite.reporting.page import page_of, to_label
 from adapterhub_lite.reporting.saved import saved_facts
 from adapterhub_lite.reporting.slices import slices
@@ -210,6 +210,19 @@ def test_the_page_says_which_class_to_label_more_of():
     assert "tiny" not in advice
 
 
+def test_a_report_that_cannot_be_written_leaves_no_part_of_it(tmp_path, monkeypatch):
+    path = tmp_path / "page.html"
+
+    def full(own: Path, text: str, **_: Any) -> int:
+        own.write_bytes(text[:2].encode())
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", full)
+    with pytest.raises(StorageError, match="No space left"):
+        write(path, "a page")
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize(
     ("error", "words"),
     [(RuntimeError("no luck"), "no luck"), (KeyboardInterrupt(), "interrupted"), (Stopped(2), "interrupted")],
@@ -395,6 +408,14 @@ def test_windows_of_series_have_predictions_over_time(load, references, tmp_path
     page = page_in(folder)
     assert '<h2 id="over-time">' in page
     assert page.count("<polyline") >= len(facts["examples"])
+    left = Report(facts).without_examples()
+    bare = gather(Known.of(adapter, None, held_out, examples=False), name="engines")
+    assert {"through_time", "points"} <= {name for name, value in facts.items() if value}
+    for told in (left.facts, bare):
+        assert not told.get("through_time")
+        assert "points" not in told
+    assert '<h2 id="over-time">' not in left.html()
+    assert "u2" not in json.dumps(left.facts)
     adapter.detach()
 
 

@@ -48,7 +48,7 @@ def report(
         facts = []
         for path, own in zip(adapters, rows, strict=True):
             loaded = engine.load_adapter(path, base=loading.base, device=loading.device, force=loading.force)
-            facts.append({**engine.facts_of(loaded, own, examples=not no_examples), "name": Path(path).name})
+            facts.append(engine.facts_of(loaded, own, examples=not no_examples, saved=Path(path)))
             loaded.detach()
         made = Report.of(facts)
     made = made.without_examples() if no_examples else made

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 from adapterhub_lite.comparison.baselines import Fit, Problem, commonest, missing_package
@@ -19,12 +20,17 @@ MOST_CELLS = 15_000
 """Rows times classes up to which counting words takes a part of a second."""
 A_CELL = 2e-5
 """Seconds that one of them costs, where there are more."""
+MOST_ROWS, MOST_LETTERS = 200_000, 5_000_000
+"""Rows that a baseline is fitted to, and letters of their texts whose words are counted."""
 LEARN_VALUES = 2_000
 """Rows of numbers that are prepared once more."""
 
 
 def baselines(known: Known) -> list[dict[str, Any]]:
     """The scores of what costs little, in the adapter's metric, with where they come from; the cheapest first."""
+    if known.scored_anew:
+        known.left_out.append("nothing stands beside the scores: what was measured in training was so on other rows")
+        return []
     compared = known.adapter.training.get("comparison")
     if isinstance(compared, Mapping):
         return _of_comparison(compared)
@@ -60,6 +66,11 @@ def _of_probe(known: Known) -> dict[str, Any] | None:
 def _fitted(known: Known, task: HeadTask) -> list[dict[str, Any]]:
     assert known.learnt_from is not None
     assert known.held_out is not None
+    if len(known.learnt_from) + len(known.held_out) > MOST_ROWS:
+        known.left_out.append(
+            f"baselines are not fitted to more than {MOST_ROWS:,} rows; `adapterhub-lite compare` does"
+        )
+        return []
     learn, score = (_light(known, data) for data in (known.learnt_from, known.held_out))
     if learn is None or score is None:
         known.left_out.append(
@@ -75,16 +86,26 @@ def _fitted(known: Known, task: HeadTask) -> list[dict[str, Any]]:
     missing, cells = missing_package(), len(learn.examples) * max(2, len(task.labels))
     if missing is not None:
         known.left_out.append(f"TF-IDF {missing}")
-    elif cells > MOST_CELLS and cells * A_CELL > known.seconds:
+    elif _too_long(texts) or (cells > MOST_CELLS and cells * A_CELL > known.seconds):
         known.left_out.append(
-            f"TF-IDF on {len(learn.examples):,} rows would take longer than the report may; `adapterhub-lite compare` "
-            "measures it"
+            f"TF-IDF on {len(learn.examples):,} rows of such length would take longer than the report may; "
+            "`adapterhub-lite compare` measures it"
         )
     else:
         from adapterhub_lite.comparison.counted_words import counted_words
 
         made.append(_scored(known, problem, "TF-IDF of words, linear", counted_words))
     return made
+
+
+def _too_long(texts: Iterable[Sequence[Any]]) -> bool:
+    """Whether all texts together have more letters than are counted; no more of them are read than that takes."""
+    letters = 0
+    for item in chain.from_iterable(texts):
+        letters += len(item) if isinstance(item, str) else sum(map(len, item))
+        if letters > MOST_LETTERS:
+            return True
+    return False
 
 
 def _light(known: Known, data: Any) -> Encoded | None:

@@ -13,6 +13,8 @@ from adapterhub_lite.reporting.page import drawn
 from adapterhub_lite.scoring.wilson import QUANTILE
 
 MOST_CLASSES = 100
+SCORED_ON = ("held_out_sha256", "held_out_rows_sha256")
+"""The hash of the file of held-out rows, and that of which rows of it they are."""
 
 
 def compared_page(facts: Mapping[str, Any]) -> Page:
@@ -20,7 +22,7 @@ def compared_page(facts: Mapping[str, Any]) -> Page:
     reports: Sequence[Mapping[str, Any]] = facts["compared"]
     metric = reports[0]["metric"]
     alike = all(one["metric"] == metric for one in reports)
-    same = len({str(one["data"].get("held_out_sha256")) for one in reports}) == 1
+    same = all(same_rows(one, reports[0]) for one in reports)
     known = [one for one in reports if one["metrics"].get(metric) is not None]
     sign = 1 if reports[0]["higher_is_better"] else -1
     best = max(known, key=lambda one: sign * one["metrics"][metric]) if alike and known else None
@@ -81,6 +83,12 @@ def _scores(reports: Sequence[Mapping[str, Any]], metric: str, best: Mapping[str
     return Part("Scores", say, [*content, Table("The adapters", columns, rows)])
 
 
+def same_rows(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether two were scored on the same rows of the same file; what is not known is not the same."""
+    own, others = ([facts["data"].get(name) for name in SCORED_ON] for facts in (one, other))
+    return None not in own and own == others
+
+
 def paired(one: Mapping[str, Any], best: Mapping[str, Any] | None) -> str | None:
     """The difference of two adapters on the same rows with its interval; None where the rows are not known to be the same.
 
@@ -88,8 +96,7 @@ def paired(one: Mapping[str, Any], best: Mapping[str, Any] | None) -> str | None
     """
     if best is None or one is best or not one["rows"] or not best["rows"]:
         return None
-    same = one["data"].get("held_out_sha256") == best["data"].get("held_out_sha256")
-    if not same or len(one["rows"]) != len(best["rows"]):
+    if not same_rows(one, best) or len(one["rows"]) != len(best["rows"]):
         return None
     gaps = [own - other for own, other in zip(one["rows"], best["rows"], strict=True)]
     n, mean = len(gaps), sum(gaps) / len(gaps)

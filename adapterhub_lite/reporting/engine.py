@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from copy import copy
 from pathlib import Path
 from typing import Any
 
@@ -63,14 +64,22 @@ class Engine(Comparing):
             made.save(out)
         return made
 
-    def facts_of(self, adapter: Adapter | str | Path, data: Any = None, *, examples: bool = True) -> dict[str, Any]:
-        """The facts of the report of one adapter; arguments and errors are those of `report`."""
-        name = Path(adapter).name if isinstance(adapter, str | Path) else "an adapter"
+    def facts_of(
+        self, adapter: Adapter | str | Path, data: Any = None, *, examples: bool = True, saved: Path | None = None
+    ) -> dict[str, Any]:
+        """The facts of the report of one adapter; arguments and errors are those of `report`.
+
+        Args:
+            saved: The directory that `adapter` was loaded from, whose manifest and run folder tell of its training.
+        """
         if isinstance(adapter, str | Path):
             if data is None:
                 return saved_facts(Path(adapter))
-            run = run_folder_of(Path(adapter))
-            adapter = self.load_adapter(adapter)
+            saved = Path(adapter)
+            adapter = self.load_adapter(saved)
+        adapter = copy(adapter)  # that of the caller keeps its own scores
+        if saved is not None:
+            run = run_folder_of(saved)
             adapter.run_folder = run if run.is_dir() else None
         if data is not None:
             adapter.scored = adapter.evaluate(data)
@@ -78,7 +87,13 @@ class Engine(Comparing):
         rows = adapter.scored.rows if adapter.scored is not None else None
         held_out = rows.data if rows is not None else adapter.load_data(data) if data is not None else None
         known = Known.of(adapter, None, held_out, examples=examples, seconds=UNHURRIED)
-        return gather(known, name=name)
+        known.of_run, known.scored_anew = False, data is not None
+        facts = gather(known, name=saved.name if saved is not None else "an adapter")
+        if saved is not None:
+            told = saved_facts(saved)
+            recorded = {key: value for key, value in told["run"].items() if value is not None}
+            facts |= {"machine": told["machine"], "run": {**facts["run"], **recorded}}
+        return facts
 
     def leave_report(
         self,
@@ -114,6 +129,7 @@ class Engine(Comparing):
             known = Known.of(adapter, data, held_out, examples=wanted == "on")
             name = folder.name.removesuffix(".run")
             return str(Report(gather(known, name=name, command=command)).leave(folder))
-        except Exception as error:  # whatever is wrong with a report, the adapter is there
-            self.progress.say(f"note: no report was left in {folder} ({one_line(error)})")
+        except (Exception, KeyboardInterrupt) as error:  # whatever is wrong with a report, the adapter is there
+            why = "interrupted" if isinstance(error, KeyboardInterrupt) else one_line(error)
+            self.progress.say(f"note: no report was left in {folder} ({why})")
             return None

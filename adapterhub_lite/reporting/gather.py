@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
-import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+import numpy as np
+
+from adapterhub_lite.data.dataset import Dataset
 from adapterhub_lite.reporting.baselines import baselines
 from adapterhub_lite.reporting.chats import answers, loss_by_position
 from adapterhub_lite.reporting.confusion import confusion
@@ -22,6 +25,7 @@ from adapterhub_lite.reporting.trained import trained
 from adapterhub_lite.reporting.warned import warnings_of
 from adapterhub_lite.scoring.by_value import ValueDetail
 from adapterhub_lite.storage.strict_json import parse_json
+from adapterhub_lite.tasks.task import rows_of
 from adapterhub_lite.training.run.identity import environment
 from adapterhub_lite.training.run.layout import RUN
 from adapterhub_lite.training.run.left import FORMAT
@@ -67,6 +71,7 @@ def gather(known: Known, *, name: str, command: str | None = None) -> dict[str, 
             "rows": learnt_from.rows if learnt_from else None,
             "held_out": held_out.source if held_out is not None else None,
             "held_out_sha256": held_out.sha256 if held_out is not None else None,
+            "held_out_rows_sha256": _rows_sha256(held_out),
             "grouped": held_out is not None and held_out.groups is not None,
             "columns": dict(adapter.columns),
         },
@@ -79,13 +84,13 @@ def gather(known: Known, *, name: str, command: str | None = None) -> dict[str, 
         "slices": slices(known, right),
         "confusion": confusion(known),
         "rows": None,
-        "through_time": through_time(known),
+        "through_time": through_time(known) if known.examples else [],
         "curves": curves(known.log),
         "trained": weights,
         "training": {name: value for name, value in adapter.training.items() if name != "comparison"},
     }  # fmt: skip
     detail = scored.detail if scored is not None else None
-    if isinstance(detail, ValueDetail):
+    if known.examples and isinstance(detail, ValueDetail):
         facts["points"] = detail.points[:: -(-len(detail.points) // MOST_DRAWN)]
     if right is not None and held_out is not None and len(right) <= MOST_ROWS:
         facts["rows"] = [float(f"{one:.6g}") for one in right]
@@ -96,7 +101,8 @@ def gather(known: Known, *, name: str, command: str | None = None) -> dict[str, 
         facts["examples"] = most_wrong(known, right)
         facts["saliency"] = pictures
     facts["warnings"] = warnings_of(known, facts)
-    facts["machine"] = machine(base, adapter.training, adapter.run_folder)
+    took = {"seconds": adapter.training.get("seconds")}
+    facts["machine"] = machine(base, adapter.training, adapter.run_folder) if known.of_run else took
     facts["run"] = _run(known, command)
     facts["left_out"] = list(known.left_out)
     return cleaned(facts)
@@ -113,18 +119,25 @@ def cleaned(value: Any) -> Any:
     return value if isinstance(value, str | int | bool | None) else str(value)
 
 
+def _rows_sha256(data: Dataset | None) -> str | None:
+    """The hash of which rows of their source these are, in their order; None where that is not known."""
+    if data is None or data.table is None:
+        return None
+    return hashlib.sha256(np.asarray(rows_of(data), dtype="<i8").tobytes()).hexdigest()
+
+
 def _run(known: Known, command: str | None) -> dict[str, Any]:
     """How it was made: the command, the run file, versions and commit."""
     folder = known.adapter.run_folder
     recorded: Any = None
     if folder is not None and (folder / RUN).is_file():
         recorded = parse_json((folder / RUN).read_bytes(), str(folder / RUN))
-    told = recorded if isinstance(recorded, dict) else environment()
+    told = recorded if isinstance(recorded, dict) else environment() if known.of_run else {}
     identity = told.get("identity", {}) if isinstance(told.get("identity"), dict) else {}
     return {
         "command": command,
         "run_file": known.adapter.run_file,
-        "versions": {**told.get("versions", {}), "python": told.get("python", sys.version.split()[0])},
+        "versions": {**told.get("versions", {}), **({"python": told["python"]} if "python" in told else {})},
         "git_commit": told.get("git_commit"),
         "examples_sha256": (identity.get("data") or {}).get("sha256"),
     }

@@ -30,6 +30,10 @@ class Known:
     examples: bool = True
     seconds: float = LEAST_SECONDS
     """For running models."""
+    of_run: bool = True
+    """Whether this is the process of the run, with its versions and its memory."""
+    scored_anew: bool = False
+    """Whether it was scored on other rows than in training, so that scores from then are not beside these."""
     left_out: list[str] = field(default_factory=list)
     begun: float = field(default_factory=time.monotonic)
 

@@ -36,7 +36,9 @@ def made_by(facts: Mapping[str, Any]) -> Part:
         content.append(Table(f"Options of {facts['adapter']['strategy']}", ("option", "value"), settings))
     if known:
         content.append(Table("Training", ("option", "value"), known))
-    content.append(Table("Versions", ("library", "version"), [(n, v) for n, v in run["versions"].items() if v]))
+    versions = [(n, v) for n, v in run["versions"].items() if v]
+    if versions:
+        content.append(Table("Versions", ("library", "version"), versions))
     energy = machine.get("energy")
     took = [
         ("machine", machine.get("machine")),
@@ -48,7 +50,11 @@ def made_by(facts: Mapping[str, Any]) -> Part:
         ("most memory of the accelerator", _bytes(machine.get("peak_accelerator_memory"))),
         (
             "energy",
-            f"{energy:,.0f} J of the processors, other programs with it" if energy else "the machine does not tell",
+            f"{energy:,.0f} J of the processors, other programs with it"
+            if energy
+            else "the machine does not tell"
+            if machine.get("machine")
+            else None,
         ),
     ]
     content.append(Table("What it took", ("what", "how much"), [row for row in took if row[1]]))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from html import escape
@@ -17,8 +18,8 @@ from adapterhub_lite.reporting.page import page_of
 from adapterhub_lite.reporting.saved import saved_facts
 from adapterhub_lite.training.run.left import FORMAT, HTML, JSON
 
-EXAMPLES = ("examples", "saliency", "answers")
-"""The facts that hold rows of the data."""
+EXAMPLES = ("examples", "saliency", "answers", "points", "through_time")
+"""The facts that hold rows of the data, or their numbers and the names of their series."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -97,4 +98,7 @@ def write(path: Path, text: str) -> Path:
         new.replace(path)
     except OSError as error:
         raise StorageError(f"{path}: the report cannot be written ({error.strerror or error})") from error
+    finally:
+        with suppress(OSError):  # there only where it was not written whole
+            new.unlink(missing_ok=True)
     return path

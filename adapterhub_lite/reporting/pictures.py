@@ -161,7 +161,7 @@ def values(facts: Mapping[str, Any], points: Sequence[Sequence[float]]) -> Marku
 
 def through_time(facts: Mapping[str, Any]) -> Markup | None:
     """What was wanted and said of the windows of some series, as time goes on."""
-    told = facts["through_time"]
+    told = facts.get("through_time") or ()
     if not told:
         return None
     value = facts["adapter"]["kind"] == "value"

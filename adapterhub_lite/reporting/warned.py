@@ -12,16 +12,18 @@ from adapterhub_lite.training.config import NOT_CHOSEN
 WIDE, UNSURE = 0.1, 0.1
 """An interval of a share that says little; an expected calibration error from which probabilities mislead."""
 FEW_OF_CLASS = 10
+MOST_COMPARED = 200_000
+"""Rows up to which it is looked for texts that are both learnt from and held out."""
 MATTERS = 0.02
 """A share of repeated rows that moves a score by as much as a person would like to see."""
 
 
 def warnings_of(known: Known, facts: Mapping[str, Any]) -> list[str]:
     """Warnings in words; each says what was seen and what to do about it."""
-    share, repeated = _repeated(known)
+    share, told = repeated(known)
     return [
         *_of_rows(known),
-        *(repeated if share >= MATTERS else []),
+        *(told if share >= MATTERS else []),
         *_of_baselines(facts),
         *([str(known.adapter.training[NOT_CHOSEN])] if NOT_CHOSEN in known.adapter.training else []),
         *(f"a check was overruled: {one}" for one in known.adapter.forced),
@@ -29,7 +31,7 @@ def warnings_of(known: Known, facts: Mapping[str, Any]) -> list[str]:
         *_of_slices(facts),
         *_of_intervals(facts),
         *_of_calibration(facts),
-        *(repeated if share < MATTERS else []),
+        *(told if share < MATTERS else []),
         *known.adapter.notes,
     ]
 
@@ -48,12 +50,16 @@ def _of_rows(known: Known) -> list[str]:
     return []
 
 
-def _repeated(known: Known) -> tuple[float, list[str]]:
+def repeated(known: Known) -> tuple[float, list[str]]:
     """The share of held-out texts that were learnt from as well, and a warning where there are some."""
     held_out, learnt_from = known.held_out, known.learnt_from
     if learnt_from is None or held_out is None or known.task.modality != "text":
         return 0.0, []
-    seen = {_normal(item) for item in learnt_from.inputs}
+    if max(len(learnt_from), len(held_out)) > MOST_COMPARED:
+        known.left_out.append(f"texts are not looked for in what was learnt from beyond {MOST_COMPARED:,} rows")
+        return 0.0, []
+    new = {_normal(item) for item in held_out.inputs}
+    seen = {text for item in learnt_from.inputs if (text := _normal(item)) in new}  # one text at a time in memory
     again = sum(_normal(item) in seen for item in held_out.inputs)
     share = again / max(1, len(held_out))
     text = (

@@ -5,6 +5,7 @@ from __future__ import annotations
 import html.parser
 import json
 import math
+import shutil
 from collections import Counter
 from itertools import pairwise
 from pathlib import Path
@@ -13,11 +14,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from adapterhub_lite.errors import ConfigError
-from adapterhub_lite.reporting import engine as reporting_engine
+from adapterhub_lite.errors import ConfigError, StorageError
+from adapterhub_lite.interrupt import Stopped
+from adapterhub_lite.reporting import baselines, engine as reporting_engine, warned
+from adapterhub_lite.reporting.compared import paired
+from adapterhub_lite.reporting.gather import gather
 from adapterhub_lite.reporting.known import Known
-from adapterhub_lite.reporting.outcome import Report, report_of_saved
+from adapterhub_lite.reporting.outcome import Report, report_of_saved, write
 from adapterhub_lite.reporting.page import page_of, to_label
+from adapterhub_lite.reporting.saved import saved_facts
 from adapterhub_lite.reporting.slices import slices
 from tests.reporting.conftest import HOSTILE, good_and_bad
 
@@ -133,6 +138,25 @@ def test_baselines_are_those_of_scikit_learn(plain):
     assert told["TF-IDF of words, linear"] == pytest.approx(model.score(vectors.transform(new), wanted))
 
 
+def test_what_many_rows_or_long_texts_would_cost_is_left_out_and_said(plain, monkeypatch):
+    known = Known(plain.adapter, plain.data, plain.held_out, plain.adapter.scored)
+    texts = [*plain.data.inputs, *plain.held_out.inputs]
+    monkeypatch.setattr(baselines, "MOST_LETTERS", sum(map(len, texts)))
+    assert [one["name"] for one in baselines.baselines(known)][:2] == [
+        "always the commonest",
+        "TF-IDF of words, linear",
+    ]
+    monkeypatch.setattr(baselines, "MOST_LETTERS", sum(map(len, texts)) - 1)
+    assert "TF-IDF of words, linear" not in [one["name"] for one in baselines.baselines(known)]
+    monkeypatch.setattr(baselines, "MOST_ROWS", len(texts) - 1)
+    assert [one for one in baselines.baselines(known) if one["from"] == "fitted to the same rows"] == []
+    both = Known(plain.adapter, plain.data, plain.data.select([0, 1, 2, 3]), None)
+    assert warned.repeated(both)[0] == 1.0
+    monkeypatch.setattr(warned, "MOST_COMPARED", len(plain.data) - 1)
+    assert warned.repeated(both) == (0.0, [])
+    assert [len(one.left_out) for one in (known, both)] == [2, 1]
+
+
 def test_the_change_of_each_layer_is_the_one_that_peft_computes(plain):
     layers = {one["layer"]: one for one in facts_in(plain.folder)["trained"]["layers"]}
     plain.adapter.use()
@@ -186,18 +210,35 @@ def test_the_page_says_which_class_to_label_more_of():
     assert "tiny" not in advice
 
 
-def test_a_report_that_fails_is_said_and_the_run_goes_on(run_on, reporting, monkeypatch):
+def test_a_report_that_cannot_be_written_leaves_no_part_of_it(tmp_path, monkeypatch):
+    path = tmp_path / "page.html"
+
+    def full(own: Path, text: str, **_: Any) -> int:
+        own.write_bytes(text[:2].encode())
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", full)
+    with pytest.raises(StorageError, match="No space left"):
+        write(path, "a page")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [(RuntimeError("no luck"), "no luck"), (KeyboardInterrupt(), "interrupted"), (Stopped(2), "interrupted")],
+)
+def test_a_report_that_fails_is_said_and_the_run_goes_on(run_on, reporting, monkeypatch, error, words):
     said: list[str] = []
 
     def broken(*_: Any, **__: Any) -> dict[str, Any]:
-        raise RuntimeError("no luck")
+        raise error
 
     monkeypatch.setattr(reporting_engine, "gather", broken)
     monkeypatch.setattr(reporting.progress, "say", said.append)
     run = run_on(good_and_bad(24, 3), good_and_bad(24, 4))
     assert run.adapter.metrics["n"] == 24
     assert not (run.folder / "report.html").exists()
-    assert any("no report was left" in line and "no luck" in line for line in said)
+    assert any("no report was left" in line and words in line for line in said)
 
 
 def test_an_old_adapter_has_a_page_without_a_run_folder(adapter, tmp_path):
@@ -253,6 +294,49 @@ def test_two_adapters_are_compared_on_the_same_rows(plain, reporting):
     assert f"{best}, " in text
     with pytest.raises(ConfigError):
         reporting.report([])
+    # Other rows of one file, as of another seed, and rows that are not known, are not the same.
+    table = plain.held_out.select(range(59, -1, -1))
+    there = gather(Known(plain.adapter, None, table, None), name="other")["data"]
+    assert there["held_out_sha256"] == facts["data"]["held_out_sha256"]
+    for rows in (there["held_out_rows_sha256"], None):
+        apart = {**other, "data": {**other["data"], "held_out_rows_sha256": rows}}
+        assert paired(apart, facts) is None
+        text = Report.of([facts, apart]).html()
+        assert "not all scored on the same rows" in text
+    assert paired(other, facts) is not None
+
+
+def test_on_other_rows_nothing_of_the_training_or_of_this_process_stands_beside(
+    plain, reporting, monkeypatch, tmp_path
+):
+    other = reporting.load_data(good_and_bad(30, 11), "text-classification", labels=plain.data.labels)
+    before, scored = dict(plain.adapter.metrics), plain.adapter.scored
+    row = {"name": "contender", "score": 0.5}
+    monkeypatch.setitem(plain.adapter.training, "comparison", {"contenders": [row], "best_adapter": "lora"})
+    assert [one["name"] for one in reporting.report(plain.adapter).facts["baselines"]] == ["contender"]
+    facts = reporting.report(plain.adapter, data=other).facts
+    assert facts["metrics"]["n"] == 30
+    assert facts["baselines"] == []
+    assert (plain.adapter.metrics, plain.adapter.scored) == (before, scored)  # those of the caller stay
+    assert facts["machine"] == {"seconds": plain.adapter.training["seconds"]}
+    path = plain.folder.with_name("words")
+    monkeypatch.delitem(plain.adapter.training, "comparison")
+    shutil.copytree(plain.folder, tmp_path / "moved.run")
+    plain.adapter.save(path)
+    shutil.copytree(path, tmp_path / "moved")
+    run_of = facts_in(tmp_path / "moved.run")
+    with_run = reporting.facts_of(plain.adapter, other, saved=tmp_path / "moved")
+    assert (with_run["machine"], with_run["run"]["versions"]) == (run_of["machine"], run_of["run"]["versions"])
+    assert with_run["name"] == "moved"
+    shutil.rmtree(tmp_path / "moved.run")
+    versions, told = {"torch": "0.1"}, saved_facts(tmp_path / "moved")
+    monkeypatch.setattr(
+        reporting_engine, "saved_facts", lambda _: {**told, "run": {**told["run"], "versions": versions}}
+    )
+    alone = reporting.facts_of(plain.adapter, other, saved=tmp_path / "moved")
+    assert alone["run"]["versions"] == versions
+    assert "peak_memory" not in alone["machine"]
+    assert "most memory of the process" not in Report(alone).html()
 
 
 def test_without_matplotlib_there_are_tables_alone(plain, monkeypatch):
@@ -324,6 +408,14 @@ def test_windows_of_series_have_predictions_over_time(load, references, tmp_path
     page = page_in(folder)
     assert '<h2 id="over-time">' in page
     assert page.count("<polyline") >= len(facts["examples"])
+    left = Report(facts).without_examples()
+    bare = gather(Known.of(adapter, None, held_out, examples=False), name="engines")
+    assert {"through_time", "points"} <= {name for name, value in facts.items() if value}
+    for told in (left.facts, bare):
+        assert not told.get("through_time")
+        assert "points" not in told
+    assert '<h2 id="over-time">' not in left.html()
+    assert "u2" not in json.dumps(left.facts)
     adapter.detach()
 
 

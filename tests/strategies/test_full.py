@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,9 @@ from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import AutoModel, AutoModelForCausalLM
 
-from adapterhub_lite.data import batches
 from adapterhub_lite.data.batches import epoch_batches
 from adapterhub_lite.errors import ConfigError, NotSupportedError
+from adapterhub_lite.training import loop, step as one_step
 from adapterhub_lite.training.config import TrainConfig
 from adapterhub_lite.training.step import accumulate
 from adapterhub_text.declared import declared_pooling
@@ -57,7 +58,9 @@ def rate_at(step: int) -> float:
 def test_training_is_a_plain_loop(
     base: Any, put: Any, data_for: Any, model: str, task: str, top: int | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(batches, "PART", 10**9)  # a batch in one pass, so that both draw the same dropout masks
+    # A padded batch in one pass, so that both draw the same dropout masks.
+    monkeypatch.setattr(loop, "flattened", lambda *_, **__: nullcontext(False))
+    monkeypatch.setattr(one_step, "SIMILAR", 10**9)
     loaded = base(model)
     ours = put(loaded, data_for(task), "full", {"top_layers": top})
     options = {"add_pooling_layer": False} if task.endswith("classification") else {}

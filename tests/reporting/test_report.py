@@ -7,16 +7,24 @@ import json
 import math
 import shutil
 from collections import Counter
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from adapterhub_lite.errors import ConfigError, StorageError
 from adapterhub_lite.interrupt import Stopped
-from adapterhub_lite.reporting import baselines, engine as reporting_engine, warned
+from adapterhub_lite.reporting import (
+    baselines,
+    engine as reporting_engine,
+    gather as gathering,
+    saliency as looking,
+    warned,
+)
 from adapterhub_lite.reporting.compared import paired
 from adapterhub_lite.reporting.gather import gather
 from adapterhub_lite.reporting.known import Known
@@ -210,6 +218,21 @@ def test_the_page_says_which_class_to_label_more_of():
     assert "tiny" not in advice
 
 
+def test_a_part_that_fails_is_named_and_the_others_are_there(plain, monkeypatch):
+    def broken(*_: Any) -> Any:
+        raise torch.OutOfMemoryError("out of memory")
+
+    names = ["trained", "baselines", "classes", "slices", "confusion", "most_wrong"]
+    for name in names:
+        monkeypatch.setattr(gathering, name, broken)
+    facts = gather(Known(plain.adapter, plain.data, plain.held_out, plain.adapter.scored), name="words")
+    assert len([line for line in facts["left_out"] if line.endswith("out of memory")]) == len(names)
+    assert facts["metrics"] == plain.adapter.metrics
+    page = Report(facts).html()
+    assert ">Calibration</h2>" in page
+    assert "the scores by class: OutOfMemoryError" in page
+
+
 def test_a_report_that_cannot_be_written_leaves_no_part_of_it(tmp_path, monkeypatch):
     path = tmp_path / "page.html"
 
@@ -349,7 +372,9 @@ def test_without_matplotlib_there_are_tables_alone(plain, monkeypatch):
     assert [part.title for part in page_of(facts_in(plain.folder)).parts].count("Calibration") == 1
 
 
-def test_images_have_saliency_by_occlusion_that_finds_the_square_that_counts(pictures, load, references, tmp_path):
+def test_images_have_saliency_by_occlusion_that_finds_the_square_that_counts(
+    pictures, load, references, tmp_path, monkeypatch
+):
     from adapterhub_lite.progress import Silent
     from adapterhub_lite.reporting.engine import Engine
 
@@ -375,6 +400,13 @@ def test_images_have_saliency_by_occlusion_that_finds_the_square_that_counts(pic
             covered[top:bottom, left:right] = 127
             falls.append(before - adapter.predict([covered])[0].probabilities[one["predicted"]])
     assert one["largest_fall"] == pytest.approx(max(0.0, *falls), abs=1e-5)
+    gone = tmp_path / "gone.png"
+    broken = replace(pictures, inputs=(gone, *pictures.inputs[1:]))
+    known = Known.of(adapter, None, None, examples=True, seconds=60.0)
+    known.scored = replace(adapter.scored, rows=replace(adapter.scored.rows, data=broken))
+    monkeypatch.setattr(looking, "_chosen", lambda *_: [0, row])
+    assert [one["row"] for one in looking.saliency(known)] == [row + 1]
+    assert known.left_out == ["1 image that cannot be opened again"]
     adapter.detach()
 
 

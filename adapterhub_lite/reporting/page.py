@@ -9,7 +9,7 @@ from markupsafe import Markup
 
 from adapterhub_lite.names import human_size, scores_shown
 from adapterhub_lite.pages.content import Content, Page, Part, Picture, Points, Shade, Table
-from adapterhub_lite.pages.drawing import can_draw
+from adapterhub_lite.pages.drawing import can_draw, drawing
 from adapterhub_lite.pages.render import cut
 from adapterhub_lite.reporting import pictures
 from adapterhub_lite.reporting.limits import limits
@@ -40,7 +40,10 @@ def page_of(facts: Mapping[str, Any]) -> Page:
 
 def drawn(draw: Callable[[], Markup | None], caption: str, *, wide: bool = False) -> Iterator[Picture]:
     """A drawing with what it shows; nothing where matplotlib is missing or there is nothing to draw."""
-    made = draw() if can_draw() else None
+    if not can_draw():
+        return
+    with drawing():
+        made = draw()
     if made is not None:
         yield Picture(made, caption, wide)
 

@@ -5,16 +5,19 @@ from __future__ import annotations
 import html.parser
 import json
 import math
+import re
 import shutil
 from collections import Counter
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from markupsafe import Markup
 
 from adapterhub_lite.errors import ConfigError, StorageError
 from adapterhub_lite.interrupt import Stopped
@@ -22,6 +25,8 @@ from adapterhub_lite.reporting import (
     baselines,
     engine as reporting_engine,
     gather as gathering,
+    page as page_module,
+    pictures as pictures_of,
     saliency as looking,
     warned,
 )
@@ -360,6 +365,42 @@ def test_on_other_rows_nothing_of_the_training_or_of_this_process_stands_beside(
     assert alone["run"]["versions"] == versions
     assert "peak_memory" not in alone["machine"]
     assert "most memory of the process" not in Report(alone).html()
+
+
+def test_names_are_drawn_as_they_are_whatever_the_settings_of_the_process(monkeypatch):
+    import matplotlib as mpl
+
+    names = ["font: 9px a", 'id="b', "#010203", "url(#c)"]
+    models = [{"name": name, "score": 0.5, "interval": (0.4, 0.6)} for name in names]
+    monkeypatch.setitem(mpl.rcParams, "text.usetex", True)  # which would call a program that need not be there
+    texts: list[str] = []
+
+    def draw() -> Markup:
+        return pictures_of.scores_drawn(models, "accuracy", "Scores", "few", names[0])
+
+    def drawn_by_one() -> None:
+        texts.extend(str(picture.svg) for picture in page_module.drawn(draw, "Scores."))
+
+    threads = [Thread(target=drawn_by_one) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(set(texts)) == 1
+    assert len(texts) == 3
+    assert mpl.rcParams["text.usetex"] is True
+    written = {text.strip() for text in Seen(texts[0]).text}
+    assert set(names) <= written
+    assert "#010203" not in re.sub(r">[^<]*<", "><", texts[0])
+
+
+def test_no_run_spends_minutes_on_its_report_and_a_note_is_there_once(plain, monkeypatch):
+    monkeypatch.setitem(plain.adapter.training, "seconds", 1e6)
+    known = Known.of(plain.adapter, plain.data, plain.held_out, examples=True)
+    assert known.seconds == 120.0
+    known.left_out += ["twice", "twice"]
+    assert gather(known, name="words")["left_out"].count("twice") == 1
+    assert "kind" in vars(known)  # looked up once, not for every row
 
 
 def test_without_matplotlib_there_are_tables_alone(plain, monkeypatch):

@@ -24,17 +24,18 @@ FEWEST_TO_ADVISE = 5
 """Held-out rows of a class from which it is said to be one to label more of."""
 
 
-def page_of(facts: Mapping[str, Any]) -> Page:
-    """The page of one adapter's report."""
+def page_of(facts: Mapping[str, Any], *, beside: bool = False) -> Page:
+    """The page of one adapter's report; `beside` says that report.json lies in the same folder."""
     made = [part(facts) for part in PARTS]
     drawn = "" if can_draw() else " Nothing is drawn, because matplotlib is not installed."
+    numbers = " The numbers of this page are in report.json beside it." if beside else ""
     return Page(
         title=f"Report on {facts['name']}",
         subtitle=f"{facts['adapter']['task']}, made {facts['made'].replace('T', ' ').removesuffix('+00:00')} UTC",
         lead=five_lines(facts),
         parts=[part for part in made if part is not None],
         warned=bool(facts["warnings"]),
-        foot=f"Made by adapterhub-lite. The numbers of this page are in report.json beside it.{drawn}",
+        foot=f"Made by adapterhub-lite.{numbers}{drawn}",
     )
 
 

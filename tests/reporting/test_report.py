@@ -84,6 +84,8 @@ def test_a_run_leaves_a_page_and_its_numbers(plain):
     for about in ("What", "Learnt from", "How good", "Beside", "Biggest warning"):
         assert f"<dt>{about}</dt>" in page
     assert f"{plain.adapter.metrics['accuracy']:.1%}" in page
+    assert "report.json beside it" in page
+    assert "report.json" not in Report(facts).html()  # which may be written anywhere
     assert Seen(page).open == []
 
 

@@ -115,13 +115,14 @@ def gather(known: Known, *, name: str, command: str | None = None) -> dict[str, 
     return cleaned(facts)
 
 
-def part(known: Known, what: str, make: Callable[[], Made], without: Made) -> Made:
+def part(known: Known, what: str, make: Callable[[], Made], without: Any) -> Made:
     """A part of the report; where it fails, as for lack of memory, `without`, and a line that says so."""
     try:
         return make()
     except Exception as error:  # the other parts are worth having, whatever is wrong with this one
         known.left_out.append(f"{what}: {one_line(error)}")
-        return without
+        instead: Made = without
+        return instead
 
 
 def cleaned(value: Any) -> Any:

@@ -112,7 +112,7 @@ def test_plugins_import_the_api_and_nothing_else_of_ours(folder):
 
 
 WINGS = {
-    "auditing": 2_100, "comparison": 1_780, "evaluation": 600, "pages": 300, "plan": 1_350, "reporting": 2_700, "scoring": 1_500,
+    "auditing": 2_250, "comparison": 1_780, "evaluation": 600, "pages": 300, "plan": 1_350, "reporting": 2_750, "scoring": 1_500,
     "serve": 1_250,
 }  # fmt: skip
 """Packages with a bound of their own, the most lines of each: those that stand on the engine and that no other one needs, and

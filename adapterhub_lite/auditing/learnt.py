@@ -134,7 +134,7 @@ def learning(
         progress: Shows the work.
 
     Raises:
-        NotSupportedError: a task without a head, or with several targets a row.
+        NotSupportedError: a task without a head, or with several targets a row; all rows equal, or of one group.
         StrategyNotFoundError: no strategy fits heads.
         TrainingError: out of memory.
     """
@@ -151,8 +151,8 @@ def learning(
         attachment = attach(base, task, provided, solver, strategies.configure(provided, {}))  # type: ignore[arg-type]
         try:
             fitting = Fitting(attachment, solver, strategies, seed)
-            head = fitting.fit(features, targets)
             folds = folds_of(data, targets if task.target_kind == "classes" else None, seed)
+            head = fitting.fit(features, targets)
             said = fitting.out_of_fold(features, targets, folds)
             new = None if scored is None else encode_features(base, task, scored, progress)[0]
             new_said = None if new is None else fitting.said(head, new)
@@ -169,7 +169,11 @@ def _encoded(task: Task, side: Side, base: Base) -> Encoded:
 
 
 def folds_of(data: Side, targets: Tensor | None, seed: int) -> NDArray[np.int64]:
-    """A fold for each row at hand: groups and equal inputs whole, classes dealt out evenly. (n,)"""
+    """A fold for each row at hand: groups and equal inputs whole, classes dealt out evenly. (n,)
+
+    Raises:
+        NotSupportedError: all rows are of one group, or equal.
+    """
     units: Sequence[Any] = data.keys[data.sampled].tolist()
     if data.dataset.groups is not None:
         units = [data.dataset.groups[row] for row in data.sampled.tolist()]
@@ -179,6 +183,9 @@ def folds_of(data: Side, targets: Tensor | None, seed: int) -> NDArray[np.int64]
     order = random.permutation(len(first))
     if targets is not None:
         order = order[np.argsort(targets.numpy()[first][order], kind="stable")]
+    if len(first) < 2:
+        what = "equal" if data.dataset.groups is None else "of one group"
+        raise NotSupportedError(f"all rows are {what}, so that no probe can be asked of rows that it has not seen")
     fold_of_unit = np.empty(len(first), dtype=np.int64)
     fold_of_unit[order] = np.arange(len(first)) % min(FOLDS, len(first))
     return np.asarray(fold_of_unit[unit_of])

@@ -7,6 +7,7 @@ import io
 import json
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from adapterhub_lite.auditing.finding import DATA, Finding, Level
+from adapterhub_lite.auditing.targets import check_files, page_files
 from adapterhub_lite.data.dataset import Dataset
 from adapterhub_lite.errors import StorageError
 
@@ -50,6 +52,11 @@ class Audit:
     def alarms(self) -> list[Finding]:
         """What should be mended before training."""
         return [finding for finding in self.findings if finding.level == "alarm"]
+
+    @property
+    def sources(self) -> list[str]:
+        """What was read, which is never written over."""
+        return [dataset.source for dataset in self.datasets.values()]
 
     def record(self) -> dict[str, Any]:
         """All of it as JSON, but the rows that findings name, which `write_rows` writes."""
@@ -90,12 +97,15 @@ class Audit:
         """Write the page, and beside it the rows, as NAME.rows.csv.
 
         Raises:
+            ConfigError: one of them is what was read, or the folder is missing.
             StorageError: one of them cannot be written.
         """
         from adapterhub_lite.auditing.page import page_of
 
-        write_text(path, page_of(self))
-        self.write_rows(rows_beside(path))
+        page, rows = page_files(path)
+        check_files(f"--out {path}", [page, rows], self.sources)
+        write_text(page, page_of(self, rows.name))
+        self.write_rows(rows)
 
     def fix(self, path: str | Path) -> int:
         """Write the data without the rows that are to be left out, and a log of each as PATH.log.csv; see `repaired`."""
@@ -143,27 +153,25 @@ def sorted_findings(findings: Sequence[Finding]) -> list[Finding]:
     return sorted(findings, key=lambda finding: (ORDER.index(finding.level), -(finding.points or 0.0)))
 
 
-def rows_beside(path: str | Path) -> Path:
-    """Where the rows go that a page names."""
-    return Path(path).with_suffix(".rows.csv")
-
-
 def write_text(path: str | Path, text: str) -> None:
     """Write a file whole, or not at all.
 
     Raises:
         StorageError: it cannot be written.
     """
-    target = Path(path)
+    target = Path(path).expanduser()
     partial = target.with_name(f".{target.name}.partial")
     try:
-        partial.write_text(text, encoding="utf-8", newline="")
+        # What the data says may hold half characters, which UTF-8 has not.
+        partial.write_text(text, encoding="utf-8", errors="backslashreplace", newline="")
         partial.replace(target)
     except OSError as error:
-        partial.unlink(missing_ok=True)
         raise StorageError(
             f"{target}: could not be written ({error.strerror}); check the folder and its space"
         ) from error
+    finally:
+        with suppress(OSError):  # gone already where all went well
+            partial.unlink()
 
 
 def _harmless(values: Sequence[Any]) -> list[Any]:

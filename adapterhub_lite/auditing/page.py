@@ -6,14 +6,14 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from adapterhub_lite.auditing.outcome import Audit, rows_beside
+from adapterhub_lite.auditing.outcome import Audit
 
 SHOWN, LONGEST = 20, 300
 """Rows of a finding on the page, and characters of what is said of one; all are in the CSV beside it."""
 
 
-def page_of(audit: Audit, rows_file: str | None = None) -> str:
-    """The page as text."""
+def page_of(audit: Audit, rows_file: str) -> str:
+    """The page as text, which names the file of rows beside it."""
     templates = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined)
     named: dict[str, list[tuple[str, int, str, str]]] = {}
     for finding in audit.findings:
@@ -28,5 +28,5 @@ def page_of(audit: Audit, rows_file: str | None = None) -> str:
         told=told,
         named=named,
         closing=audit.closing(),
-        rows_file=rows_file or rows_beside("audit.html").name,
+        rows_file=rows_file,
     )

@@ -4,27 +4,28 @@ from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Sequence
 from pathlib import Path
 
 from adapterhub_lite.auditing.finding import DATA
 from adapterhub_lite.auditing.outcome import Audit, leaves_out, write_text
+from adapterhub_lite.auditing.targets import check_files, fix_files
 from adapterhub_lite.data.write import WRITERS, write_rows
 from adapterhub_lite.errors import ConfigError
 
 LOG = ("row", "change", "finding", "why")
 
 
-def check_repair(path: str | Path, source: str) -> None:
+def check_repair(path: str | Path, sources: Sequence[str]) -> None:
     """Refuse a file that a repaired table cannot be written to, before anything is looked at.
 
     Raises:
-        ConfigError: a name of another type, or the data itself.
+        ConfigError: a name of another type, a folder that is missing, or what the data or the rows to score on were read from.
     """
-    target = Path(path)
-    if target.suffix.lower() not in WRITERS:
+    files = fix_files(path)
+    if files[0].suffix.lower() not in WRITERS:
         raise ConfigError(f"--fix {path}: the name must end in one of {', '.join(WRITERS)}")
-    if target.absolute().resolve() == Path(source).absolute().resolve():
-        raise ConfigError(f"--fix {path}: is the data itself, which is never changed; give another name")
+    check_files(f"--fix {path}", files, sources)
 
 
 def repaired(audit: Audit, path: str | Path) -> int:
@@ -37,7 +38,7 @@ def repaired(audit: Audit, path: str | Path) -> int:
         ConfigError: the data is no table with a row for each input, or `path` is not one it can be written to.
         StorageError: it cannot be written.
     """
-    check_repair(path, audit.source)
+    check_repair(path, audit.sources)
     data = audit.datasets[DATA]
     if data.table is None or len(data.table) != len(data):
         raise ConfigError(
@@ -50,6 +51,7 @@ def repaired(audit: Audit, path: str | Path) -> int:
     writer.writerow(LOG)
     for place, reasons in sorted(out.items()):
         writer.writerows((audit.row_number(DATA, place), "left out", name, why) for name, why in reasons)
-    write_rows(path, data.table.take([row for row in range(len(data)) if row not in out]), {})
-    write_text(f"{path}.log.csv", text.getvalue())
+    target, log = fix_files(path)
+    write_rows(target, data.table.take([row for row in range(len(data)) if row not in out]), {})
+    write_text(log, text.getvalue())
     return len(out)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from adapterhub_lite.auditing.alike import alike
 from adapterhub_lite.auditing.finding import DATA, HELD_OUT, Finding, Row, fine
 from adapterhub_lite.auditing.material import Material, Side
+from adapterhub_lite.data.roles.groups import numbered
 
 BOTH, REPEATED, NEAR, CONFLICT = "rows in both splits", "repeated rows", "nearly repeated rows", "conflicting labels"
 LEAK, MANY_CONFLICTS, MANY = 0.01, 0.005, 0.1
@@ -72,19 +73,29 @@ def _near(material: Material) -> Links:
     groups = [
         None if side.dataset.groups is None else side.dataset.groups[int(row)] for side in sides for row in side.sampled
     ]
+    keys = np.concatenate([side.keys[side.sampled] for side in sides]).tolist()
+    first_like: dict[tuple[str, int, Hashable], int] = {}
+    first = [
+        first_like.setdefault((place[0], key, group), number)
+        for number, (place, key, group) in enumerate(zip(places, keys, groups, strict=True))
+    ]
+    rows = list(first_like.values())  # one for all that are equal: they have the same twins
+    units = np.asarray(numbered([row if groups[row] is None else (places[row][0], groups[row]) for row in rows]))
     items = [item for side in sides for item in side.items]
     texts = [text for side in sides for text in side.texts] if material.modality == "text" else []
     features = None
     if learnt is not None:
         features = learnt.features if learnt.held_out is None else np.concatenate([learnt.features, learnt.held_out])
-    links: dict[tuple[str, int], tuple[tuple[str, int], str]] = {}
-    for (first, second), how in alike(items, texts, material.modality, features).items():
-        of_one_group = groups[first] is not None and groups[first] == groups[second]
-        across = places[first][0] != places[second][0]
-        known = links.get(places[second])
-        if (not of_one_group or across) and (known is None or (across and known[0][0] == places[second][0])):
-            links[places[second]] = places[first], how
-    return links
+        features = features[rows]
+    chosen, of_text = [items[row] for row in rows], [texts[row] for row in rows] if texts else []
+    links: dict[int, tuple[int, str]] = {}
+    for (one, other), how in alike(chosen, of_text, material.modality, features, units).items():
+        twin, row = rows[one], rows[other]
+        known = links.get(row)
+        across = places[twin][0] != places[row][0]
+        if known is None or (across and places[known[0]][0] == places[row][0]):
+            links[row] = twin, how
+    return {places[row]: (places[links[like][0]], links[like][1]) for row, like in enumerate(first) if like in links}
 
 
 def _repeated(material: Material, name: str, links: Links, *, drops: bool) -> Finding:

@@ -12,6 +12,7 @@ from adapterhub_lite.cli.output import plain_console, print_json, say_columns
 from adapterhub_lite.cli.preview import guessed_data
 from adapterhub_lite.cli.rows import check_target
 from adapterhub_lite.cli.train import TaskShortcuts
+from adapterhub_lite.errors import ConfigError
 from adapterhub_lite.names import Flag
 
 if TYPE_CHECKING:
@@ -62,12 +63,19 @@ def audit(
 ) -> None:
     """Look for wrong labels, leaks, shortcuts and other faults of the data; nothing is changed."""
     from adapterhub_lite.auditing.repair import check_repair
+    from adapterhub_lite.auditing.targets import check_files, fix_files, page_files
     from adapterhub_lite.comparison.engine import Engine
 
+    sources = [data, *([] if looking.eval_data is None else [looking.eval_data])]
+    written = []
     if looking.out is not None:
         check_target(looking.out, suffixes=(".html",))
+        written = page_files(looking.out)
+        check_files(f"--out {looking.out}", written, sources)
     if looking.fix is not None:
-        check_repair(looking.fix, data)
+        check_repair(looking.fix, sources)
+        if set(written) & set(fix_files(looking.fix)):
+            raise ConfigError(f"--fix {looking.fix}: --out {looking.out} is to write that file too; give another name")
     engine = Engine()
     roles, options = columns_by_role(columns, columns.columns), {**looking.task_options, **shortcuts}
 
@@ -81,26 +89,32 @@ def audit(
         base = engine.load_base(looking.base, device=looking.device)
     names = [name.strip() for given in looking.slices for name in given.split(",") if name.strip()]
     looked = engine.audit(dataset, eval_data=looking.eval_data, base=base, slices=names, seed=looking.seed)
-    if looking.out is not None:
-        looked.save(looking.out)
-    left_out = looked.fix(looking.fix) if looking.fix is not None else None
-    show(looked, looking, left_out, as_json=json_)
-
-
-def show(looked: Audit, looking: Looking, left_out: int | None, *, as_json: bool) -> None:
-    """Print an audit, and where its files are."""
-    if as_json:
-        print_json({**looked.record(), "page": looking.out, "fixed": looking.fix, "left_out": left_out})
+    if not json_:
+        show(looked)  # before anything is saved: what fails there loses nothing of it
+    left_out = None
+    try:
+        if looking.out is not None:
+            looked.save(looking.out)
+        left_out = looked.fix(looking.fix) if looking.fix is not None else None
+    finally:
+        if json_:
+            print_json({**looked.record(), "page": looking.out, "fixed": looking.fix, "left_out": left_out})
+    if json_:
         return
-    from adapterhub_lite.auditing.outcome import rows_beside, table_of
+    console = plain_console()
+    if looking.out is not None:
+        page, rows = page_files(looking.out)
+        console.print(f"{page}: the page; {rows}: all rows that are named", style="bold")
+    if looking.fix is not None:
+        fixed, log = fix_files(looking.fix)
+        console.print(f"{fixed}: without {left_out:,} rows; {log} says which, and why", style="bold")
+
+
+def show(looked: Audit) -> None:
+    """Print the findings of an audit."""
+    from adapterhub_lite.auditing.outcome import table_of
 
     console = plain_console()
     console.print(table_of(looked))
     for line in looked.closing():
         console.print(line, soft_wrap=True)
-    if looking.out is not None:
-        console.print(f"{looking.out}: the page; {rows_beside(looking.out)}: all rows that are named", style="bold")
-    if left_out is not None:
-        console.print(
-            f"{looking.fix}: without {left_out:,} rows; {looking.fix}.log.csv says which, and why", style="bold"
-        )

@@ -48,9 +48,11 @@ def check_target(out: str, option: str = "--out", suffixes: tuple[str, ...] = SU
         ConfigError: a name of another type, a folder, or a place that is not there.
     """
     target = Path(out)
+    if target.is_dir():
+        raise ConfigError(f"{option} {out}: is a directory")
     if target.suffix not in suffixes:
         which = f"one of {', '.join(suffixes)}" if suffixes[1:] else suffixes[0]
         raise ConfigError(f"{option} {out}: the name must end in {which}")
-    if target.is_dir() or not target.absolute().parent.is_dir():
-        raise ConfigError(f"{option} {out}: {'is a directory' if target.is_dir() else 'its folder does not exist'}")
+    if not target.absolute().parent.is_dir():
+        raise ConfigError(f"{option} {out}: its folder does not exist")
     return target

@@ -48,13 +48,19 @@ class Engine(Training):
             seed: Of samples and folds.
 
         Raises:
-            ConfigError: a library is not installed that `pip install 'adapterhub-lite[audit]'` brings.
+            ConfigError: a library is not installed that `pip install 'adapterhub-lite[audit]'` brings; labels of `eval_data`
+                are not those of `data`.
             DataError: bad rows to score on, or no such column.
         """
         check_arguments(base, data, eval_data, None, None, None, resume=False)
         held_out = eval_data
         if eval_data is not None and not isinstance(eval_data, Dataset):
             held_out = read_like(self.task_shelf, data, eval_data)
+        elif eval_data is not None and eval_data.targets is not None and eval_data.labels != data.labels:
+            raise ConfigError(
+                f"eval_data ({eval_data.source}): its labels are numbered otherwise than those of the data; give the file "
+                "itself, or read it with load_data(..., labels=data.labels)"
+            )
         return look_through(
             data, held_out, base, slices, tasks=self.task_shelf, strategies=self.strategy_shelf, progress=self.progress,
             seed=seed,

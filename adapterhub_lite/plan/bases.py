@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from contextlib import suppress
 from pathlib import Path
@@ -77,7 +78,7 @@ def imagined_like(base: Base) -> Base:
     """A base like one that is loaded, without its weights, on the CPU."""
     kind: Any = type(base.model)
     with calm(), Imagined():
-        model = kind._from_config(base.model.config, dtype=base.dtype, **without_pooler(kind))
+        model = kind._from_config(copy.deepcopy(base.model.config), dtype=base.dtype, **without_pooler(kind))
         if base.quantization != "none":
             _quantize(model, base.quantization, base.dtype)
         model.requires_grad_(False)

@@ -22,6 +22,7 @@ from adapterhub_lite.tasks.task import Encoded, Example, Task
 from adapterhub_lite.training.attachment import Attachment, attach
 from adapterhub_lite.training.config import TrainConfig
 from adapterhub_lite.training.features import encode_features
+from adapterhub_lite.training.flat import flattened
 from adapterhub_lite.training.offload import SMALL
 from adapterhub_lite.training.optimizer import make_optimizer
 from adapterhub_lite.training.step import accumulate, apply
@@ -58,6 +59,8 @@ def count_run(
     config: StrategyConfig,
     examples: Sequence[Example],
     run: TrainConfig,
+    *,
+    on_card: bool = False,
 ) -> tuple[Count, int]:
     """Count what training takes at most: a step from the second one on, or the features of a strategy without steps.
 
@@ -72,6 +75,7 @@ def count_run(
         config: Its options.
         examples: A batch; those of a micro-batch at once.
         run: How it trains.
+        on_card: Whether batches are cut and padded as on an accelerator.
 
     Returns:
         The count, and how many numbers train.
@@ -92,14 +96,16 @@ def count_run(
                 live.begin_again()
                 encode_features(base, task, Encoded(examples), Silent(), keep=False)
             else:
-                _step(live, attachment, examples, run)
+                _step(live, attachment, examples, run, on_card=on_card)
         finally:
             attachment.discard()
     return Count(**live.at_peak), trainable
 
 
-def _step(live: LiveStorages, attachment: Attachment, examples: Sequence[Example], run: TrainConfig) -> None:
-    base = attachment.base
+def _step(
+    live: LiveStorages, attachment: Attachment, examples: Sequence[Example], run: TrainConfig, *, on_card: bool
+) -> None:
+    base, task = attachment.base, attachment.task
     trained = [tensor for tensor in attachment.tensors.values() if tensor.requires_grad]
     live.kind = "optimizer"
     optimizer = make_optimizer(trained, run, 1e-4)
@@ -110,9 +116,11 @@ def _step(live: LiveStorages, attachment: Attachment, examples: Sequence[Example
     weight = sum(example.weight for example in examples)
     recompute = activation_checkpointing(base.model, run.activation_checkpointing)
     offload = _waiting_elsewhere(base) if run.activation_offload else nullcontext()
-    with recompute, offload, attachment.training(), _told_apart(live, attachment, trained):
+    padded = on_card and not task.needs_one_row
+    one_row = nullcontext() if padded else flattened(base, task, examples, attachment, learns=True, known=True)
+    with recompute, offload, attachment.training(), one_row, _told_apart(live, attachment, trained):
         live.begin_again()
-        accumulate(attachment, trained, examples, weight, run.examples_at_once, _say_nothing)
+        accumulate(attachment, trained, examples, weight, run.examples_at_once, _say_nothing, on_card=on_card)
         nn.utils.clip_grad_norm_(trained, run.clip)
         apply(optimizer, 1, base.device)
         optimizer.zero_grad(set_to_none=True)

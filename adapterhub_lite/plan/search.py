@@ -9,6 +9,7 @@ from typing import Any
 
 from adapterhub_lite.base.loading import Base
 from adapterhub_lite.base.strategy import Solver
+from adapterhub_lite.data.batches import longest_first
 from adapterhub_lite.plan.count import Count, count_run
 from adapterhub_lite.plan.imagined import CardAttention, Imagined
 from adapterhub_lite.plugins.spec import ProvidedStrategy, StrategyConfig
@@ -88,7 +89,7 @@ class Search:
         run = self.run.model_copy(update={"batch_size": len(examples), **way.options()})
         with CardAttention() if self.on_card else nullcontext():
             count, self.trainable = count_run(
-                self._before, self.base, self.task, self.provided, self.settings, examples, run
+                self._before, self.base, self.task, self.provided, self.settings, examples, run, on_card=self.on_card
             )
         return count
 
@@ -100,7 +101,7 @@ class Search:
         able = bool(getattr(self.base.model, "supports_gradient_checkpointing", False))
         given = self.run.activation_checkpointing, self.run.activation_offload
         all_modes = [(False, False)] + [(True, False)] * able + [(True, True)] * (able and self.on_card)
-        return [mode for mode in all_modes if mode >= given] or [given]
+        return [given, *(mode for mode in all_modes if mode != given and mode[0] >= given[0] and mode[1] >= given[1])]
 
     def choose(self, room: int) -> tuple[Way, Count] | None:
         """The fastest way whose count is at most `room` bytes; None where there is none.
@@ -179,10 +180,5 @@ def all_learnt(example: Example) -> Example:
 
 def longest_of(examples: Sequence[Example]) -> Callable[[int], Sequence[Example]]:
     """A function that gives so many of the longest examples; those there are, as often as it takes."""
-    ordered = sorted(examples, key=lambda example: -example.length)
-
-    def longest(count: int) -> Sequence[Example]:
-        times = -(-count // len(ordered))
-        return (ordered * times)[:count] if times > 1 else ordered[:count]
-
-    return longest
+    order = longest_first([example.length for example in examples])
+    return lambda count: [examples[order[row % len(order)]] for row in range(count)]

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from adapterhub_lite.base.loading import Base
 from adapterhub_lite.cache import size_of
-from adapterhub_lite.errors import ConfigError, NotSupportedError
+from adapterhub_lite.errors import NotSupportedError
 from adapterhub_lite.plan.bases import imagined_like
 from adapterhub_lite.plan.outcome import no_room
 from adapterhub_lite.plan.room import in_gib, room_in
@@ -25,21 +25,17 @@ def settled_for_memory(
     that the user asked for stays, and so does computing activations again.
 
     Raises:
-        ConfigError: a memory that is no size, or a base spread over processes.
         NotSupportedError: not even one example at once stays below; names the smallest memory that works.
     """
     config = run.config
     if config.memory is None:
         return config
-    if config.shard:
-        raise ConfigError(
-            "--memory is counted for one process, and --shard spreads the base over several; give one of them"
-        )
     on_card = base.device.type != "cpu"
-    planned = imagined_like(base) if on_card else base
     memory, mounted = size_of(config.memory, "--memory"), base.active
-    search = Search(planned, task, run.strategy, run.settings, config, on_card, longest_of(data.examples))
+    base.activate(None)
     try:
+        planned = imagined_like(base) if on_card else base
+        search = Search(planned, task, run.strategy, run.settings, config, on_card, longest_of(data.examples))
         found = search.choose(room_in(memory, on_card=on_card))
         if found is None:
             step = f"one example of length {search.longest(1)[0].length} with {run.strategy.spec.name}"

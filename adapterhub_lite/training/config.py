@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
+from adapterhub_lite.cache import size_of
 from adapterhub_lite.errors import ConfigError
 from adapterhub_lite.names import Flag, one_line, refuse_truth_for_number
 from adapterhub_lite.plugins.shelf import refused_options
@@ -24,7 +25,7 @@ Tracker = Literal["tensorboard", "wandb", "mlflow", "trackio"]
 
 KEEPS_NO_RESULT = frozenset(
     {
-        *("checkpoint_every", "keep_checkpoints", "activation_offload", "memory", "track", "general_text"),
+        *("checkpoint_every", "keep_checkpoints", "activation_offload", "track", "general_text"),
         *("abstain", "label_thresholds", "calibrate"),
     }
 )
@@ -249,6 +250,12 @@ class TrainConfig(BaseModel):
         """
         self.read_general_text()
         self.check_held_out(held_out)
+        if self.memory is not None:
+            size_of(self.memory, "--memory")
+        if self.memory is not None and self.shard:
+            raise ConfigError(
+                "--memory is counted for one process, and --shard spreads the base over several; give one of them"
+            )
         if self.shard and world_size() == 1:
             raise ConfigError(
                 "--shard spreads the base over several processes, and this is one; start them with torchrun or "

@@ -52,9 +52,9 @@ def choose(config: TrainConfig, situation: Situation, spec: StrategySpec) -> tup
             raise ConfigError(f"strategy '{spec.name}' suggests '{unknown[0]}', which is no option of training")
         chosen = {**general(situation, given.get("start_head")), "learning_rate": spec.learning_rate, **suggested}
         chosen = {name: value for name, value in chosen.items() if name not in given}
-        if chosen.get("start_head") == "probe" and situation.predicts == "classes":
-            chosen |= {"start_penalty": SOFT_FOR_SERIES if situation.modality == "series" else SOFT}
-            chosen = {name: value for name, value in chosen.items() if name not in given}
+        of_probe = chosen.get("start_head") == "probe" and situation.predicts == "classes"
+        if of_probe and "start_penalty" not in given:
+            chosen.setdefault("start_penalty", SOFT_FOR_SERIES if situation.modality == "series" else SOFT)
     settled = TrainConfig(**{**STANDING, **chosen, **given})
     if situation.held_out and "eval_every" not in given:
         order = Order(situation.rows, settled)

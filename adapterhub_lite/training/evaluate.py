@@ -177,7 +177,7 @@ def outputs(
             with torch.no_grad():
                 parts.append(on_cpu(own, (head(features.to(base.device)), targets)))
     else:
-        in_one_row = flattened(base, task, [data.examples[row] for row in own], attachment)
+        in_one_row = flattened(base, task, data.examples, attachment)
         bars = progress.bar("predicting", len(own), "examples")
         with bars as bar, evaluating(base.model), kept_heap(base), in_one_row:
             parts += _batches(base, task, attachment.logits, data, EXAMPLES_AT_ONCE, own, on_cpu, bar)

@@ -103,7 +103,7 @@ def fit(
                     return attachment, solve_adapter(attachment, strategy, encoded, run.config, observers, progress)
                 probe: nn.Module | None = None
                 if run.config.start_head == "probe":
-                    compared = scored is not None
+                    compared = scored is not None and _notes_go_with(task, scored)
                     probe = start_head(attachment, strategy_shelf, encoded, run.config, progress, compared=compared)
                 training = Training(
                     attachment, encoded, run.config, progress, observers,
@@ -139,12 +139,17 @@ def say_notes(data: Dataset, held_out: Dataset | None, progress: Progress) -> No
         )
 
 
+def _notes_go_with(task: Task, held_out: Encoded) -> bool:
+    """Whether notes are made on what is predicted of held-out rows: of one target each, and few enough to be run again."""
+    of_one_target = isinstance(task, HeadTask) and task.target_kind != "labels"
+    few = len(held_out.examples) <= MOST_RUN_AGAIN and Processes().count == 1
+    return of_one_target and few and all(example.rows == 1 for example in held_out.examples)
+
+
 def _notes_of_rows(attachment: Attachment, held_out: Encoded, probe: nn.Module | None, progress: Progress) -> list[str]:
     """Notes on what is predicted of held-out rows that are few enough to be run once more; beside the probe, if there is one."""
     task, base, examples = attachment.task, attachment.base, held_out.examples
-    if not isinstance(task, HeadTask) or task.target_kind == "labels" or any(example.rows != 1 for example in examples):
-        return []
-    if len(examples) > MOST_RUN_AGAIN or Processes().count > 1:
+    if not isinstance(task, HeadTask) or not _notes_go_with(task, held_out):
         return []
     own, targets = predict_logits(attachment, held_out, progress), task.targets(examples)
     notes = note_of_classes(own, targets, task.labels) if task.target_kind == "classes" else []

@@ -20,6 +20,7 @@ from adapterhub_lite.base.flat import Flattening
 from adapterhub_lite.base.learning import BatchContext
 from adapterhub_lite.base.loading import Base
 from adapterhub_lite.base.swaps import ImplementationSwap, attention_implementation
+from adapterhub_lite.data.batches import ROW
 from adapterhub_lite.errors import NotSupportedError
 from adapterhub_lite.names import one_line
 from adapterhub_lite.plugins.strategy_call import is_out_of_memory
@@ -47,6 +48,7 @@ def flattened(
     *,
     learns: bool = False,
     known: bool | None = None,
+    at_once: int = TRIED_WITH,
     say: Callable[[str], None] = lambda line: None,
 ) -> Iterator[bool]:
     """Let tasks run texts in one row for the length of a `with` block, where that changes nothing; give whether they may.
@@ -58,6 +60,7 @@ def flattened(
         adapter: What is on the base; None for the bare one.
         learns: Whether gradients have to come out alike as well.
         known: What came out before, if it is known.
+        at_once: How many examples may be run at once, at most.
         say: Shows the user why batches are padded.
 
     Raises:
@@ -76,7 +79,7 @@ def flattened(
             swap.mount()
     try:
         if how is not None and not known:
-            reason = trial.why_not(how, examples)
+            reason = trial.why_not(how, examples, at_once)
             if reason is not None:
                 say(f"note: batches are padded, since '{base.reference}' is not run without padding: {reason}")
         if reason is not None and task.needs_one_row and learns:
@@ -120,12 +123,15 @@ class _Trial:
         ]
         return Flattening(first_position(base), min((size for size in windows if size), default=1 << 30), view)
 
-    def why_not(self, how: Flattening, examples: Sequence[Example]) -> str | None:
+    def why_not(self, how: Flattening, examples: Sequence[Example], at_once: int) -> str | None:
         """Why texts are not run in one row, in words; None where nothing is against it."""
         if self.base.shards is not None:
             return None  # its processes would have to try it equally often, whatever they have
-        shorter = sorted(examples, key=lambda example: example.length)[: max(TRIED_WITH, len(examples) // 2)]
-        chosen = shorter[:: max(1, len(shorter) // TRIED_WITH)][:TRIED_WITH]
+        some = [examples[row] for row in range(0, len(examples), max(1, len(examples) // FEWEST))]
+        shorter = sorted(some, key=lambda example: example.length)[: max(TRIED_WITH, len(some) // 2)]
+        chosen = shorter[:: max(1, len(shorter) // TRIED_WITH)][: max(2, min(TRIED_WITH, at_once))]
+        while len(chosen) > 2 and sum(example.length for example in chosen) > ROW:
+            chosen = chosen[: len(chosen) // 2]
         while len(chosen) > 1:
             tried = attempt(partial(self._difference, how, chosen), self.base.device)
             if not isinstance(tried, RanOut):
@@ -140,6 +146,7 @@ class _Trial:
         base.model.eval()
         try:
             batch = {key: value.to(base.device) for key, value in self.task.collate(examples, base).items()}
+            base.flat = None
             alone = self._features_and_gradients(batch)
             base.flat = how
             together = self._features_and_gradients(batch)
@@ -177,6 +184,8 @@ class _Trial:
                 features = self.task.features(base, batch)[0].float()
                 signs = torch.randn(features.shape, generator=torch.Generator().manual_seed(0)).to(features.device)
                 loss = (features * signs).sum()
-                gradients = torch.autograd.grad(loss, trained, allow_unused=True) if trained else ()
+                gradients = (
+                    torch.autograd.grad(loss, trained, allow_unused=True) if trained and loss.requires_grad else ()
+                )
         known = [gradient.flatten().float() for gradient in gradients if gradient is not None]
         return features.detach(), torch.cat(known) if known else features.new_zeros(1)

@@ -25,6 +25,7 @@ from adapterhub_lite.interrupt import Interrupt, Stopped
 from adapterhub_lite.plugins.hookspecs import Run
 from adapterhub_lite.plugins.observers import Observers
 from adapterhub_lite.progress import Bar, Progress
+from adapterhub_lite.scoring.wilson import standard_error
 from adapterhub_lite.tasks.task import Encoded
 from adapterhub_lite.training.attachment import Attachment
 from adapterhub_lite.training.average import Average
@@ -132,9 +133,11 @@ class Training:
             recompute = activation_checkpointing(self.attachment.base.model, self.config.activation_checkpointing)
             offload = activation_offload(self.attachment.base, self.config.activation_offload)
             first = [self.data.examples[row] for row in self.order.rows(self.state.step + 1)]
+            if len(first) == 1:  # it takes two to try whether texts can be run in one row
+                first = [self.data.examples[row] for row in range(min(2, len(self.data.examples)))]
             in_one_row = flattened(
                 self.attachment.base, self.attachment.task, first, self.attachment,
-                learns=True, known=self.state.flat, say=self.journal.tell,
+                learns=True, known=self.state.flat, at_once=self.state.micro_batch_size, say=self.journal.tell,
             )  # fmt: skip
             training = self.attachment.training(base_dropout=self.config.base_dropout == "on")
             with self.interrupt.delayed(), recompute, offload, training, in_one_row as self.state.flat:
@@ -151,7 +154,8 @@ class Training:
         self.average.settle()
         if self.best is not None and self.state.best_step != self.state.step:
             which = "as it started, from the probe" if self.state.best_step == 0 else f"of step {self.state.best_step}"
-            why = "which scored best" if self.config.keep != "last-good" else "since later ones score surely worse"
+            sure = self.config.keep == "last-good" and self.attachment.task.higher_is_better
+            why = "since later ones score surely worse" if sure else "which scored best"
             self.progress.say(f"keeping the adapter {which}, {why}")
             self.attachment.load_tensors(self.best[0])
             self.attachment.load_state(self.best[1])
@@ -264,7 +268,8 @@ class Training:
         is_best = math.isfinite(value) and (value, -loss) > best
         if is_best:
             state.best_value, state.best_loss, state.evaluations_since_best = value, loss, 0
-        if is_best or (self.config.keep == "last-good" and value >= best[0] - self._by_chance(best[0])):
+        as_good = self.config.keep == "last-good" and value >= best[0] - self._by_chance(best[0])
+        if is_best or (math.isfinite(value) and as_good):
             state.best_step = state.step
             self.best = self.average.instead_of(self.tensors), copy.deepcopy(self.attachment.state(state.step))
         if is_best:
@@ -275,10 +280,10 @@ class Training:
         return state.best_step == state.step
 
     def _by_chance(self, score: float) -> float:
-        """A standard error of a score that is a share of the held-out rows, as of a binomial; 0 of any other."""
+        """A standard error of a score that is a share of the held-out rows, or of their groups; 0 of any other score."""
         assert self.held_out is not None
-        share = self.attachment.task.higher_is_better and 0 <= score <= 1
-        return math.sqrt(score * (1 - score) / len(self.held_out.examples)) if share else 0.0
+        n = len(self.held_out.examples if self.held_out.groups is None else set(self.held_out.groups))
+        return standard_error(score, n) if self.attachment.task.higher_is_better and 0 <= score <= 1 else 0.0
 
     def _newest(self) -> tuple[Checkpoint, Checkpoint | None] | None:
         """The checkpoint to go on from, and the one with the best adapter until then; None to begin at the first step."""

@@ -27,6 +27,8 @@ def accumulate(
     spare: Sequence[Example] = (),
     output_loss: Callable[[Batch, Tensor], Tensor] | None = None,
     rows: int | None = None,
+    *,
+    on_card: bool | None = None,
 ) -> tuple[float, int]:
     """Put the gradient of a batch's loss into the parameters.
 
@@ -44,6 +46,7 @@ def accumulate(
         spare: An example for the processes of a sharded base that have fewer than the others; its loss does not count.
         output_loss: What the strategy adds to the loss of each row of outputs, (rows,), if anything; its mean is added.
         rows: Rows of outputs of the whole batch.
+        on_card: Whether the batch is cut as on an accelerator; by default as the base's device asks.
 
     Returns:
         The loss, and the examples computed at once in the end.
@@ -56,7 +59,7 @@ def accumulate(
     before = random_state(device)
     rows = sum(example.rows for example in examples) if rows is None else rows
     while True:
-        parts = _parts(attachment, examples, size, most)
+        parts = _parts(attachment, examples, size, most, device.type != "cpu" if on_card is None else on_card)
         loss = attempt(partial(_gradient, attachment, parts, weight, spare, output_loss, rows), device, shards)
         if not isinstance(loss, RanOut):
             return loss, size
@@ -126,7 +129,9 @@ def _add_gradient(
     return float(loss.detach())
 
 
-def _parts(attachment: Attachment, examples: Sequence[Example], size: int, most: int) -> list[Sequence[Example]]:
+def _parts(
+    attachment: Attachment, examples: Sequence[Example], size: int, most: int, on_card: bool
+) -> list[Sequence[Example]]:
     """Cut a batch into parts of at most `size` examples, each run at once; on a CPU of few tokens, or of similar lengths."""
     base = attachment.base
     # The processes of a sharded base run it equally often; a part without examples is run with a spare one.
@@ -134,7 +139,7 @@ def _parts(attachment: Attachment, examples: Sequence[Example], size: int, most:
         if base.flat is None:
             examples = sorted(examples, key=lambda example: -example.length)
         # Batch normalisation depends on what is run at once, so such models are not cut more than they have to be.
-        if base.device.type == "cpu" and not attachment.statistics:
+        if not on_card and not attachment.statistics:
             tokens = ROW if base.flat is not None else SIMILAR
             parts = parts_of([example.length for example in examples], size, tokens)
             return [[examples[row] for row in part] for part in parts]

@@ -179,7 +179,9 @@ def _padding(adapter: Adapter, examples: Any) -> None:
     model = copy.deepcopy(base.model).double()
     if getattr(model.config, "_experts_implementation", None) is not None:
         model.set_experts_implementation("eager")  # the quicker ones do not know double precision
-    precise: Any = SimpleNamespace(model=model, map=base.map, tokenizer=base.tokenizer, processor=base.processor, flat=None)
+    precise: Any = SimpleNamespace(
+        model=model, map=base.map, tokenizer=base.tokenizer, processor=base.processor, flat=None
+    )
     try:
         together, alone = _both_ways(task, precise, adapter, examples)
         limit = EXACT

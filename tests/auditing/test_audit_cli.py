@@ -44,6 +44,7 @@ def test_the_page_is_one_file_that_escapes_what_the_data_says(run, files, tmp_pa
     assert "src=" not in html
     assert "http" not in html
     assert "Rows in both splits" in html
+    assert "&lt;b&gt;audit.rows.csv, beside this page" in html
     with (tmp_path / "<b>audit.rows.csv").open(encoding="utf-8", newline="") as file:
         named = [(row["finding"], row["side"], row["row"], row["other row"]) for row in csv.DictReader(file)]
     assert ("rows in both splits", "eval-data", "6", "6") in named
@@ -88,12 +89,43 @@ def test_what_cannot_be_done_is_said_in_a_line(run, files, tmp_path, monkeypatch
     assert "Traceback" not in outcome.err
 
 
-def test_the_data_itself_is_never_written(run, files, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (["--fix", "./data.csv"], "is the data itself"),
+        (["--fix", "~/data.csv"], "is the data itself"),
+        (["--fix", "linked.csv"], "is the data itself"),
+        (["--fix", "eval.rows.csv"], "is the data itself"),
+        (["--out", "eval.html"], "is the data itself"),
+        (["--out", "page.html", "--fix", "page.rows.csv"], "is to write that file too"),
+        (["--fix", "nowhere/fixed.csv"], "its folder does not exist"),
+    ],
+)
+def test_what_was_read_is_never_written(run, files, tmp_path, monkeypatch, more, said):
     monkeypatch.chdir(tmp_path)
-    before = files[0].read_bytes()
-    outcome = run("audit", "--data", "data.csv", "--task", "text-classification", "--fix", "./data.csv")
-    assert (outcome.code, files[0].read_bytes()) == (2, before)
-    assert "is the data itself" in outcome.err
+    monkeypatch.setenv("HOME", str(tmp_path))
+    held_out = files[1].rename(tmp_path / "eval.rows.csv")
+    (tmp_path / "linked.csv").hardlink_to(files[0])
+    before = files[0].read_bytes(), held_out.read_bytes()
+    outcome = run("audit", "--data", "data.csv", "--eval-data", "eval.rows.csv", "--task", "text-classification", *more)
+    assert (outcome.code, (files[0].read_bytes(), held_out.read_bytes())) == (2, before)
+    assert said in outcome.err
+    assert not (tmp_path / "page.html").exists()
+
+
+def test_a_save_that_fails_loses_no_finding_and_leaves_nothing_behind(run, files, tmp_path, monkeypatch):
+    from adapterhub_lite.auditing import outcome as auditing_outcome
+
+    def full(self, target):
+        raise OSError(28, "No space left on device")
+
+    before = set(tmp_path.iterdir())
+    monkeypatch.setattr(auditing_outcome.Path, "replace", full)
+    outcome = run("audit", "--data", files[0], "--task", "text-classification", "--out", tmp_path / "page.html")
+    assert outcome.code == 1
+    assert "label errors" in outcome.out
+    assert "No space left" in outcome.err
+    assert set(tmp_path.iterdir()) == before
 
 
 def test_a_library_that_is_missing_names_the_extra(run, files, monkeypatch):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import math
+import time
+from dataclasses import replace
 from itertools import combinations
 
 import numpy as np
@@ -13,11 +15,14 @@ import adapterhub_lite as ah
 from adapterhub_lite.auditing.alike import alike, nearly
 from adapterhub_lite.auditing.enough import mcnemar, smallest_difference
 from adapterhub_lite.auditing.items import plain_words
+from adapterhub_lite.auditing.material import side_of
 from adapterhub_lite.auditing.personal import is_card, is_iban, seen_in
 from adapterhub_lite.auditing.quick import warn
 from adapterhub_lite.auditing.slices import two_shares
 from adapterhub_lite.auditing.wrong_labels import suspected
+from adapterhub_lite.progress import Silent
 from tests.auditing.conftest import labelled
+from tests.conftest import WORDS
 
 
 def places(finding, side="data"):
@@ -33,6 +38,22 @@ def test_rows_without_faults_raise_no_alarm(looked):
     assert names(audit) == set()
     assert {"label errors"} == names(audit, "unknown")
     assert any("no base was given" in note for note in audit.notes)
+
+
+def test_rows_to_score_on_with_labels_of_their_own_are_refused(auditing):
+    data = auditing.load_data(labelled(120), "text-classification")
+    own = auditing.load_data(labelled(120, kinds=2), "text-classification")
+    with pytest.raises(ah.AdapterHubError, match=r"labels=data\.labels"):
+        auditing.audit(data, eval_data=own)
+
+
+@pytest.mark.parametrize("kind", ["one group", "equal"])
+def test_rows_without_two_folds_are_audited_without_features(looked, auditing, references, kind, tmp_path, monkeypatch):
+    monkeypatch.setenv("ADAPTERHUB_CACHE", str(tmp_path))
+    rows = [{**row, "who": 1} if kind == "one group" else {**row, "text": "the same"} for row in labelled(60)]
+    base = auditing.load_base(references("tiny-bert"), device="cpu")
+    audit = looked(rows, base=base, columns={"group": "who"} if kind == "one group" else None)
+    assert any(f"all rows are {'of one group' if kind == 'one group' else 'equal'}" in note for note in audit.notes)
 
 
 def test_rows_that_come_twice_are_named_with_their_twins(looked):
@@ -90,6 +111,44 @@ def test_minhash_finds_what_comparing_all_pairs_finds():
 def test_numbers_have_to_be_equal_and_letters_may_be_swapped(one, other, same):
     sets = [{f" {text} "[start : start + 3] for start in range(len(text))} for text in (one, other)]
     assert bool(nearly(one, other, *sets)) is same
+
+
+def test_what_is_compared_stays_few(monkeypatch):
+    from adapterhub_lite.auditing import alike as comparing
+
+    seen = []
+
+    def counted(one, other, *sets):
+        seen.append((one, other))
+        return nearly(one, other, *sets)
+
+    monkeypatch.setattr(comparing, "nearly", counted)
+    random = np.random.default_rng(0)
+    long = [" ".join(random.choice(WORDS, 400)) for _ in range(60)]
+    long.append(long[3].replace(" the ", " a ", 2))
+    assert set(alike(long, long, "text", None)) == {(3, 60)}
+    assert len(seen) < 60
+    seen.clear()
+    templated = [f"order {row} of customer {row * 7} was sent to the shop today" for row in range(300)]
+    assert alike(templated, templated, "text", None) == {}
+    assert seen == []
+    crowd = [f"the order of {name} was sent to our big shop in town today" for name in map(chr, range(0x4E00, 0x4E64))]
+    assert {second for _, second in alike(crowd, crowd, "text", None)} == set(range(1, 100))
+    assert len(seen) == 99  # the first partner is enough
+
+
+def test_features_that_all_point_one_way_are_not_the_same():
+    random = np.random.default_rng(0)
+    features = (random.normal(size=(80, 16)) * 0.1 + 5).astype(np.float32)
+    features[70] = features[12] + 0.001
+    assert set(alike([""] * 80, [""] * 80, "text", features)) == {(12, 70)}
+
+
+def test_equal_rows_share_their_twin(looked):
+    rows, held_out = labelled(240), labelled(150, seed=1)
+    for place in (3, 4):
+        held_out[place] = {**rows[20], "text": " ".join(["please", *rows[20]["text"].split()])}
+    assert places(looked(rows, eval_rows=held_out)["rows in both splits"], "eval-data") == {3, 4}
 
 
 def test_pictures_that_differ_in_brightness_are_twins_and_others_are_not(auditing):
@@ -257,11 +316,55 @@ def test_a_repaired_file_is_the_data_without_the_rows_that_the_log_names(looked,
         audit.fix(source)
 
 
-def test_training_warns_in_three_lines_at_most():
-    class Said(list):
-        def say(self, line):
-            self.append(line)
+class Said(list):
+    def say(self, line):
+        self.append(line)
 
+
+def with_inputs(data, inputs):
+    return replace(data, inputs=inputs, targets=(0, 1) * (len(inputs) // 2), table=None, groups=None)
+
+
+def test_what_fails_in_the_quick_look_ends_no_training(auditing, monkeypatch):
+    said, data = Said(), auditing.load_data(labelled(200), "text-classification")
+    held_out = with_inputs(data, ("a", "b"))
+    monkeypatch.setattr("adapterhub_lite.auditing.quick.side_of", lambda *a, **k: 1 / 0)
+    warn(data, held_out, "text", said)
+    assert said == []
+
+    def stopped(*a, **k):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("adapterhub_lite.auditing.quick.side_of", stopped)
+    warn(data, held_out, "text", Silent())  # nothing is looked at where nothing can be said
+    warn(with_inputs(data, (b"no picture",) * 200), None, "image", said)  # nor is a picture decoded
+    with pytest.raises(KeyboardInterrupt):
+        warn(data, held_out, "text", said)
+
+
+def test_rows_that_take_long_to_read_are_few(auditing, monkeypatch):
+    read = []
+
+    def slow(data, *a, **k):
+        read.append(len(data))
+        time.sleep(0.05 * len(data))
+        return side_of(data, *a, **k)
+
+    monkeypatch.setattr("adapterhub_lite.auditing.quick.side_of", slow)
+    warn(auditing.load_data(labelled(200), "text-classification"), None, "text", Said())
+    assert sum(read) < 20
+
+
+def test_a_class_is_not_rare_because_few_rows_were_read(auditing, monkeypatch):
+    monkeypatch.setattr("adapterhub_lite.auditing.quick.ROWS", 100)
+    said, rows = Said(), labelled(900)
+    for number, row in enumerate(rows):
+        row["label"] = f"class {number % 30}"
+    warn(auditing.load_data(rows, "text-classification"), None, "text", said)
+    assert said == []
+
+
+def test_training_warns_in_three_lines_at_most():
     engine, said = ah.Engine(progress=False), Said()
     rows = [*labelled(150), *[{**row, "label": "rate"} for row in labelled(150)]]
     for row in rows[:20]:

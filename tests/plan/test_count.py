@@ -12,6 +12,7 @@ import torch
 from adapterhub_lite.base.loading import Base
 from adapterhub_lite.plan.count import Count, count_run
 from adapterhub_lite.plan.imagined import Imagined
+from adapterhub_lite.plan.search import stretched
 from adapterhub_lite.plan.storages import LiveStorages
 from adapterhub_lite.testing.models import tiny_models
 from adapterhub_lite.training.config import TrainConfig
@@ -69,6 +70,30 @@ def test_it_is_what_a_real_step_takes(engine: Any, model: str, strategy: str, ch
 def test_of_other_models_and_options_too(engine: Any, model: str, strategy: str, options: Any) -> None:
     real, imagined = both(engine, model, strategy, **options)
     assert imagined.peak == pytest.approx(real.peak, rel=1e-3)
+
+
+@pytest.mark.parametrize("on_card", [False, True])
+def test_more_rows_at_once_take_more(engine: Any, on_card: bool) -> None:
+    base, data = MODELS["decoder"].base(), MODELS["decoder"].problem()
+    provided, task = engine.strategy_shelf.resolve("lora"), engine.task_for(base, data)
+    config = engine.strategy_shelf.configure(provided, {})
+    rows = [stretched(example, 400) for example in task.encode(data, base).examples[:6]]
+    peaks = [
+        count_run(
+            Imagined(),
+            base,
+            task,
+            provided,
+            config,
+            rows,
+            TrainConfig(batch_size=6, micro_batch_size=size),
+            on_card=on_card,
+        )[0].peak
+        for size in (1, 2, 4)
+    ]
+    assert peaks[0] < peaks[1] < peaks[2]
+    if on_card:
+        assert (peaks[2] - peaks[1]) / (peaks[1] - peaks[0]) == pytest.approx(2, rel=0.1)
 
 
 def test_nothing_is_computed_and_nothing_stays(engine: Any, bits: Callable[[Any], Any]) -> None:

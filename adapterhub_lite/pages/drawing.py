@@ -5,7 +5,10 @@ from __future__ import annotations
 import io
 import re
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
+from threading import RLock
 from typing import Any
 
 from markupsafe import Markup, escape
@@ -17,6 +20,8 @@ INK, MUTED, LINE, ACCENT, SECOND, THIRD = "#010203", "#020304", "#030405", "#040
 NAMES = {INK: "ink", MUTED: "muted", LINE: "line", ACCENT: "accent", SECOND: "second", THIRD: "third"}
 WIDTH = 5.0
 """Of a drawing, in inches: a telephone shows such a one with letters that can be read."""
+DRAWS = RLock()
+"""Held by the thread that draws."""
 LONGEST = 28
 """Letters of a name on an axis."""
 
@@ -24,6 +29,15 @@ LONGEST = 28
 def can_draw() -> bool:
     """Whether matplotlib is installed."""
     return find_spec("matplotlib") is not None
+
+
+@contextmanager
+def drawing() -> Iterator[None]:
+    """Where figures are built and written: by one thread at a time, as settings are of the process, and without TeX."""
+    import matplotlib as mpl
+
+    with DRAWS, mpl.rc_context({"svg.fonttype": "none", "text.usetex": False}):
+        yield
 
 
 def figure(height: float, columns: int = 1, rows: int = 1, width: float = WIDTH, **sharing: Any) -> tuple[Any, Any]:
@@ -63,7 +77,7 @@ def svg(made: Any, words: str, number: str) -> Markup:
             for text in legend.get_texts():
                 text.set_color(INK)
     buffer = io.StringIO()
-    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": number}), warnings.catch_warnings():
+    with drawing(), mpl.rc_context({"svg.hashsalt": number}), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # letters that matplotlib's font lacks: the reader's has them
         made.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     text = buffer.getvalue()
@@ -71,8 +85,14 @@ def svg(made: Any, words: str, number: str) -> Markup:
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
     text = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", text, count=1)
     text = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", text, count=1)
-    text = re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{number}-", text)
-    text = re.sub(r"(font: [^;\"]*?[\d.]+px) [^;\"]*", r"\1 var(--sans)", text)
-    for colour, variable in NAMES.items():
-        text = text.replace(colour, f"var(--{variable})")
+    text = re.sub(r"<[^>]*>", lambda tag: _styled(tag[0], number), text)  # a name that is written is as it was
     return Markup(text.replace("<svg ", f'<svg role="img" aria-label="{escape(visible(words))}" ', 1))
+
+
+def _styled(tag: str, number: str) -> str:
+    """A tag with names that are the drawing's own, and with letters and colours of the style sheet."""
+    tag = re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{number}-", tag)
+    tag = re.sub(r"(font: [^;\"]*?[\d.]+px) [^;\"]*", r"\1 var(--sans)", tag)
+    for colour, variable in NAMES.items():
+        tag = tag.replace(colour, f"var(--{variable})")
+    return tag

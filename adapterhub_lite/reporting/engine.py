@@ -13,7 +13,7 @@ from adapterhub_lite.comparison.engine import Engine as Comparing
 from adapterhub_lite.data.dataset import Dataset
 from adapterhub_lite.names import check_choice, one_line
 from adapterhub_lite.reporting.gather import gather
-from adapterhub_lite.reporting.known import Known
+from adapterhub_lite.reporting.known import UNHURRIED, Known
 from adapterhub_lite.reporting.outcome import Report
 from adapterhub_lite.reporting.saved import saved_facts
 from adapterhub_lite.training.processes import Processes
@@ -21,8 +21,6 @@ from adapterhub_lite.training.run.layout import run_folder_of
 
 VARIABLE, WANTED = "ADAPTERHUB_REPORT", ("on", "no-examples", "off")
 """Whether a run leaves a report, and whether rows of its data are in it."""
-UNHURRIED = 120.0
-"""Seconds for running models, where someone asks for a report."""
 
 
 class Engine(Comparing):

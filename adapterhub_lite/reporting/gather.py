@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from adapterhub_lite.data.dataset import Dataset
+from adapterhub_lite.names import one_line
 from adapterhub_lite.reporting.baselines import baselines
 from adapterhub_lite.reporting.chats import answers, loss_by_position
 from adapterhub_lite.reporting.confusion import confusion
@@ -30,6 +31,8 @@ from adapterhub_lite.training.run.identity import environment
 from adapterhub_lite.training.run.layout import RUN
 from adapterhub_lite.training.run.left import FORMAT
 
+Made = TypeVar("Made")
+
 MOST_DRAWN = 400
 """Points of predicted against wanted numbers."""
 MOST_ROWS = 20_000
@@ -45,9 +48,13 @@ def gather(known: Known, *, name: str, command: str | None = None) -> dict[str, 
         command: That made it, if one did.
     """
     adapter, task, base = known.adapter, known.task, known.adapter.base
-    scored, held_out, right = known.scored, known.held_out, right_of(known)
-    weights = trained(known)  # first, as what runs models has to keep to a time
-    pictures = saliency(known) if known.examples and known.may_run else []
+    scored, held_out = known.scored, known.held_out
+    right = part(known, "which rows are right", lambda: right_of(known), None)
+    # First, as what runs models has to keep to a time.
+    weights = part(known, "what was trained", lambda: trained(known), {})
+    pictures: list[dict[str, Any]] = []
+    if known.examples and known.may_run:
+        pictures = part(known, "what answers hang on", lambda: saliency(known), pictures)
     provided = adapter.attachment.provided
     learnt_from = adapter.data
     facts: dict[str, Any] = {
@@ -79,13 +86,13 @@ def gather(known: Known, *, name: str, command: str | None = None) -> dict[str, 
         "higher_is_better": task.higher_is_better,
         "metrics": dict(adapter.metrics),
         "scores": scored.in_full() if scored is not None else None,
-        "baselines": baselines(known),
-        "classes": classes(known),
-        "slices": slices(known, right),
-        "confusion": confusion(known),
+        "baselines": part(known, "what it has to beat", lambda: baselines(known), []),
+        "classes": part(known, "the scores by class", lambda: classes(known), []),
+        "slices": part(known, "the slices", lambda: slices(known, right), []),
+        "confusion": part(known, "the confusions", lambda: confusion(known), None),
         "rows": None,
-        "through_time": through_time(known) if known.examples else [],
-        "curves": curves(known.log),
+        "through_time": part(known, "the series", lambda: through_time(known), []) if known.examples else [],
+        "curves": part(known, "the curves", lambda: curves(known.log), curves([])),
         "trained": weights,
         "training": {name: value for name, value in adapter.training.items() if name != "comparison"},
     }  # fmt: skip
@@ -95,17 +102,27 @@ def gather(known: Known, *, name: str, command: str | None = None) -> dict[str, 
     if right is not None and held_out is not None and len(right) <= MOST_ROWS:
         facts["rows"] = [float(f"{one:.6g}") for one in right]
     if known.kind == "text" and held_out is not None and len(held_out) and known.may_run:
-        facts["by_position"] = loss_by_position(known, held_out)
-        facts["answers"] = answers(known, held_out) if known.examples else []
+        facts["by_position"] = part(known, "the loss by place", lambda: loss_by_position(known, held_out), None)
+        facts["answers"] = part(known, "answers", lambda: answers(known, held_out), []) if known.examples else []
     if known.examples:
-        facts["examples"] = most_wrong(known, right)
+        facts["examples"] = part(known, "the most wrong rows", lambda: most_wrong(known, right), [])
         facts["saliency"] = pictures
-    facts["warnings"] = warnings_of(known, facts)
+    facts["warnings"] = part(known, "the warnings", lambda: warnings_of(known, facts), [])
     took = {"seconds": adapter.training.get("seconds")}
     facts["machine"] = machine(base, adapter.training, adapter.run_folder) if known.of_run else took
     facts["run"] = _run(known, command)
-    facts["left_out"] = list(known.left_out)
+    facts["left_out"] = list(dict.fromkeys(known.left_out))
     return cleaned(facts)
+
+
+def part(known: Known, what: str, make: Callable[[], Made], without: Any) -> Made:
+    """A part of the report; where it fails, as for lack of memory, `without`, and a line that says so."""
+    try:
+        return make()
+    except Exception as error:  # the other parts are worth having, whatever is wrong with this one
+        known.left_out.append(f"{what}: {one_line(error)}")
+        instead: Made = without
+        return instead
 
 
 def cleaned(value: Any) -> Any:

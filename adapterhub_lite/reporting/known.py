@@ -16,6 +16,8 @@ from adapterhub_lite.tasks.task import Task
 
 LEAST_SECONDS, SHARE_OF_RUN = 0.5, 0.03
 """What running models for a report may take: so long, or of a longer run this share."""
+UNHURRIED = 120.0
+"""Seconds for running models where someone asks for a report; no run spends more on its own."""
 
 
 @dataclass
@@ -49,7 +51,8 @@ class Known:
     ) -> Known:
         """What is known of an adapter; without `seconds` no more is spent than a small share of what the run took."""
         spent = adapter.training.get("seconds")
-        allowed = max(LEAST_SECONDS, SHARE_OF_RUN * spent) if isinstance(spent, int | float) else LEAST_SECONDS
+        share = SHARE_OF_RUN * spent if isinstance(spent, int | float) else 0.0
+        allowed = min(UNHURRIED, max(LEAST_SECONDS, share))
         return cls(adapter, data, held_out, adapter.scored, examples, allowed if seconds is None else seconds)
 
     @property
@@ -87,7 +90,7 @@ class Known:
             return False
         return True
 
-    @property
+    @cached_property
     def kind(self) -> str:
         """What is predicted of a row: "class", "labels", "value", "tokens", or of a language model "text"."""
         if self.task.generates:

@@ -55,9 +55,9 @@ class Report:
             return Report({**self.facts, "compared": kept})
         return Report({name: value for name, value in self.facts.items() if name not in EXAMPLES})
 
-    def html(self) -> str:
-        """The page: one file that needs no script and nothing outside of it."""
-        return html((compared_page if "compared" in self.facts else page_of)(self.facts))
+    def html(self, *, beside: bool = False) -> str:
+        """The page: one file that needs no script and nothing outside of it; `beside` says that report.json is beside it."""
+        return html(compared_page(self.facts) if "compared" in self.facts else page_of(self.facts, beside=beside))
 
     def save(self, path: str | Path) -> Path:
         """Write the page.
@@ -74,7 +74,7 @@ class Report:
             StorageError: they cannot be written.
         """
         write(folder / JSON, json.dumps(self.facts, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
-        return self.save(folder / HTML)
+        return write(folder / HTML, self.html(beside=True))
 
 
 def report_of_saved(paths: Sequence[Path]) -> Report:

@@ -9,7 +9,7 @@ from markupsafe import Markup
 
 from adapterhub_lite.names import human_size, scores_shown
 from adapterhub_lite.pages.content import Content, Page, Part, Picture, Points, Shade, Table
-from adapterhub_lite.pages.drawing import can_draw
+from adapterhub_lite.pages.drawing import can_draw, drawing
 from adapterhub_lite.pages.render import cut
 from adapterhub_lite.reporting import pictures
 from adapterhub_lite.reporting.limits import limits
@@ -24,23 +24,27 @@ FEWEST_TO_ADVISE = 5
 """Held-out rows of a class from which it is said to be one to label more of."""
 
 
-def page_of(facts: Mapping[str, Any]) -> Page:
-    """The page of one adapter's report."""
+def page_of(facts: Mapping[str, Any], *, beside: bool = False) -> Page:
+    """The page of one adapter's report; `beside` says that report.json lies in the same folder."""
     made = [part(facts) for part in PARTS]
     drawn = "" if can_draw() else " Nothing is drawn, because matplotlib is not installed."
+    numbers = " The numbers of this page are in report.json beside it." if beside else ""
     return Page(
         title=f"Report on {facts['name']}",
         subtitle=f"{facts['adapter']['task']}, made {facts['made'].replace('T', ' ').removesuffix('+00:00')} UTC",
         lead=five_lines(facts),
         parts=[part for part in made if part is not None],
         warned=bool(facts["warnings"]),
-        foot=f"Made by adapterhub-lite. The numbers of this page are in report.json beside it.{drawn}",
+        foot=f"Made by adapterhub-lite.{numbers}{drawn}",
     )
 
 
 def drawn(draw: Callable[[], Markup | None], caption: str, *, wide: bool = False) -> Iterator[Picture]:
     """A drawing with what it shows; nothing where matplotlib is missing or there is nothing to draw."""
-    made = draw() if can_draw() else None
+    if not can_draw():
+        return
+    with drawing():
+        made = draw()
     if made is not None:
         yield Picture(made, caption, wide)
 

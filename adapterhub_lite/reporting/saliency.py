@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from adapterhub_lite.data.dataset import Dataset
+from adapterhub_lite.data.roles.columns import counted
 from adapterhub_lite.evaluation.predictions import outputs_of
 from adapterhub_lite.progress import Silent
 from adapterhub_lite.reporting.examples import SIDE, address, opened
@@ -29,9 +30,14 @@ def saliency(known: Known) -> list[dict[str, Any]]:
         return []
     p = scored.rows.outputs.logits.softmax(dim=1)
     best = p.argmax(dim=1).tolist()
-    chosen = _chosen(best, list(data.targets or ()))
+    images = {row: opened(data.inputs[row]) for row in _chosen(best, list(data.targets or ()))}
+    chosen = [row for row, image in images.items() if image is not None]
+    if len(chosen) < len(images):
+        known.left_out.append(f"{counted(len(images) - len(chosen), 'image')} that cannot be opened again")
+    if not chosen:
+        return []
     before = known.seconds_left
-    _probabilities(known, data, [opened(data.inputs[row]) for row in chosen[:1]])
+    _probabilities(known, data, [images[chosen[0]]])
     a_run = max(1e-4, before - known.seconds_left)
     grid = min(GRID, int((known.seconds_left / a_run / max(1, len(chosen))) ** 0.5))
     if grid < LEAST_GRID:
@@ -39,8 +45,8 @@ def saliency(known: Known) -> list[dict[str, Any]]:
         return []
     made = []
     for row in chosen:
-        image = opened(data.inputs[row])
-        if image is None or known.seconds_left < 0:
+        image = images[row]
+        if known.seconds_left < 0:
             continue
         covered = [_covered(image, grid, place) for place in range(grid * grid)]
         falls = float(p[row, best[row]]) - _probabilities(known, data, covered)[:, best[row]]

@@ -5,18 +5,31 @@ from __future__ import annotations
 import html.parser
 import json
 import math
+import re
 import shutil
 from collections import Counter
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from markupsafe import Markup
 
 from adapterhub_lite.errors import ConfigError, StorageError
 from adapterhub_lite.interrupt import Stopped
-from adapterhub_lite.reporting import baselines, engine as reporting_engine, warned
+from adapterhub_lite.reporting import (
+    baselines,
+    engine as reporting_engine,
+    gather as gathering,
+    page as page_module,
+    pictures as pictures_of,
+    saliency as looking,
+    warned,
+)
 from adapterhub_lite.reporting.compared import paired
 from adapterhub_lite.reporting.gather import gather
 from adapterhub_lite.reporting.known import Known
@@ -71,6 +84,8 @@ def test_a_run_leaves_a_page_and_its_numbers(plain):
     for about in ("What", "Learnt from", "How good", "Beside", "Biggest warning"):
         assert f"<dt>{about}</dt>" in page
     assert f"{plain.adapter.metrics['accuracy']:.1%}" in page
+    assert "report.json beside it" in page
+    assert "report.json" not in Report(facts).html()  # which may be written anywhere
     assert Seen(page).open == []
 
 
@@ -210,6 +225,21 @@ def test_the_page_says_which_class_to_label_more_of():
     assert "tiny" not in advice
 
 
+def test_a_part_that_fails_is_named_and_the_others_are_there(plain, monkeypatch):
+    def broken(*_: Any) -> Any:
+        raise torch.OutOfMemoryError("out of memory")
+
+    names = ["trained", "baselines", "classes", "slices", "confusion", "most_wrong"]
+    for name in names:
+        monkeypatch.setattr(gathering, name, broken)
+    facts = gather(Known(plain.adapter, plain.data, plain.held_out, plain.adapter.scored), name="words")
+    assert len([line for line in facts["left_out"] if line.endswith("out of memory")]) == len(names)
+    assert facts["metrics"] == plain.adapter.metrics
+    page = Report(facts).html()
+    assert ">Calibration</h2>" in page
+    assert "the scores by class: OutOfMemoryError" in page
+
+
 def test_a_report_that_cannot_be_written_leaves_no_part_of_it(tmp_path, monkeypatch):
     path = tmp_path / "page.html"
 
@@ -339,6 +369,42 @@ def test_on_other_rows_nothing_of_the_training_or_of_this_process_stands_beside(
     assert "most memory of the process" not in Report(alone).html()
 
 
+def test_names_are_drawn_as_they_are_whatever_the_settings_of_the_process(monkeypatch):
+    import matplotlib as mpl
+
+    names = ["font: 9px a", 'id="b', "#010203", "url(#c)"]
+    models = [{"name": name, "score": 0.5, "interval": (0.4, 0.6)} for name in names]
+    monkeypatch.setitem(mpl.rcParams, "text.usetex", True)  # which would call a program that need not be there
+    texts: list[str] = []
+
+    def draw() -> Markup:
+        return pictures_of.scores_drawn(models, "accuracy", "Scores", "few", names[0])
+
+    def drawn_by_one() -> None:
+        texts.extend(str(picture.svg) for picture in page_module.drawn(draw, "Scores."))
+
+    threads = [Thread(target=drawn_by_one) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(set(texts)) == 1
+    assert len(texts) == 3
+    assert mpl.rcParams["text.usetex"] is True
+    written = {text.strip() for text in Seen(texts[0]).text}
+    assert set(names) <= written
+    assert "#010203" not in re.sub(r">[^<]*<", "><", texts[0])
+
+
+def test_no_run_spends_minutes_on_its_report_and_a_note_is_there_once(plain, monkeypatch):
+    monkeypatch.setitem(plain.adapter.training, "seconds", 1e6)
+    known = Known.of(plain.adapter, plain.data, plain.held_out, examples=True)
+    assert known.seconds == 120.0
+    known.left_out += ["twice", "twice"]
+    assert gather(known, name="words")["left_out"].count("twice") == 1
+    assert "kind" in vars(known)  # looked up once, not for every row
+
+
 def test_without_matplotlib_there_are_tables_alone(plain, monkeypatch):
     from adapterhub_lite.reporting import page
 
@@ -349,7 +415,9 @@ def test_without_matplotlib_there_are_tables_alone(plain, monkeypatch):
     assert [part.title for part in page_of(facts_in(plain.folder)).parts].count("Calibration") == 1
 
 
-def test_images_have_saliency_by_occlusion_that_finds_the_square_that_counts(pictures, load, references, tmp_path):
+def test_images_have_saliency_by_occlusion_that_finds_the_square_that_counts(
+    pictures, load, references, tmp_path, monkeypatch
+):
     from adapterhub_lite.progress import Silent
     from adapterhub_lite.reporting.engine import Engine
 
@@ -375,6 +443,13 @@ def test_images_have_saliency_by_occlusion_that_finds_the_square_that_counts(pic
             covered[top:bottom, left:right] = 127
             falls.append(before - adapter.predict([covered])[0].probabilities[one["predicted"]])
     assert one["largest_fall"] == pytest.approx(max(0.0, *falls), abs=1e-5)
+    gone = tmp_path / "gone.png"
+    broken = replace(pictures, inputs=(gone, *pictures.inputs[1:]))
+    known = Known.of(adapter, None, None, examples=True, seconds=60.0)
+    known.scored = replace(adapter.scored, rows=replace(adapter.scored.rows, data=broken))
+    monkeypatch.setattr(looking, "_chosen", lambda *_: [0, row])
+    assert [one["row"] for one in looking.saliency(known)] == [row + 1]
+    assert known.left_out == ["1 image that cannot be opened again"]
     adapter.detach()
 
 

@@ -47,6 +47,23 @@ def test_rows_to_score_on_with_labels_of_their_own_are_refused(auditing):
         auditing.audit(data, eval_data=own)
 
 
+@pytest.mark.parametrize("with_base", [False, True])
+def test_a_sample_of_the_deployment_needs_no_labels(auditing, references, with_base, tmp_path, monkeypatch):
+    monkeypatch.setenv("ADAPTERHUB_CACHE", str(tmp_path))
+    base = auditing.load_base(references("tiny-bert"), device="cpu") if with_base else None
+    rows, sample = labelled(120), [{"text": row["text"] + " today"} for row in labelled(60, seed=1)]
+    sample[3]["text"] = rows[7]["text"]
+    data = auditing.load_data(rows, "text-classification")
+    audit = auditing.audit(data, eval_data=sample, base=base)
+    assert 3 in places(audit["rows in both splits"], "eval-data")
+    assert audit["shift"].level != "unknown"
+    assert "a tenth of the data" in audit["size of the test set"].says
+    with pytest.raises(ah.AdapterHubError, match="row 3"):
+        auditing.audit(
+            data, eval_data=[{**row, "label": None if number == 2 else "card"} for number, row in enumerate(rows)]
+        )
+
+
 @pytest.mark.parametrize("kind", ["one group", "equal"])
 def test_rows_without_two_folds_are_audited_without_features(looked, auditing, references, kind, tmp_path, monkeypatch):
     monkeypatch.setenv("ADAPTERHUB_CACHE", str(tmp_path))

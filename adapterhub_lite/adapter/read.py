@@ -110,10 +110,17 @@ def parts_of(
     return data, held_out
 
 
-def read_like(catalog: Catalog, data: Dataset, source: Any, given: Mapping[str, str] | None = None) -> Dataset:
+def read_like(
+    catalog: Catalog,
+    data: Dataset,
+    source: Any,
+    given: Mapping[str, str] | None = None,
+    *,
+    require_labels: bool = True,
+) -> Dataset:
     """Read and check data to score on, as the data that is learnt from was read.
 
-    Columns in `given`, by role, go before those of that data.
+    Columns in `given`, by role, go before those of that data. Labels may be absent where they are not required.
 
     Raises:
         DataError: bad data, or a label that is not learnt; names file, row and column.
@@ -124,7 +131,8 @@ def read_like(catalog: Catalog, data: Dataset, source: Any, given: Mapping[str, 
     columns |= {role: name for role, name in (given or {}).items() if role != "group"}
     return read_data(
         catalog,
-        source, data.task, columns=columns, labels=data.labels or None, form=data.form, options=data.options, files=files
+        source, data.task, columns=columns, labels=data.labels or None, require_labels=require_labels, form=data.form,
+        options=data.options, files=files
     )  # fmt: skip
 
 

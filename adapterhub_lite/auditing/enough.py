@@ -25,7 +25,7 @@ def enough(material: Material) -> list[Finding]:
     if material.data.labels is None:
         return []
     n, whose = len(material.data) // 10, "a tenth of the data, held out"
-    if held_out is not None:
+    if held_out is not None and held_out.dataset.targets is not None:  # without, it is a sample of the deployment
         n, whose = len(held_out), "the rows to score on"
     if n < 1:
         return [Finding(NAME, "alarm", "there are no rows to score on", "label some more", count=n)]

@@ -15,6 +15,8 @@ from adapterhub_lite.auditing.items import key_of, text_of
 from adapterhub_lite.auditing.personal import Personal
 from adapterhub_lite.auditing.traits import traits_of
 from adapterhub_lite.data.dataset import Dataset
+from adapterhub_lite.errors import DataError
+from adapterhub_lite.names import one_line
 from adapterhub_lite.plugins.spec import Modality
 
 if TYPE_CHECKING:
@@ -90,7 +92,7 @@ def side_of(dataset: Dataset, modality: Modality, *, held_out: bool = False, see
     """Look at every row of a data set once, and keep a sample of its inputs.
 
     Raises:
-        DataError: a file that cannot be read.
+        DataError: a file that cannot be read; names its row.
     """
     n = len(dataset)
     sampled = np.arange(n)
@@ -100,9 +102,19 @@ def side_of(dataset: Dataset, modality: Modality, *, held_out: bool = False, see
     keys, kept = np.empty(n, dtype=np.int64), []
     personal, traits = Personal(), traits_of(modality, n)
     for row, item in enumerate(dataset.inputs):
-        keys[row] = key_of(item, modality)
         is_kept = wanted is None or row in wanted
-        traits.read(row, item, is_kept)
+        try:
+            keys[row] = key_of(item, modality)
+            traits.read(row, item, is_kept)
+        except (
+            OSError,
+            ValueError,
+            SyntaxError,
+        ) as error:  # which Pillow raises for pictures that are cut off or broken
+            number = 1 + (row if dataset.table is None or dataset.table.rows is None else dataset.table.rows[row])
+            raise DataError(
+                f"{dataset.source}, row {number}: cannot be read ({one_line(error)}); mend it or leave it out"
+            ) from error
         if modality == "text":
             personal.read(row, text_of(item))
         if is_kept:

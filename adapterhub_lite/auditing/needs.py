@@ -18,3 +18,15 @@ def needed(module: str, library: str) -> Any:
         return import_module(module)
     except ImportError:
         raise ConfigError(f"the audit needs {library}; pip install 'adapterhub-lite[audit]'") from None
+
+
+def check_needs(modality: str, *, with_base: bool, with_slices: bool) -> None:
+    """Ask for everything that an audit will need before features are computed, which may take long.
+
+    Raises:
+        ConfigError: a library is not installed.
+    """
+    libraries = {"text": ["datasketch"], "image": ["imagehash"]}.get(modality, [])
+    libraries += ["sklearn", "cleanlab", *(["fairlearn"] if with_slices else [])] if with_base else []
+    for library in libraries:
+        needed(library, "scikit-learn" if library == "sklearn" else library)

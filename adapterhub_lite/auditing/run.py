@@ -12,6 +12,7 @@ from adapterhub_lite.auditing.chats import chats
 from adapterhub_lite.auditing.enough import enough
 from adapterhub_lite.auditing.finding import DATA, HELD_OUT, Finding
 from adapterhub_lite.auditing.material import Material, Side, side_of
+from adapterhub_lite.auditing.needs import check_needs
 from adapterhub_lite.auditing.outcome import Audit, sorted_findings
 from adapterhub_lite.auditing.personal import personal_data
 from adapterhub_lite.auditing.shift import shift
@@ -62,6 +63,7 @@ def look_through(
     started = time.monotonic()
     provided = tasks.resolve(data.task)
     modality = provided.spec.modality
+    check_needs(modality, with_base=base is not None, with_slices=bool(slices))
     side = side_of(data, modality, seed=seed)
     other = None if held_out is None else side_of(held_out, modality, held_out=True, seed=seed)
     material = Material(side, other, modality, {name: _column(side, name) for name in slices}, seed=seed)

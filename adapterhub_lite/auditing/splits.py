@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from adapterhub_lite.auditing.finding import HELD_OUT, Finding, Row, fine, unknown
+from adapterhub_lite.auditing.finding import DATA, HELD_OUT, Finding, Row, fine, unknown
 from adapterhub_lite.auditing.material import Material
 from adapterhub_lite.auditing.twins import gained
 
-NAME, SHOWN = "groups in both splits", 5
+NAME = "groups in both splits"
 
 
 def groups_in_both(material: Material) -> list[Finding]:
@@ -23,10 +23,12 @@ def groups_in_both(material: Material) -> list[Finding]:
     if not shared:
         return [fine(NAME, f"none of {len(set(others)):,} groups")]
     leaking = np.array([group in shared for group in others])
-    names = ", ".join(sorted(map(str, shared))[:SHOWN]) + (", ..." if len(shared) > SHOWN else "")
-    rows = [Row(HELD_OUT, row, f"group {others[row]}") for row in np.flatnonzero(leaking).tolist()]
-    says = (
-        f"{len(shared):,} of {len(set(others)):,} groups to score on are in the data too ({names}), {len(rows):,} rows"
-    )
+    # A group may be a person: rows are named, never the group.
+    first = {group: place for place, group in reversed(list(enumerate(groups)))}
+    rows = [
+        Row(HELD_OUT, row, "of a group that is in the data too", (DATA, first[others[row]]))
+        for row in np.flatnonzero(leaking).tolist()
+    ]
+    says = f"{len(shared):,} of {len(set(others)):,} groups to score on are in the data too, {len(rows):,} rows"
     advice = "split by group: give one file with --column group=NAME, and --hold-out"
     return [Finding(NAME, "alarm", says, advice, rows, len(shared), gained(material, leaking))]

@@ -42,7 +42,7 @@ class Engine(Training):
 
         Args:
             data: From `load_data`.
-            eval_data: Rows to score on, or a sample of the deployment.
+            eval_data: Rows to score on, or a sample of the deployment, which may be without a column of labels.
             base: From `load_base`; without one, what needs features is not looked for: wrong labels, slices, paraphrases.
             slices: Columns that rows are compared by, such as a hospital or who labelled.
             seed: Of samples and folds.
@@ -55,7 +55,10 @@ class Engine(Training):
         check_arguments(base, data, eval_data, None, None, None, resume=False)
         held_out = eval_data
         if eval_data is not None and not isinstance(eval_data, Dataset):
-            held_out = read_like(self.task_shelf, data, eval_data)
+            held_out = read_like(self.task_shelf, data, eval_data, require_labels=False)
+            has_column = not data.columns.keys() - held_out.columns.keys() - {"group"}
+            if held_out.targets is None and data.targets is not None and has_column:
+                held_out = read_like(self.task_shelf, data, eval_data)  # says which row has no label
         elif eval_data is not None and eval_data.targets is not None and eval_data.labels != data.labels:
             raise ConfigError(
                 f"eval_data ({eval_data.source}): its labels are numbered otherwise than those of the data; give the file "

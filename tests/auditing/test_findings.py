@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import csv
+import io
 import math
+import sys
 import time
 from dataclasses import replace
 from itertools import combinations
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import adapterhub_lite as ah
 from adapterhub_lite.auditing.alike import alike, nearly
 from adapterhub_lite.auditing.enough import mcnemar, smallest_difference
 from adapterhub_lite.auditing.items import plain_words
 from adapterhub_lite.auditing.material import side_of
+from adapterhub_lite.auditing.outcome import write_text
 from adapterhub_lite.auditing.personal import is_card, is_iban, seen_in
 from adapterhub_lite.auditing.quick import warn
 from adapterhub_lite.auditing.slices import two_shares
@@ -45,6 +49,23 @@ def test_rows_to_score_on_with_labels_of_their_own_are_refused(auditing):
     own = auditing.load_data(labelled(120, kinds=2), "text-classification")
     with pytest.raises(ah.AdapterHubError, match=r"labels=data\.labels"):
         auditing.audit(data, eval_data=own)
+
+
+@pytest.mark.parametrize("with_base", [False, True])
+def test_a_sample_of_the_deployment_needs_no_labels(auditing, references, with_base, tmp_path, monkeypatch):
+    monkeypatch.setenv("ADAPTERHUB_CACHE", str(tmp_path))
+    base = auditing.load_base(references("tiny-bert"), device="cpu") if with_base else None
+    rows, sample = labelled(120), [{"text": row["text"] + " today"} for row in labelled(60, seed=1)]
+    sample[3]["text"] = rows[7]["text"]
+    data = auditing.load_data(rows, "text-classification")
+    audit = auditing.audit(data, eval_data=sample, base=base)
+    assert 3 in places(audit["rows in both splits"], "eval-data")
+    assert audit["shift"].level != "unknown"
+    assert "a tenth of the data" in audit["size of the test set"].says
+    with pytest.raises(ah.AdapterHubError, match="row 3"):
+        auditing.audit(
+            data, eval_data=[{**row, "label": None if number == 2 else "card"} for number, row in enumerate(rows)]
+        )
 
 
 @pytest.mark.parametrize("kind", ["one group", "equal"])
@@ -159,13 +180,39 @@ def test_pictures_that_differ_in_brightness_are_twins_and_others_are_not(auditin
     assert set(alike(pictures, [], "image", None)) == {(5, 12)}
 
 
+def test_a_picture_that_is_cut_off_is_named_by_its_row(auditing):
+    whole = io.BytesIO()
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (32, 32, 3)).astype(np.uint8)).save(whole, "png")
+    pictures = (whole.getvalue(),) * 2 + (whole.getvalue()[:900],)
+    data = replace(auditing.load_data(labelled(3), "text-classification"), inputs=pictures)
+    with pytest.raises(ah.AdapterHubError, match="row 3: cannot be read"):
+        side_of(data, "image")
+
+
+def test_half_a_character_is_written(tmp_path):
+    write_text(tmp_path / "rows.csv", "a\ud800b")
+    assert (tmp_path / "rows.csv").read_bytes() == b"a\\ud800b"
+
+
+def test_a_library_that_is_missing_is_noticed_before_features_are_computed(auditing, looked, references, monkeypatch):
+    base = auditing.load_base(references("tiny-bert"), device="cpu")
+    monkeypatch.setitem(sys.modules, "cleanlab", None)
+    monkeypatch.setattr("adapterhub_lite.auditing.run.side_of", None)
+    with pytest.raises(ah.AdapterHubError, match="needs cleanlab"):
+        looked(labelled(60), base=base)
+
+
 def test_groups_on_both_sides(looked):
     rows, held_out = labelled(240), labelled(120, seed=1)
     for number, row in enumerate(held_out):
-        row["who"] = "new" if number >= 6 else 5
+        row["who"] = "new" if number >= 6 else "Jane Doe"
+    for row in rows[30:36]:
+        row["who"] = "Jane Doe"
     audit = looked(rows, eval_rows=held_out, columns={"group": "who"})
     leak = audit["groups in both splits"]
     assert (leak.level, leak.count, places(leak, "eval-data")) == ("alarm", 1, {0, 1, 2, 3, 4, 5})
+    assert {row.partner for row in leak.rows} == {("data", 30)}
+    assert "Jane" not in str(audit) + str(audit.named())
 
 
 def test_a_length_and_a_source_that_give_the_class_away(looked):

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from adapterhub_lite.base.flat import BLOCKS
 from adapterhub_lite.base.loading import Base
 from adapterhub_lite.base.recompute import activation_checkpointing
 from adapterhub_lite.base.shards import storage_of
@@ -131,7 +132,7 @@ def _waiting_elsewhere(base: Base) -> Iterator[None]:
     """As `training.offload.activation_offload`, but that what waits in the CPU's memory takes none: a card is planned for."""
 
     def pack(tensor: Tensor) -> Tensor | Callable[[], Tensor]:
-        if tensor.nbytes < SMALL or storage_of(tensor) in weights:
+        if tensor.nbytes < SMALL or storage_of(tensor) in weights or hasattr(tensor, BLOCKS):
             return tensor
         return partial(torch.empty_strided, tuple(tensor.shape), tensor.stride(), dtype=tensor.dtype)
 

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
+from adapterhub_lite.base.flat import BLOCKS
 from adapterhub_lite.base.loading import Base
 from adapterhub_lite.base.shards import storage_of
 
@@ -28,7 +29,8 @@ def activation_offload(base: Base, wanted: bool) -> Iterator[None]:
         return
 
     def pack(tensor: Tensor) -> tuple[torch.device, Tensor]:
-        if tensor.nbytes < SMALL or storage_of(tensor) in weights:
+        # A mask stays itself: the blocks that it carries would not be on a copy.
+        if tensor.nbytes < SMALL or storage_of(tensor) in weights or hasattr(tensor, BLOCKS):
             return tensor.device, tensor
         waiting = torch.empty_like(tensor, device="cpu", pin_memory=tensor.device.type == "cuda")
         waiting.copy_(tensor, non_blocking=tensor.device.type == "cuda")

@@ -146,7 +146,7 @@ def test_training_is_pefts(
 @pytest.mark.parametrize(
     ("model", "settings"),
     [
-        ("smollm2", {"rank": 4}),
+        pytest.param("smollm2", {"rank": 4}, marks=pytest.mark.slow),  # all its layers
         ("minilm", {"rank": 4}),
         ("minilm", {"rank": 4, "rslora": True, "alpha": 3}),
         ("minilm", {"rank": 4, "dora": True}),

@@ -110,7 +110,13 @@ def test_saved_and_loaded_it_predicts_the_same(name, tmp_path):
     assert loaded.predict(inputs) == expected
 
 
-@pytest.mark.parametrize("name", NAMES)
+EVERY_TIME = ("eva_start", "lora_plus", "routed_experts")
+"""Those that the whole kit is run on in every run of the tests; the others by hand."""
+
+
+@pytest.mark.parametrize(
+    "name", [name if name in EVERY_TIME else pytest.param(name, marks=pytest.mark.slow) for name in NAMES]
+)
 def test_the_conformance_kit_passes(name):
     (spec,) = importlib.import_module(name).adapterhub_strategies()
     results = check_strategy(spec)

@@ -115,6 +115,7 @@ def test_the_engine_learns_bank_intents(engine: Any, base: Any, bank: Any, bank_
     adapter.detach()
 
 
+@pytest.mark.slow
 def test_the_translator_lowers_the_loss(engine: Any, base: Any, sums: Any) -> None:
     """A language model's loss falls, and the loss told by evaluation is the one computed by hand."""
     loaded, data = base("smollm2-4"), sums(32)

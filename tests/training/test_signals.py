@@ -115,7 +115,7 @@ def test_resume_needs_nothing_but_the_name_and_says_so(command, tmp_path, monkey
     assert json.loads((tmp_path / "cut.run" / "finished.json").read_text())["training"]["steps"] == 5
 
 
-@pytest.mark.parametrize("signals", [10, pytest.param(500, marks=pytest.mark.slow)], ids=["a few", "as in SIGNALS.md"])
+@pytest.mark.parametrize("signals", [5, pytest.param(500, marks=pytest.mark.slow)], ids=["a few", "as in SIGNALS.md"])
 def test_signals_at_random_moments_of_every_verb(signals):
     arguments = [sys.executable, "-m", "benchmarks.signals", "--signals", str(signals), "--seed", "2"]
     done = subprocess.run(arguments, cwd=ROOT, capture_output=True, text=True, timeout=3600, check=False)

@@ -38,6 +38,11 @@ def check_choice(kind: str, name: str, choices: Sequence[str]) -> None:
         )
 
 
+def listed_names(given: Iterable[str]) -> list[str]:
+    """The names in texts that hold one each, or several with commas."""
+    return [name.strip() for text in given for name in text.split(",") if name.strip()]
+
+
 def refuse_truth_for_number(options: Any, value: Any, field: str) -> Any:
     """Refuse true and false where an option of a model is a number, as which pydantic takes them.
 

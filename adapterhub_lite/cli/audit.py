@@ -7,17 +7,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from pydantic import BaseModel, Field
 
-from adapterhub_lite.cli.options import AsJson, Columns, DataFile, TaskSettings, columns_by_role
+from adapterhub_lite.cli.options import AsJson, Columns, DataFile, TaskSettings
 from adapterhub_lite.cli.output import plain_console, print_json, say_columns
-from adapterhub_lite.cli.preview import guessed_data
+from adapterhub_lite.cli.preview import data_for
 from adapterhub_lite.cli.rows import check_target
 from adapterhub_lite.cli.train import TaskShortcuts
 from adapterhub_lite.errors import ConfigError
-from adapterhub_lite.names import Flag
+from adapterhub_lite.names import Flag, listed_names
 
 if TYPE_CHECKING:
     from adapterhub_lite.auditing.outcome import Audit
-    from adapterhub_lite.data.dataset import Dataset
 
 
 class Looking(BaseModel):
@@ -77,18 +76,14 @@ def audit(
         if set(written) & set(fix_files(looking.fix)):
             raise ConfigError(f"--fix {looking.fix}: --out {looking.out} is to write that file too; give another name")
     engine = Engine()
-    roles, options = columns_by_role(columns, columns.columns), {**looking.task_options, **shortcuts}
-
-    def read(name: str, source: Any = data) -> Dataset:
-        return engine.load_data(source, name, columns=roles, options=options, **columns.files.given())
-
-    dataset = read(task) if task is not None else guessed_data(engine, data, columns.files, read)
+    dataset = data_for(engine, data, task, columns, {**looking.task_options, **shortcuts})
     say_columns(dataset.columns, data)
     base = None
     if looking.base is not None:
         base = engine.load_base(looking.base, device=looking.device)
-    names = [name.strip() for given in looking.slices for name in given.split(",") if name.strip()]
-    looked = engine.audit(dataset, eval_data=looking.eval_data, base=base, slices=names, seed=looking.seed)
+    looked = engine.audit(
+        dataset, eval_data=looking.eval_data, base=base, slices=listed_names(looking.slices), seed=looking.seed
+    )
     if not json_:
         show(looked)  # before anything is saved: what fails there loses nothing of it
     left_out = None

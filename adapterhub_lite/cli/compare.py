@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,12 +10,12 @@ import typer
 from pydantic import BaseModel, Field, create_model
 
 from adapterhub_lite.cli.options import AsJson, NamedColumns, columns_by_role
-from adapterhub_lite.cli.output import plain_console, print_json, say_columns
+from adapterhub_lite.cli.output import command_line, plain_console, print_json, say_columns
 from adapterhub_lite.cli.run_file import RunFile, read_run
 from adapterhub_lite.cli.train import TaskShortcuts, read_rows
 from adapterhub_lite.errors import ConfigError
 from adapterhub_lite.interrupt import Stopped
-from adapterhub_lite.names import Flag, check_choice
+from adapterhub_lite.names import Flag, check_choice, listed_names
 from adapterhub_lite.plugins.manager import Plugins
 from adapterhub_lite.storage import check_writable_target
 from adapterhub_lite.tasks.catalog import Catalog
@@ -114,7 +113,7 @@ def run_comparison(run: RunFile, choosing: Choosing) -> Comparison:
     engine = Engine(plugins)
     if line is not None:
         engine.progress.say(line)
-    names = [name.strip() for given in choosing.strategies for name in given.split(",") if name.strip()]
+    names = listed_names(choosing.strategies)
     asked = Asked(names or None, run.settings, run.training, not choosing.no_baselines)
     check_asked(engine, asked)
     base = engine.load_base(run.base, quantization=run.quantize, dtype=run.dtype, device=run.device)
@@ -139,8 +138,7 @@ def run_comparison(run: RunFile, choosing: Choosing) -> Comparison:
         as_one = run.model_copy(update={**facts, "training": run.training.model_copy(update=best.options)})
         compared.adapter.run_file = as_one.to_yaml()
         compared.adapter.save(choosing.out)
-        command = shlex.join(["adapterhub-lite", *sys.argv[1:]])
-        engine.leave_report(compared.adapter, dataset, held_out, command, run_folder_of(Path(choosing.out)))
+        engine.leave_report(compared.adapter, dataset, held_out, command_line(), run_folder_of(Path(choosing.out)))
     return compared
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from collections.abc import Mapping
 from typing import Any
@@ -31,6 +32,11 @@ def print_result(value: Mapping[str, Any], *lines: str, as_json: bool) -> None:
         print_json(value)
     else:
         typer.echo("\n".join(lines))
+
+
+def command_line() -> str:
+    """The command that is running, as one would write it again."""
+    return shlex.join(["adapterhub-lite", *sys.argv[1:]])
 
 
 def say_columns(columns: Mapping[str, str], source: str) -> None:

@@ -11,7 +11,7 @@ from adapterhub_lite.cli.options import AsJson, Columns, TaskSettings, columns_b
 from adapterhub_lite.cli.output import plain_console, print_json
 from adapterhub_lite.cli.train import TaskShortcuts
 from adapterhub_lite.errors import NotSupportedError
-from adapterhub_lite.names import Flag
+from adapterhub_lite.names import Flag, listed_names
 from adapterhub_lite.plugins.manager import Plugins
 from adapterhub_lite.tasks.catalog import Catalog, read_data
 from adapterhub_lite.training.config import TrainConfig
@@ -65,7 +65,7 @@ def plan(
         rows = read_data(
             Catalog(plugins), planning.data, task, columns=roles, labels=None, options=options, files=columns.files
         )
-    names = [name.strip() for given in planning.strategy for name in given.split(",") if name.strip()]
+    names = listed_names(planning.strategy)
     run = TrainConfig(
         batch_size=planning.batch_size,
         activation_checkpointing=planning.activation_checkpointing,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from itertools import groupby
 from typing import TYPE_CHECKING, Annotated, Any
@@ -50,12 +50,7 @@ def preview(
     from adapterhub_lite.engine import Engine
 
     engine = Engine()
-    roles, options = columns_by_role(columns, columns.columns), {**of_task.task_options, **shortcuts}
-
-    def read(name: str, source: Any = data) -> Dataset:
-        return engine.load_data(source, name, columns=roles, options=options, **columns.files.given())
-
-    dataset = read(task) if task is not None else guessed_data(engine, data, columns.files, read)
+    dataset = data_for(engine, data, task, columns, {**of_task.task_options, **shortcuts})
     report: dict[str, Any] = {
         "task": dataset.task,
         "rows": len(dataset),
@@ -71,7 +66,24 @@ def preview(
         _print(report, data)
 
 
-def guessed_data(engine: Engine, source: str, files: FileOptions, read: Callable[[str, Any], Dataset]) -> Dataset:
+def data_for(
+    engine: Engine, source: str, task: str | None, columns: Columns, options: Mapping[str, Any]
+) -> Dataset:  # fmt: skip
+    """The rows as a task reads them; where none is named, the one that uses most of their columns.
+
+    Raises:
+        ConfigError: a role of a column named twice; no task reads them, or several do equally well.
+        DataError: bad rows; names file, row and column.
+    """
+    roles = columns_by_role(columns, columns.columns)
+
+    def read(name: str, rows: Any = source) -> Dataset:
+        return engine.load_data(rows, name, columns=roles, options=options, **columns.files.given())
+
+    return read(task) if task is not None else _guessed(engine, source, columns.files, read)
+
+
+def _guessed(engine: Engine, source: str, files: FileOptions, read: Callable[[str, Any], Dataset]) -> Dataset:
     """The rows as the task reads them that uses most of their columns.
 
     Raises:

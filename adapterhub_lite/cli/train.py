@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,7 +14,7 @@ from rich.text import Text
 from adapterhub_lite.adapter.parent import Asked, Parent
 from adapterhub_lite.base.references import parse_scratch, resolve, scratch_reference
 from adapterhub_lite.cli.options import AsJson, NamedColumns, columns_by_role
-from adapterhub_lite.cli.output import plain_console, print_json, say_columns, scores_in_words
+from adapterhub_lite.cli.output import command_line, plain_console, print_json, say_columns, scores_in_words
 from adapterhub_lite.cli.run_file import RunFile, read_run
 from adapterhub_lite.errors import DataError
 from adapterhub_lite.interrupt import listener
@@ -174,7 +172,7 @@ def run_training(run: RunFile, *, resume: bool = False) -> dict[str, Any]:
         raise typer.Exit  # the main process saves, and speaks
     with place.interrupt.delayed():
         adapter.save(target)
-    page = engine.leave_report(adapter, dataset, held_out, shlex.join(["adapterhub-lite", *sys.argv[1:]]))
+    page = engine.leave_report(adapter, dataset, held_out, command_line())
     processes.end()
     return {
         "adapter": str(target),

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationIn
 
 from adapterhub_lite.cache import size_of
 from adapterhub_lite.errors import ConfigError
-from adapterhub_lite.names import Flag, one_line, refuse_truth_for_number
+from adapterhub_lite.names import Flag, listed_names, one_line, refuse_truth_for_number
 from adapterhub_lite.plugins.shelf import refused_options
 from adapterhub_lite.scoring.rules import ABSTAIN, LABELS, Rule
 
@@ -193,7 +193,7 @@ class TrainConfig(BaseModel):
     @field_validator("track", mode="before")
     @classmethod
     def _by_commas(cls, value: Any) -> Any:
-        return [name.strip() for name in value.split(",") if name.strip()] if isinstance(value, str) else value
+        return listed_names([value]) if isinstance(value, str) else value
 
     def read_general_text(self) -> str | None:
         """The text of the user's on which forgetting is measured; None where there is none.

@@ -115,7 +115,9 @@ def start_head(
     report = _solve(attachment, probe, options, {}, data, features, config, progress)
     values = ", ".join(f"{name} {value:.4g}" for name, value in report.items())
     progress.say(f"the head starts from the linear probe ({values})")
-    return copy.deepcopy(attachment.head).cpu() if compared and alone is None else alone
+    if compared and not given:
+        alone = copy.deepcopy(attachment.head).cpu()
+    return alone
 
 
 def _solve(
